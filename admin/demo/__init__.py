@@ -1,0 +1,1 @@
+"""A private PostgreSQL with an invented platform on it, to try Rollbook without touching anything."""

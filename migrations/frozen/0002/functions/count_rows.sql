@@ -1,0 +1,21 @@
+-- count_rows: how many rows a course's copy has; null where the table is gone.
+-- Called:   by the view course_status.
+-- Security: DEFINER, owned by rollbook_owner, as a monitor may count without reading.
+create or replace function rollbook.count_rows(schema_name text, table_name text) returns bigint
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    counted bigint;
+begin
+    if to_regclass(format('%I.%I', schema_name, table_name)) is not null
+        and exists (select from rollbook.course as c where c.schema_name = count_rows.schema_name)
+        and rollbook.replicated_columns(table_name) is not null
+    then
+        execute format('select count(*) from %I.%I', schema_name, table_name) into counted;
+    end if;
+    return counted;
+end $$;
+comment on function rollbook.count_rows(text, text) is
+    'How many rows a course''s copy has; null where the table is gone.';

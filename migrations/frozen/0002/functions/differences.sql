@@ -1,0 +1,41 @@
+-- differences: every row of the three copies of one course that is not as it should be.
+-- missing: due, not there. changed: there, some replicated columns differ (columns names them). extra: there, not due.
+-- Called:   by verify and repair, one snapshot: the caller's.
+-- Raises:   RB008 where a copy lacks a table or column.
+-- Security: INVOKER, called with the rights of rollbook_owner.
+create or replace function rollbook.differences(course rollbook.course, routed_ids bigint[])
+returns table (table_name text, finding text, row_id bigint, user_id bigint, columns text[])
+language plpgsql stable
+as $$
+declare
+    kept_ids constant bigint[] := case when course.on_leave = 'keep' then routed_ids else '{}' end;
+    compared text;
+    absent text[];
+    whitelist text[];
+begin
+    foreach compared in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
+        absent := rollbook.missing_columns(course.schema_name, compared);
+        if absent <> '{}' then
+            raise exception 'course % cannot be compared: %.% lacks %', course.course_id,
+                    course.schema_name, compared, array_to_string(absent, ', ')
+                using errcode = 'RB008',
+                    hint = 'Drop the course with drop_local and create it again, or put the columns back.';
+        end if;
+        whitelist := rollbook.replicated_columns(compared);
+        return query execute format(
+            'select %1$L, case when c.id is null then ''missing'' when p.id is null then ''extra'' else ''changed'' end, '
+            'coalesce(p.id, c.id), coalesce(p.%2$I, c.%2$I), '
+            'case when p.id = c.id then array_remove(array[%3$s], null) end '
+            'from %4$s where row(%5$s) is distinct from row(%6$s)',
+            compared,
+            case compared when 'auth_user' then 'id' else 'user_id' end,
+            (select string_agg(format('case when p.%1$I is distinct from c.%1$I then %1$L end', w), ', ')
+             from unnest(whitelist) as w),
+            rollbook.comparison_source(course.schema_name, compared),
+            'p.' || array_to_string(whitelist, ', p.'),
+            'c.' || array_to_string(whitelist, ', c.')
+        ) using course.course_id, kept_ids;
+    end loop;
+end $$;
+comment on function rollbook.differences(rollbook.course, bigint[]) is
+    'Every row of the three copies of one course that is not as it should be. missing: due, not there. changed: there, some replicated columns differ (columns names them). extra: there, not due.';

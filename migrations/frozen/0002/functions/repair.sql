@@ -1,0 +1,81 @@
+-- repair: make the copies equal to the portal, portal to course only. Writes only what differs, never a column or table of
+-- the course's own; mends the routes as well, so that later changes reach what it mended. A second repair writes nothing.
+-- Called:   by a DBA, as rollbook.repair('course') or rollbook.repair() for all courses. An unknown course is refused.
+-- Returns:  course_id, table_name, inserted, updated, deleted, for tables in which a row was written.
+-- Locks:    looks first, then writes the rollbook.route rows of the users concerned, in user-id order, and looks again at
+--           these: from there on no writer can change what it compares. At REPEATABLE READ a writer in between is 40001.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.repair(text default null) returns setof rollbook.repaired
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tables constant text[] := array['auth_user', 'auth_userprofile', 'student_courseenrollment'];
+    target record;
+    step record;
+    course rollbook.course;
+    affected_ids bigint[];
+    result rollbook.repaired;
+    results rollbook.repaired[];
+begin
+    if $1 is not null then
+        perform rollbook.course_schema($1);
+    end if;
+    for target in select * from rollbook.routed_courses(case when $1 is not null then array[$1] end) loop
+        course := target.course;
+        affected_ids := array(
+            select d.user_id from rollbook.differences(course, target.routed_ids) as d
+            union
+            select s.user_id from rollbook.stray_routes(course, target.routed_ids) as s
+        );
+        continue when affected_ids = '{}';
+        perform from rollbook.touch_routes(affected_ids);
+
+        results := '{}';
+        for step in
+            select d.table_name, d.finding, array_agg(d.row_id) as row_ids
+            from rollbook.differences(
+                course, array(select r.user_id from rollbook.route as r where r.schemas @> array[course.schema_name::text])
+            ) as d
+            where d.user_id = any (affected_ids)
+            group by d.table_name, d.finding
+            order by  -- extra rows first and children first; then parents first
+                d.finding <> 'extra',
+                array_position(tables, d.table_name) * case d.finding when 'extra' then -1 else 1 end
+        loop
+            result := (course.course_id, step.table_name, 0, 0, 0);
+            case step.finding
+                when 'extra' then
+                    result.deleted := rollbook.delete_copies(course.schema_name, step.table_name, 'id', step.row_ids);
+                when 'changed' then
+                    result.updated := rollbook.update_copies(course.schema_name, step.table_name, 'id', step.row_ids);
+                when 'missing' then
+                    result.inserted := rollbook.put_copies(course.schema_name, step.table_name, 'id', step.row_ids);
+            end case;
+            results := results || result;
+        end loop;
+
+        update rollbook.route as r
+        set schemas = case
+            when e.user_id is null and course.on_leave = 'remove' then array_remove(r.schemas, course.schema_name::text)
+            when e.user_id is not null and not r.schemas @> array[course.schema_name::text]
+                then r.schemas || course.schema_name::text
+            else r.schemas
+        end
+        from portal.auth_user as u
+        left join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = course.course_id
+        where u.id = r.user_id and r.user_id = any (affected_ids);
+        delete from rollbook.route as r
+        where r.user_id = any (affected_ids) and not exists (select from portal.auth_user as u where u.id = r.user_id);
+        delete from rollbook.verification as v where v.course_id = course.course_id;
+
+        return query
+        select course.course_id, w.table_name, sum(w.inserted)::bigint, sum(w.updated)::bigint, sum(w.deleted)::bigint
+        from unnest(results) as w
+        group by w.table_name
+        order by array_position(tables, w.table_name);
+    end loop;
+end $$;
+comment on function rollbook.repair(text) is
+    'Make the copies equal to the portal, portal to course only.';

@@ -1,0 +1,24 @@
+-- stray_routes: users of one course whose copy is right (or rightly absent), while the route says otherwise. missing: the
+-- route does not lead there, so the next change would be lost. extra: it still leads there, to nothing.
+-- Called:   by verify, compare and repair, one snapshot: the caller's. The copies have all their columns.
+-- Security: INVOKER, called with the rights of rollbook_owner.
+create or replace function rollbook.stray_routes(course rollbook.course, routed_ids bigint[])
+returns table (finding text, user_id bigint)
+language plpgsql stable
+as $$
+begin
+    return query execute format(
+        'with due (user_id) as ('
+        'select e.user_id from portal.student_courseenrollment as e where e.course_id = $1 '
+        'union select unnest($2) where $3), '
+        'stray as ('
+        'select coalesce(due.user_id, routed.user_id) as user_id, due.user_id is not null as is_due '
+        'from due full join unnest($2) as routed (user_id) on routed.user_id = due.user_id '
+        'where due.user_id is null or routed.user_id is null) '
+        'select case when s.is_due then ''missing'' else ''extra'' end, s.user_id from stray as s '
+        'where exists (select from %I.auth_user as c where c.id = s.user_id) = s.is_due',
+        course.schema_name
+    ) using course.course_id, routed_ids, course.on_leave = 'keep';
+end $$;
+comment on function rollbook.stray_routes(rollbook.course, bigint[]) is
+    'Users of one course whose copy is right (or rightly absent), while the route says otherwise. missing: the route does not lead there, so the next change would be lost. extra: it still leads there, to nothing.';

@@ -1,0 +1,26 @@
+-- touch_routes: write the routes of users whose rows changed, and tell which schemas hold their copies.
+-- Every path that changes what a copy must show writes the route row of the user first, in user-id order. So two paths
+-- that meet at one user run one after the other, or the one with the older snapshot gets 40001. Locking the row
+-- instead would not do: a REPEATABLE READ transaction does not notice a lock that is gone.
+-- Called:   by the routing of users and profiles. Users who are gone from the portal are passed over.
+-- Locks:    a write of each user's rollbook.route row.
+-- Security: INVOKER, called with the rights of rollbook_owner.
+create or replace function rollbook.touch_routes(user_ids bigint[])
+returns table (schema_name text, holders bigint[])
+language plpgsql
+as $$
+begin
+    return query
+    with touched as (
+        insert into rollbook.route as r (user_id)
+        select u.id from portal.auth_user as u where u.id = any (user_ids) order by u.id
+        on conflict (user_id) do update set written = r.written + 1
+        returning r.user_id, r.schemas
+    )
+    select held.schema_name, array_agg(touched.user_id order by touched.user_id)
+    from touched, unnest(touched.schemas) as held (schema_name)
+    group by held.schema_name
+    order by held.schema_name;
+end $$;
+comment on function rollbook.touch_routes(bigint[]) is
+    'Write the routes of users whose rows changed, and tell which schemas hold their copies.';

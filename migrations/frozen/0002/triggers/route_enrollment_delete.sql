@@ -1,0 +1,26 @@
+-- route_enrollment_delete: delete the copies of enrollments that ended, and of their users where the course says so.
+-- Fires:    AFTER DELETE on portal.student_courseenrollment, once per statement, also by cascade from auth_user.
+-- Locks:    see leave_courses.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.route_enrollment_delete() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    removed record;
+begin
+    select array_agg(o.user_id) as user_ids, array_agg(o.course_id::text) as course_ids, array_agg(o.id) as ids
+    into removed
+    from old_rows as o;
+    if removed.ids is not null then
+        perform rollbook.leave_courses(removed.user_ids, removed.course_ids, removed.ids);
+    end if;
+    return null;
+end $$;
+create or replace trigger rollbook_route_enrollment_delete after delete on portal.student_courseenrollment
+    referencing old table as old_rows
+    for each statement execute function rollbook.route_enrollment_delete();
+comment on function rollbook.route_enrollment_delete() is
+    'Delete the copies of enrollments that ended, and of their users where the course says so.';
+comment on trigger rollbook_route_enrollment_delete on portal.student_courseenrollment is 'Calls rollbook.route_enrollment_delete, which says what it does.';

@@ -1,0 +1,38 @@
+-- route_enrollment_update: an enrollment that moves to another course or user leaves the one and joins the other, in one
+-- commit; one that merely changes is brought up to date where it is.
+-- Fires:    AFTER UPDATE on portal.student_courseenrollment, once per statement.
+-- Locks:    see leave_courses and join_courses.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.route_enrollment_update() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    removed record;
+    added record;
+begin
+    -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
+    execute
+        'select array_agg(o.user_id) as user_ids, array_agg(o.course_id::text) as course_ids, array_agg(o.id) as ids '
+        'from old_rows as o where not exists ('
+        'select from new_rows as n where n.id = o.id and n.user_id = o.user_id and n.course_id = o.course_id)'
+    into removed;
+    if removed.ids is not null then
+        perform rollbook.leave_courses(removed.user_ids, removed.course_ids, removed.ids);
+    end if;
+    execute
+        'select array_agg(n.user_id) as user_ids, array_agg(n.course_id::text) as course_ids, array_agg(n.id) as ids '
+        'from new_rows as n left join old_rows as o on o.id = n.id where o is distinct from n'
+    into added;
+    if added.ids is not null then
+        perform rollbook.join_courses(added.user_ids, added.course_ids, added.ids);
+    end if;
+    return null;
+end $$;
+create or replace trigger rollbook_route_enrollment_update after update on portal.student_courseenrollment
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function rollbook.route_enrollment_update();
+comment on function rollbook.route_enrollment_update() is
+    'An enrollment that moves to another course or user leaves the one and joins the other, in one commit; one that merely changes is brought up to date where it is.';
+comment on trigger rollbook_route_enrollment_update on portal.student_courseenrollment is 'Calls rollbook.route_enrollment_update, which says what it does.';

@@ -1,0 +1,21 @@
+"""${message}.
+
+Locks: say which, for how long, and whether old code still runs.
+"""
+
+from alembic import op
+
+from admin.migrating import apply_frozen, run_sql
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    ${downgrades if downgrades else "pass"}

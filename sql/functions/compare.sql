@@ -1,0 +1,51 @@
+-- compare: verify in numbers: one row for each course and copied table, also where nothing differs.
+-- Called:   by `rollbook replication verify`, in batches of courses; null for all. One snapshot, the calling statement's.
+-- Returns:  portal_rows (what the course should hold), course_rows, missing, changed, extra, and a verdict: match,
+--           differs, or not_comparable with nulls where the copy lacks a table or column. `route` only where it differs.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.compare(course_ids text[]) returns setof rollbook.comparison
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target record;
+    kept_ids bigint[];
+    comparable boolean;
+    result rollbook.comparison;
+begin
+    for target in select * from rollbook.routed_courses(course_ids) loop
+        kept_ids := case when (target.course).on_leave = 'keep' then target.routed_ids else '{}' end;
+        comparable := true;
+        foreach result.table_name in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
+            result.course_id := (target.course).course_id;
+            if rollbook.missing_columns((target.course).schema_name, result.table_name) <> '{}' then
+                comparable := false;
+                return next (result.course_id, result.table_name, null, null, null, null, null, 'not_comparable');
+                continue;
+            end if;
+            execute format(
+                'select count(p.id), count(c.id), count(*) filter (where c.id is null), '
+                'count(*) filter (where p.id = c.id and row(%s) is distinct from row(%s)), '
+                'count(*) filter (where p.id is null) from %s',
+                'p.' || array_to_string(rollbook.replicated_columns(result.table_name), ', p.'),
+                'c.' || array_to_string(rollbook.replicated_columns(result.table_name), ', c.'),
+                rollbook.comparison_source((target.course).schema_name, result.table_name)
+            ) into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
+            using (target.course).course_id, kept_ids;
+            result.verdict := case when result.missing + result.changed + result.extra = 0 then 'match' else 'differs' end;
+            return next result;
+        end loop;
+        if comparable then
+            return query
+            select
+                (target.course).course_id, 'route', null::bigint, cardinality(target.routed_ids)::bigint,
+                count(*) filter (where s.finding = 'missing'), 0::bigint,
+                count(*) filter (where s.finding = 'extra'), 'differs'
+            from rollbook.stray_routes(target.course, target.routed_ids) as s
+            having count(*) > 0;
+        end if;
+    end loop;
+end $$;
+comment on function rollbook.compare(text[]) is
+    'Verify in numbers: one row for each course and copied table, also where nothing differs.';

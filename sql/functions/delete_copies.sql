@@ -1,0 +1,26 @@
+-- delete_copies: delete copies in one course. Where a foreign key of the course's own forbids it, the portal's statement
+-- fails whole, and the error names the course.
+-- Called:   by leave_courses, the routing of deletes, and repair; children first. The keys are ids or user ids.
+-- Returns:  how many rows were deleted.
+-- Locks:    the caller has written the users' routes.
+-- Security: INVOKER, called with the rights of rollbook_owner, whom the copies' guard lets pass.
+create or replace function rollbook.delete_copies(schema_name text, table_name text, key_column text, keys bigint[])
+returns bigint
+language plpgsql
+as $$
+declare
+    deleted bigint;
+    reason text;
+begin
+    execute format('delete from %I.%I where %I = any ($1)', schema_name, table_name, key_column) using keys;
+    get diagnostics deleted = row_count;
+    return deleted;
+exception when foreign_key_violation or restrict_violation then
+    get stacked diagnostics reason = pg_exception_detail;
+    raise exception 'course % has rows of its own that refer to %',
+            (select c.course_id from rollbook.course as c where c.schema_name = delete_copies.schema_name), table_name
+        using errcode = 'RB004', detail = reason,
+            hint = format('Remove those rows in schema %I first, or let their foreign key cascade.', schema_name);
+end $$;
+comment on function rollbook.delete_copies(text, text, text, bigint[]) is
+    'Delete copies in one course.';

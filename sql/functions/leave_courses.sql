@@ -1,0 +1,61 @@
+-- leave_courses: delete the copies of enrollments that ended, and what on_leave says of the user and the profile.
+-- `keep`: they stay, and the route keeps them up to date. `remove`: they go, children first.
+-- What is asked is the state, not the event: a user who is enrolled again by now stays; a user who is gone goes.
+-- Called:   by the routing of enrollments with the old rows as three parallel arrays.
+-- Locks:    lock_courses; then a write of each user's rollbook.route row, in user-id order. A user without a route holds
+--           no copy: the routing of the user's deletion was here before.
+-- Security: INVOKER, called with the rights of rollbook_owner.
+create or replace function rollbook.leave_courses(user_ids bigint[], course_ids text[], enrollment_ids bigint[])
+returns void
+language plpgsql
+as $$
+declare
+    target record;
+begin
+    perform rollbook.lock_courses(array(select distinct id.course_id from unnest(course_ids) as id (course_id)));
+    perform from rollbook.route as r where r.user_id = any (user_ids) order by r.user_id for update;
+
+    for target in
+        select
+            c.schema_name,
+            array_agg(r.user_id) as user_ids,
+            array_agg(leaving.enrollment_id) filter (
+                where not exists (
+                    select from portal.student_courseenrollment as e
+                    where e.id = leaving.enrollment_id and e.course_id = c.course_id
+                )
+            ) as enrollment_ids,
+            coalesce(array_agg(r.user_id) filter (
+                where (c.on_leave = 'remove' or not exists (select from portal.auth_user as u where u.id = r.user_id))
+                    and not exists (
+                        select from portal.student_courseenrollment as e
+                        where e.user_id = r.user_id and e.course_id = c.course_id
+                    )
+            ), '{}') as removed_ids
+        from unnest(user_ids, course_ids, enrollment_ids) as leaving (user_id, course_id, enrollment_id)
+        inner join rollbook.course as c on c.course_id = leaving.course_id
+        inner join rollbook.route as r on r.user_id = leaving.user_id
+        group by c.schema_name
+        order by c.schema_name
+    loop
+        update rollbook.route as r
+        set written = r.written + 1,
+            schemas = case
+                when r.user_id = any (target.removed_ids) then array_remove(r.schemas, target.schema_name::text)
+                else r.schemas
+            end
+        where r.user_id = any (target.user_ids);
+        perform rollbook.delete_copies(
+            target.schema_name, 'student_courseenrollment', 'id', target.enrollment_ids
+        );
+        if target.removed_ids <> '{}' then
+            perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'user_id', target.removed_ids);
+            perform rollbook.delete_copies(target.schema_name, 'auth_user', 'id', target.removed_ids);
+        end if;
+    end loop;
+
+    delete from rollbook.route as r
+    where r.user_id = any (user_ids) and not exists (select from portal.auth_user as u where u.id = r.user_id);
+end $$;
+comment on function rollbook.leave_courses(bigint[], text[], bigint[]) is
+    'Delete the copies of enrollments that ended, and what on_leave says of the user and the profile.';

@@ -1,0 +1,19 @@
+-- missing_columns: the replicated columns that a course's copy lacks; all of them where the table is gone.
+-- A copy that lacks any cannot be compared, and routing to it fails.
+-- Security: INVOKER; reads the catalog.
+create or replace function rollbook.missing_columns(schema_name text, table_name text) returns text[]
+language sql stable
+as $$
+    select array(
+        select w.column_name
+        from unnest(rollbook.replicated_columns(table_name)) with ordinality as w (column_name, position)
+        where not exists (
+            select from pg_attribute as a
+            where a.attrelid = to_regclass(format('%I.%I', schema_name, table_name))
+                and a.attname = w.column_name and not a.attisdropped
+        )
+        order by w.position
+    )
+$$;
+comment on function rollbook.missing_columns(text, text) is
+    'The replicated columns that a course''s copy lacks; all of them where the table is gone.';

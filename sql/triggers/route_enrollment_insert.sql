@@ -1,0 +1,26 @@
+-- route_enrollment_insert: copy newly enrolled users into their courses, however many rows one statement brings.
+-- Fires:    AFTER INSERT on portal.student_courseenrollment, once per statement (also COPY, MERGE and upsert).
+-- Locks:    see join_courses.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.route_enrollment_insert() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    added record;
+begin
+    select array_agg(n.user_id) as user_ids, array_agg(n.course_id::text) as course_ids, array_agg(n.id) as ids
+    into added
+    from new_rows as n;
+    if added.ids is not null then
+        perform rollbook.join_courses(added.user_ids, added.course_ids, added.ids);
+    end if;
+    return null;
+end $$;
+create or replace trigger rollbook_route_enrollment_insert after insert on portal.student_courseenrollment
+    referencing new table as new_rows
+    for each statement execute function rollbook.route_enrollment_insert();
+comment on function rollbook.route_enrollment_insert() is
+    'Copy newly enrolled users into their courses, however many rows one statement brings.';
+comment on trigger rollbook_route_enrollment_insert on portal.student_courseenrollment is 'Calls rollbook.route_enrollment_insert, which says what it does.';

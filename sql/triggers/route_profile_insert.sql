@@ -1,0 +1,23 @@
+-- route_profile_insert: copy a new profile to every course that holds its user, also where the enrollment came first.
+-- Fires:    AFTER INSERT on portal.auth_userprofile, once per statement.
+-- Locks:    a write of each user's rollbook.route row, in user-id order.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.route_profile_insert() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target record;
+begin
+    for target in select * from rollbook.touch_routes(array(select n.user_id from new_rows as n)) loop
+        perform rollbook.put_copies(target.schema_name, 'auth_userprofile', 'user_id', target.holders);
+    end loop;
+    return null;
+end $$;
+create or replace trigger rollbook_route_profile_insert after insert on portal.auth_userprofile
+    referencing new table as new_rows
+    for each statement execute function rollbook.route_profile_insert();
+comment on function rollbook.route_profile_insert() is
+    'Copy a new profile to every course that holds its user, also where the enrollment came first.';
+comment on trigger rollbook_route_profile_insert on portal.auth_userprofile is 'Calls rollbook.route_profile_insert, which says what it does.';

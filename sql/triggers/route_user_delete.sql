@@ -1,0 +1,38 @@
+-- route_user_delete: delete every copy of a deleted user, in every course, whatever on_leave says; children first.
+-- Fires:    AFTER DELETE on portal.auth_user, once per statement. The cascade has removed the enrollments by then: the
+--           route still knows the courses. The triggers of the cascaded tables run after this one and find no route.
+-- Locks:    the users' rollbook.route rows, deleted in user-id order.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.route_user_delete() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target record;
+begin
+    perform from rollbook.route as r
+    where r.user_id = any (array(select o.id from old_rows as o)) order by r.user_id for update;
+
+    for target in
+        with gone as (
+            delete from rollbook.route as r where r.user_id = any (array(select o.id from old_rows as o))
+            returning r.user_id, r.schemas
+        )
+        select held.schema_name, array_agg(gone.user_id) as user_ids
+        from gone, unnest(gone.schemas) as held (schema_name)
+        group by held.schema_name
+        order by held.schema_name
+    loop
+        perform rollbook.delete_copies(target.schema_name, 'student_courseenrollment', 'user_id', target.user_ids);
+        perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'user_id', target.user_ids);
+        perform rollbook.delete_copies(target.schema_name, 'auth_user', 'id', target.user_ids);
+    end loop;
+    return null;
+end $$;
+create or replace trigger rollbook_route_user_delete after delete on portal.auth_user
+    referencing old table as old_rows
+    for each statement execute function rollbook.route_user_delete();
+comment on function rollbook.route_user_delete() is
+    'Delete every copy of a deleted user, in every course, whatever on_leave says; children first.';
+comment on trigger rollbook_route_user_delete on portal.auth_user is 'Calls rollbook.route_user_delete, which says what it does.';
