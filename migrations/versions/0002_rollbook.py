@@ -63,7 +63,7 @@ create table rollbook.route (
     user_id bigint primary key,
     schemas text[] not null default '{}',
     written bigint not null default 1
-) with (fillfactor = 80);
+) with (fillfactor = 50);  -- room for the next version beside each row: no index is touched
 comment on table rollbook.route is
     'For each user the schemas that hold their copies. Whoever changes what a copy must show writes this row first.';
 comment on column rollbook.route.user_id is 'The portal user. No foreign key: a delete needs the route after the user.';

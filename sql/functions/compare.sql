@@ -27,10 +27,10 @@ begin
             execute format(
                 'select count(p.id), count(c.id), count(*) filter (where c.id is null), '
                 'count(*) filter (where p.id = c.id and row(%s) is distinct from row(%s)), '
-                'count(*) filter (where p.id is null) from %s',
+                'count(*) filter (where p.id is null) from (%s) as p full join %I.%I as c on c.id = p.id',
                 'p.' || array_to_string(rollbook.replicated_columns(result.table_name), ', p.'),
                 'c.' || array_to_string(rollbook.replicated_columns(result.table_name), ', c.'),
-                rollbook.comparison_source((target.course).schema_name, result.table_name)
+                rollbook.due_rows(result.table_name), (target.course).schema_name, result.table_name
             ) into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
             using (target.course).course_id, kept_ids;
             result.verdict := case when result.missing + result.changed + result.extra = 0 then 'match' else 'differs' end;

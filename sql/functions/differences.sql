@@ -1,4 +1,5 @@
 -- differences: every row of the three copies of one course that is not as it should be.
+-- Exact, whole rows by id: no hashes, so NULL against empty and one character count.
 -- missing: due, not there. changed: there, some replicated columns differ (columns names them). extra: there, not due.
 -- Called:   by verify and repair, one snapshot: the caller's.
 -- Raises:   RB008 where a copy lacks a table or column.
@@ -26,12 +27,14 @@ begin
             'select %1$L, case when c.id is null then ''missing'' when p.id is null then ''extra'' else ''changed'' end, '
             'coalesce(p.id, c.id), coalesce(p.%2$I, c.%2$I), '
             'case when p.id = c.id then array_remove(array[%3$s], null) end '
-            'from %4$s where row(%5$s) is distinct from row(%6$s)',
+            'from (%4$s) as p full join %5$I.%1$I as c on c.id = p.id '
+            'where row(%6$s) is distinct from row(%7$s)',
             compared,
             case compared when 'auth_user' then 'id' else 'user_id' end,
             (select string_agg(format('case when p.%1$I is distinct from c.%1$I then %1$L end', w), ', ')
              from unnest(whitelist) as w),
-            rollbook.comparison_source(course.schema_name, compared),
+            rollbook.due_rows(compared),
+            course.schema_name,
             'p.' || array_to_string(whitelist, ', p.'),
             'c.' || array_to_string(whitelist, ', c.')
         ) using course.course_id, kept_ids;

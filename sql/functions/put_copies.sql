@@ -12,14 +12,16 @@ declare
     columns constant text[] := rollbook.replicated_columns(table_name);
     written bigint;
 begin
+    -- Not ON CONFLICT: it costs each row twice, and with the routes written nobody else can insert the same row.
     execute format(
-        'insert into %1$I.%2$I as c (%3$s) select %3$s from portal.%2$I where %4$I = any ($1) order by id '
-        'on conflict (id) do update set (%3$s) = row(%5$s) where row(%6$s) is distinct from row(%5$s)',
-        schema_name, table_name, array_to_string(columns, ', '), key_column,
-        'excluded.' || array_to_string(columns, ', excluded.'),
-        'c.' || array_to_string(columns, ', c.')
+        'insert into %1$I.%2$I (%3$s) select %4$s from portal.%2$I as p '
+        'where p.%5$I = any ($1) and not exists (select from %1$I.%2$I as c where c.id = p.id)',
+        schema_name, table_name, array_to_string(columns, ', '), 'p.' || array_to_string(columns, ', p.'), key_column
     ) using keys;
     get diagnostics written = row_count;
+    if written < cardinality(keys) then
+        written := written + rollbook.update_copies(schema_name, table_name, key_column, keys);
+    end if;
     return written;
 end $$;
 comment on function rollbook.put_copies(text, text, text, bigint[]) is

@@ -1,5 +1,5 @@
--- fill_course: the second half of create_course, done as rollbook_owner: make the copies' tables in the new schema and
--- copy the students who are enrolled already.
+-- fill_course: the second half of create_course, done as rollbook_owner: make the copies in the new schema, with the
+-- students who are enrolled already. Plain inserts: nobody else can see the course yet.
 -- Locks:    a write of the rollbook.route row of each of them, in user-id order. register_course holds the latch, so the
 --           course's enrollments stand still until commit.
 -- Security: DEFINER, owned by rollbook_owner.
@@ -9,16 +9,23 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    waiting record;
+    new_schema constant text := rollbook.course_schema(new_course_id);
+    table_name text;
 begin
-    perform rollbook.create_copy_tables(rollbook.course_schema(new_course_id));
-    select array_agg(e.user_id) as user_ids, array_agg(e.course_id::text) as course_ids, array_agg(e.id) as ids
-    into waiting
+    lock table portal.auth_user, portal.auth_userprofile in access share mode;
+    insert into rollbook.route as r (user_id, schemas)
+    select e.user_id, array[new_schema]
     from portal.student_courseenrollment as e
-    where e.course_id = new_course_id;
-    if waiting.ids is not null then
-        perform rollbook.join_courses(waiting.user_ids, waiting.course_ids, waiting.ids);
-    end if;
+    where e.course_id = new_course_id
+    order by e.user_id
+    on conflict (user_id) do update set written = r.written + 1, schemas = r.schemas || excluded.schemas;
+
+    foreach table_name in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
+        perform rollbook.create_copy(new_schema, table_name);
+        execute format('insert into %I.%I %s', new_schema, table_name, rollbook.due_rows(table_name))
+        using new_course_id, '{}'::bigint[];
+    end loop;
+    perform rollbook.guard_copies(new_schema);
 end $$;
 comment on function rollbook.fill_course(text) is
-    'The second half of create_course, done as rollbook_owner: make the copies'' tables in the new schema and copy the students who are enrolled already.';
+    'The second half of create_course, done as rollbook_owner: make the copies with the students already enrolled.';

@@ -22,7 +22,10 @@ begin
     order by joining.user_id
     on conflict (user_id) do update set
         written = r.written + 1,
-        schemas = r.schemas || array(select unnest(excluded.schemas) except select unnest(r.schemas));
+        schemas = r.schemas || case
+            when r.schemas && excluded.schemas then array(select unnest(excluded.schemas) except select unnest(r.schemas))
+            else excluded.schemas  -- the common case, without a subquery a row
+        end;
 
     for target in
         select

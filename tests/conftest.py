@@ -1,0 +1,83 @@
+"""One private server a session, one template database with Rollbook at head, a clone of it for each test."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import Connection
+from pytest_postgresql import factories
+
+from admin import schema
+from admin.demo.server import PrivateServer
+
+# A crash of the machine may lose a test's database; nothing else may.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What pytest-postgresql asks of the server that a noproc fixture depends on."""
+
+    server: PrivateServer
+    host: str
+    port: int = 5432
+    user: str = "postgres"
+    password: str = ""
+    options: str = ""
+    maintenance_dbname: str = "postgres"
+    template_dbname: str | None = None
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running server: the wheel's PostgreSQL, or that of PG_BINDIR."""
+    with tempfile.TemporaryDirectory(prefix="rb-test-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = PrivateServer(Path(folder) / "pg", settings=FAST)
+        server.start()
+        try:
+            yield Cluster(server, str(server.home))
+        finally:
+            server.remove()
+
+
+def migrate(**where: Any) -> None:
+    """Bring the template to head, as `rollbook schema upgrade` does."""
+    schema.upgrade(f"host={where['host']} port={where['port']} user={where['user']} dbname={where['dbname']}")
+
+
+template = factories.postgresql_noproc(depends_on="cluster", dbname="rollbook", load=[migrate])
+clone = factories.postgresql("template")
+
+
+@pytest.fixture
+def db(clone: Connection[Any]) -> Connection[Any]:
+    """A connection, autocommit, as superuser, to a fresh database at head."""
+    clone.autocommit = True
+    return clone
+
+
+@pytest.fixture
+def dsn(db: Connection[Any], cluster: Cluster) -> str:
+    """The conninfo of the test's database."""
+    return cluster.server.dsn(db.info.dbname)
+
+
+@pytest.fixture
+def session(dsn: str) -> Iterator[Callable[[], Connection[Any]]]:
+    """Make further sessions on the test's database, autocommit; all are closed at the end."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(psycopg.connect(dsn, autocommit=True))
+
+
+def pytest_report_header() -> str:
+    """Name the PostgreSQL under test, at the top of the report."""
+    return f"PG_BINDIR: {os.environ.get('PG_BINDIR', 'not set, the wheel')}"
