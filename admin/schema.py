@@ -2,35 +2,80 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any, TextIO
 
-from admin.migrating import MIGRATIONS
+from admin.db import conninfo, translate
+from admin.errors import RefusedError
+from admin.migrating import MIGRATIONS, VERSION_TABLE
 
 if TYPE_CHECKING:
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 
 def configuration(output: TextIO | None = None, **attributes: Any) -> Config:  # noqa: ANN401
     """Return Alembic's configuration for the shipped migrations; offline SQL goes to `output`."""
     from alembic.config import Config  # noqa: PLC0415 (0.8 s, only for migrations)
 
-    config = Config(output_buffer=output)  # type: ignore[arg-type]
+    config = Config(output_buffer=output, stdout=io.StringIO())
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes.update(attributes)
     return config
 
 
+def scripts() -> ScriptDirectory:
+    """Return the revisions that ship."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    return ScriptDirectory.from_config(configuration())
+
+
+def known(revision: str) -> str:
+    """Return the full name of a revision; `head` and `base` pass. Raises RefusedError for an unknown one."""
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    if revision in ("head", "base"):
+        return revision
+    try:
+        return str(scripts().get_revision(revision).revision)
+    except CommandError as exc:
+        raise RefusedError(f"there is no revision {revision}", why=str(exc), fix="rollbook schema history") from exc
+
+
+def move(dsn: str | None, revision: str, *, up: bool, name: str = "rollbook schema") -> None:
+    """Upgrade or downgrade the database to a revision, one transaction a step. Raises our errors, not Alembic's."""
+    import psycopg  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+
+    config = configuration(connect=lambda: psycopg.connect(conninfo(dsn), fallback_application_name=name))
+    try:
+        (command.upgrade if up else command.downgrade)(config, known(revision))
+    except psycopg.Error as exc:
+        raise translate(exc) from exc
+    except DBAPIError as exc:
+        if isinstance(exc.orig, psycopg.Error):
+            raise translate(exc.orig) from exc
+        raise
+    if not up and revision == "base":
+        with psycopg.connect(conninfo(dsn)) as conn:
+            conn.execute(f"drop table if exists public.{VERSION_TABLE}")
+
+
 def upgrade(dsn: str, revision: str = "head") -> None:
-    """Upgrade the database; one transaction a revision."""
-    import psycopg  # noqa: PLC0415
+    """Upgrade the database; for the tests and the demo."""
+    move(dsn, revision, up=True)
+
+
+def offline(start: str, end: str) -> str:
+    """Return the SQL from one revision to another; down where `end` is the older one. Needs no server."""
     from alembic import command  # noqa: PLC0415
 
-    command.upgrade(configuration(connect=lambda: psycopg.connect(dsn)), revision)
-
-
-def downgrade(dsn: str, revision: str) -> None:
-    """Downgrade the database; one transaction a revision."""
-    import psycopg  # noqa: PLC0415
-    from alembic import command  # noqa: PLC0415
-
-    command.downgrade(configuration(connect=lambda: psycopg.connect(dsn)), revision)
+    output = io.StringIO()
+    order = ["base", *(step.revision for step in reversed(list(scripts().walk_revisions())))]
+    at, to = (order.index(order[-1] if name == "head" else known(name)) for name in (start, end))
+    if at == to:
+        return ""
+    (command.upgrade if at < to else command.downgrade)(configuration(output), f"{order[at]}:{order[to]}", sql=True)
+    return output.getvalue()

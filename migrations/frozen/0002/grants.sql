@@ -15,3 +15,4 @@ begin
     end loop;
 end $$;
 alter view rollbook.course_status owner to rollbook_owner;
+alter view rollbook.enrollment_status owner to rollbook_owner;

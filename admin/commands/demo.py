@@ -1,0 +1,138 @@
+"""`rollbook demo`: the main job on a private server, to watch and to break."""
+
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from admin import render
+from admin.commands import replication
+from admin.errors import RefusedError
+from admin.options import Run, command
+
+if TYPE_CHECKING:
+    from admin.demo.platform import Platform
+
+app = typer.Typer(name="demo", help="An invented platform on a private server: no root, no port.", no_args_is_help=True)
+
+NEXT = """
+Next, in this shell:
+  export ROLLBOOK_DSN='{dsn}'
+  rollbook status                     every course on one screen
+  rollbook user show {username:<17}one student, and the copies in each course
+  rollbook demo break                 damage a course; then: rollbook replication verify
+  rollbook demo down                  stop it and leave nothing
+"""
+EXITS = "0 done, 1 refused, 3 the server does not start"
+
+
+def running() -> "Platform":
+    """Return the demo's platform. Raises RefusedError if it does not run."""
+    from admin.demo.platform import Platform  # noqa: PLC0415
+
+    platform = Platform()
+    if not platform.server.is_running():
+        raise RefusedError("the demo does not run", fix="rollbook demo up")
+    return platform
+
+
+@command(app, "up", long=True, examples=("demo up", "demo up --quiet"), exits=EXITS, see="rollbook demo down")
+def up(run: Run) -> None:
+    """Start the private server, make the portal and five courses, load 1,200 students, and show the main job."""
+    from admin.demo.platform import COURSES, LATE, Platform  # noqa: PLC0415
+
+    began = time.monotonic()
+    platform = Platform()
+    release = platform.start()
+    render.text(run, f"✓ PostgreSQL {release} on a socket in {platform.server.home}, schema at the head\n")
+    platform.create_courses(late=False)
+    students, enrollments = loaded(run, platform)
+    render.text(run, f"✓ {len(COURSES) - 1} courses; {students} students and {enrollments} enrollments loaded by COPY\n")
+    platform.create_courses(late=True)
+    with run_on(run, platform).connect() as conn:
+        from admin import queries  # noqa: PLC0415
+
+        late = queries.course(conn, LATE)
+    render.text(run, f"✓ {LATE} made afterwards: the {late['copied_users']} who were waiting are in it\n\n")
+
+    who, statement, seen = platform.change_a_user()
+    render.text(run, f"{who['name']} is in three courses and changes the address, in the portal:\n\n  {statement};\n\n")
+    render.text(run, "In the courses, in the same commit:\n\n")
+    as_table = shown(run)
+    rows = [{**row, "email": row["email"] or "(not enrolled: no copy)"} for row in seen]
+    render.rows(as_table, rows, ("course", "email"))
+    render.text(run, "\nEvery copy against the portal:\n\n")
+    replication.verify(run_on(as_table, platform))
+    render.text(run, NEXT.format(dsn=platform.dsn, username=who["username"]))
+    render.note(run, f"({time.monotonic() - began:.1f} s)")
+
+
+def loaded(run: Run, platform: "Platform") -> tuple[int, int]:
+    """Load the roster with a bar; return how many students and enrollments there are then."""
+    with render.progress(run, "load", 4) as advance:
+        platform.load(advance)
+    with platform.connect() as conn:
+        from admin import queries  # noqa: PLC0415
+
+        there = queries.portal(conn)
+    return there["users"], there["enrollments"]
+
+
+def run_on(run: Run, platform: "Platform") -> Run:
+    """Return the same call, but on the demo's database."""
+    return Run(**{**vars(run), "dsn": platform.dsn})
+
+
+def shown(run: Run) -> Run:
+    """Return the same call with tables, also in a pipe: the demo is a show."""
+    return Run(**{**vars(run), "format": render.Format.table})
+
+
+@command(app, "load", examples=("demo load", "demo load --quiet"), exits=EXITS, see="rollbook demo up")
+def load(run: Run) -> None:
+    """Load the roster again: students and enrollments that are gone come back, who is there stays."""
+    students, enrollments = loaded(run, running())
+    render.text(run, f"✓ {students} students, {enrollments} enrollments\n")
+
+
+@command(
+    app, "status", sets=("data",), examples=("demo status", "demo status --json"),
+    exits="0 it runs, 1 it does not", see="rollbook status",
+)  # fmt: skip
+def status(run: Run) -> None:
+    """Say whether the demo runs, where, and what it holds."""
+    from admin import queries  # noqa: PLC0415
+
+    platform = running()
+    with platform.connect() as conn:
+        found = {"dsn": platform.dsn, **queries.portal(conn)}
+    render.document(run, found, lambda out: render.sections(run, out, {"Demo": found}))
+
+
+@command(
+    app, "break", sets=("data",), examples=("demo break", "demo break --json"),
+    exits="0 damaged, 1 the demo does not run", see="rollbook replication verify, rollbook replication repair",
+)  # fmt: skip
+def break_(run: Run) -> None:
+    """Damage one course of the demo as an accident would, so that verify and repair have something to find."""
+    platform = running()
+    found = platform.break_course()
+    render.rows(run, found, ("course", "table", "damage", "row_id"))
+    render.note(
+        run,
+        f"Next:\n  export ROLLBOOK_DSN='{platform.dsn}'\n"
+        "  rollbook replication verify             finds the three rows\n"
+        "  rollbook replication repair --dry-run   shows what would be written\n"
+        "  rollbook replication repair             asks, and mends",
+    )
+
+
+@command(app, "down", examples=("demo down", "demo down --quiet"), exits=EXITS, see="rollbook demo up")
+def down(run: Run) -> None:
+    """Stop the private server and delete everything it had. Twice is fine."""
+    from admin.demo.platform import Platform  # noqa: PLC0415
+
+    server = Platform().server
+    there = server.home.exists()
+    server.remove()
+    render.text(run, f"✓ {server.home} is gone, nothing runs\n" if there else "the demo does not run; nothing to do\n")

@@ -1,0 +1,121 @@
+"""`rollbook status`: the whole system on one screen; and the verdicts that it shows."""
+
+import time
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from admin import render
+from admin.options import Run, command
+
+if TYPE_CHECKING:
+    from admin.db import Conn
+    from admin.render import Row
+
+app = typer.Typer()
+
+COLUMNS = (
+    "course", "target", "kind", "state", "lag_bytes", "lag_seconds", "pending_changes", "oldest_pending_seconds",
+    "error_count", "verified_at", "verdict", "observed_at",
+)  # fmt: skip
+SCREEN = ("course", "target", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict")
+
+
+def repeated(run: Run, once: Callable[[], int]) -> int:
+    """Do it once, or with --watch every so many seconds, --count times or until Ctrl-C; return the last code."""
+    turn = 1
+    code = once()
+    while run.watch is not None and turn != run.count:
+        time.sleep(run.watch)
+        turn += 1
+        code = once()
+    return code
+
+
+def note_verdicts(conn: "Conn", report: "list[Row]", at: Any) -> None:  # noqa: ANN401
+    """Note for each course the worst verdict of its tables, for `status`; a role that may not write notes nothing."""
+    from psycopg import errors  # noqa: PLC0415
+
+    from admin import queries  # noqa: PLC0415
+
+    try:
+        for course_id in dict.fromkeys(row["course"] for row in report):
+            tables = [row for row in report if row["course"] == course_id]
+            words = {row["verdict"] for row in tables}
+            word = next(word for word in ("not_comparable", "differs", "match") if word in words)
+            rows = None if word == "not_comparable" else sum(r["missing"] + r["changed"] + r["extra"] for r in tables)
+            queries.note_verification(conn, course_id, at, word, rows)
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+        conn.rollback()
+
+
+def verdict(asked: int, bad: int, rows: int, lame: list[str]) -> str:
+    """Return the last line of a verify: a sentence, and the next command."""
+    said = f"{asked} courses compared; "
+    if lame:
+        said += f"{len(lame)} could not be compared ({', '.join(lame)}); "
+    if bad:
+        return said + f"{bad} differ in {rows} rows.\n  rollbook replication repair    shows what it would do and asks\n"
+    return said + ("the others are equal.\n" if lame else "all copies are equal to the portal.\n")
+
+
+def courses_once(run: Run, asked: list[str]) -> int:
+    """Write the state of the courses asked for; return 4 if one needs attention."""
+    from admin import queries  # noqa: PLC0415
+
+    with run.connect() as conn:
+        found = queries.status(conn, queries.known_courses(conn, asked) if asked else None)
+    columns = SCREEN if render.chosen_format(run) is render.Format.table and not run.fields else COLUMNS
+    render.rows(run, found, columns, empty="no courses yet: rollbook course create COURSE")
+    return 4 if any(row["state"] != "ok" for row in found) else 0
+
+
+def once(run: Run, asked: list[str]) -> int:
+    """Write the portal's numbers, the state of the courses, and the command for each that needs attention."""
+    from admin import queries  # noqa: PLC0415
+    from admin.db import revision  # noqa: PLC0415
+    from admin.migrating import known_revisions  # noqa: PLC0415
+
+    with run.connect() as conn:
+        found = queries.status(conn, queries.known_courses(conn, asked) if asked else None)
+        portal = queries.portal(conn)
+        portal["revision"] = revision(conn)
+        portal["is_head"] = portal["revision"] == known_revisions()[-1]
+    needy = [row for row in found if row["state"] != "ok"]
+
+    def draw(out: IO[str]) -> None:
+        head = "head" if portal["is_head"] else "not the head"
+        out.write(
+            f"portal  {portal['database']} · PostgreSQL {portal['server_version'].split()[0]} · "
+            f"schema {portal['revision']} ({head}) · {portal['users']} users · {portal['enrollments']} enrollments\n\n"
+        )
+        if not found:
+            out.write("(no courses yet: rollbook course create COURSE)\n")
+            return
+        render.table(run, out, [{name: row[name] for name in SCREEN} for row in found], list(SCREEN))
+        if needy:
+            out.write(f"\n{len(needy)} of {len(found)} courses need attention:\n")
+        for row in needy[:5]:
+            verb = "verify" if row["verdict"] != "differs" else "repair"
+            out.write(f"  rollbook replication {verb} '{row['course']}'\n")
+
+    if render.chosen_format(run) in (render.Format.csv, render.Format.tsv):
+        render.rows(run, found, COLUMNS)
+    else:
+        render.document(run, {"portal": portal, "courses": found}, draw)
+    return 4 if needy else 0
+
+
+@command(
+    app, "status", sets=("data", "watch"), panel="Look",
+    examples=("status", "status --json", "status --watch 5"),
+    exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention or the database is not migrated",
+    see="rollbook replication verify",
+)  # fmt: skip
+def status(
+    run: Run,
+    course: Annotated[list[str], typer.Argument(metavar="[COURSE...]", help="Default: all.", show_default=False)] = [],  # noqa: B006
+) -> int:
+    """Show the portal and every course on one screen, the worst first, with the command that helps."""
+    return repeated(run, lambda: once(run, course))

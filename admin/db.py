@@ -1,0 +1,143 @@
+"""The connection: libpq's conninfo untouched, one transaction a command, and the one map from SQLSTATE to our errors."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+
+from admin.errors import AdminError, AttentionError, RefusedError, UnreachableError
+from admin.migrating import VERSION_TABLE, known_revisions
+
+Conn = Connection[dict[str, Any]]
+
+CONNECT_SECONDS = 10
+STATEMENT_SECONDS = 60
+
+# Constraint -> what a person would say. Everything else keeps the server's words.
+IN_WORDS = {
+    "auth_user_username_key": "this username is taken",
+    "auth_user_email_key": "this e-mail address belongs to another user (capitals do not matter)",
+    "auth_user_username_check": "a username is not empty and has no blanks or control characters",
+    "auth_user_email_check": "this is not an e-mail address",
+    "auth_userprofile_gender_check": "gender is m, f or o",
+    "auth_userprofile_level_of_education_check": "level of education is p_se, p_oth, m, b, hs, jhs, el, none or other",
+}
+ADVICE = {
+    "42501": "ask the owner of the database for the right that the server names",
+    "57014": "give it more time with --timeout SECONDS",
+    "55P03": "try again when the other session is done",
+    "40001": "run the command again: another session changed the same rows at the same time",
+    "40P01": "run the command again: another session changed the same rows at the same time",
+    "53200": "raise max_locks_per_transaction (about 12 locks for each course that one statement touches)",
+}
+NOT_MIGRATED = {"42P01", "42883", "3F000", "42704", "42703"}
+UNKNOWN = {"42501", "57014", "55P03", "53200", "53300", "28000", "28P01", "3D000", "57P01", "57P02", "57P03"}
+
+
+def masked(text: str) -> str:
+    """Return the text without passwords of conninfo strings and URIs."""
+    text = re.sub(r"(\w+://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    return re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", r"\1***", text, flags=re.IGNORECASE)
+
+
+def conninfo(dsn: str | None) -> str:
+    """Return what libpq is given: a URI or key=value as it stands; a bare word is the dbname, as in psql."""
+    given = dsn if dsn is not None else os.environ.get("ROLLBOOK_DSN", "")
+    return make_conninfo(dbname=given) if given and "=" not in given and "://" not in given else given
+
+
+def translate(exc: psycopg.Error) -> AdminError:
+    """Return the error that a server's (or libpq's) error means to the user."""
+    state = exc.sqlstate or ""
+    said = exc.diag.message_primary or str(exc).strip()
+    why = masked(f"{said} (SQLSTATE {state})" if state else " ".join(said.split()))
+    if state.startswith("RB"):
+        return RefusedError(said, why=exc.diag.message_detail, fix=exc.diag.message_hint, sqlstate=state)
+    if state in NOT_MIGRATED and re.search(r"rollbook|portal", said):
+        return AttentionError(
+            "the database is not migrated, or not to the head that this program needs", why=why,
+            fix="rollbook schema upgrade", sqlstate=state,
+        )  # fmt: skip
+    if state in UNKNOWN:
+        what = "permission is missing" if state == "42501" else "the server gave no answer"
+        return UnreachableError(what, why=why, fix=ADVICE.get(state), sqlstate=state)
+    if state[:2] in ("23", "22", "40", "2B"):
+        words = IN_WORDS.get(exc.diag.constraint_name or "", said)
+        return RefusedError(words, why=exc.diag.message_detail or why, fix=ADVICE.get(state), sqlstate=state)
+    if isinstance(exc, psycopg.OperationalError | psycopg.ProgrammingError) and not state:
+        return UnreachableError(
+            "cannot connect to the database", why=why,
+            fix="name it with -d CONNINFO, ROLLBOOK_DSN or libpq's PG* variables, and see that the server runs",
+        )  # fmt: skip
+    raise exc
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn every psycopg error inside into ours."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        raise translate(exc) from exc
+
+
+@contextmanager
+def connect(
+    dsn: str | None, *, name: str, timeout: float | None = None, long: bool = False, keep: bool = True,
+    migrated: bool = True,
+) -> Iterator[Conn]:  # fmt: skip
+    """Yield a connection in a transaction that is committed at the end, or rolled back on an error or if not `keep`.
+
+    `timeout` is in seconds and bounds the connection (10 if None) and each statement (60 if None; none for `long` work).
+    Raises UnreachableError, AttentionError (not migrated, or newer than this program), RefusedError.
+    """
+    statement = timeout if timeout is not None else 0 if long else STATEMENT_SECONDS
+    with translated():
+        conn: Conn = psycopg.connect(
+            conninfo(dsn),
+            row_factory=dict_row,  # type: ignore[arg-type]
+            connect_timeout=max(1, round(timeout or CONNECT_SECONDS)),
+            fallback_application_name=name,
+        )
+        with conn:
+            conn.execute("select set_config('statement_timeout', %s, false)", [f"{int(statement * 1000)}ms"])
+            if migrated:
+                check_revision(conn)
+            conn.commit()
+            yield conn
+            if not keep:
+                conn.rollback()
+
+
+def revision(conn: Conn) -> str | None:
+    """Return the revision of the database, None where Rollbook is not installed."""
+    row = conn.execute("select to_regclass(%s) is not null as there", [f"public.{VERSION_TABLE}"]).fetchone()
+    if not row or not row["there"]:
+        return None
+    row = conn.execute(f"select version_num from public.{VERSION_TABLE}").fetchone()  # noqa: S608 (a constant)
+    return row["version_num"] if row else None
+
+
+def check_revision(conn: Conn) -> None:
+    """Raise AttentionError unless the database stands at the revision that this program ships as its head."""
+    found, known = revision(conn), known_revisions()
+    if found == known[-1]:
+        return
+    if found and found not in known:
+        raise AttentionError(
+            f"the database's schema ({found}) is newer than this program ({known[-1]})",
+            fix="install the release of rollbook that made the schema",
+        )
+    raise AttentionError(
+        f"the database is at revision {found}, this program needs {known[-1]}" if found else
+        f"the database {conn.info.dbname} is not migrated",
+        fix="rollbook schema upgrade",
+    )  # fmt: skip

@@ -1,0 +1,162 @@
+"""The options that many commands share, declared once; every command takes them after its verb."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from admin.db import Conn
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+
+
+class When(StrEnum):
+    """When to colour."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+@dataclass
+class Run:
+    """One call of a command: its name and the values of the shared options."""
+
+    name: str = "rollbook"
+    long: bool = False
+    dsn: str | None = None
+    timeout: float | None = None
+    color: When = When.auto
+    no_input: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    debug: bool = False
+    format: Format | None = None
+    json: bool = False
+    csv: bool = False
+    output: str = "-"
+    fields: str | None = None
+    no_header: bool = False
+    wide: bool = False
+    limit: int | None = None
+    all: bool = False
+    sort: str | None = None
+    match: str | None = None
+    dry_run: bool = False
+    yes: bool = False
+    confirm: str | None = None
+    watch: float | None = None
+    count: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def connect(self, *, migrated: bool = True) -> "AbstractContextManager[Conn]":
+        """Connect as the options say; with --dry-run everything is rolled back at the end."""
+        from admin.db import connect  # noqa: PLC0415 (psycopg costs 0.2 s, which --help must not pay)
+
+        return connect(
+            self.dsn, name=self.name, timeout=self.timeout, long=self.long, keep=not self.dry_run, migrated=migrated
+        )
+
+
+current = Run()  # the command under way: what main() needs to know to report an error
+
+COMMON = "Common options"
+OUTPUT = "Output options"
+
+
+def option(default: Any, kind: Any, *names: str, text: str, panel: str, **more: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Return a default and an annotation for a shared option."""
+    return default, Annotated[kind, typer.Option(*names, help=text, rich_help_panel=panel, **more)]
+
+
+SETS: dict[str, dict[str, tuple[Any, Any]]] = {
+    "common": {
+        "dsn": option(None, str | None, "-d", "--dsn", metavar="CONNINFO", panel=COMMON,
+                      text="The portal database: URI, key=value, service=x or a name. Else ROLLBOOK_DSN, else PG*."),
+        "timeout": option(None, float | None, "--timeout", metavar="SECONDS", min=0.001, panel=COMMON,
+                          text="Bound for connecting (10) and for each statement (60; none for long work)."),
+        "color": option(When.auto, When, "--color", panel=COMMON, text="Colour on a terminal, always or never."),
+        "no_input": option(False, bool, "--no-input", panel=COMMON, text="Never ask; exit 6 where an answer is needed."),
+        "quiet": option(False, bool, "-q", "--quiet", panel=COMMON, text="Results and errors only."),
+        "debug": option(False, bool, "--debug", panel=COMMON, text="Show the traceback of an error."),
+    },
+    "data": {
+        "format": option(None, Format | None, "--format", envvar="ROLLBOOK_FORMAT", panel=OUTPUT,
+                         text="Default: table on a terminal, tsv in a pipe."),
+        "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
+        "csv": option(False, bool, "--csv", panel=OUTPUT, text="Short for --format csv."),
+        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT, text="Write there instead of stdout."),
+        "fields": option(None, str | None, "--fields", metavar="LIST", panel=OUTPUT,
+                         text="Only these columns (a,b), or all but some (-a,-b)."),
+        "no_header": option(False, bool, "--no-header", panel=OUTPUT, text="No header line in table, csv and tsv."),
+        "wide": option(False, bool, "--wide", panel=OUTPUT, text="Hide no column on a narrow terminal."),
+    },
+    "listing": {
+        "limit": option(None, int | None, "--limit", metavar="N", min=0, panel=OUTPUT,
+                        text="At most N rows; default 100 on a terminal, none elsewhere."),
+        "all": option(False, bool, "--all", panel=OUTPUT, text="All rows, also on a terminal."),
+        "sort": option(None, str | None, "--sort", metavar="FIELD,-FIELD", panel=OUTPUT, text="Order; - is descending."),
+        "match": option(None, str | None, "--match", metavar="TEXT", panel=OUTPUT,
+                        text="Only rows in which a name contains TEXT."),
+    },
+    "writes": {
+        "dry_run": option(False, bool, "-n", "--dry-run", panel=COMMON, text="Do it, show it, and roll it back."),
+    },
+    "yes": {"yes": option(False, bool, "-y", "--yes", panel=COMMON, text="Do not ask.")},
+    "watch": {
+        "watch": option(None, float | None, "--watch", metavar="SECONDS", min=0.1, panel=OUTPUT,
+                        text="Again every so many seconds, until Ctrl-C."),
+        "count": option(None, int | None, "--count", metavar="N", min=1, panel=OUTPUT, text="With --watch: N times."),
+    },
+}  # fmt: skip
+
+
+def command(
+    app: typer.Typer, verb: str, *, sets: tuple[str, ...] = (), long: bool = False, examples: tuple[str, ...],
+    exits: str = "0 done, 1 refused, 2 usage, 3 unreachable, 4 not migrated", see: str = "", panel: str | None = None,
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:  # fmt: skip
+    """Register a command: its own parameters, then the shared ones, which reach it as a Run, its first argument.
+
+    `examples` are full command lines, without the leading `rollbook`; they end up in the help, with `exits` and `see`.
+    """
+    shared = {name: spec for which in ("common", *sets) for name, spec in SETS[which].items()}
+    lines = [f"[dim]$[/dim] rollbook {example}".replace("[edX", r"\[edX") for example in examples]
+    epilog = "Examples:\n\n" + "\n\n".join(lines) + f"\n\nExit codes: {exits}."
+    epilog += f"\n\nSee also: {see}" if see else ""
+
+    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        signature = inspect.signature(function, eval_str=True)
+        own = list(signature.parameters.values())[1:]
+        extra = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (default, annotation) in shared.items()
+            if name not in signature.parameters
+        ]
+        title = f"rollbook {app.info.name} {verb}" if isinstance(app.info.name, str) else f"rollbook {verb}"
+
+        def call(*args: Any, **values: Any) -> int | None:  # noqa: ANN401
+            global current  # noqa: PLW0603 (main() reports errors in the format that this command was asked for)
+            current = Run(name=title, long=long, **{p.name: values.pop(p.name) for p in extra})
+            return function(current, *args, **values)
+
+        call.__doc__ = function.__doc__
+        call.__name__ = function.__name__
+        call.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
+        app.command(verb, epilog=epilog, rich_help_panel=panel)(call)
+        return function
+
+    return register

@@ -1,0 +1,344 @@
+"""The only module that writes to a stream: answers to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from admin.errors import AdminError, NotConfirmedError, UsageError
+from admin.options import Format, Run, When
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = dict[str, Any]
+
+# A word is never told by colour alone: each state has a mark.
+MARKS = {
+    "ok": ("✓", "green"), "match": ("✓", "green"), "active": ("✓", "green"),
+    "drifted": ("✗", "red"), "differs": ("✗", "red"), "broken": ("✗", "red"), "missing": ("✗", "red"),
+    "not_comparable": ("✗", "red"), "unreachable": ("✗", "red"), "changed": ("!", "yellow"), "extra": ("!", "yellow"),
+    "unknown": ("?", "yellow"), "created": ("+", "green"), "removed": ("-", "yellow"), "unchanged": ("=", "dim"),
+    "would create": ("+", "cyan"), "would remove": ("-", "cyan"), "would change": ("!", "cyan"),
+}  # fmt: skip
+PIPE_CLOSED = 141
+LIMIT_ON_TERMINAL = 100
+
+
+def chosen_format(run: Run) -> Format:
+    """Return the format of the answer: as asked, else a table on a terminal and tsv in a pipe or a file."""
+    if run.json:
+        return Format.json
+    if run.csv:
+        return Format.csv
+    return run.format or (Format.table if run.output == "-" and sys.stdout.isatty() else Format.tsv)
+
+
+def wants_json(run: Run) -> bool:
+    """Say whether the answer, and so an error, is JSON."""
+    return chosen_format(run) in (Format.json, Format.jsonl)
+
+
+@contextmanager
+def sink(run: Run) -> Iterator[IO[str]]:
+    """Yield where the answer goes. A closed pipe ends the program silently with 141; a file is the user's alone."""
+    if run.output != "-":
+        try:
+            descriptor = os.open(run.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        except OSError as exc:
+            raise UsageError(f"cannot write {run.output}", why=exc.strerror, fix="name another file with -o") from exc
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(PIPE_CLOSED) from None
+
+
+def console(run: Run, stream: IO[str]) -> Console:
+    """Return a Rich console on a stream: its colour judged by that stream alone; never cut where nobody looks."""
+    from rich.console import Console  # noqa: PLC0415 (0.06 s)
+
+    terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+    color = run.color is When.always or (run.color is When.auto and (terminal or bool(os.environ.get("FORCE_COLOR"))))
+    if run.color is When.auto and os.environ.get("NO_COLOR"):
+        color = False
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or 10_000)
+    return Console(
+        file=stream, force_terminal=terminal or color, force_interactive=stream.isatty(), no_color=not color,
+        color_system="standard" if color else None, width=width, highlight=False, soft_wrap=False, legacy_windows=False,
+    )  # fmt: skip
+
+
+def note(run: Run, text: str) -> None:
+    """Say something that is not the answer, on stderr; nothing with --quiet."""
+    if not run.quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def error(run: Run, exc: AdminError) -> None:
+    """Report an error on stderr: fact, reason and remedy, or one line of JSON where the answer is JSON."""
+    if wants_json(run):
+        body = {
+            "code": exc.code, "message": exc.message, "why": exc.why, "hint": exc.fix, "exit_code": exc.exit_code,
+            "details": exc.details,
+        }  # fmt: skip
+        print(json.dumps({"error": body}, ensure_ascii=False, default=str), file=sys.stderr)
+        return
+    for label, text in (("error", exc.message), ("why", exc.why), ("fix", exc.fix)):
+        if text:
+            print(f"{label + ':':<6} {text}", file=sys.stderr)
+
+
+def confirm(run: Run, question: str) -> None:
+    """Ask yes or no on the terminal. Raises NotConfirmedError on no, or where nobody can be asked."""
+    if run.yes or run.dry_run:
+        return
+    if run.no_input or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise NotConfirmedError(f"not confirmed: {question}", fix="add --yes if that is what you want")
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise NotConfirmedError("not confirmed; nothing was changed")
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """Return a value for JSON: times as RFC 3339 in UTC, everything else as it is."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def flat(value: Any) -> str:  # noqa: ANN401
+    """Return a value for a CSV or TSV cell: null is empty, a list is joined with commas, booleans are true and false."""
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(flat(item) for item in value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+
+
+def human(name: str, value: Any) -> str:  # noqa: ANN401
+    """Return a value for a reader: sizes and ages in words, marks before states."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return ago(value)
+    if name.endswith("_bytes"):
+        return size(value)
+    if name.endswith("_seconds"):
+        return f"{value:g} s"
+    if isinstance(value, int) and not name.endswith("id"):
+        return f"{value:,}".replace(",", " ")
+    if isinstance(value, list):
+        return ", ".join(human(name, item) for item in value)
+    mark = MARKS.get(str(value))
+    return f"{mark[0]} {value}" if mark else flat(value)
+
+
+def ago(at: datetime) -> str:
+    """Return how long ago a time was, or the date where that says more."""
+    seconds = time.time() - at.timestamp()
+    for unit, length, until in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 86400)):
+        if 0 <= seconds < until:
+            return f"{int(seconds // length)} {unit} ago"
+    return at.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def size(count: int) -> str:
+    """Return bytes in the unit that leaves up to four digits."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(amount) < 1024:  # noqa: PLR2004
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TB"
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def picked(run: Run, columns: Sequence[str]) -> list[str]:
+    """Return the columns that --fields leaves, in its order. Raises UsageError for one that does not exist."""
+    if not run.fields:
+        return list(columns)
+    asked = [name.strip() for name in run.fields.split(",") if name.strip()]
+    for name in asked:
+        if name.removeprefix("-") not in columns:
+            raise UsageError(f"there is no column {name.removeprefix('-')}", fix=f"columns: {', '.join(columns)}")
+    hidden = {name[1:] for name in asked if name.startswith("-")}
+    kept = [name for name in asked if not name.startswith("-")]
+    return [name for name in kept or columns if name not in hidden]
+
+
+def ordered(run: Run, rows: list[Row], columns: Sequence[str]) -> list[Row]:
+    """Return the rows in the order of --sort; nulls last. Raises UsageError for an unknown column."""
+    for key in reversed((run.sort or "").split(",") if run.sort else []):
+        name, down = key.strip().removeprefix("-"), key.strip().startswith("-")
+        if name not in columns:
+            raise UsageError(f"there is no column {name} to sort by", fix=f"columns: {', '.join(columns)}")
+        present = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=down)
+        rows = present + [row for row in rows if row[name] is None]
+    return rows
+
+
+def shown_limit(run: Run) -> int | None:
+    """Return how many rows a list shows: --limit, else 100 on a terminal, else all."""
+    if run.all:
+        return None
+    return run.limit if run.limit is not None else LIMIT_ON_TERMINAL if chosen_format(run) is Format.table else None
+
+
+def rows(run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found", total: int | None = None) -> None:
+    """Write rows in the chosen format. `columns` are the keys, in order; `total` says how many there are beyond a limit."""
+    found = ordered(run, list(found), columns)
+    names, style = picked(run, columns), chosen_format(run)
+    with sink(run) as out:
+        if style is Format.json:
+            json.dump([plain({n: row[n] for n in names}) for row in found], out, ensure_ascii=False, indent=2)
+            out.write("\n")
+        elif style is Format.jsonl:
+            for row in found:
+                out.write(json.dumps(plain({n: row[n] for n in names}), ensure_ascii=False) + "\n")
+        elif style is Format.csv:
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerows([] if run.no_header else [names])
+            writer.writerows([flat(row[n]) for n in names] for row in found)
+        elif style is Format.tsv:
+            clean = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})  # as PostgreSQL's COPY
+            lines = [] if run.no_header else [names]
+            lines += [[flat(row[n]).translate(clean) for n in names] for row in found]
+            out.writelines("\t".join(line) + "\n" for line in lines)
+        elif not found:
+            out.write(f"({empty})\n")
+        else:
+            table(run, out, found, names)
+    if total is not None and total > len(found):
+        note(run, f"{len(found)} of {total} rows; --all shows all")
+
+
+KEPT = ("state", "verdict", "outcome", "verdict_after", "finding")
+
+
+def table(run: Run, out: IO[str], found: list[Row], names: list[str]) -> None:
+    """Write a table; on a narrow terminal the last columns go first, but never the key or the verdict."""
+    from rich.cells import cell_len  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    screen = console(run, out)
+    cells = [{n: human(n, row[n]) for n in names} for row in found]
+    width = {n: max(cell_len(n), *(cell_len(line) for c in cells for line in c[n].split("\n"))) for n in names}
+    hidden: list[str] = []
+    while not run.wide and out.isatty() and sum(width[n] + 2 for n in names) > screen.width:
+        droppable = [n for n in names[1:] if n not in KEPT]
+        if not droppable:
+            break
+        names = [n for n in names if n != droppable[-1]]
+        hidden.append(droppable[-1])
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=not run.no_header, header_style="bold")
+    numbers = {n for n in names if all(isinstance(r[n], int | float | None) and not isinstance(r[n], bool) for r in found)}
+    for n in names:
+        grid.add_column(n.upper(), justify="right" if n in numbers else "left", no_wrap=not out.isatty() or run.wide)
+    for row, cell in zip(found, cells, strict=True):
+        grid.add_row(*(Text(cell[n], style=MARKS.get(str(row[n]), ("", ""))[1]) for n in names))
+    screen.print(grid, crop=out.isatty() and not run.wide)
+    if hidden:
+        note(run, f"hidden: {', '.join(reversed(hidden))}; --wide shows all columns")
+
+
+def document(run: Run, content: Any, draw: Callable[[IO[str]], None]) -> None:  # noqa: ANN401
+    """Write an answer that is no list of rows: JSON as it is, everything else as `draw` does it."""
+    style = chosen_format(run)
+    with sink(run) as out:
+        if style is Format.json:
+            json.dump(plain(content), out, ensure_ascii=False, indent=2)
+            out.write("\n")
+        elif style is Format.jsonl:
+            out.write(json.dumps(plain(content), ensure_ascii=False) + "\n")
+        else:
+            draw(out)
+
+
+def sections(run: Run, out: IO[str], parts: dict[str, Any]) -> None:
+    """Write named parts below one another: a mapping as lines of name and value, rows as a table."""
+    for title, part in parts.items():
+        out.write(f"{title}\n")
+        if isinstance(part, dict):
+            pad = max(len(name) for name in part) + 2
+            for name, value in part.items():
+                out.write(f"  {name:<{pad}}{human(name, value)}\n")
+        elif not part:
+            out.write("  (none)\n")
+        else:
+            block = io.StringIO()
+            block.isatty = out.isatty  # type: ignore[method-assign]
+            table(run, block, part, list(part[0]))
+            out.writelines(f"  {line.rstrip()}\n" for line in block.getvalue().splitlines())
+        out.write("\n")
+
+
+def text(run: Run, content: str) -> None:
+    """Write text as it is, such as SQL or a sentence of verdict."""
+    with sink(run) as out:
+        out.write(content)
+
+
+@contextmanager
+def progress(run: Run, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told how much more is done: a bar on a terminal, else one line each 30 s, on stderr."""
+    if run.quiet:
+        yield lambda _: None
+        return
+    if sys.stderr.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console(run, sys.stderr), transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda done: bar.advance(task, done)
+        return
+    state = {"done": 0, "said": time.monotonic()}
+
+    def tell(done: int) -> None:
+        state["done"] += done
+        if time.monotonic() - state["said"] >= 30:  # noqa: PLR2004
+            state["said"] = time.monotonic()
+            print(f"{label}: {state['done']} of {total}", file=sys.stderr, flush=True)
+
+    yield tell
+
+
+def log_bug(run: Run, trace: str) -> Path:
+    """Append a traceback to the log file (ROLLBOOK_LOG_FILE, else below XDG_STATE_HOME) and return its path."""
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    path = Path(os.environ.get("ROLLBOOK_LOG_FILE") or state / "rollbook" / "rollbook.log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as log:
+        log.write(f"{datetime.now(UTC).isoformat()} {run.name}\n{trace}\n")
+    return path

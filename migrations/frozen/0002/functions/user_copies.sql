@@ -1,0 +1,60 @@
+-- user_copies: one user's copies, course by course, each beside the portal: ok, missing, changed, extra, or none where
+-- nothing is due and nothing is there (a user without a profile).
+-- Called:   by `rollbook user show`; one snapshot, the calling statement's.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.user_copies(user_id bigint)
+returns table (course_id text, is_enrolled boolean, user_copy text, profile_copy text, enrollment_copy text)
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant bigint := user_id;
+    course rollbook.course;
+    compared text;
+    state text;
+    states text[];
+begin
+    for course in
+        select c.* from rollbook.course as c
+        where exists (
+                select from portal.student_courseenrollment as e where e.user_id = wanted and e.course_id = c.course_id
+            )
+            or exists (
+                select from rollbook.route as r
+                where r.user_id = wanted and r.schemas @> array[c.schema_name::text]
+            )
+        order by c.course_id
+    loop
+        states := '{}';
+        foreach compared in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
+            if rollbook.missing_columns(course.schema_name, compared) <> '{}' then
+                states := states || 'unknown'::text;
+                continue;
+            end if;
+            execute format(
+                'select case when p.id is null and c.id is null then ''none'' when c.id is null then ''missing'' '
+                'when p.id is null then ''extra'' when row(%1$s) is distinct from row(%2$s) then ''changed'' '
+                'else ''ok'' end '
+                'from (values (1)) as always left join (%3$s) as p on p.%4$I = $3 '
+                'left join %5$I.%6$I as c on c.%4$I = $3',
+                'p.' || array_to_string(rollbook.replicated_columns(compared), ', p.'),
+                'c.' || array_to_string(rollbook.replicated_columns(compared), ', c.'),
+                rollbook.due_rows(compared),
+                case compared when 'auth_user' then 'id' else 'user_id' end,
+                course.schema_name, compared
+            ) into state using course.course_id, array[wanted], wanted;
+            states := states || state;
+        end loop;
+        course_id := course.course_id;
+        is_enrolled := exists (
+            select from portal.student_courseenrollment as e where e.user_id = wanted and e.course_id = course.course_id
+        );
+        user_copy := states[1];
+        profile_copy := states[2];
+        enrollment_copy := states[3];
+        return next;
+    end loop;
+end $$;
+comment on function rollbook.user_copies(bigint) is
+    'One user''s copies, course by course, each beside the portal.';

@@ -1,0 +1,21 @@
+-- is_copied: whether an enrollment's copy stands in its course; null where there is no such course.
+-- Called:   by the view enrollment_status.
+-- Security: DEFINER, owned by rollbook_owner, as a monitor may ask without reading.
+create or replace function rollbook.is_copied(course_id text, enrollment_id bigint) returns boolean
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    holder text;
+    found_copy boolean;
+begin
+    select c.schema_name into holder from rollbook.course as c where c.course_id = is_copied.course_id;
+    if to_regclass(format('%I.student_courseenrollment', holder)) is not null then
+        execute format('select exists (select from %I.student_courseenrollment where id = $1)', holder)
+        into found_copy using enrollment_id;
+    end if;
+    return found_copy;
+end $$;
+comment on function rollbook.is_copied(text, bigint) is
+    'Whether an enrollment''s copy stands in its course; null where there is no such course.';
