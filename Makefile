@@ -1,14 +1,42 @@
-# Only Python >= 3.11 and make are assumed. Everything else goes into .venv.
+# Only Python >= 3.11 and make are assumed; everything else goes into .venv.
+#   make setup   the program and its tools in .venv        make demo    the main job, on a private server
+#   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, then the tests
+#   make bench   speed, as ratios                          make freeze REV=0003   copy sql/ into a revision
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench lint freeze clean
+.PHONY: setup demo test check lint bench freeze
 
 setup: .venv/ready
 
 .venv/ready: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rollbook needs Python 3.11 or newer")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group dev
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Rollbook needs Python 3.11 or newer")'
+	@echo "setting up .venv (once, up to a minute)"
+	@$(PYTHON) -m venv .venv 2>/dev/null || { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev
 	@touch $@
+
+demo: setup
+	@$(BIN)/rollbook demo up
+
+test: setup
+	@$(BIN)/pytest
+
+check: lint test
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint sql migrations/frozen --disable-progress-bar
+	$(BIN)/python -m tests.tools.check_plpgsql
+
+bench: setup
+	$(BIN)/python -m tests.bench.bench
+
+freeze: setup
+	@test -n "$(REV)" || { echo "usage: make freeze REV=0003"; exit 2; }
+	@mkdir -p migrations/frozen/$(REV)
+	@cp -R sql/. migrations/frozen/$(REV)/

@@ -40,7 +40,7 @@ def root(
 ) -> None:
     """Register the options of the bare program."""
     if show_version:
-        from importlib.metadata import version as installed  # noqa: PLC0415
+        from importlib.metadata import version as installed
 
         render.text(options.current, f"rollbook {installed('rollbook')}\n")
         raise typer.Exit
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         return UsageError.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return interrupted()
-    except Exception as exc:  # noqa: BLE001 (a bug of ours: the last resort)
+    except Exception as exc:  # a bug of ours: the last resort
         path = render.log_bug(options.current, traceback.format_exc())
         if options.current.debug:
             traceback.print_exc()
@@ -87,7 +87,7 @@ def main() -> None:
     """Run as a program."""
     if not os.environ.get("PYTHONUTF8") and hasattr(sys.stdout, "reconfigure"):
         for stream in (sys.stdout, sys.stderr):  # names in several scripts, also where LANG=C
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

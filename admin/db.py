@@ -1,4 +1,4 @@
-"""The connection: libpq's conninfo untouched, one transaction a command, and the one map from SQLSTATE to our errors."""
+"""The connection: libpq's conninfo untouched, one transaction a command, and the map from SQLSTATE to our errors."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def connect(
 ) -> Iterator[Conn]:  # fmt: skip
     """Yield a connection in a transaction that is committed at the end, or rolled back on an error or if not `keep`.
 
-    `timeout` is in seconds and bounds the connection (10 if None) and each statement (60 if None; none for `long` work).
+    `timeout` in seconds bounds the connection (10 if None) and each statement (60 if None; none for `long` work).
     Raises UnreachableError, AttentionError (not migrated, or newer than this program), RefusedError.
     """
     statement = timeout if timeout is not None else 0 if long else STATEMENT_SECONDS
     with translated():
         conn: Conn = psycopg.connect(
             conninfo(dsn),
-            row_factory=dict_row,  # type: ignore[arg-type]
+            row_factory=dict_row,
             connect_timeout=max(1, round(timeout or CONNECT_SECONDS)),
             fallback_application_name=name,
         )

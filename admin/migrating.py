@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from alembic.operations import Operations
 
 PACKAGE = Path(__file__).parent
 ROOT = PACKAGE if (PACKAGE / "migrations").is_dir() else PACKAGE.parent  # installed wheel, or working copy
@@ -30,16 +26,17 @@ def object_files(folder: Path) -> list[Path]:
     return files + list(folder.glob("grants.sql"))
 
 
-def run_sql(op: Operations, script: str) -> None:
+def run_sql(script: str) -> None:
     """Run a script of several statements as it stands: colons are not parameters."""
-    from sqlalchemy import text  # noqa: PLC0415 (0.5 s, only for migrations)
+    from alembic import op  # 0.8 s, only for migrations
+    from sqlalchemy import text
 
     op.execute(text(re.sub(r"(?<!\\):", r"\\:", script)))
 
 
-def apply_frozen(op: Operations, revision: str) -> None:
+def apply_frozen(revision: str) -> None:
     """Apply the bodies that a revision shipped, from migrations/frozen/REVISION."""
-    run_sql(op, "set local check_function_bodies = off")
+    run_sql("set local check_function_bodies = off")
     for path in object_files(MIGRATIONS / "frozen" / revision):
-        run_sql(op, path.read_text())
-    run_sql(op, "set local check_function_bodies = on")
+        run_sql(path.read_text())
+    run_sql("set local check_function_bodies = on")

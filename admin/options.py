@@ -64,7 +64,7 @@ class Run:
 
     def connect(self, *, migrated: bool = True) -> "AbstractContextManager[Conn]":
         """Connect as the options say; with --dry-run everything is rolled back at the end."""
-        from admin.db import connect  # noqa: PLC0415 (psycopg costs 0.2 s, which --help must not pay)
+        from admin.db import connect  # psycopg costs 0.2 s, which --help must not pay
 
         return connect(
             self.dsn, name=self.name, timeout=self.timeout, long=self.long, keep=not self.dry_run, migrated=migrated
@@ -89,7 +89,7 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
         "timeout": option(None, float | None, "--timeout", metavar="SECONDS", min=0.001, panel=COMMON,
                           text="Bound for connecting (10) and for each statement (60; none for long work)."),
         "color": option(When.auto, When, "--color", panel=COMMON, text="Colour on a terminal, always or never."),
-        "no_input": option(False, bool, "--no-input", panel=COMMON, text="Never ask; exit 6 where an answer is needed."),
+        "no_input": option(False, bool, "--no-input", panel=COMMON, text="Never ask; exit 6 if an answer is needed."),
         "quiet": option(False, bool, "-q", "--quiet", panel=COMMON, text="Results and errors only."),
         "debug": option(False, bool, "--debug", panel=COMMON, text="Show the traceback of an error."),
     },
@@ -98,7 +98,7 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
                          text="Default: table on a terminal, tsv in a pipe."),
         "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
         "csv": option(False, bool, "--csv", panel=OUTPUT, text="Short for --format csv."),
-        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT, text="Write there instead of stdout."),
+        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT, text="Write there, not to stdout."),
         "fields": option(None, str | None, "--fields", metavar="LIST", panel=OUTPUT,
                          text="Only these columns (a,b), or all but some (-a,-b)."),
         "no_header": option(False, bool, "--no-header", panel=OUTPUT, text="No header line in table, csv and tsv."),
@@ -108,7 +108,7 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
         "limit": option(None, int | None, "--limit", metavar="N", min=0, panel=OUTPUT,
                         text="At most N rows; default 100 on a terminal, none elsewhere."),
         "all": option(False, bool, "--all", panel=OUTPUT, text="All rows, also on a terminal."),
-        "sort": option(None, str | None, "--sort", metavar="FIELD,-FIELD", panel=OUTPUT, text="Order; - is descending."),
+        "sort": option(None, str | None, "--sort", metavar="FIELD,-FIELD", panel=OUTPUT, text="Order; - descends."),
         "match": option(None, str | None, "--match", metavar="TEXT", panel=OUTPUT,
                         text="Only rows in which a name contains TEXT."),
     },

@@ -52,7 +52,7 @@ from unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) 
 
 
 def courses(conn: Conn, match: str | None = None) -> list[Row]:
-    """Return the courses by id: course schema_name state on_leave enrolled copied_users since. Source: course_status."""
+    """Return the courses: course schema_name state on_leave enrolled copied_users since. Source: course_status."""
     return conn.execute(COURSES, {"match": match}).fetchall()
 
 
@@ -72,13 +72,15 @@ def known_courses(conn: Conn, course_ids: Sequence[str]) -> list[str]:
     known = [row["course_id"] for row in conn.execute("select course_id from rollbook.course order by 1")]
     for course_id in course_ids:
         if course_id not in known:
-            raise RefusedError(f"there is no course {course_id}", why=nearest(course_id, known), fix="rollbook course list")
+            raise RefusedError(
+                f"there is no course {course_id}", why=nearest(course_id, known), fix="rollbook course list"
+            )
     return list(course_ids) or known
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return `the nearest is X`, or None where nothing is near."""
-    from difflib import get_close_matches  # noqa: PLC0415
+    from difflib import get_close_matches
 
     near = get_close_matches(word, list(known), n=1)
     return f"the nearest is {near[0]}" if near else None
@@ -182,7 +184,7 @@ def find_users(conn: Conn, tokens: Sequence[str]) -> list[Row]:
     kinds: dict[str, list[Any]] = {"ids": [], "names": [], "emails": []}
     for token in tokens:
         kind, _, value = token.partition(":")
-        if kind == "id" and value.isdecimal() and len(value) < 19:  # noqa: PLR2004 (bigint)
+        if kind == "id" and value.isdecimal() and len(value) < 19:  # bigint
             kinds["ids"].append(int(value))
         if kind in ("username", "email") and value:
             kinds["names" if kind == "username" else "emails"].append(value)
@@ -212,7 +214,7 @@ def users(
     conn: Conn, *, match: str | None, course: str | None, limit: int | None, flags: dict[str, bool]
 ) -> tuple[list[Row], int]:
     """Return users by id, and how many there are without the limit. `flags` are columns that must be true or false."""
-    conditions = [sql.SQL("true")]
+    conditions: list[sql.Composable] = [sql.SQL("true")]
     if match is not None:
         conditions.append(
             sql.SQL("strpos(lower(u.username || ' ' || u.email || ' ' || coalesce(p.name, '')), lower(%(match)s)) > 0")
@@ -225,14 +227,15 @@ def users(
             )
         )
     for name, wanted in flags.items():
-        conditions.append(sql.SQL("u.{} = {}").format(sql.Identifier(name), sql.Literal(wanted)))  # noqa: PERF401
+        conditions.append(sql.SQL("u.{} = {}").format(sql.Identifier(name), sql.Literal(wanted)))
     where = sql.SQL(" and ").join(conditions)
     parameters = {"match": match, "course": course, "limit": limit}
     found = conn.execute(sql.SQL(USERS).format(where=where), parameters).fetchall()
     if limit is None or len(found) < limit:
         return found, len(found)
     counted = sql.SQL(
-        "select count(*) as n from portal.auth_user as u left join portal.auth_userprofile as p on p.user_id = u.id where {}"
+        "select count(*) as n from portal.auth_user as u "
+        "left join portal.auth_userprofile as p on p.user_id = u.id where {}"
     ).format(where)
     total = conn.execute(counted, parameters).fetchone()
     return found, total["n"] if total else len(found)
@@ -254,7 +257,7 @@ def create_user(conn: Conn, values: Row) -> Row:
 
 
 def update_user(conn: Conn, user_id: int, values: Row) -> list[Row]:
-    """Set columns of the user or the profile and return what changed: field, before, after. No change writes nothing."""
+    """Set columns of user or profile and return what changed: field, before, after. No change writes nothing."""
     changes: list[Row] = []
     for table, key, fields in (
         ("auth_user", "id", USER_FIELDS),
@@ -264,7 +267,9 @@ def update_user(conn: Conn, user_id: int, values: Row) -> list[Row]:
         if not wanted:
             continue
         place = {"table": sql.Identifier("portal", table), "key": sql.Identifier(key)}
-        before = conn.execute(sql.SQL("select * from {table} where {key} = %s for no key update").format(**place), [user_id])
+        before = conn.execute(
+            sql.SQL("select * from {table} where {key} = %s for no key update").format(**place), [user_id]
+        )
         old = before.fetchone()
         if old is None:
             raise RefusedError("this user has no profile", fix="insert one into portal.auth_userprofile")
@@ -312,7 +317,10 @@ where (%(course)s::text is null or e.course_id = %(course)s) and (%(user_id)s::b
 """
 
 COUNT_ENROLLMENTS: dict[str, LiteralString] = {
-    "": "select count(*) as enrollments from portal.student_courseenrollment where %(course)s::text is null or course_id = %(course)s",
+    "": """
+        select count(*) as enrollments from portal.student_courseenrollment
+        where %(course)s::text is null or course_id = %(course)s
+        """,
     "course": """
         select course_id as key, count(*) as enrollments from portal.student_courseenrollment
         where %(course)s::text is null or course_id = %(course)s group by 1 order by 2 desc, 1
@@ -387,7 +395,8 @@ order by case s.state when 'broken' then 0 when 'drifted' then 1 when 'ok' then 
 PORTAL = """
 select
     current_setting('server_version') as server_version, current_database() as database,
-    (select count(*) from portal.auth_user) as users, (select count(*) from portal.student_courseenrollment) as enrollments,
+    (select count(*) from portal.auth_user) as users,
+    (select count(*) from portal.student_courseenrollment) as enrollments,
     (select count(*) from rollbook.course) as courses, now() as observed_at
 """
 
@@ -469,7 +478,7 @@ def triggers(conn: Conn) -> list[Row]:
 
 
 def view_definitions(conn: Conn, name: str, query: str) -> tuple[str, str | None]:
-    """Return what a shipped query looks like as a view on this server, and what the view there looks like (None: gone)."""
+    """Return a shipped query as this server spells it as a view, and the view that is there (None: gone)."""
     conn.execute(f"create or replace temporary view rollbook_checked as {query}".encode())
     definition: LiteralString = "select pg_get_viewdef(to_regclass(%s)) as text"
     shipped, there = (one(conn, definition, [view])["text"] for view in ("pg_temp.rollbook_checked", name))

@@ -69,7 +69,7 @@ def sink(run: Run) -> Iterator[IO[str]]:
 
 def console(run: Run, stream: IO[str]) -> Console:
     """Return a Rich console on a stream: its colour judged by that stream alone; never cut where nobody looks."""
-    from rich.console import Console  # noqa: PLC0415 (0.06 s)
+    from rich.console import Console  # 0.06 s
 
     terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     color = run.color is When.always or (run.color is When.auto and (terminal or bool(os.environ.get("FORCE_COLOR"))))
@@ -130,7 +130,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def flat(value: Any) -> str:  # noqa: ANN401
-    """Return a value for a CSV or TSV cell: null is empty, a list is joined with commas, booleans are true and false."""
+    """Return a value for a CSV or TSV cell: null is empty, lists joined with commas, booleans true and false."""
     value = plain(value)
     if value is None:
         return ""
@@ -153,8 +153,6 @@ def human(name: str, value: Any) -> str:  # noqa: ANN401
         return size(value)
     if name.endswith("_seconds"):
         return f"{value:g} s"
-    if isinstance(value, int) and not name.endswith("id"):
-        return f"{value:,}".replace(",", " ")
     if isinstance(value, list):
         return ", ".join(human(name, item) for item in value)
     mark = MARKS.get(str(value))
@@ -170,11 +168,16 @@ def ago(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def plural(count: int, noun: str) -> str:
+    """Return `1 row`, `2 rows`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def size(count: int) -> str:
     """Return bytes in the unit that leaves up to four digits."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(amount) < 1024:  # noqa: PLR2004
+        if abs(amount) < 1024:
             return f"{amount:.0f} {unit}"
         amount /= 1024
     return f"{amount:.1f} TB"
@@ -214,8 +217,10 @@ def shown_limit(run: Run) -> int | None:
     return run.limit if run.limit is not None else LIMIT_ON_TERMINAL if chosen_format(run) is Format.table else None
 
 
-def rows(run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found", total: int | None = None) -> None:
-    """Write rows in the chosen format. `columns` are the keys, in order; `total` says how many there are beyond a limit."""
+def rows(
+    run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found", total: int | None = None
+) -> None:
+    """Write rows in the chosen format. `columns` are the keys, in order; `total` is the number without a limit."""
     found = ordered(run, list(found), columns)
     names, style = picked(run, columns), chosen_format(run)
     with sink(run) as out:
@@ -247,9 +252,9 @@ KEPT = ("state", "verdict", "outcome", "verdict_after", "finding")
 
 def table(run: Run, out: IO[str], found: list[Row], names: list[str]) -> None:
     """Write a table; on a narrow terminal the last columns go first, but never the key or the verdict."""
-    from rich.cells import cell_len  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
 
     screen = console(run, out)
     cells = [{n: human(n, row[n]) for n in names} for row in found]
@@ -262,7 +267,9 @@ def table(run: Run, out: IO[str], found: list[Row], names: list[str]) -> None:
         names = [n for n in names if n != droppable[-1]]
         hidden.append(droppable[-1])
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=not run.no_header, header_style="bold")
-    numbers = {n for n in names if all(isinstance(r[n], int | float | None) and not isinstance(r[n], bool) for r in found)}
+    numbers = {
+        n for n in names if all(isinstance(r[n], int | float | None) and not isinstance(r[n], bool) for r in found)
+    }
     for n in names:
         grid.add_column(n.upper(), justify="right" if n in numbers else "left", no_wrap=not out.isatty() or run.wide)
     for row, cell in zip(found, cells, strict=True):
@@ -316,7 +323,7 @@ def progress(run: Run, label: str, total: int) -> Iterator[Callable[[int], None]
         yield lambda _: None
         return
     if sys.stderr.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console(run, sys.stderr), transient=True) as bar:
@@ -327,7 +334,7 @@ def progress(run: Run, label: str, total: int) -> Iterator[Callable[[int], None]
 
     def tell(done: int) -> None:
         state["done"] += done
-        if time.monotonic() - state["said"] >= 30:  # noqa: PLR2004
+        if time.monotonic() - state["said"] >= 30:
             state["said"] = time.monotonic()
             print(f"{label}: {state['done']} of {total}", file=sys.stderr, flush=True)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def configuration(output: TextIO | None = None, **attributes: Any) -> Config:  # noqa: ANN401
     """Return Alembic's configuration for the shipped migrations; offline SQL goes to `output`."""
-    from alembic.config import Config  # noqa: PLC0415 (0.8 s, only for migrations)
+    from alembic.config import Config  # 0.8 s, only for migrations
 
     config = Config(output_buffer=output, stdout=io.StringIO())
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -26,14 +26,14 @@ def configuration(output: TextIO | None = None, **attributes: Any) -> Config:  #
 
 def scripts() -> ScriptDirectory:
     """Return the revisions that ship."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic.script import ScriptDirectory
 
     return ScriptDirectory.from_config(configuration())
 
 
 def known(revision: str) -> str:
     """Return the full name of a revision; `head` and `base` pass. Raises RefusedError for an unknown one."""
-    from alembic.util import CommandError  # noqa: PLC0415
+    from alembic.util import CommandError
 
     if revision in ("head", "base"):
         return revision
@@ -45,9 +45,9 @@ def known(revision: str) -> str:
 
 def move(dsn: str | None, revision: str, *, up: bool, name: str = "rollbook schema") -> None:
     """Upgrade or downgrade the database to a revision, one transaction a step. Raises our errors, not Alembic's."""
-    import psycopg  # noqa: PLC0415
-    from alembic import command  # noqa: PLC0415
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+    import psycopg
+    from alembic import command
+    from sqlalchemy.exc import DBAPIError
 
     config = configuration(connect=lambda: psycopg.connect(conninfo(dsn), fallback_application_name=name))
     try:
@@ -70,7 +70,7 @@ def upgrade(dsn: str, revision: str = "head") -> None:
 
 def offline(start: str, end: str) -> str:
     """Return the SQL from one revision to another; down where `end` is the older one. Needs no server."""
-    from alembic import command  # noqa: PLC0415
+    from alembic import command
 
     output = io.StringIO()
     order = ["base", *(step.revision for step in reversed(list(scripts().walk_revisions())))]

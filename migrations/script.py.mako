@@ -3,8 +3,6 @@
 Locks: say which, for how long, and whether old code still runs.
 """
 
-from alembic import op
-
 from admin.migrating import apply_frozen, run_sql
 
 revision = ${repr(up_revision)}

@@ -1,6 +1,7 @@
 -- grants: who owns what and who may do what, in one place. Run last; can be run again.
 -- rollbook_owner (NOLOGIN, no superuser) owns the machinery and reads the three replicated portal tables. EXECUTE is
--- nobody's by default; a DBA grants it. No right hangs on the database itself, as a cloned database does not inherit it.
+-- nobody's by default; a DBA grants it. No right hangs on the database itself, as a cloned database does not inherit
+-- it.
 grant usage on schema portal to rollbook_owner;
 grant select on portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment to rollbook_owner;
 do $$

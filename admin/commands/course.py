@@ -7,7 +7,7 @@ import typer
 
 from admin import render
 from admin.errors import NotConfirmedError, RefusedError
-from admin.options import Run, command
+from admin.options import Format, Run, command
 
 app = typer.Typer(name="course", help="Courses: make one, look at one, drop one.", no_args_is_help=True)
 
@@ -25,11 +25,12 @@ class OnLeave(StrEnum):
 @command(
     app, "list", sets=("data", "listing"),
     examples=("course list", "course list --match 2012 --json"),
-    exits="0 also if there is none or one has drifted, 3 unreachable, 4 not migrated", see="rollbook status, rollbook course show",
+    exits="0 also if there is none or one has drifted, 3 unreachable, 4 not migrated",
+    see="rollbook status, rollbook course show",
 )  # fmt: skip
 def list_(run: Run) -> None:
     """List the courses with their schema, state and how many are enrolled and copied."""
-    from admin import queries  # noqa: PLC0415 (psycopg, which --help must not pay)
+    from admin import queries  # psycopg, which --help must not pay
 
     with run.connect() as conn:
         found = queries.courses(conn, run.match)
@@ -45,7 +46,7 @@ def list_(run: Run) -> None:
 )  # fmt: skip
 def show(run: Run, course: Course) -> None:
     """Show one course: counts, the last verify, what it added itself, and what is copied to it."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with run.connect() as conn:
         found = queries.course(conn, course)
@@ -63,11 +64,13 @@ def show(run: Run, course: Course) -> None:
 def create(
     run: Run,
     course: Course,
-    on_leave: Annotated[OnLeave, typer.Option(help="When an enrollment ends: user and profile copies stay, or go.")] = OnLeave.keep,
+    on_leave: Annotated[
+        OnLeave, typer.Option(help="When an enrollment ends: user and profile copies stay, or go.")
+    ] = OnLeave.keep,
     if_not_exists: Annotated[bool, typer.Option("--if-not-exists", help="Be content with one that is there.")] = False,
 ) -> None:
     """Make a course: its schema and copies, filled with the students already enrolled."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with run.connect() as conn:
         outcome = "would create" if run.dry_run else "created"
@@ -78,7 +81,7 @@ def create(
             queries.create_course(conn, course, on_leave)
         found = queries.course(conn, course)
         statement = queries.course_sql(conn, "rollbook.create_course", [course, str(on_leave)])
-    if run.dry_run and not there and render.chosen_format(run) is render.Format.table:
+    if run.dry_run and not there and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     columns = ("course", "schema_name", "on_leave", "enrolled", "copied_users", "outcome")
     render.rows(run, [found | {"outcome": outcome}], columns)
@@ -86,27 +89,31 @@ def create(
 
 @command(
     app, "delete", sets=("data", "writes"), long=True,
-    examples=("course delete edX/toy/2013_Spring --confirm edX/toy/2013_Spring", "course delete edX/toy/2013_Spring -n"),
+    examples=("course delete edX/toy/2013_Spring --confirm edX/toy/2013_Spring", "course delete edX/toy -n"),
     exits="0 dropped, 1 unknown course, or it holds data of its own, 3 unreachable, 6 not confirmed",
     see="rollbook course show",
 )  # fmt: skip
 def delete(
     run: Run,
     course: Course,
-    confirm: Annotated[str | None, typer.Option(metavar="COURSE", help="The course's id again, as you mean it.")] = None,
+    confirm: Annotated[
+        str | None, typer.Option(metavar="COURSE", help="The course's id again, as you mean it.")
+    ] = None,
     drop_local: Annotated[
         bool, typer.Option("--drop-local", "--drop-data", help="Drop the course's own columns and tables as well.")
     ] = False,
 ) -> None:
     """Drop a course and its schema. The portal's enrollments stay."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with run.connect() as conn:
         found = queries.course(conn, course)
         if not run.dry_run and confirm != course:
             goes = f"schema {found['schema_name']} with {found['copied_users']} user copies"
             if confirm is not None:
-                raise NotConfirmedError(f"--confirm {confirm} is not the course {course}", fix=f"add --confirm '{course}'")
+                raise NotConfirmedError(
+                    f"--confirm {confirm} is not the course {course}", fix=f"add --confirm '{course}'"
+                )
             raise NotConfirmedError(f"not confirmed: this drops {goes}", fix=f"add --confirm '{course}'")
         if found["local_objects"] and not drop_local:
             raise RefusedError(
@@ -115,7 +122,7 @@ def delete(
             )
         queries.drop_course(conn, course, drop_local=drop_local)
         statement = queries.course_sql(conn, "rollbook.drop_course", [course, drop_local])
-    if run.dry_run and render.chosen_format(run) is render.Format.table:
+    if run.dry_run and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     outcome = "would remove" if run.dry_run else "removed"
     render.rows(run, [found | {"outcome": outcome}], ("course", "schema_name", "enrolled", "copied_users", "outcome"))

@@ -8,7 +8,7 @@ import typer
 from admin import render
 from admin.commands import replication
 from admin.errors import RefusedError
-from admin.options import Run, command
+from admin.options import Format, Run, command
 
 if TYPE_CHECKING:
     from admin.demo.platform import Platform
@@ -28,7 +28,7 @@ EXITS = "0 done, 1 refused, 3 the server does not start"
 
 def running() -> "Platform":
     """Return the demo's platform. Raises RefusedError if it does not run."""
-    from admin.demo.platform import Platform  # noqa: PLC0415
+    from admin.demo.platform import Platform
 
     platform = Platform()
     if not platform.server.is_running():
@@ -39,7 +39,7 @@ def running() -> "Platform":
 @command(app, "up", long=True, examples=("demo up", "demo up --quiet"), exits=EXITS, see="rollbook demo down")
 def up(run: Run) -> None:
     """Start the private server, make the portal and five courses, load 1,200 students, and show the main job."""
-    from admin.demo.platform import COURSES, LATE, Platform  # noqa: PLC0415
+    from admin.demo.platform import COURSES, LATE, Platform
 
     began = time.monotonic()
     platform = Platform()
@@ -47,10 +47,12 @@ def up(run: Run) -> None:
     render.text(run, f"✓ PostgreSQL {release} on a socket in {platform.server.home}, schema at the head\n")
     platform.create_courses(late=False)
     students, enrollments = loaded(run, platform)
-    render.text(run, f"✓ {len(COURSES) - 1} courses; {students} students and {enrollments} enrollments loaded by COPY\n")
+    render.text(
+        run, f"✓ {len(COURSES) - 1} courses; {students} students and {enrollments} enrollments loaded by COPY\n"
+    )
     platform.create_courses(late=True)
     with run_on(run, platform).connect() as conn:
-        from admin import queries  # noqa: PLC0415
+        from admin import queries
 
         late = queries.course(conn, LATE)
     render.text(run, f"✓ {LATE} made afterwards: the {late['copied_users']} who were waiting are in it\n\n")
@@ -72,7 +74,7 @@ def loaded(run: Run, platform: "Platform") -> tuple[int, int]:
     with render.progress(run, "load", 4) as advance:
         platform.load(advance)
     with platform.connect() as conn:
-        from admin import queries  # noqa: PLC0415
+        from admin import queries
 
         there = queries.portal(conn)
     return there["users"], there["enrollments"]
@@ -85,7 +87,7 @@ def run_on(run: Run, platform: "Platform") -> Run:
 
 def shown(run: Run) -> Run:
     """Return the same call with tables, also in a pipe: the demo is a show."""
-    return Run(**{**vars(run), "format": render.Format.table})
+    return Run(**{**vars(run), "format": Format.table})
 
 
 @command(app, "load", examples=("demo load", "demo load --quiet"), exits=EXITS, see="rollbook demo up")
@@ -101,7 +103,7 @@ def load(run: Run) -> None:
 )  # fmt: skip
 def status(run: Run) -> None:
     """Say whether the demo runs, where, and what it holds."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     platform = running()
     with platform.connect() as conn:
@@ -130,7 +132,7 @@ def break_(run: Run) -> None:
 @command(app, "down", examples=("demo down", "demo down --quiet"), exits=EXITS, see="rollbook demo up")
 def down(run: Run) -> None:
     """Stop the private server and delete everything it had. Twice is fine."""
-    from admin.demo.platform import Platform  # noqa: PLC0415
+    from admin.demo.platform import Platform
 
     server = Platform().server
     there = server.home.exists()

@@ -14,7 +14,9 @@ app = typer.Typer(name="enrollment", help="Enrollments: who is in which course."
 
 COLUMNS = ("course", "username", "email", "created", "replicated")
 Course = Annotated[str, typer.Argument(metavar="COURSE", help="A course, see rollbook course list.")]
-Users = Annotated[list[str], typer.Argument(metavar="USER...", help="Users; - reads them from stdin, @FILE from a file.")]
+Users = Annotated[
+    list[str], typer.Argument(metavar="USER...", help="Users; - reads them from stdin, @FILE from a file.")
+]
 
 
 class By(StrEnum):
@@ -43,7 +45,7 @@ def expanded(users: list[str]) -> list[str]:
 
 def link(run: Run, course: str, users: list[str], *, join: bool) -> None:
     """Enroll users or end their enrollments, all or nothing, and report each."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with run.connect() as conn:
         queries.known_courses(conn, [course])
@@ -56,7 +58,10 @@ def link(run: Run, course: str, users: list[str], *, join: bool) -> None:
 
 @command(
     app, "add", sets=("data", "writes"),
-    examples=("enrollment add edX/DemoX/2012_Fall ada bob@example.org", "user list --fields username --no-header | rollbook enrollment add edX/DemoX/2012_Fall -"),
+    examples=(
+        "enrollment add edX/DemoX/2012_Fall ada bob@example.org",
+        "enrollment add edX/DemoX/2012_Fall - < users.txt",
+    ),
     exits="0 done (who is in already stays), 1 unknown user or course, nothing changed, 3 unreachable, 4 not migrated",
     see="rollbook enrollment remove, rollbook user show",
 )  # fmt: skip
@@ -79,7 +84,8 @@ def remove(run: Run, course: Course, user: Users) -> None:
 @command(
     app, "list", sets=("data", "listing"),
     examples=("enrollment list --course edX/DemoX/2012_Fall", "enrollment list --user ada --json"),
-    exits="0 also if there is none, 1 unknown user or course, 3 unreachable, 4 not migrated", see="rollbook enrollment count",
+    exits="0 also if there is none, 1 unknown user or course, 3 unreachable, 4 not migrated",
+    see="rollbook enrollment count",
 )  # fmt: skip
 def list_(
     run: Run,
@@ -87,7 +93,7 @@ def list_(
     user: Annotated[str | None, typer.Option(metavar="USER", help="Only this user.")] = None,
 ) -> None:
     """List enrollments; `replicated` says whether the copy stands in the course (empty: there is no such course)."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     limit = render.shown_limit(run)
     with run.connect() as conn:
@@ -110,7 +116,7 @@ def count(
     course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None,
 ) -> None:
     """Count enrollments: all, by course, or by day."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with run.connect() as conn:
         found = queries.count_enrollments(conn, course, by)

@@ -8,7 +8,7 @@ import typer
 from admin import render
 from admin.commands import status as whole
 from admin.errors import AdminError
-from admin.options import Run, command
+from admin.options import Format, Run, command
 
 if TYPE_CHECKING:
     from admin.render import Row
@@ -17,6 +17,7 @@ app = typer.Typer(name="replication", help="Copies against the portal: look, com
 
 Courses = Annotated[list[str], typer.Argument(metavar="[COURSE...]", help="Default: all courses.", show_default=False)]
 BATCH = 25  # courses in one call: one pass over the routes for all of them, and a bar that moves
+SHOWN_PLAN = 5  # courses that the question names
 SHOWN = 20  # differing rows that a terminal is shown without being asked
 
 
@@ -35,7 +36,8 @@ FINDINGS = ("course", "table", "finding", "row_id", "columns")
 @command(
     app, "verify", sets=("data",), long=True,
     examples=("replication verify", "replication verify edX/DemoX/2012_Fall --rows --json"),
-    exits="0 all equal, 1 unknown course, 3 a course could not be compared, 4 differences", see="rollbook replication repair",
+    exits="0 all equal, 1 unknown course, 3 a course could not be compared, 4 differences",
+    see="rollbook replication repair",
 )  # fmt: skip
 def verify(
     run: Run,
@@ -44,9 +46,9 @@ def verify(
     rows: Annotated[bool, typer.Option("--rows", help="List every differing row instead of a row a table.")] = False,
 ) -> int:
     """Compare every copy with the portal, row by row, column by column, in one snapshot. Writes no copy."""
-    from psycopg import IsolationLevel  # noqa: PLC0415
+    from psycopg import IsolationLevel
 
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     report: list[Row] = []
     differing: list[Row] = []
@@ -61,7 +63,7 @@ def verify(
                 advance(len(asked[start : start + BATCH]))
         bad = list(dict.fromkeys(row["course"] for row in report if row["verdict"] == "differs"))
         lame = {row["course"] for row in report if row["verdict"] == "not_comparable"}
-        terminal = render.chosen_format(run) is render.Format.table
+        terminal = render.chosen_format(run) is Format.table
         for course_id in bad if rows or terminal else []:
             if course_id not in lame and (rows or len(differing) < SHOWN):
                 found = queries.findings(conn, course_id)
@@ -70,7 +72,12 @@ def verify(
         conn.isolation_level = None
         if not table:
             whole.note_verdicts(conn, report, at)
-    render.rows(run, differing if rows else report, FINDINGS if rows else COLUMNS, empty="no differences" if asked else "no courses")
+    render.rows(
+        run,
+        differing if rows else report,
+        FINDINGS if rows else COLUMNS,
+        empty="no differences" if asked else "no courses",
+    )
     if terminal:
         if differing and not rows:
             render.text(run, "\n")
@@ -88,7 +95,7 @@ def verify(
 )  # fmt: skip
 def repair(run: Run, course: Courses = []) -> int:  # noqa: B006
     """Make the copies equal to the portal: writes what differs, never what a course added itself. Asks first."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     result: list[Row] = []
     failures: list[tuple[str, AdminError]] = []
@@ -108,9 +115,10 @@ def repair(run: Run, course: Courses = []) -> int:  # noqa: B006
         conn.rollback()
         plan = {name: found for name, found in plan.items() if name not in lame}
         if plan and not run.dry_run:
-            rows = sum(plan.values())
-            detail = ", ".join(f"{name} ({found})" for name, found in list(plan.items())[:5])
-            render.confirm(run, f"repair {rows} rows in {len(plan)} courses: {detail}{', ...' if len(plan) > 5 else ''}")  # noqa: PLR2004
+            shown = ", ".join(f"{name} ({found})" for name, found in list(plan.items())[:SHOWN_PLAN])
+            more = ", ..." if len(plan) > SHOWN_PLAN else ""
+            total = f"{render.plural(sum(plan.values()), 'row')} in {render.plural(len(plan), 'course')}"
+            render.confirm(run, f"repair {total}: {shown}{more}")
         with render.progress(run, "repair", len(plan)) as advance:
             for name in plan:
                 result += mend(run, name, failures)
@@ -129,12 +137,12 @@ def repair(run: Run, course: Courses = []) -> int:  # noqa: B006
 
 def mend(run: Run, course_id: str, failures: "list[tuple[str, AdminError]]") -> "list[Row]":
     """Repair one course in a transaction of its own and verify it; note a failure and go on."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     try:
         with run.connect() as conn:
             written = queries.repair(conn, course_id)
-            if run.dry_run and render.chosen_format(run) is render.Format.table:
+            if run.dry_run and render.chosen_format(run) is Format.table:
                 render.text(run, queries.course_sql(conn, "rollbook.repair", [course_id]))
             after = {row["table"]: row["verdict"] for row in queries.compare(conn, [course_id])}
             if not run.dry_run:
@@ -151,7 +159,8 @@ def mend(run: Run, course_id: str, failures: "list[tuple[str, AdminError]]") -> 
 @command(
     app, "status", sets=("data", "watch"),
     examples=("replication status", "replication status --watch 5"),
-    exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention", see="rollbook status, rollbook replication verify",
+    exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention",
+    see="rollbook status, rollbook replication verify",
 )  # fmt: skip
 def status(run: Run, course: Courses = []) -> int:  # noqa: B006
     """Show the state of each course, the worst first."""

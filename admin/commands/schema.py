@@ -11,12 +11,14 @@ from admin.options import Run, command
 if TYPE_CHECKING:
     from admin.db import Conn
 
-app = typer.Typer(name="schema", help="The database's schema: upgrade it, check it, read its SQL.", no_args_is_help=True)
+app = typer.Typer(
+    name="schema", help="The database's schema: upgrade it, check it, read its SQL.", no_args_is_help=True
+)
 
 
 def current_revision(run: Run) -> tuple[str, str | None]:
     """Return the database's name and its revision, None where Rollbook is not installed."""
-    from admin.db import revision  # noqa: PLC0415
+    from admin.db import revision
 
     with run.connect(migrated=False) as conn:
         return conn.info.dbname, revision(conn)
@@ -29,7 +31,7 @@ def current_revision(run: Run) -> tuple[str, str | None]:
 )  # fmt: skip
 def current(run: Run) -> int:
     """Show which revision the database stands at, and how many it lacks."""
-    from admin.migrating import known_revisions  # noqa: PLC0415
+    from admin.migrating import known_revisions
 
     database, found = current_revision(run)
     known = known_revisions()
@@ -46,14 +48,16 @@ def current(run: Run) -> int:
 )  # fmt: skip
 def history(run: Run) -> None:
     """List the revisions that this program ships, with what each locks."""
-    from admin.schema import scripts  # noqa: PLC0415
+    from admin.schema import scripts
 
     rows = [
         {
             "revision": step.revision,
             "down_revision": step.down_revision,
             "title": (step.doc or "").split("\n")[0].rstrip("."),
-            "locks": next((" ".join(p.split())[7:] for p in step.longdoc.split("\n\n") if p.startswith("Locks: ")), None),
+            "locks": next(
+                (" ".join(p.split())[7:] for p in step.longdoc.split("\n\n") if p.startswith("Locks: ")), None
+            ),
             "reversible": True,
         }
         for step in reversed(list(scripts().walk_revisions()))
@@ -64,7 +68,8 @@ def history(run: Run) -> None:
 @command(
     app, "upgrade", sets=("data", "writes"), long=True,
     examples=("schema upgrade", "schema upgrade --to 0001 --dry-run"),
-    exits="0 upgraded, or at the revision already, 1 refused, 3 unreachable or a missing right", see="rollbook schema sql",
+    exits="0 upgraded, or at the revision already, 1 refused, 3 unreachable or a missing right",
+    see="rollbook schema sql",
 )  # fmt: skip
 def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to this revision.")] = "head") -> None:
     """Bring the database to the head, one transaction a revision. With --dry-run prints the SQL instead."""
@@ -82,7 +87,7 @@ def downgrade(
     confirm: Annotated[str | None, typer.Option(metavar="NAME", help="The database's name, instead of --yes.")] = None,
 ) -> None:
     """Take revisions back. Course schemas, with all that courses added to them, go with revision 0002."""
-    from admin import queries, schema  # noqa: PLC0415
+    from admin import queries, schema
 
     to = schema.known(to)
     database, found = current_revision(run)
@@ -90,7 +95,9 @@ def downgrade(
     if not run.dry_run and confirm != database and not run.yes:
         what = f"downgrade {database} from {found} to {to}" + (", dropping every course schema" if goes else "")
         if confirm is not None:
-            raise NotConfirmedError(f"--confirm {confirm} is not the database {database}", fix=f"add --confirm {database}")
+            raise NotConfirmedError(
+                f"--confirm {confirm} is not the database {database}", fix=f"add --confirm {database}"
+            )
         render.confirm(run, what)
     if goes and found and found >= "0002" and not run.dry_run:
         with run.connect() as conn:
@@ -100,7 +107,7 @@ def downgrade(
 
 def drop_courses(run: Run, conn: "Conn", course_ids: list[str]) -> None:
     """Drop all courses, each in a transaction of its own: thousands in one would not fit into the lock table."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with render.progress(run, "drop courses", len(course_ids)) as advance:
         for course_id in course_ids:
@@ -111,7 +118,7 @@ def drop_courses(run: Run, conn: "Conn", course_ids: list[str]) -> None:
 
 def move(run: Run, to: str, *, up: bool) -> None:
     """Upgrade or downgrade and report; a dry run prints the SQL that would run."""
-    from admin import schema  # noqa: PLC0415
+    from admin import schema
 
     target = schema.known(to)
     database, found = current_revision(run)
@@ -137,7 +144,7 @@ def sql(
     output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")] = "-",
 ) -> None:
     """Print the SQL of the migrations, and nothing else."""
-    from admin import schema  # noqa: PLC0415
+    from admin import schema
 
     run.output = output
     render.text(run, schema.offline(from_, to))
@@ -150,7 +157,7 @@ def sql(
 )  # fmt: skip
 def check(run: Run) -> int:
     """Compare functions, triggers, views, guards and copied columns in the database with what this program ships."""
-    from admin.checking import differences  # noqa: PLC0415
+    from admin.checking import differences
 
     with run.connect() as conn:
         found = differences(conn)

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from admin import render
-from admin.options import Run, command
+from admin.options import Format, Run, command
 
 if TYPE_CHECKING:
     from admin.db import Conn
@@ -35,9 +35,9 @@ def repeated(run: Run, once: Callable[[], int]) -> int:
 
 def note_verdicts(conn: "Conn", report: "list[Row]", at: Any) -> None:  # noqa: ANN401
     """Note for each course the worst verdict of its tables, for `status`; a role that may not write notes nothing."""
-    from psycopg import errors  # noqa: PLC0415
+    from psycopg import errors
 
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     try:
         for course_id in dict.fromkeys(row["course"] for row in report):
@@ -52,30 +52,31 @@ def note_verdicts(conn: "Conn", report: "list[Row]", at: Any) -> None:  # noqa: 
 
 def verdict(asked: int, bad: int, rows: int, lame: list[str]) -> str:
     """Return the last line of a verify: a sentence, and the next command."""
-    said = f"{asked} courses compared; "
+    said = f"{render.plural(asked, 'course')} compared; "
     if lame:
         said += f"{len(lame)} could not be compared ({', '.join(lame)}); "
     if bad:
-        return said + f"{bad} differ in {rows} rows.\n  rollbook replication repair    shows what it would do and asks\n"
+        said += f"{bad} {'differs' if bad == 1 else 'differ'} in {render.plural(rows, 'row')}.\n"
+        return said + "  rollbook replication repair    shows what it would do and asks\n"
     return said + ("the others are equal.\n" if lame else "all copies are equal to the portal.\n")
 
 
 def courses_once(run: Run, asked: list[str]) -> int:
     """Write the state of the courses asked for; return 4 if one needs attention."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with run.connect() as conn:
         found = queries.status(conn, queries.known_courses(conn, asked) if asked else None)
-    columns = SCREEN if render.chosen_format(run) is render.Format.table and not run.fields else COLUMNS
+    columns = SCREEN if render.chosen_format(run) is Format.table and not run.fields else COLUMNS
     render.rows(run, found, columns, empty="no courses yet: rollbook course create COURSE")
     return 4 if any(row["state"] != "ok" for row in found) else 0
 
 
 def once(run: Run, asked: list[str]) -> int:
     """Write the portal's numbers, the state of the courses, and the command for each that needs attention."""
-    from admin import queries  # noqa: PLC0415
-    from admin.db import revision  # noqa: PLC0415
-    from admin.migrating import known_revisions  # noqa: PLC0415
+    from admin import queries
+    from admin.db import revision
+    from admin.migrating import known_revisions
 
     with run.connect() as conn:
         found = queries.status(conn, queries.known_courses(conn, asked) if asked else None)
@@ -88,19 +89,21 @@ def once(run: Run, asked: list[str]) -> int:
         head = "head" if portal["is_head"] else "not the head"
         out.write(
             f"portal  {portal['database']} · PostgreSQL {portal['server_version'].split()[0]} · "
-            f"schema {portal['revision']} ({head}) · {portal['users']} users · {portal['enrollments']} enrollments\n\n"
+            f"schema {portal['revision']} ({head}) · {render.plural(portal['users'], 'user')} · "
+            f"{render.plural(portal['enrollments'], 'enrollment')}\n\n"
         )
         if not found:
             out.write("(no courses yet: rollbook course create COURSE)\n")
             return
         render.table(run, out, [{name: row[name] for name in SCREEN} for row in found], list(SCREEN))
         if needy:
-            out.write(f"\n{len(needy)} of {len(found)} courses need attention:\n")
+            verb = "needs" if len(needy) == 1 else "need"
+            out.write(f"\n{len(needy)} of {render.plural(len(found), 'course')} {verb} attention:\n")
         for row in needy[:5]:
             verb = "verify" if row["verdict"] != "differs" else "repair"
             out.write(f"  rollbook replication {verb} '{row['course']}'\n")
 
-    if render.chosen_format(run) in (render.Format.csv, render.Format.tsv):
+    if render.chosen_format(run) in (Format.csv, Format.tsv):
         render.rows(run, found, COLUMNS)
     else:
         render.document(run, {"portal": portal, "courses": found}, draw)

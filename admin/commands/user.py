@@ -2,7 +2,7 @@
 
 import secrets
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -15,6 +15,11 @@ app = typer.Typer(name="user", help="People: find them, make accounts, change th
 COLUMNS = (
     "id", "username", "email", "name", "is_active", "is_staff", "is_superuser", "date_joined", "last_login", "courses",
 )  # fmt: skip
+WIDTHS = {
+    "username": 150, "first_name": 150, "last_name": 150, "email": 254, "name": 255, "language": 255, "location": 255,
+}  # fmt: skip
+NULLABLE = ("year_of_birth", "gender", "level_of_education", "mailing_address", "goals")
+EMPTIABLE = ("first_name", "last_name", "name", "language", "location")
 User = Annotated[str, typer.Argument(metavar="USER", help="A username, an e-mail, id:N, username:X or email:X.")]
 Text = Annotated[str | None, typer.Option(metavar="TEXT")]
 
@@ -50,17 +55,27 @@ class By(StrEnum):
 
 def checked_email(address: str) -> str:
     """Return the address, normalised. Raises RefusedError with the reason."""
-    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
+    from email_validator import EmailNotValidError, validate_email
 
     try:
         return validate_email(address, check_deliverability=False).normalized
     except EmailNotValidError as exc:
-        raise RefusedError(f"{address!r} is not an e-mail address", why=str(exc), fix="write it as name@example.org") from exc
+        raise RefusedError(
+            f"{address!r} is not an e-mail address", why=str(exc), fix="write it as name@example.org"
+        ) from exc
 
 
 def checked_widths(values: dict[str, Any]) -> None:
-    """Refuse text that is longer than its column, with the number of characters that fit, before anything is written."""
-    widths = {"username": 150, "first_name": 150, "last_name": 150, "email": 254, "name": 255, "language": 255, "location": 255}
+    """Refuse text that is longer than its column, saying how much fits, before anything is written."""
+    widths = {
+        "username": 150,
+        "first_name": 150,
+        "last_name": 150,
+        "email": 254,
+        "name": 255,
+        "language": 255,
+        "location": 255,
+    }
     for name, width in widths.items():
         value = values.get(name)
         if isinstance(value, str) and len(value) > width:
@@ -83,7 +98,7 @@ def list_(
     course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only those enrolled there.")] = None,
 ) -> None:
     """List users by id. --match looks into username, e-mail and name."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     flags = {"is_active": active, "is_staff": staff, "is_superuser": superuser}
     limit = render.shown_limit(run)
@@ -95,7 +110,9 @@ def list_(
             flags={name: value for name, value in flags.items() if value is not None},
         )  # fmt: skip
     rows = render.ordered(run, found, COLUMNS)[:limit]
-    render.rows(run, rows, COLUMNS, empty="nobody found; --match TEXT looks into username, e-mail and name", total=total)
+    render.rows(
+        run, rows, COLUMNS, empty="nobody found; --match TEXT looks into username, e-mail and name", total=total
+    )
 
 
 @command(
@@ -105,11 +122,16 @@ def list_(
 )  # fmt: skip
 def show(run: Run, user: Annotated[list[str], typer.Argument(metavar="USER...", help="One or more users.")]) -> None:
     """Show users: account, profile, enrollments, and for each course whether the copies are there and up to date."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with run.connect() as conn:
         reports = [queries.user_report(conn, row["id"]) for row in queries.find_users(conn, user)]
-    render.document(run, reports, lambda out: [render.sections(run, out, report) for report in reports] and None)
+
+    def draw(out: IO[str]) -> None:
+        for report in reports:
+            render.sections(run, out, report)
+
+    render.document(run, reports, draw)
 
 
 @command(
@@ -140,7 +162,7 @@ def create(
     if_not_exists: Annotated[bool, typer.Option("--if-not-exists", help="Be content with one that is there.")] = False,
 ) -> None:
     """Make an account: user, profile and activation key, all or nothing. Its password is unusable until one is set."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     values = {
         "username": username, "email": checked_email(email), "name": name, "first_name": first_name,
@@ -192,7 +214,7 @@ def update(
     clear: Annotated[list[str], typer.Option(metavar="FIELD", help="Empty this field; can be repeated.")] = [],  # noqa: B006
 ) -> None:
     """Change a user's account or profile. The change stands in every course of theirs when the command ends."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     given = {
         "username": username, "email": email and checked_email(email), "name": name, "first_name": first_name,
@@ -200,9 +222,8 @@ def update(
         "gender": gender and str(gender), "level_of_education": level_of_education and str(level_of_education),
         "mailing_address": mailing_address, "goals": goals,
     }  # fmt: skip
-    values = {field: value for field, value in given.items() if value is not None}
-    empty = dict.fromkeys(("year_of_birth", "gender", "level_of_education", "mailing_address", "goals"))
-    empty |= dict.fromkeys(("first_name", "last_name", "name", "language", "location"), "")  # type: ignore[arg-type]
+    values: dict[str, str | int | None] = {field: value for field, value in given.items() if value is not None}
+    empty: dict[str, str | None] = dict.fromkeys(NULLABLE) | dict.fromkeys(EMPTIABLE, "")
     for field in clear:
         column = field.replace("-", "_")
         if column not in empty:
@@ -228,7 +249,7 @@ def update(
 )  # fmt: skip
 def count(run: Run, by: Annotated[By | None, typer.Option(help="One row for each.")] = None) -> None:
     """Count users and active users: all, by course, or by month of joining."""
-    from admin import queries  # noqa: PLC0415
+    from admin import queries
 
     with run.connect() as conn:
         found = queries.count_users(conn, by)

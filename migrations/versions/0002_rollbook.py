@@ -4,8 +4,6 @@ Locks: SHARE ROW EXCLUSIVE on portal.auth_user, auth_userprofile and student_cou
 triggers; no table is rewritten or scanned. Writes that an application does meanwhile wait, then are routed.
 """
 
-from alembic import op
-
 from admin.migrating import apply_frozen, run_sql
 
 revision = "0002"
@@ -44,8 +42,8 @@ create table rollbook.course (
 comment on table rollbook.course is 'The courses that hold copies. Written by create_course and drop_course.';
 comment on column rollbook.course.course_id is 'The id that enrollments bear; any text but "default".';
 comment on column rollbook.course.schema_name is 'The schema of the copies, made by create_course.';
-comment on column rollbook.course.on_leave is 'When an enrollment ends, user and profile copies: keep (up to date) or remove.';
-comment on column rollbook.course.state is 'What is known of the course without looking at its rows; see course_status.';
+comment on column rollbook.course.on_leave is 'When an enrollment ends, user and profile copies: keep or remove.';
+comment on column rollbook.course.state is 'What is known without looking at rows; see course_status.';
 comment on column rollbook.course.created_at is 'When the course was made.';
 
 create table rollbook.course_latch (
@@ -110,7 +108,7 @@ alter type rollbook.repaired owner to rollbook_owner;
 alter type rollbook.comparison owner to rollbook_owner;
 """
 
-# Course schemas first; `everything away` means the courses' own tables there too: the program asks before it comes here.
+# Course schemas first, with what the courses added there: the program asks before it comes here.
 AWAY = """
 do $$
 declare
@@ -145,12 +143,12 @@ end $$;
 
 
 def upgrade() -> None:
-    run_sql(op, "set local lock_timeout = '10s'")
+    run_sql("set local lock_timeout = '10s'")
     for block in (OWNER, COURSE, ROUTE, VERIFICATION, TYPES, OWNED):
-        run_sql(op, block)
-    apply_frozen(op, "0002")
+        run_sql(block)
+    apply_frozen("0002")
 
 
 def downgrade() -> None:
-    run_sql(op, "set local lock_timeout = '10s'")
-    run_sql(op, AWAY)
+    run_sql("set local lock_timeout = '10s'")
+    run_sql(AWAY)

@@ -1,5 +1,5 @@
--- due_rows: the query for the portal rows of one table that a course should hold. In it $1 is the course id, $2 the users
--- due there besides the enrolled (those who left a `keep` course).
+-- due_rows: the query for the portal rows of one table that a course should hold. In it $1 is the course id, $2 the
+-- users due there besides the enrolled (those who left a `keep` course).
 -- Called:   by fill_course, differences and compare, which run it.
 -- Security: INVOKER; builds text.
 create or replace function rollbook.due_rows(table_name text) returns text

@@ -1,4 +1,5 @@
--- routed_courses: the courses asked for (all, where null) with the users whose routes lead there. One pass over the routes.
+-- routed_courses: the courses asked for (all, where null) with the users whose routes lead there. One pass over the
+-- routes.
 -- Called:   by verify, compare and repair.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.routed_courses(course_ids text[])

@@ -13,4 +13,5 @@ create or replace trigger rollbook_refuse_user_id_change before update on portal
     for each row when (old.id is distinct from new.id) execute function rollbook.refuse_user_id_change();
 comment on function rollbook.refuse_user_id_change() is
     'The id is what a person is known by in every course; it never changes.';
-comment on trigger rollbook_refuse_user_id_change on portal.auth_user is 'Calls rollbook.refuse_user_id_change, which says what it does.';
+comment on trigger rollbook_refuse_user_id_change on portal.auth_user is
+    'Calls rollbook.refuse_user_id_change, which says what it does.';

@@ -1,5 +1,5 @@
--- route_profile_update: carry a changed profile to every course that holds its user. A profile that went to another user
--- or got another id is gone from the old place and new in the new one.
+-- route_profile_update: carry a changed profile to every course that holds its user. A profile that went to another
+-- user or got another id is gone from the old place and new in the new one.
 -- Fires:    AFTER UPDATE on portal.auth_userprofile, once per statement. An update that changes nothing ends here.
 -- Locks:    a write of each user's rollbook.route row, in user-id order.
 -- Security: DEFINER, owned by rollbook_owner.
@@ -40,4 +40,5 @@ create or replace trigger rollbook_route_profile_update after update on portal.a
     for each statement execute function rollbook.route_profile_update();
 comment on function rollbook.route_profile_update() is
     'Carry a changed profile to every course that holds its user.';
-comment on trigger rollbook_route_profile_update on portal.auth_userprofile is 'Calls rollbook.route_profile_update, which says what it does.';
+comment on trigger rollbook_route_profile_update on portal.auth_userprofile is
+    'Calls rollbook.route_profile_update, which says what it does.';

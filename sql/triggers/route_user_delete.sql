@@ -35,4 +35,5 @@ create or replace trigger rollbook_route_user_delete after delete on portal.auth
     for each statement execute function rollbook.route_user_delete();
 comment on function rollbook.route_user_delete() is
     'Delete every copy of a deleted user, in every course, whatever on_leave says; children first.';
-comment on trigger rollbook_route_user_delete on portal.auth_user is 'Calls rollbook.route_user_delete, which says what it does.';
+comment on trigger rollbook_route_user_delete on portal.auth_user is
+    'Calls rollbook.route_user_delete, which says what it does.';

@@ -63,4 +63,5 @@ create or replace trigger rollbook_route_user_update after update on portal.auth
     for each statement execute function rollbook.route_user_update();
 comment on function rollbook.route_user_update() is
     'Carry a changed user to every course that holds a copy of them, and to no other.';
-comment on trigger rollbook_route_user_update on portal.auth_user is 'Calls rollbook.route_user_update, which says what it does.';
+comment on trigger rollbook_route_user_update on portal.auth_user is
+    'Calls rollbook.route_user_update, which says what it does.';

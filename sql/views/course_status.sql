@@ -43,6 +43,7 @@ comment on column rollbook.course_status.copied_users is 'User copies in the cou
 comment on column rollbook.course_status.copied_profiles is 'Profile copies in the course.';
 comment on column rollbook.course_status.copied_enrollments is 'Enrollment copies in the course.';
 comment on column rollbook.course_status.created_at is 'When the course was made.';
-comment on column rollbook.course_status.verified_at is 'When verify last compared the course; null: never, or repaired since.';
+comment on column rollbook.course_status.verified_at is
+    'When verify last compared the course; null: never, or repaired since.';
 comment on column rollbook.course_status.verdict is 'What that verify said: match, differs or not_comparable.';
 comment on column rollbook.course_status.differing_rows is 'How many rows differed then.';

@@ -1,8 +1,8 @@
 """Speed as ratios: each measure beside its yardstick, interleaved in the same run, medians. Not a test: nothing fails.
 
 `make bench` runs all and writes bench.json; `python -m tests.bench.bench NAME...` runs some.
-Two clones of one database: `routed` is Rollbook as it ships; in `plain` every trigger but the foreign keys is off, so that
-a client may fill the same tables, with the same indexes, by hand.
+Two clones of one database: `routed` is Rollbook as it ships; in `plain` every trigger but the foreign keys is off, so
+that a client may fill the same tables, with the same indexes, by hand.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Bench:
 
     @contextmanager
     def databases(self, courses: int, enrolled: bool) -> Iterator[tuple[Connection[Any], Connection[Any]]]:
-        """Yield connections to `routed` and `plain`, both with USERS users and so many courses; drop both at the end."""
+        """Yield connections to `routed` and `plain`, with USERS users and so many courses; drop both at the end."""
         admin = self.connect("postgres")
         admin.execute("create database routed")
         schema.upgrade(self.server.dsn("routed"))
@@ -84,11 +84,21 @@ class Bench:
     def note(self, name: str, ours: float, yardstick: float, limit: float, unit: str = "ms") -> None:
         ratio = ours / yardstick
         self.results.append(
-            {"measure": name, "ours": ours, "yardstick": yardstick, "ratio": round(ratio, 3), "limit": limit, "unit": unit}
+            {
+                "measure": name,
+                "ours": ours,
+                "yardstick": yardstick,
+                "ratio": round(ratio, 3),
+                "limit": limit,
+                "unit": unit,
+            }
         )
         scale = 1000 if unit == "ms" else 1
         verdict = "ok" if ratio <= limit else "missed"
-        print(f"{name}: {ours * scale:.2f} {unit} / {yardstick * scale:.2f} {unit} = {ratio:.2f} (<= {limit}) {verdict}", flush=True)
+        print(
+            f"{name}: {ours * scale:.2f} {unit} / {yardstick * scale:.2f} {unit} = {ratio:.2f} (<= {limit}) {verdict}",
+            flush=True,
+        )
 
 
 def schemas(conn: Connection[Any]) -> list[str]:
@@ -121,9 +131,9 @@ def fill(conn: Connection[Any], courses: int, *, enrolled: bool) -> None:
 
 def enrollment_query(courses: int) -> str:
     return (
-        "select u.id, format('Bench/C%s/2012', lpad(((u.id * 7 + k * 17) % {0})::text, 4, '0')) "
+        f"select u.id, format('Bench/C%s/2012', lpad(((u.id * 7 + k * 17) % {courses})::text, 4, '0')) "
         "from portal.auth_user as u, generate_series(0, 2) as k order by 1, 2"
-    ).format(courses)
+    )
 
 
 def clear(conn: Connection[Any]) -> None:
@@ -157,14 +167,18 @@ def copy_enrollments(bench: Bench) -> None:
             ]
 
             def copy(conn: Connection[Any], rows: list[Any] = rows) -> None:
-                with conn.cursor().copy("copy portal.student_courseenrollment (user_id, course_id) from stdin") as copier:
+                with conn.cursor().copy(
+                    "copy portal.student_courseenrollment (user_id, course_id) from stdin"
+                ) as copier:
                     for row in rows:
                         copier.write_row(row)
 
             def ours(routed: Connection[Any] = routed) -> None:
                 copy(routed)
 
-            def yardstick(plain: Connection[Any] = plain, hand: list[Any] = hand, lists: dict[str, str] = lists) -> None:
+            def yardstick(
+                plain: Connection[Any] = plain, hand: list[Any] = hand, lists: dict[str, str] = lists
+            ) -> None:
                 with plain.transaction():
                     copy(plain)
                     for course_id, name in hand:
@@ -208,9 +222,13 @@ def update_user(bench: Bench) -> None:
             n = next(turn)
             user = 1 + n % 199
             with plain.transaction():
-                plain.execute("update portal.auth_user set last_name = %s where id = %s", [f"new{n}", user], prepare=True)
+                plain.execute(
+                    "update portal.auth_user set last_name = %s where id = %s", [f"new{n}", user], prepare=True
+                )
                 for name in homes[user]:
-                    plain.execute(f"update {name}.auth_user set last_name = %s where id = %s", [f"new{n}", user], prepare=True)
+                    plain.execute(
+                        f"update {name}.auth_user set last_name = %s where id = %s", [f"new{n}", user], prepare=True
+                    )
 
         bench.measure("single user update, 3 courses", 1.0, (ours, yardstick), rounds=400)
 
@@ -235,13 +253,17 @@ def update_unlisted(bench: Bench) -> None:
             return lambda: conn.execute("vacuum portal.auth_user")  # type: ignore[return-value]
 
         def copies() -> int:
-            row = routed.execute("select sum(n_tup_upd) from pg_stat_user_tables where schemaname ~ '^course_'").fetchone()
+            row = routed.execute(
+                "select sum(n_tup_upd) from pg_stat_user_tables where schemaname ~ '^course_'"
+            ).fetchone()
             assert row
             return int(row[0] or 0)
 
         before = copies()
         bench.measure("update of an unlisted column, one row", 1.5, (single(routed), single(plain)), rounds=400)
-        bench.measure("update of an unlisted column, all rows", 1.5, (bulk(routed), bulk(plain)), (vacuum(routed), vacuum(plain)))
+        bench.measure(
+            "update of an unlisted column, all rows", 1.5, (bulk(routed), bulk(plain)), (vacuum(routed), vacuum(plain))
+        )
         time.sleep(1.5)  # the statistics arrive
         print(f"copies written meanwhile: {copies() - before}")
 
@@ -271,7 +293,9 @@ def update_many_courses(bench: Bench) -> None:
                     prepare=True,
                 )
 
-            bench.measure("single user update, 2,000 courses against 50", 1.15, (update(large), update(small)), rounds=400)
+            bench.measure(
+                "single user update, 2,000 courses against 50", 1.15, (update(large), update(small)), rounds=400
+            )
             memory(bench, large)
         admin.execute("drop database large with (force)")
         admin.execute("create database plain")
@@ -306,12 +330,15 @@ def private_mb(pid: int) -> float:
 
 
 def create_course(bench: Bench) -> None:
-    """create_course with 100,000 waiting enrollments against INSERT ... SELECT of the same rows into the same tables."""
+    """create_course with 100,000 waiting enrollments against INSERT ... SELECT of the same rows."""
     global USERS  # noqa: PLW0603 (one layout needs more users)
     USERS, usual = 100_000, USERS
     with bench.databases(1, enrolled=False) as (routed, plain):
         for conn in (routed, plain):
-            conn.execute("insert into portal.student_courseenrollment (user_id, course_id) select id, 'Big' from portal.auth_user")
+            conn.execute(
+                "insert into portal.student_courseenrollment (user_id, course_id) "
+                "select id, 'Big' from portal.auth_user"
+            )
             conn.execute("vacuum analyze")
         name = schemas(plain)[0]
         lists = {table: columns(plain, table) for table in TABLES}
@@ -335,7 +362,8 @@ def create_course(bench: Bench) -> None:
                     ("student_courseenrollment", "course_id = 'Big'"),
                 ):
                     plain.execute(
-                        f"insert into {name}.{table} ({lists[table]}) select {lists[table]} from portal.{table} where {where}"
+                        f"insert into {name}.{table} ({lists[table]}) "
+                        f"select {lists[table]} from portal.{table} where {where}"
                     )
 
         def empty() -> None:
@@ -364,7 +392,9 @@ def verify(bench: Bench) -> None:
                     ("student_courseenrollment", "course_id = %s"),
                 ):
                     scan = "select count(*), sum(('x' || left(md5(row({})::text), 15))::bit(60)::bigint) from {}"
-                    routed.execute(scan.format(lists[table], f"portal.{table} where {where}"), [course_id], prepare=False)
+                    routed.execute(
+                        scan.format(lists[table], f"portal.{table} where {where}"), [course_id], prepare=False
+                    )
                     routed.execute(scan.format(lists[table], f"{name}.{table}"), prepare=False)
 
         bench.measure("verify of all courses (SQL)", 1.5, (ours, yardstick))
@@ -375,7 +405,9 @@ def verify(bench: Bench) -> None:
         bench.measure("verify of all courses (compare, as the command line)", 1.5, (counted, yardstick))
 
 
-MEASURES = {f.__name__: f for f in (copy_enrollments, update_user, update_unlisted, update_many_courses, create_course, verify)}
+MEASURES = {
+    f.__name__: f for f in (copy_enrollments, update_user, update_unlisted, update_many_courses, create_course, verify)
+}
 
 
 def main(names: list[str]) -> None:
@@ -384,7 +416,12 @@ def main(names: list[str]) -> None:
         Path(folder).chmod(0o755)
         server = PrivateServer(
             Path(folder) / "pg",
-            settings={"shared_buffers": "512MB", "max_wal_size": "4GB", "max_locks_per_transaction": "1024", "autovacuum": "off"},
+            settings={
+                "shared_buffers": "512MB",
+                "max_wal_size": "4GB",
+                "max_locks_per_transaction": "1024",
+                "autovacuum": "off",
+            },
         )
         server.start()
         try:
@@ -394,12 +431,16 @@ def main(names: list[str]) -> None:
                 MEASURES[name](bench)
         finally:
             server.remove()
-    table = Table("measure", "ours", "yardstick", "ratio", "limit", title=f"PostgreSQL {version[0] if version else '?'}")
+    table = Table(
+        "measure", "ours", "yardstick", "ratio", "limit", title=f"PostgreSQL {version[0] if version else '?'}"
+    )
     for r in bench.results:
         scale, digits = (1000, 2) if r["unit"] == "ms" else (1, 1)
         table.add_row(
-            r["measure"], *(f"{r[side] * scale:,.{digits}f} {r['unit']}" for side in ("ours", "yardstick")),
-            f"{r['ratio']:.2f}", f"<= {r['limit']}",
+            r["measure"],
+            *(f"{r[side] * scale:,.{digits}f} {r['unit']}" for side in ("ours", "yardstick")),
+            f"{r['ratio']:.2f}",
+            f"<= {r['limit']}",
         )
     Console().print(table)
     Path("bench.json").write_text(json.dumps(bench.results, indent=2) + "\n")

@@ -149,14 +149,14 @@ def faults(db: Db) -> list[str]:
     portal = {table: {row[0]: row for row in select(db, "portal", table, COLUMNS[table])} for table in TABLES}
     for course, name, on_leave in run(db, "select course_id, schema_name, on_leave from rollbook.course"):
         members = enrolled.get(course, set())
+        if on_leave == "keep":  # whoever left stays: a user who is there and in the portal may be there
+            members = members | {row[0] for row in select(db, name, USER, ["id"])}
         for table in TABLES:
             copies = {row[0]: row for row in select(db, name, table, COLUMNS[table])}
             owner = COLUMNS[table].index("id" if table == USER else "user_id")
             due = {row_id for row_id, row in portal[table].items() if row[owner] in members}
             if table == ENROLLMENT:
                 due = {row_id for row_id in due if portal[table][row_id][2] == course}
-            elif on_leave == "keep":  # those who left stay: whoever is there and in the portal may be there
-                due |= copies.keys() & portal[table].keys()
             found += [f"{course}: {table} {row_id} is absent" for row_id in due - copies.keys()]
             found += [f"{course}: {table} {row_id} is not due" for row_id in copies.keys() - due]
             found += [

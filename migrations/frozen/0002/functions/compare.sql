@@ -1,7 +1,9 @@
 -- compare: verify in numbers: one row for each course and copied table, also where nothing differs.
--- Called:   by `rollbook replication verify`, in batches of courses; null for all. One snapshot, the calling statement's.
+-- Called:   by `rollbook replication verify`, in batches of courses; null for all. One snapshot, the calling
+--           statement's.
 -- Returns:  portal_rows (what the course should hold), course_rows, missing, changed, extra, and a verdict: match,
---           differs, or not_comparable with nulls where the copy lacks a table or column. `route` only where it differs.
+--           differs, or not_comparable with nulls where the copy lacks a table or column. `route` only where it
+--           differs.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.compare(course_ids text[]) returns setof rollbook.comparison
 language plpgsql stable
@@ -33,7 +35,9 @@ begin
                 rollbook.due_rows(result.table_name), (target.course).schema_name, result.table_name
             ) into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
             using (target.course).course_id, kept_ids;
-            result.verdict := case when result.missing + result.changed + result.extra = 0 then 'match' else 'differs' end;
+            result.verdict := case
+                when result.missing + result.changed + result.extra = 0 then 'match' else 'differs'
+            end;
             return next result;
         end loop;
         if comparable then

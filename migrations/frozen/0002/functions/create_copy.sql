@@ -1,6 +1,6 @@
--- create_copy: one copy's table in a course's schema, bare. Columns, types and NOT NULL come from the portal through the
--- whitelist. No defaults, no sequences, no unique natural keys, no foreign keys of ours: a subset cannot prove them, they
--- can only block. A course may add what it likes beside the copied columns.
+-- create_copy: one copy's table in a course's schema, bare. Columns, types and NOT NULL come from the portal through
+-- the whitelist. No defaults, no sequences, no unique natural keys, no foreign keys of ours: a subset cannot prove
+-- them, they can only block. A course may add what it likes beside the copied columns.
 -- Called:   by fill_course; guard_copies completes it once it is filled.
 -- Security: INVOKER, called with the rights of rollbook_owner, who becomes the owner.
 create or replace function rollbook.create_copy(schema_name text, table_name text) returns void

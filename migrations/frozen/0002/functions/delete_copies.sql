@@ -1,5 +1,5 @@
--- delete_copies: delete copies in one course. Where a foreign key of the course's own forbids it, the portal's statement
--- fails whole, and the error names the course.
+-- delete_copies: delete copies in one course. Where a foreign key of the course's own forbids it, the portal's
+-- statement fails whole, and the error names the course.
 -- Called:   by leave_courses, the routing of deletes, and repair; children first. The keys are ids or user ids.
 -- Returns:  how many rows were deleted.
 -- Locks:    the caller has written the users' routes.

@@ -24,7 +24,8 @@ begin
         end if;
         whitelist := rollbook.replicated_columns(compared);
         return query execute format(
-            'select %1$L, case when c.id is null then ''missing'' when p.id is null then ''extra'' else ''changed'' end, '
+            'select %1$L, '
+            'case when c.id is null then ''missing'' when p.id is null then ''extra'' else ''changed'' end, '
             'coalesce(p.id, c.id), coalesce(p.%2$I, c.%2$I), '
             'case when p.id = c.id then array_remove(array[%3$s], null) end '
             'from (%4$s) as p full join %5$I.%1$I as c on c.id = p.id '
@@ -41,4 +42,4 @@ begin
     end loop;
 end $$;
 comment on function rollbook.differences(rollbook.course, bigint[]) is
-    'Every row of the three copies of one course that is not as it should be. missing: due, not there. changed: there, some replicated columns differ (columns names them). extra: there, not due.';
+    'Every row of the three copies of one course that is missing, changed (which columns) or extra.';

@@ -23,7 +23,8 @@ begin
     on conflict (user_id) do update set
         written = r.written + 1,
         schemas = r.schemas || case
-            when r.schemas && excluded.schemas then array(select unnest(excluded.schemas) except select unnest(r.schemas))
+            when r.schemas && excluded.schemas
+                then array(select unnest(excluded.schemas) except select unnest(r.schemas))
             else excluded.schemas  -- the common case, without a subquery a row
         end;
 

@@ -2,8 +2,8 @@
 -- `keep`: they stay, and the route keeps them up to date. `remove`: they go, children first.
 -- What is asked is the state, not the event: a user who is enrolled again by now stays; a user who is gone goes.
 -- Called:   by the routing of enrollments with the old rows as three parallel arrays.
--- Locks:    lock_courses; then a write of each user's rollbook.route row, in user-id order. A user without a route holds
---           no copy: the routing of the user's deletion was here before.
+-- Locks:    lock_courses; then a write of each user's rollbook.route row, in user-id order. A user without a route
+--           holds no copy: the routing of the user's deletion was here before.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.leave_courses(user_ids bigint[], course_ids text[], enrollment_ids bigint[])
 returns void

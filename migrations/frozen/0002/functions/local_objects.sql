@@ -1,4 +1,5 @@
--- local_objects: what a course has added to its schema: columns of the copies, tables, views, sequences, functions, types.
+-- local_objects: what a course has added to its schema: columns of the copies, tables, views, sequences, functions,
+-- types.
 -- Each in words, so that a refusal can name them. Indexes and triggers on the copies do not count: they hold no data.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.local_objects(schema_name text) returns setof text

@@ -1,6 +1,6 @@
 -- put_copies: make the copies of portal rows in one course: insert what is absent, update what differs.
--- Called:   on the membership path (enroll, create_course, profile insert) and by repair; the keys name the portal rows,
---           by id or by user_id. Never when a row merely changes: an upsert there would raise the dead.
+-- Called:   on the membership path (enroll, create_course, profile insert) and by repair; the keys name the portal
+--           rows, by id or by user_id. Never when a row merely changes: an upsert there would raise the dead.
 -- Returns:  how many rows were written.
 -- Locks:    the caller has written the users' routes.
 -- Security: INVOKER, called with the rights of rollbook_owner, whom the copies' guard lets pass.

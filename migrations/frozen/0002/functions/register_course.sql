@@ -1,6 +1,6 @@
 -- register_course: the first half of create_course, done as rollbook_owner: check the id, choose the schema, note both.
--- Locks:    an advisory lock, so that one course is made at a time; a write of the id's rollbook.course_latch row, where
---           it meets every enrollment in that id that is not committed yet (lock_courses has the other end).
+-- Locks:    an advisory lock, so that one course is made at a time; a write of the id's rollbook.course_latch row,
+--           where it meets every enrollment in that id that is not committed yet (lock_courses has the other end).
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.register_course(new_course_id text, new_on_leave text) returns name
 language plpgsql

@@ -1,11 +1,13 @@
--- repair: make the copies equal to the portal, portal to course only. Writes only what differs, never a column or table of
--- the course's own; mends the routes as well, so that later changes reach what it mended. A second repair writes nothing.
+-- repair: make the copies equal to the portal, portal to course only. Writes only what differs, never a column or table
+-- of the course's own; mends the routes as well, so that later changes reach what it mended. A second repair writes
+-- nothing.
 -- Called:   by a DBA, as rollbook.repair('course') or rollbook.repair() for all courses. An unknown course is refused.
 -- Returns:  course_id, table_name, inserted, updated, deleted, for tables in which a row was written.
--- Locks:    looks first, then writes the rollbook.route rows of the users concerned, in user-id order, and looks again at
---           these: from there on no writer can change what it compares. At REPEATABLE READ a writer in between is 40001.
+-- Locks:    looks first, then writes the rollbook.route rows of the users concerned, in user-id order, and looks again
+--           at these: from there on no writer can change what it compares. At REPEATABLE READ a writer in between is
+--           40001.
 -- Security: DEFINER, owned by rollbook_owner.
-create or replace function rollbook.repair(text default null) returns setof rollbook.repaired
+create or replace function rollbook.repair(only_course_id text default null) returns setof rollbook.repaired
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -19,10 +21,10 @@ declare
     result rollbook.repaired;
     results rollbook.repaired[];
 begin
-    if $1 is not null then
-        perform rollbook.course_schema($1);
+    if only_course_id is not null then
+        perform rollbook.course_schema(only_course_id);
     end if;
-    for target in select * from rollbook.routed_courses(case when $1 is not null then array[$1] end) loop
+    for target in select * from rollbook.routed_courses(case when only_course_id is not null then array[only_course_id] end) loop
         course := target.course;
         affected_ids := array(
             select d.user_id from rollbook.differences(course, target.routed_ids) as d
@@ -36,7 +38,8 @@ begin
         for step in
             select d.table_name, d.finding, array_agg(d.row_id) as row_ids
             from rollbook.differences(
-                course, array(select r.user_id from rollbook.route as r where r.schemas @> array[course.schema_name::text])
+                course,
+                array(select r.user_id from rollbook.route as r where r.schemas @> array[course.schema_name::text])
             ) as d
             where d.user_id = any (affected_ids)
             group by d.table_name, d.finding

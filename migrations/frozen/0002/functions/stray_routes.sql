@@ -1,5 +1,5 @@
--- stray_routes: users of one course whose copy is right (or rightly absent), while the route says otherwise. missing: the
--- route does not lead there, so the next change would be lost. extra: it still leads there, to nothing.
+-- stray_routes: users of one course whose copy is right (or rightly absent), while the route says otherwise. missing:
+-- the route does not lead there, so the next change would be lost. extra: it still leads there, to nothing.
 -- Called:   by verify, compare and repair, one snapshot: the caller's. The copies have all their columns.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.stray_routes(course rollbook.course, routed_ids bigint[])
@@ -21,4 +21,4 @@ begin
     ) using course.course_id, routed_ids, course.on_leave = 'keep';
 end $$;
 comment on function rollbook.stray_routes(rollbook.course, bigint[]) is
-    'Users of one course whose copy is right (or rightly absent), while the route says otherwise. missing: the route does not lead there, so the next change would be lost. extra: it still leads there, to nothing.';
+    'Users of one course whose copy is right, or rightly absent, while the route says otherwise.';

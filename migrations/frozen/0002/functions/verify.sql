@@ -1,9 +1,10 @@
--- verify: compare every copy with the portal, row by row and column by column, and list what differs. No row: no difference.
+-- verify: compare every copy with the portal, row by row and column by column, and list what differs. No row: no
+-- difference.
 -- Called:   by a DBA, as rollbook.verify('course') or rollbook.verify() for all courses. An unknown course is refused.
 -- Returns:  course_id, table_name, finding (missing, changed, extra), row_id, and for changed rows exactly the columns.
 -- Locks:    nothing; one snapshot, that of the calling statement, so writers at work cause no false difference.
 -- Security: DEFINER, owned by rollbook_owner.
-create or replace function rollbook.verify(text default null) returns setof rollbook.finding
+create or replace function rollbook.verify(only_course_id text default null) returns setof rollbook.finding
 language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
@@ -11,10 +12,10 @@ as $$
 declare
     target record;
 begin
-    if $1 is not null then
-        perform rollbook.course_schema($1);
+    if only_course_id is not null then
+        perform rollbook.course_schema(only_course_id);
     end if;
-    for target in select * from rollbook.routed_courses(case when $1 is not null then array[$1] end) loop
+    for target in select * from rollbook.routed_courses(case when only_course_id is not null then array[only_course_id] end) loop
         return query
         select (target.course).course_id, d.table_name, d.finding, d.row_id, d.columns
         from rollbook.differences(target.course, target.routed_ids) as d

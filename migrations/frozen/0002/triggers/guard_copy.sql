@@ -1,8 +1,8 @@
 -- guard_copy: nobody but the routing writes the rows and the replicated columns of a copy.
--- Fires:    BEFORE INSERT, DELETE, TRUNCATE or UPDATE OF a replicated column, once per statement, on the three tables of
---           each course (create_copy_tables attaches it). Columns that a course adds for itself are free.
---           Silent under session_replication_role = replica: there the apply worker of a course server passes, and a
---           superuser who asks for it by that name; verify finds what was done then.
+-- Fires:    BEFORE INSERT, DELETE, TRUNCATE or UPDATE OF a replicated column, once per statement, on the three tables
+--           of each course (create_copy_tables attaches it). Columns that a course adds for itself are free. Silent
+--           under session_replication_role = replica: there the apply worker of a course server passes, and a superuser
+--           who asks for it by that name; verify finds what was done then.
 -- Locks:    nothing.
 -- Security: INVOKER, so that current_user is the writer: rollbook_owner inside Rollbook's own functions only.
 create or replace function rollbook.guard_copy() returns trigger
@@ -14,7 +14,9 @@ begin
     end if;
     raise exception '%.% is a copy: only the portal''s % may be written', tg_table_schema, tg_table_name, tg_table_name
         using errcode = 'RB001',
-            hint = format('Change portal.%I instead. Columns that the course added itself can be written.', tg_table_name);
+            hint = format(
+                'Change portal.%I instead. Columns that the course added itself can be written.', tg_table_name
+            );
 end $$;
 comment on function rollbook.guard_copy() is
     'Nobody but the routing writes the rows and the replicated columns of a copy.';

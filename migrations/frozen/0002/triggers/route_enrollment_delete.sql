@@ -23,4 +23,5 @@ create or replace trigger rollbook_route_enrollment_delete after delete on porta
     for each statement execute function rollbook.route_enrollment_delete();
 comment on function rollbook.route_enrollment_delete() is
     'Delete the copies of enrollments that ended, and of their users where the course says so.';
-comment on trigger rollbook_route_enrollment_delete on portal.student_courseenrollment is 'Calls rollbook.route_enrollment_delete, which says what it does.';
+comment on trigger rollbook_route_enrollment_delete on portal.student_courseenrollment is
+    'Calls rollbook.route_enrollment_delete, which says what it does.';

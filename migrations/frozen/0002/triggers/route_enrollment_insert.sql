@@ -23,4 +23,5 @@ create or replace trigger rollbook_route_enrollment_insert after insert on porta
     for each statement execute function rollbook.route_enrollment_insert();
 comment on function rollbook.route_enrollment_insert() is
     'Copy newly enrolled users into their courses, however many rows one statement brings.';
-comment on trigger rollbook_route_enrollment_insert on portal.student_courseenrollment is 'Calls rollbook.route_enrollment_insert, which says what it does.';
+comment on trigger rollbook_route_enrollment_insert on portal.student_courseenrollment is
+    'Calls rollbook.route_enrollment_insert, which says what it does.';

@@ -1,5 +1,5 @@
--- route_enrollment_update: an enrollment that moves to another course or user leaves the one and joins the other, in one
--- commit; one that merely changes is brought up to date where it is.
+-- route_enrollment_update: an enrollment that moves to another course or user leaves the one and joins the other, in
+-- one commit; one that merely changes is brought up to date where it is.
 -- Fires:    AFTER UPDATE on portal.student_courseenrollment, once per statement.
 -- Locks:    see leave_courses and join_courses.
 -- Security: DEFINER, owned by rollbook_owner.
@@ -34,5 +34,6 @@ create or replace trigger rollbook_route_enrollment_update after update on porta
     referencing old table as old_rows new table as new_rows
     for each statement execute function rollbook.route_enrollment_update();
 comment on function rollbook.route_enrollment_update() is
-    'An enrollment that moves to another course or user leaves the one and joins the other, in one commit; one that merely changes is brought up to date where it is.';
-comment on trigger rollbook_route_enrollment_update on portal.student_courseenrollment is 'Calls rollbook.route_enrollment_update, which says what it does.';
+    'An enrollment that moves leaves the one course and joins the other, in one commit.';
+comment on trigger rollbook_route_enrollment_update on portal.student_courseenrollment is
+    'Calls rollbook.route_enrollment_update, which says what it does.';

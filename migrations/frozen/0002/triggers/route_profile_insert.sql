@@ -20,4 +20,5 @@ create or replace trigger rollbook_route_profile_insert after insert on portal.a
     for each statement execute function rollbook.route_profile_insert();
 comment on function rollbook.route_profile_insert() is
     'Copy a new profile to every course that holds its user, also where the enrollment came first.';
-comment on trigger rollbook_route_profile_insert on portal.auth_userprofile is 'Calls rollbook.route_profile_insert, which says what it does.';
+comment on trigger rollbook_route_profile_insert on portal.auth_userprofile is
+    'Calls rollbook.route_profile_insert, which says what it does.';

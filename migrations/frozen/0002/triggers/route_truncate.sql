@@ -18,8 +18,9 @@ begin
 
     for course in select * from rollbook.course as c order by c.schema_name loop
         if tg_table_name = 'student_courseenrollment' then
-            execute format('select array_agg(user_id), array_agg(id) from %I.student_courseenrollment', course.schema_name)
-            into user_ids, enrollment_ids;
+            execute format(
+                'select array_agg(user_id), array_agg(id) from %I.student_courseenrollment', course.schema_name
+            ) into user_ids, enrollment_ids;
             if enrollment_ids is not null then
                 perform rollbook.leave_courses(
                     user_ids, array_fill(course.course_id, array[cardinality(user_ids)]), enrollment_ids
@@ -50,6 +51,9 @@ create or replace trigger rollbook_route_truncate after truncate on portal.stude
     for each statement execute function rollbook.route_truncate();
 comment on function rollbook.route_truncate() is
     'TRUNCATE of a replicated portal table acts like DELETE of all its rows.';
-comment on trigger rollbook_route_truncate on portal.auth_user is 'Calls rollbook.route_truncate, which says what it does.';
-comment on trigger rollbook_route_truncate on portal.auth_userprofile is 'Calls rollbook.route_truncate, which says what it does.';
-comment on trigger rollbook_route_truncate on portal.student_courseenrollment is 'Calls rollbook.route_truncate, which says what it does.';
+comment on trigger rollbook_route_truncate on portal.auth_user is
+    'Calls rollbook.route_truncate, which says what it does.';
+comment on trigger rollbook_route_truncate on portal.auth_userprofile is
+    'Calls rollbook.route_truncate, which says what it does.';
+comment on trigger rollbook_route_truncate on portal.student_courseenrollment is
+    'Calls rollbook.route_truncate, which says what it does.';
