@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
+from psycopg.sql import Composable
 
 from admin.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from admin.migrating import VERSION_TABLE, known_revisions
@@ -57,7 +60,7 @@ def conninfo(dsn: str | None) -> str:
 def translate(exc: psycopg.Error) -> AdminError:
     """Return the error that a server's (or libpq's) error means to the user."""
     state = exc.sqlstate or ""
-    said = exc.diag.message_primary or str(exc).strip()
+    said = exc.diag.message_primary or str(exc).strip().removeprefix("connection is bad: ")
     why = masked(f"{said} (SQLSTATE {state})" if state else " ".join(said.split()))
     if state.startswith("RB"):
         return RefusedError(said, why=exc.diag.message_detail, fix=exc.diag.message_hint, sqlstate=state)
@@ -89,10 +92,25 @@ def translated() -> Iterator[None]:
         raise translate(exc) from exc
 
 
+class LoudCursor(Cursor[Any]):
+    """A cursor that says each statement and its milliseconds on stderr, without its parameters."""
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Execute as usual, and tell."""
+        began = time.perf_counter()
+        try:
+            return super().execute(query, *args, **kwargs)
+        finally:
+            text = query.as_string(self) if isinstance(query, Composable) else query
+            words = " ".join((text.decode() if isinstance(text, bytes) else text).split())
+            logging.getLogger("rollbook").debug("%.1f ms  %s", (time.perf_counter() - began) * 1000, words)
+
+
 @contextmanager
 def connect(
     dsn: str | None, *, name: str, timeout: float | None = None, long: bool = False, keep: bool = True,
     migrated: bool = True,
+    verbose: bool = False,
 ) -> Iterator[Conn]:  # fmt: skip
     """Yield a connection in a transaction that is committed at the end, or rolled back on an error or if not `keep`.
 
@@ -107,6 +125,10 @@ def connect(
             connect_timeout=max(1, round(timeout or CONNECT_SECONDS)),
             fallback_application_name=name,
         )
+        if verbose:
+            logging.basicConfig(format="%(message)s")
+            logging.getLogger("rollbook").setLevel(logging.DEBUG)
+            conn.cursor_factory = LoudCursor
         with conn:
             conn.execute("select set_config('statement_timeout', %s, false)", [f"{int(statement * 1000)}ms"])
             if migrated:

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,7 +42,7 @@ class Run:
     color: When = When.auto
     no_input: bool = False
     quiet: bool = False
-    verbose: int = 0
+    verbose: bool = False
     debug: bool = False
     format: Format | None = None
     json: bool = False
@@ -57,17 +57,21 @@ class Run:
     match: str | None = None
     dry_run: bool = False
     yes: bool = False
-    confirm: str | None = None
     watch: float | None = None
     count: int | None = None
-    notes: list[str] = field(default_factory=list)
 
     def connect(self, *, migrated: bool = True) -> "AbstractContextManager[Conn]":
         """Connect as the options say; with --dry-run everything is rolled back at the end."""
         from admin.db import connect  # psycopg costs 0.2 s, which --help must not pay
 
         return connect(
-            self.dsn, name=self.name, timeout=self.timeout, long=self.long, keep=not self.dry_run, migrated=migrated
+            self.dsn,
+            name=self.name,
+            timeout=self.timeout,
+            long=self.long,
+            keep=not self.dry_run,
+            migrated=migrated,
+            verbose=self.verbose,
         )
 
 
@@ -91,6 +95,7 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
         "color": option(When.auto, When, "--color", panel=COMMON, text="Colour on a terminal, always or never."),
         "no_input": option(False, bool, "--no-input", panel=COMMON, text="Never ask; exit 6 if an answer is needed."),
         "quiet": option(False, bool, "-q", "--quiet", panel=COMMON, text="Results and errors only."),
+        "verbose": option(False, bool, "-v", "--verbose", panel=COMMON, text="Show the SQL and its times on stderr."),
         "debug": option(False, bool, "--debug", panel=COMMON, text="Show the traceback of an error."),
     },
     "data": {

@@ -30,6 +30,7 @@ MARKS = {
     "unknown": ("?", "yellow"), "created": ("+", "green"), "removed": ("-", "yellow"), "unchanged": ("=", "dim"),
     "would create": ("+", "cyan"), "would remove": ("-", "cyan"), "would change": ("!", "cyan"),
 }  # fmt: skip
+MARKED = ("state", "verdict", "outcome", "verdict_after", "finding", "damage")
 PIPE_CLOSED = 141
 LIMIT_ON_TERMINAL = 100
 
@@ -155,8 +156,13 @@ def human(name: str, value: Any) -> str:  # noqa: ANN401
         return f"{value:g} s"
     if isinstance(value, list):
         return ", ".join(human(name, item) for item in value)
-    mark = MARKS.get(str(value))
-    return f"{mark[0]} {value}" if mark else flat(value)
+    mark, _ = marked(name, value)
+    return f"{mark} {value}" if mark else flat(value)
+
+
+def marked(name: str, value: Any) -> tuple[str, str]:  # noqa: ANN401
+    """Return the mark and the colour of a state; empty for anything else."""
+    return MARKS.get(str(value), ("", "")) if name in MARKED or name.endswith("_copy") else ("", "")
 
 
 def ago(at: datetime) -> str:
@@ -247,33 +253,41 @@ def rows(
         note(run, f"{len(found)} of {total} rows; --all shows all")
 
 
-KEPT = ("state", "verdict", "outcome", "verdict_after", "finding")
+# On a narrow screen these go first, then the others from the right; never the key or a verdict.
+FIRST_TO_GO = ("target", "observed_at", "portal_rows", "course_rows", "schema_name", "created", "email")
+
+
+def heading(name: str) -> str:
+    """Return a column's heading: the key without its unit, which the values show."""
+    for unit in ("_bytes", "_seconds", "_at"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ").upper()
 
 
 def table(run: Run, out: IO[str], found: list[Row], names: list[str]) -> None:
-    """Write a table; on a narrow terminal the last columns go first, but never the key or the verdict."""
+    """Write a table; on a narrow terminal some columns are hidden, and said to be."""
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     screen = console(run, out)
     cells = [{n: human(n, row[n]) for n in names} for row in found]
-    width = {n: max(cell_len(n), *(cell_len(line) for c in cells for line in c[n].split("\n"))) for n in names}
+    width = {n: max(cell_len(heading(n)), *(cell_len(line) for c in cells for line in c[n].split("\n"))) for n in names}
     hidden: list[str] = []
     while not run.wide and out.isatty() and sum(width[n] + 2 for n in names) > screen.width:
-        droppable = [n for n in names[1:] if n not in KEPT]
+        droppable = [n for n in FIRST_TO_GO if n in names[1:]] or [n for n in names[:0:-1] if n not in MARKED]
         if not droppable:
             break
-        names = [n for n in names if n != droppable[-1]]
-        hidden.append(droppable[-1])
+        names = [n for n in names if n != droppable[0]]
+        hidden.append(droppable[0])
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=not run.no_header, header_style="bold")
     numbers = {
         n for n in names if all(isinstance(r[n], int | float | None) and not isinstance(r[n], bool) for r in found)
     }
     for n in names:
-        grid.add_column(n.upper(), justify="right" if n in numbers else "left", no_wrap=not out.isatty() or run.wide)
+        grid.add_column(heading(n), justify="right" if n in numbers else "left", no_wrap=not out.isatty() or run.wide)
     for row, cell in zip(found, cells, strict=True):
-        grid.add_row(*(Text(cell[n], style=MARKS.get(str(row[n]), ("", ""))[1]) for n in names))
+        grid.add_row(*(Text(cell[n], style=marked(n, row[n])[1]) for n in names))
     screen.print(grid, crop=out.isatty() and not run.wide)
     if hidden:
         note(run, f"hidden: {', '.join(reversed(hidden))}; --wide shows all columns")

@@ -19,7 +19,7 @@ COLUMNS = (
     "course", "target", "kind", "state", "lag_bytes", "lag_seconds", "pending_changes", "oldest_pending_seconds",
     "error_count", "verified_at", "verdict", "observed_at",
 )  # fmt: skip
-SCREEN = ("course", "target", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict")
+SCREEN = ("course", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict", "target")
 
 
 def repeated(run: Run, once: Callable[[], int]) -> int:

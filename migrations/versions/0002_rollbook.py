@@ -108,6 +108,11 @@ alter type rollbook.repaired owner to rollbook_owner;
 alter type rollbook.comparison owner to rollbook_owner;
 """
 
+# Whoever has a profile has a route; from here on the triggers see to it.
+SEED = """
+insert into rollbook.route (user_id) select id from portal.auth_user on conflict do nothing;
+"""
+
 # Course schemas first, with what the courses added there: the program asks before it comes here.
 AWAY = """
 do $$
@@ -120,6 +125,7 @@ begin
 end $$;
 drop trigger rollbook_route_user_update on portal.auth_user;
 drop trigger rollbook_route_user_delete on portal.auth_user;
+drop trigger rollbook_hold_courses on portal.auth_user;
 drop trigger rollbook_refuse_user_id_change on portal.auth_user;
 drop trigger rollbook_route_truncate on portal.auth_user;
 drop trigger rollbook_route_profile_insert on portal.auth_userprofile;
@@ -147,6 +153,7 @@ def upgrade() -> None:
     for block in (OWNER, COURSE, ROUTE, VERIFICATION, TYPES, OWNED):
         run_sql(block)
     apply_frozen("0002")
+    run_sql(SEED)
 
 
 def downgrade() -> None:

@@ -23,7 +23,8 @@ begin
             result.course_id := (target.course).course_id;
             if rollbook.missing_columns((target.course).schema_name, result.table_name) <> '{}' then
                 comparable := false;
-                return next (result.course_id, result.table_name, null, null, null, null, null, 'not_comparable');
+                result := (result.course_id, result.table_name, null, null, null, null, null, 'not_comparable');
+                return next result;
                 continue;
             end if;
             execute format(

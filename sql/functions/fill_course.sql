@@ -12,7 +12,7 @@ declare
     new_schema constant text := rollbook.course_schema(new_course_id);
     table_name text;
 begin
-    lock table portal.auth_user, portal.auth_userprofile in access share mode;
+    lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
     insert into rollbook.route as r (user_id, schemas)
     select e.user_id, array[new_schema]
     from portal.student_courseenrollment as e

@@ -1,6 +1,6 @@
 -- leave_courses: delete the copies of enrollments that ended, and what on_leave says of the user and the profile.
 -- `keep`: they stay, and the route keeps them up to date. `remove`: they go, children first.
--- What is asked is the state, not the event: a user who is enrolled again by now stays; a user who is gone goes.
+-- What is asked is the state, not the event: a user who is enrolled again by now stays.
 -- Called:   by the routing of enrollments with the old rows as three parallel arrays.
 -- Locks:    lock_courses; then a write of each user's rollbook.route row, in user-id order. A user without a route
 --           holds no copy: the routing of the user's deletion was here before.
@@ -13,12 +13,11 @@ declare
     target record;
 begin
     perform rollbook.lock_courses(array(select distinct id.course_id from unnest(course_ids) as id (course_id)));
-    perform from rollbook.route as r where r.user_id = any (user_ids) order by r.user_id for update;
+    perform from rollbook.touch_routes(user_ids);
 
     for target in
         select
             c.schema_name,
-            array_agg(r.user_id) as user_ids,
             array_agg(leaving.enrollment_id) filter (
                 where not exists (
                     select from portal.student_courseenrollment as e
@@ -26,7 +25,7 @@ begin
                 )
             ) as enrollment_ids,
             coalesce(array_agg(r.user_id) filter (
-                where (c.on_leave = 'remove' or not exists (select from portal.auth_user as u where u.id = r.user_id))
+                where c.on_leave = 'remove'
                     and not exists (
                         select from portal.student_courseenrollment as e
                         where e.user_id = r.user_id and e.course_id = c.course_id
@@ -38,24 +37,16 @@ begin
         group by c.schema_name
         order by c.schema_name
     loop
-        update rollbook.route as r
-        set written = r.written + 1,
-            schemas = case
-                when r.user_id = any (target.removed_ids) then array_remove(r.schemas, target.schema_name::text)
-                else r.schemas
-            end
-        where r.user_id = any (target.user_ids);
         perform rollbook.delete_copies(
             target.schema_name, 'student_courseenrollment', 'id', target.enrollment_ids
         );
         if target.removed_ids <> '{}' then
+            update rollbook.route as r set schemas = array_remove(r.schemas, target.schema_name::text)
+            where r.user_id = any (target.removed_ids);
             perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'user_id', target.removed_ids);
             perform rollbook.delete_copies(target.schema_name, 'auth_user', 'id', target.removed_ids);
         end if;
     end loop;
-
-    delete from rollbook.route as r
-    where r.user_id = any (user_ids) and not exists (select from portal.auth_user as u where u.id = r.user_id);
 end $$;
 comment on function rollbook.leave_courses(bigint[], text[], bigint[]) is
     'Delete the copies of enrollments that ended, and what on_leave says of the user and the profile.';

@@ -1,5 +1,5 @@
 -- register_course: the first half of create_course, done as rollbook_owner: check the id, choose the schema, note both.
--- Locks:    an advisory lock, so that one course is made at a time; a write of the id's rollbook.course_latch row,
+-- Locks:    lock_course_set, so that one course is made at a time; a write of the id's rollbook.course_latch row,
 --           where it meets every enrollment in that id that is not committed yet (lock_courses has the other end).
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.register_course(new_course_id text, new_on_leave text) returns name
@@ -22,7 +22,7 @@ begin
         raise exception 'on_leave is "keep" or "remove", not "%"', new_on_leave
             using errcode = 'RB003', hint = 'keep: user and profile stay, up to date. remove: they are deleted.';
     end if;
-    perform pg_advisory_xact_lock(hashtextextended('rollbook.create_course', 0));
+    perform rollbook.lock_course_set(is_exclusive => true);
     insert into rollbook.course_latch as latch (course_id) values (new_course_id)
     on conflict (course_id) do update set written = latch.written + 1;
     if exists (select from rollbook.course as c where c.course_id = new_course_id) then

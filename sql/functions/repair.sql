@@ -3,9 +3,9 @@
 -- nothing.
 -- Called:   by a DBA, as rollbook.repair('course') or rollbook.repair() for all courses. An unknown course is refused.
 -- Returns:  course_id, table_name, inserted, updated, deleted, for tables in which a row was written.
--- Locks:    looks first, then writes the rollbook.route rows of the users concerned, in user-id order, and looks again
---           at these: from there on no writer can change what it compares. At REPEATABLE READ a writer in between is
---           40001.
+-- Locks:    KEY SHARE on the courses. Looks at all of them first, then writes the rollbook.route rows of the users
+--           concerned, in user-id order, and looks again at these: from there on no writer can change what it compares.
+--           At REPEATABLE READ a writer in between is 40001.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.repair(only_course_id text default null) returns setof rollbook.repaired
 language plpgsql
@@ -17,23 +17,33 @@ declare
     target record;
     step record;
     course rollbook.course;
-    affected_ids bigint[];
+    found_ids bigint[];
+    affected_ids bigint[] := '{}';
+    drifted_ids text[] := '{}';
     result rollbook.repaired;
     results rollbook.repaired[];
 begin
     if only_course_id is not null then
         perform rollbook.course_schema(only_course_id);
     end if;
-    for target in select * from rollbook.routed_courses(case when only_course_id is not null then array[only_course_id] end) loop
-        course := target.course;
-        affected_ids := array(
-            select d.user_id from rollbook.differences(course, target.routed_ids) as d
+    lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
+    perform from rollbook.course as c
+    where only_course_id is null or c.course_id = only_course_id order by c.course_id for key share;
+    for target in
+        select * from rollbook.routed_courses(case when only_course_id is not null then array[only_course_id] end)
+    loop
+        found_ids := array(
+            select d.user_id from rollbook.differences(target.course, target.routed_ids) as d
             union
-            select s.user_id from rollbook.stray_routes(course, target.routed_ids) as s
+            select s.user_id from rollbook.stray_routes(target.course, target.routed_ids) as s
         );
-        continue when affected_ids = '{}';
-        perform from rollbook.touch_routes(affected_ids);
+        continue when found_ids = '{}';
+        affected_ids := affected_ids || found_ids;
+        drifted_ids := drifted_ids || (target.course).course_id;
+    end loop;
+    perform from rollbook.touch_routes(affected_ids);
 
+    for course in select c.* from rollbook.course as c where c.course_id = any (drifted_ids) order by c.course_id loop
         results := '{}';
         for step in
             select d.table_name, d.finding, array_agg(d.row_id) as row_ids
@@ -43,8 +53,9 @@ begin
             ) as d
             where d.user_id = any (affected_ids)
             group by d.table_name, d.finding
-            order by  -- extra rows first and children first; then parents first
-                d.finding <> 'extra',
+            -- Extra children go, then all is put right, parents first; extra users go when nothing points at them.
+            order by
+                case when d.finding <> 'extra' then 1 when d.table_name = 'auth_user' then 2 else 0 end,
                 array_position(tables, d.table_name) * case d.finding when 'extra' then -1 else 1 end
         loop
             result := (course.course_id, step.table_name, 0, 0, 0);

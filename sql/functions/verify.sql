@@ -15,7 +15,9 @@ begin
     if only_course_id is not null then
         perform rollbook.course_schema(only_course_id);
     end if;
-    for target in select * from rollbook.routed_courses(case when only_course_id is not null then array[only_course_id] end) loop
+    for target in
+        select * from rollbook.routed_courses(case when only_course_id is not null then array[only_course_id] end)
+    loop
         return query
         select (target.course).course_id, d.table_name, d.finding, d.row_id, d.columns
         from rollbook.differences(target.course, target.routed_ids) as d

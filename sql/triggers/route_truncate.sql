@@ -1,6 +1,7 @@
 -- route_truncate: TRUNCATE of a replicated portal table acts like DELETE of all its rows. The copies are deleted, not
 -- truncated: readers of a course see either all or none, and its own foreign keys are honoured.
 -- Fires:    AFTER TRUNCATE on portal.auth_user, auth_userprofile and student_courseenrollment, once for each.
+--           At READ COMMITTED only: elsewhere it would not see all that it has to delete.
 -- Locks:    KEY SHARE on every course, then every route, in user-id order. TRUNCATE itself holds the portal table.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.route_truncate() returns trigger
@@ -13,6 +14,7 @@ declare
     user_ids bigint[];
     enrollment_ids bigint[];
 begin
+    perform rollbook.require_read_committed(format('TRUNCATE of portal.%s', tg_table_name));
     perform from rollbook.course as c order by c.course_id for key share;
     perform from rollbook.route as r order by r.user_id for update;
 

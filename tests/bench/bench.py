@@ -322,11 +322,9 @@ def memory(bench: Bench, large: Connection[Any]) -> None:
 
 
 def private_mb(pid: int) -> float:
-    """Private memory of a process: what it would give back."""
-    fields = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:] if ":" in line
-    )
-    return (int(fields["Private_Dirty"].split()[0]) + int(fields["Private_Clean"].split()[0])) / 1024
+    """Return the anonymous memory of a backend: its own, without the shared buffers that it has touched."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) / 1024
 
 
 def create_course(bench: Bench) -> None:

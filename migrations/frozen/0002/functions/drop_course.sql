@@ -1,8 +1,8 @@
 -- drop_course: forget a course and drop its schema. The portal's enrollments stay and would be copied by a new
 -- create_course. Refused, naming them, while the schema holds columns or tables of the course's own, unless drop_local.
 -- Called:   by a DBA, in psql or through `rollbook course delete`.
--- Locks:    the rollbook.course row, so it waits for statements that route to the course; a write of the routes that
---           lead to it; ACCESS EXCLUSIVE on the schema's tables.
+-- Locks:    lock_course_set; the rollbook.course row, so it waits for statements that route to the course; a write of
+--           the routes that lead to it; ACCESS EXCLUSIVE on the schema's tables.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.drop_course(course_id text, drop_local boolean default false) returns void
 language plpgsql
@@ -10,15 +10,14 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    schema_name constant name := rollbook.course_schema(course_id);
+    schema_name name;
     local_names text[];
     reason text;
 begin
+    perform rollbook.require_read_committed('drop_course');
+    perform rollbook.lock_course_set(is_exclusive => true);
+    schema_name := rollbook.course_schema(course_id);
     delete from rollbook.course as c where c.course_id = drop_course.course_id;
-    if not found then
-        raise exception 'course % is being dropped by another session', course_id
-            using errcode = 'RB006', hint = 'Nothing is left to do.';
-    end if;
     local_names := array(select rollbook.local_objects(schema_name));
     if local_names <> '{}' and not drop_local then
         raise exception 'course % has data of its own: %', course_id, array_to_string(local_names, ', ')

@@ -2,7 +2,8 @@
 -- Every path that changes what a copy must show writes the route row of the user first, in user-id order. So two paths
 -- that meet at one user run one after the other, or the one with the older snapshot gets 40001. Locking the row
 -- instead would not do: a REPEATABLE READ transaction does not notice a lock that is gone.
--- Called:   by the routing of users and profiles. Users who are gone from the portal are passed over.
+-- Called:   by the routing of users and profiles, and by repair. Reads no portal table but for those who delete users:
+--           a TRUNCATE that waits for the caller may hold it.
 -- Locks:    a write of each user's rollbook.route row.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.touch_routes(user_ids bigint[])
@@ -10,10 +11,14 @@ returns table (schema_name text, holders bigint[])
 language plpgsql
 as $$
 begin
+    if current_setting('rollbook.user_deletion', true) = pg_current_xact_id()::text then
+        -- In the cascade of a deletion: who is gone is done with, and gets no new route.
+        user_ids := array(select u.id from portal.auth_user as u where u.id = any (user_ids));
+    end if;
     return query
     with touched as (
         insert into rollbook.route as r (user_id)
-        select u.id from portal.auth_user as u where u.id = any (user_ids) order by u.id
+        select distinct u.id from unnest(user_ids) as u (id) order by u.id
         on conflict (user_id) do update set written = r.written + 1
         returning r.user_id, r.schemas
     )

@@ -12,6 +12,14 @@ declare
     removed record;
     added record;
 begin
+    -- In the order of locks: tables, courses, routes. What moves has two of each.
+    lock table portal.auth_user, portal.auth_userprofile in access share mode;
+    perform rollbook.lock_courses(array(
+        select o.course_id::text from old_rows as o union select n.course_id from new_rows as n
+    ));
+    perform from rollbook.touch_routes(array(
+        select o.user_id from old_rows as o union select n.user_id from new_rows as n
+    ));
     -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
     execute
         'select array_agg(o.user_id) as user_ids, array_agg(o.course_id::text) as course_ids, array_agg(o.id) as ids '

@@ -1,0 +1,19 @@
+-- hold_courses: no course comes or goes while users are being deleted.
+-- Fires:    BEFORE DELETE on portal.auth_user, once per statement, so before the first row is locked.
+-- Locks:    see lock_course_set, shared: deletions do not wait for one another.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.hold_courses() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform rollbook.lock_course_set(is_exclusive => false);
+    return null;  -- PostgreSQL ignores what a statement trigger returns
+end $$;
+create or replace trigger rollbook_hold_courses before delete on portal.auth_user
+    for each statement execute function rollbook.hold_courses();
+comment on function rollbook.hold_courses() is
+    'No course comes or goes while users are being deleted.';
+comment on trigger rollbook_hold_courses on portal.auth_user is
+    'Calls rollbook.hold_courses, which says what it does.';
