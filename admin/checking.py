@@ -25,8 +25,12 @@ def differences(conn: Conn) -> list[Row]:
 def functions(conn: Conn) -> list[tuple[str, str, str]]:
     """Compare the functions of schema rollbook: body, rights, owner; none missing, none foreign."""
     shipped = {path.stem: path.read_text() for kind in ("functions", "triggers") for path in (SQL / kind).glob("*.sql")}
-    there = {row["name"]: row for row in queries.functions(conn)}
+    there: dict[str, Row] = {}
     found = []
+    for row in queries.functions(conn):
+        if row["name"] in there:
+            found.append((f"rollbook.{row['name']}", "function", "there is another of this name, with other arguments"))
+        there[row["name"]] = row
     for name in sorted(shipped.keys() | there.keys()):
         problems = []
         if name not in there:
@@ -91,7 +95,10 @@ def copies(conn: Conn) -> list[tuple[str, str, str]]:
         for row in queries.copies(conn)
         for problem in (
             f"lacks {', '.join(row['missing_columns'])}" if row["missing_columns"] else None,
-            None if row["is_guarded"] else "the guard is missing or disabled: anybody may write it",
+            None if row["is_guarded"] else "the guard is missing, disabled or not the one shipped: it may be written",
+            f"{', '.join(row['trigger_grantees'])} may add triggers, which routing would run as rollbook_owner"
+            if row["trigger_grantees"]
+            else None,
         )
         if problem
     ]

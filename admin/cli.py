@@ -3,19 +3,21 @@
 import os
 import sys
 import traceback
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
+from typer._click.exceptions import NoArgsIsHelpError
 from typer.exceptions import TyperException
 
 from admin import options, render
 from admin.commands import course, demo, enrollment, replication, schema, status, user, version
-from admin.errors import AdminError, UsageError
+from admin.errors import AdminError, BugError, UsageError
 
 app = typer.Typer(
     name="rollbook",
     help="Each student of a learning platform in exactly the course schemas they are enrolled in.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -30,12 +32,12 @@ app.add_typer(schema.app, rich_help_panel="System")
 app.add_typer(demo.app, rich_help_panel="System")
 app.add_typer(version.app)
 
-BUG = 70
 INTERRUPTED = 130
 
 
 @app.callback()
 def root(
+    context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and stop.")] = False,
 ) -> None:
     """Register the options of the bare program."""
@@ -43,38 +45,57 @@ def root(
         from importlib.metadata import version as installed
 
         render.text(options.current, f"rollbook {installed('rollbook')}\n")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        render.text(options.current, context.get_help() + "\n")
+        raise typer.Exit(UsageError.exit_code)
 
 
 def run(arguments: list[str]) -> int:
     """Run the program and return its exit code; every error has been reported."""
-    options.current = options.Run(json="--json" in arguments or "--format=json" in arguments)
+    options.current = options.Run(json=asks_for_json(arguments), debug="--debug" in arguments)
     try:
         code: Any = app(arguments, standalone_mode=False, prog_name="rollbook")
     except AdminError as exc:
-        render.error(options.current, exc)
-        if options.current.debug:
-            traceback.print_exc()
-        return exc.exit_code
+        return failed(exc)
     except TyperException as exc:
-        if not exc.message or exc.__class__.__name__ == "NoArgsIsHelpError":
+        if isinstance(exc, NoArgsIsHelpError):
             return UsageError.exit_code  # the help has been printed
-        fix = f"{exc.ctx.command_path} --help" if getattr(exc, "ctx", None) else "rollbook --help"  # type: ignore[attr-defined]
-        render.error(options.current, UsageError(exc.format_message().rstrip("."), fix=fix))
-        return UsageError.exit_code
+        context = getattr(exc, "ctx", None)
+        fix = f"{context.command_path} --help" if context else "rollbook --help"
+        return failed(UsageError(" ".join(exc.format_message().split()).rstrip("."), fix=fix))
+    except UnicodeEncodeError:
+        return failed(UsageError("an argument is not valid UTF-8", fix="write it in the encoding of the terminal"))
     except (KeyboardInterrupt, typer.Abort):
         return interrupted()
     except Exception as exc:  # a bug of ours: the last resort
-        path = render.log_bug(options.current, traceback.format_exc())
-        if options.current.debug:
-            traceback.print_exc()
-        bug = AdminError(f"a bug in rollbook: {type(exc).__name__}: {exc}", fix=f"report it with {path}")
-        bug.exit_code = BUG  # type: ignore[misc]
-        render.error(options.current, bug)
-        return BUG
+        path = render.log_bug(options.current, masked_trace())
+        where = f"report it with {path}" if path else "run it again with --debug and report what it prints"
+        return failed(BugError(f"a bug in rollbook: {type(exc).__name__}: {exc}", fix=where))
     if code == INTERRUPTED:
         return interrupted()
     return code if isinstance(code, int) else 0
+
+
+def failed(exc: AdminError) -> int:
+    """Report an error, with its traceback if --debug asks for it, and return its exit code."""
+    render.error(options.current, exc)
+    if options.current.debug:
+        render.trace(masked_trace())
+    return exc.exit_code
+
+
+def masked_trace() -> str:
+    """Return the traceback of the error under way, without passwords."""
+    from admin.db import masked
+
+    return masked(traceback.format_exc())
+
+
+def asks_for_json(arguments: list[str]) -> bool:
+    """Say whether JSON is asked for, before the options have been parsed: an error in them must be JSON too."""
+    after = dict(pairwise(arguments)).get("--format", "")
+    joined = [word.removeprefix("--format=") for word in arguments if word.startswith("--format=")]
+    return "--json" in arguments or any(word in ("json", "jsonl") for word in [after, *joined])
 
 
 def interrupted() -> int:

@@ -12,11 +12,11 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.sql import Composable
 
-from admin.errors import AdminError, AttentionError, RefusedError, UnreachableError
+from admin.errors import AdminError, AttentionError, RefusedError, UnreachableError, UsageError
 from admin.migrating import VERSION_TABLE, known_revisions
 
 Conn = Connection[dict[str, Any]]
@@ -39,10 +39,12 @@ ADVICE = {
     "55P03": "try again when the other session is done",
     "40001": "run the command again: another session changed the same rows at the same time",
     "40P01": "run the command again: another session changed the same rows at the same time",
+    "25006": "connect to the primary, or to a session that may write",
     "53200": "raise max_locks_per_transaction (about 12 locks for each course that one statement touches)",
 }
 NOT_MIGRATED = {"42P01", "42883", "3F000", "42704", "42703"}
-UNKNOWN = {"42501", "57014", "55P03", "53200", "53300", "28000", "28P01", "3D000", "57P01", "57P02", "57P03"}
+TAKEN = {"42P06", "42P07", "42710", "42723"}
+UNKNOWN = {"25006", "42501", "57014", "55P03", "53200", "53300", "28000", "28P01", "3D000", "57P01", "57P02", "57P03"}
 
 
 def masked(text: str) -> str:
@@ -54,7 +56,16 @@ def masked(text: str) -> str:
 def conninfo(dsn: str | None) -> str:
     """Return what libpq is given: a URI or key=value as it stands; a bare word is the dbname, as in psql."""
     given = dsn if dsn is not None else os.environ.get("ROLLBOOK_DSN", "")
-    return make_conninfo(dbname=given) if given and "=" not in given and "://" not in given else given
+    if given and "=" not in given and "://" not in given:
+        return make_conninfo(dbname=given)
+    try:
+        conninfo_to_dict(given)
+    except psycopg.ProgrammingError:
+        # libpq quotes the part that it does not understand, which may be a password.
+        raise UsageError(
+            "the conninfo cannot be read", fix="write key=value pairs or a URI; quote or percent-encode odd characters"
+        ) from None
+    return given
 
 
 def translate(exc: psycopg.Error) -> AdminError:
@@ -72,9 +83,17 @@ def translate(exc: psycopg.Error) -> AdminError:
     if state in UNKNOWN:
         what = "permission is missing" if state == "42501" else "the server gave no answer"
         return UnreachableError(what, why=why, fix=ADVICE.get(state), sqlstate=state)
+    if state in TAKEN:
+        return RefusedError(
+            said, why=f"SQLSTATE {state}", fix="drop or rename what is there, if it may go", sqlstate=state
+        )
     if state[:2] in ("23", "22", "40", "2B"):
         words = IN_WORDS.get(exc.diag.constraint_name or "", said)
-        return RefusedError(words, why=exc.diag.message_detail or why, fix=ADVICE.get(state), sqlstate=state)
+        # The detail of these two is the whole row, password hash included.
+        detail = None if state in ("23502", "23514") else exc.diag.message_detail
+        return RefusedError(words, why=detail or why, fix=ADVICE.get(state), sqlstate=state)
+    if isinstance(exc, psycopg.DataError):
+        return RefusedError("a value cannot be stored", why=why)
     if isinstance(exc, psycopg.OperationalError | psycopg.ProgrammingError) and not state:
         return UnreachableError(
             "cannot connect to the database", why=why,
@@ -151,15 +170,20 @@ def revision(conn: Conn) -> str | None:
 def check_revision(conn: Conn) -> None:
     """Raise AttentionError unless the database stands at the revision that this program ships as its head."""
     found, known = revision(conn), known_revisions()
-    if found == known[-1]:
-        return
+    refuse_newer(found)
+    if found != known[-1]:
+        raise AttentionError(
+            f"the database is at revision {found}, this program needs {known[-1]}" if found else
+            f"the database {conn.info.dbname} is not migrated",
+            fix="rollbook schema upgrade",
+        )  # fmt: skip
+
+
+def refuse_newer(found: str | None) -> None:
+    """Raise AttentionError for a revision that this program does not know."""
+    known = known_revisions()
     if found and found not in known:
         raise AttentionError(
             f"the database's schema ({found}) is newer than this program ({known[-1]})",
             fix="install the release of rollbook that made the schema",
         )
-    raise AttentionError(
-        f"the database is at revision {found}, this program needs {known[-1]}" if found else
-        f"the database {conn.info.dbname} is not migrated",
-        fix="rollbook schema upgrade",
-    )  # fmt: skip

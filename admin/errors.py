@@ -44,6 +44,13 @@ class AttentionError(AdminError):
     code = "attention"
 
 
+class BugError(AdminError):
+    """An uncaught exception: ours to mend."""
+
+    exit_code = 70
+    code = "bug"
+
+
 class NotConfirmedError(AdminError):
     """The command needs --yes or --confirm, and nobody could be asked or the answer was no."""
 

@@ -31,6 +31,10 @@ def run_sql(script: str) -> None:
     from alembic import op  # 0.8 s, only for migrations
     from sqlalchemy import text
 
+    context = op.get_context()
+    if context.as_sql:
+        context.impl.static_output(script.strip().removesuffix(";") + ";\n")  # as it stands: text() would double %
+        return
     op.execute(text(re.sub(r"(?<!\\):", r"\\:", script)))
 
 

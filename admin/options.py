@@ -1,13 +1,17 @@
 """The options that many commands share, declared once; every command takes them after its verb."""
 
 import inspect
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from admin.errors import UsageError
 
 if TYPE_CHECKING:
     from admin.db import Conn
@@ -21,6 +25,14 @@ class Format(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     tsv = "tsv"
+
+
+class Document(StrEnum):
+    """How an answer that is no list of rows is written."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
 
 
 class When(StrEnum):
@@ -44,10 +56,11 @@ class Run:
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
-    format: Format | None = None
+    format: Format | Document | None = None
     json: bool = False
     csv: bool = False
     output: str = "-"
+    begun: bool = False  # something has been written to `output`
     fields: str | None = None
     no_header: bool = False
     wide: bool = False
@@ -59,6 +72,17 @@ class Run:
     yes: bool = False
     watch: float | None = None
     count: int | None = None
+
+    def check(self, columns: tuple[str, ...]) -> None:
+        """Raise UsageError for an output option that cannot be met, before anything is asked or done."""
+        for name in [part.strip().removeprefix("-") for part in f"{self.fields or ''},{self.sort or ''}".split(",")]:
+            if name and name not in columns:
+                raise UsageError(f"there is no column {name}", fix=f"columns: {', '.join(columns)}")
+        target = Path(self.output)
+        if self.output != "-" and (
+            target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK)
+        ):
+            raise UsageError(f"cannot write {self.output}", fix="name another file with -o")
 
     def connect(self, *, migrated: bool = True) -> "AbstractContextManager[Conn]":
         """Connect as the options say; with --dry-run everything is rolled back at the end."""
@@ -109,6 +133,11 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
         "no_header": option(False, bool, "--no-header", panel=OUTPUT, text="No header line in table, csv and tsv."),
         "wide": option(False, bool, "--wide", panel=OUTPUT, text="Hide no column on a narrow terminal."),
     },
+    "document": {
+        "format": option(None, Document | None, "--format", panel=OUTPUT, text="Default: table, also in a pipe."),
+        "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
+        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT, text="Write there, not to stdout."),
+    },
     "listing": {
         "limit": option(None, int | None, "--limit", metavar="N", min=0, panel=OUTPUT,
                         text="At most N rows; default 100 on a terminal, none elsewhere."),
@@ -130,12 +159,13 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
 
 
 def command(
-    app: typer.Typer, verb: str, *, sets: tuple[str, ...] = (), long: bool = False, examples: tuple[str, ...],
-    exits: str = "0 done, 1 refused, 2 usage, 3 unreachable, 4 not migrated", see: str = "", panel: str | None = None,
+    app: typer.Typer, verb: str, *, sets: tuple[str, ...] = (), columns: tuple[str, ...] = (), long: bool = False,
+    examples: tuple[str, ...], exits: str, see: str = "", panel: str | None = None,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:  # fmt: skip
     """Register a command: its own parameters, then the shared ones, which reach it as a Run, its first argument.
 
-    `examples` are full command lines, without the leading `rollbook`; they end up in the help, with `exits` and `see`.
+    `columns` are those that --fields and --sort may name. `examples` are full command lines, without the leading
+    `rollbook`; they end up in the help, with `exits` and `see`.
     """
     shared = {name: spec for which in ("common", *sets) for name, spec in SETS[which].items()}
     lines = [f"[dim]$[/dim] rollbook {example}".replace("[edX", r"\[edX") for example in examples]
@@ -155,6 +185,7 @@ def command(
         def call(*args: Any, **values: Any) -> int | None:  # noqa: ANN401
             global current  # noqa: PLW0603 (main() reports errors in the format that this command was asked for)
             current = Run(name=title, long=long, **{p.name: values.pop(p.name) for p in extra})
+            current.check(columns)
             return function(current, *args, **values)
 
         call.__doc__ = function.__doc__

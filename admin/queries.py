@@ -111,6 +111,8 @@ where id = any(%(ids)s) or username = any(%(names)s)
     or (email <> '' and lower(email) = any(array(select lower(x) from unnest(%(emails)s::text[]) as x)))
 """
 
+NEAR_USERS = "select username from portal.auth_user where lower(username) like %s order by username limit 2000"
+
 USERS = """
 select
     u.id, u.username, u.email, p.name, u.is_active, u.is_staff, u.is_superuser, u.date_joined, u.last_login,
@@ -202,7 +204,9 @@ def find_users(conn: Conn, tokens: Sequence[str]) -> list[Row]:
         hits = [row for row in found if row["username"] == token or (row["email"] and row["folded"] == token.lower())]
         hits = hits or [row for row in found if explicit and value and explicit(row)]
         if not hits:
-            raise RefusedError(f"there is no user {token}", fix="rollbook user list --match TEXT")
+            near = conn.execute(NEAR_USERS, [token[:1].lower() + "%"]).fetchall()
+            why = nearest(token, (row["username"] for row in near))
+            raise RefusedError(f"there is no user {token}", why=why, fix="rollbook user list --match TEXT")
         if len(hits) > 1:
             both = ", ".join(f"id:{row['id']} ({row['username']}, {row['email']})" for row in hits)
             raise RefusedError(f"{token} fits several users", why=both, fix="name one as id:N, username:X or email:X")
@@ -460,7 +464,15 @@ select
         select from pg_trigger as g
         where g.tgrelid = to_regclass(format('%I.%I', c.schema_name, t.name))
             and g.tgfoid = 'rollbook.guard_copy()'::regprocedure and g.tgenabled = 'O'
-    ) as is_guarded
+            and g.tgtype & 62 = 62  -- BEFORE, for INSERT, DELETE, UPDATE and TRUNCATE
+            and cardinality(string_to_array(g.tgattr::text, ' ')) = cardinality(rollbook.replicated_columns(t.name))
+    ) as is_guarded,
+    array(
+        select distinct case a.grantee when 0 then 'PUBLIC' else pg_get_userbyid(a.grantee) end
+        from pg_class as k, aclexplode(k.relacl) as a
+        where k.oid = to_regclass(format('%I.%I', c.schema_name, t.name))
+            and a.privilege_type = 'TRIGGER' and a.grantee <> k.relowner
+    ) as trigger_grantees
 from rollbook.course as c
 cross join unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) as t (name)
 order by c.schema_name, t.name
@@ -487,5 +499,5 @@ def view_definitions(conn: Conn, name: str, query: str) -> tuple[str, str | None
 
 
 def copies(conn: Conn) -> list[Row]:
-    """Return every course's copies: schema_name, table, missing_columns, is_guarded."""
+    """Return every course's copies: schema_name, table, missing_columns, is_guarded, trigger_grantees."""
     return conn.execute(GUARDED_COPIES).fetchall()

@@ -41,7 +41,9 @@ def chosen_format(run: Run) -> Format:
         return Format.json
     if run.csv:
         return Format.csv
-    return run.format or (Format.table if run.output == "-" and sys.stdout.isatty() else Format.tsv)
+    if run.format:
+        return Format(run.format)
+    return Format.table if run.output == "-" and sys.stdout.isatty() else Format.tsv
 
 
 def wants_json(run: Run) -> bool:
@@ -54,7 +56,9 @@ def sink(run: Run) -> Iterator[IO[str]]:
     """Yield where the answer goes. A closed pipe ends the program silently with 141; a file is the user's alone."""
     if run.output != "-":
         try:
-            descriptor = os.open(run.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            how = os.O_APPEND if run.begun else os.O_TRUNC
+            descriptor = os.open(run.output, os.O_WRONLY | os.O_CREAT | how, 0o600)
+            run.begun = True
         except OSError as exc:
             raise UsageError(f"cannot write {run.output}", why=exc.strerror, fix="name another file with -o") from exc
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
@@ -76,7 +80,8 @@ def console(run: Run, stream: IO[str]) -> Console:
     color = run.color is When.always or (run.color is When.auto and (terminal or bool(os.environ.get("FORCE_COLOR"))))
     if run.color is When.auto and os.environ.get("NO_COLOR"):
         color = False
-    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or 10_000)
+    columns = os.environ.get("COLUMNS", "")
+    width = None if stream.isatty() else int(columns) if columns.isdecimal() and int(columns) else 10_000
     return Console(
         file=stream, force_terminal=terminal or color, force_interactive=stream.isatty(), no_color=not color,
         color_system="standard" if color else None, width=width, highlight=False, soft_wrap=False, legacy_windows=False,
@@ -101,6 +106,11 @@ def error(run: Run, exc: AdminError) -> None:
     for label, text in (("error", exc.message), ("why", exc.why), ("fix", exc.fix)):
         if text:
             print(f"{label + ':':<6} {text}", file=sys.stderr)
+
+
+def trace(content: str) -> None:
+    """Show a traceback on stderr."""
+    print(content, file=sys.stderr)
 
 
 def confirm(run: Run, question: str) -> None:
@@ -193,24 +203,17 @@ def size(count: int) -> str:
 
 
 def picked(run: Run, columns: Sequence[str]) -> list[str]:
-    """Return the columns that --fields leaves, in its order. Raises UsageError for one that does not exist."""
-    if not run.fields:
-        return list(columns)
-    asked = [name.strip() for name in run.fields.split(",") if name.strip()]
-    for name in asked:
-        if name.removeprefix("-") not in columns:
-            raise UsageError(f"there is no column {name.removeprefix('-')}", fix=f"columns: {', '.join(columns)}")
+    """Return the columns that --fields leaves, in its order."""
+    asked = [name.strip() for name in (run.fields or "").split(",") if name.strip()]
     hidden = {name[1:] for name in asked if name.startswith("-")}
     kept = [name for name in asked if not name.startswith("-")]
     return [name for name in kept or columns if name not in hidden]
 
 
-def ordered(run: Run, rows: list[Row], columns: Sequence[str]) -> list[Row]:
-    """Return the rows in the order of --sort; nulls last. Raises UsageError for an unknown column."""
-    for key in reversed((run.sort or "").split(",") if run.sort else []):
+def ordered(run: Run, rows: list[Row]) -> list[Row]:
+    """Return the rows in the order of --sort; nulls last."""
+    for key in reversed(run.sort.split(",") if run.sort else []):
         name, down = key.strip().removeprefix("-"), key.strip().startswith("-")
-        if name not in columns:
-            raise UsageError(f"there is no column {name} to sort by", fix=f"columns: {', '.join(columns)}")
         present = sorted((row for row in rows if row[name] is not None), key=lambda row: row[name], reverse=down)
         rows = present + [row for row in rows if row[name] is None]
     return rows
@@ -227,7 +230,7 @@ def rows(
     run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found", total: int | None = None
 ) -> None:
     """Write rows in the chosen format. `columns` are the keys, in order; `total` is the number without a limit."""
-    found = ordered(run, list(found), columns)
+    found = list(found)
     names, style = picked(run, columns), chosen_format(run)
     with sink(run) as out:
         if style is Format.json:
@@ -285,10 +288,12 @@ def table(run: Run, out: IO[str], found: list[Row], names: list[str]) -> None:
         n for n in names if all(isinstance(r[n], int | float | None) and not isinstance(r[n], bool) for r in found)
     }
     for n in names:
-        grid.add_column(heading(n), justify="right" if n in numbers else "left", no_wrap=not out.isatty() or run.wide)
+        grid.add_column(heading(n), justify="right" if n in numbers else "left", overflow="fold")
     for row, cell in zip(found, cells, strict=True):
         grid.add_row(*(Text(cell[n], style=marked(n, row[n])[1]) for n in names))
-    screen.print(grid, crop=out.isatty() and not run.wide)
+    with screen.capture() as drawn:  # Rich would meet a closed pipe with exit 1
+        screen.print(grid, crop=False)
+    out.write(drawn.get())
     if hidden:
         note(run, f"hidden: {', '.join(reversed(hidden))}; --wide shows all columns")
 
@@ -355,11 +360,14 @@ def progress(run: Run, label: str, total: int) -> Iterator[Callable[[int], None]
     yield tell
 
 
-def log_bug(run: Run, trace: str) -> Path:
-    """Append a traceback to the log file (ROLLBOOK_LOG_FILE, else below XDG_STATE_HOME) and return its path."""
+def log_bug(run: Run, trace: str) -> Path | None:
+    """Append a traceback to the log file (ROLLBOOK_LOG_FILE, else below XDG_STATE_HOME); None if that cannot be."""
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     path = Path(os.environ.get("ROLLBOOK_LOG_FILE") or state / "rollbook" / "rollbook.log")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as log:
-        log.write(f"{datetime.now(UTC).isoformat()} {run.name}\n{trace}\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as log:
+            log.write(f"{datetime.now(UTC).isoformat()} {run.name}\n{trace}\n")
+    except OSError:
+        return None
     return path

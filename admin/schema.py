@@ -73,9 +73,17 @@ def offline(start: str, end: str) -> str:
     from alembic import command
 
     output = io.StringIO()
+    way = steps(start, end)
+    if way:
+        start, end = (
+            known(name) if name != "head" else scripts().get_current_head() or "head" for name in (start, end)
+        )
+        (command.upgrade if way > 0 else command.downgrade)(configuration(output), f"{start}:{end}", sql=True)
+    return output.getvalue()
+
+
+def steps(start: str, end: str) -> int:
+    """Return how many revisions lie between: positive where `end` is newer, negative where it is older."""
     order = ["base", *(step.revision for step in reversed(list(scripts().walk_revisions())))]
     at, to = (order.index(order[-1] if name == "head" else known(name)) for name in (start, end))
-    if at == to:
-        return ""
-    (command.upgrade if at < to else command.downgrade)(configuration(output), f"{order[at]}:{order[to]}", sql=True)
-    return output.getvalue()
+    return to - at

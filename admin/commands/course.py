@@ -11,6 +11,8 @@ from admin.options import Format, Run, command
 
 app = typer.Typer(name="course", help="Courses: make one, look at one, drop one.", no_args_is_help=True)
 
+CREATED = ("course", "schema_name", "on_leave", "enrolled", "copied_users", "outcome")
+DELETED = ("course", "schema_name", "enrolled", "copied_users", "outcome")
 COLUMNS = ("course", "schema_name", "state", "on_leave", "enrolled", "copied_users", "since")
 Course = Annotated[str, typer.Argument(metavar="COURSE", help="The id that enrollments bear.")]
 
@@ -23,7 +25,7 @@ class OnLeave(StrEnum):
 
 
 @command(
-    app, "list", sets=("data", "listing"),
+    app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("course list", "course list --match 2012 --json"),
     exits="0 also if there is none or one has drifted, 3 unreachable, 4 not migrated",
     see="rollbook status, rollbook course show",
@@ -35,12 +37,12 @@ def list_(run: Run) -> None:
     with run.connect() as conn:
         found = queries.courses(conn, run.match)
     limit = render.shown_limit(run)
-    rows = render.ordered(run, found, COLUMNS)[:limit]
+    rows = render.ordered(run, found)[:limit]
     render.rows(run, rows, COLUMNS, empty="no courses yet: rollbook course create COURSE", total=len(found))
 
 
 @command(
-    app, "show", sets=("data",),
+    app, "show", sets=("document",),
     examples=("course show MITx/6.002x/2012_Fall", "course show MITx/6.002x/2012_Fall --json"),
     exits="0 found, 1 unknown course, 3 unreachable, 4 not migrated", see="rollbook replication verify",
 )  # fmt: skip
@@ -56,7 +58,7 @@ def show(run: Run, course: Course) -> None:
 
 
 @command(
-    app, "create", sets=("data", "writes"), long=True,
+    app, "create", sets=("data", "writes"), columns=CREATED, long=True,
     examples=("course create MITx/6.002x/2012_Fall", "course create edX/DemoX/2012_Fall --on-leave remove --dry-run"),
     exits="0 made (or there already, with --if-not-exists), 1 refused, 3 unreachable, 4 not migrated",
     see="rollbook enrollment add, rollbook course delete",
@@ -83,12 +85,11 @@ def create(
         statement = queries.course_sql(conn, "rollbook.create_course", [course, str(on_leave)])
     if run.dry_run and not there and render.chosen_format(run) is Format.table:
         render.text(run, statement)
-    columns = ("course", "schema_name", "on_leave", "enrolled", "copied_users", "outcome")
-    render.rows(run, [found | {"outcome": outcome}], columns)
+    render.rows(run, [found | {"outcome": outcome}], CREATED)
 
 
 @command(
-    app, "delete", sets=("data", "writes"), long=True,
+    app, "delete", sets=("data", "writes"), columns=DELETED, long=True,
     examples=("course delete edX/toy/2013_Spring --confirm edX/toy/2013_Spring", "course delete edX/toy -n"),
     exits="0 dropped, 1 unknown course, or it holds data of its own, 3 unreachable, 6 not confirmed",
     see="rollbook course show",
@@ -125,4 +126,4 @@ def delete(
     if run.dry_run and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     outcome = "would remove" if run.dry_run else "removed"
-    render.rows(run, [found | {"outcome": outcome}], ("course", "schema_name", "enrolled", "copied_users", "outcome"))
+    render.rows(run, [found | {"outcome": outcome}], DELETED)

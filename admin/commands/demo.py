@@ -23,6 +23,7 @@ Next, in this shell:
   rollbook demo break                 damage a course; then: rollbook replication verify
   rollbook demo down                  stop it and leave nothing
 """
+BROKEN = ("course", "table", "damage", "row_id")
 EXITS = "0 done, 1 refused, 3 the server does not start"
 
 
@@ -98,7 +99,7 @@ def load(run: Run) -> None:
 
 
 @command(
-    app, "status", sets=("data",), examples=("demo status", "demo status --json"),
+    app, "status", sets=("document",), examples=("demo status", "demo status --json"),
     exits="0 it runs, 1 it does not", see="rollbook status",
 )  # fmt: skip
 def status(run: Run) -> None:
@@ -112,14 +113,14 @@ def status(run: Run) -> None:
 
 
 @command(
-    app, "break", sets=("data",), examples=("demo break", "demo break --json"),
+    app, "break", sets=("data",), columns=BROKEN, examples=("demo break", "demo break --json"),
     exits="0 damaged, 1 the demo does not run", see="rollbook replication verify, rollbook replication repair",
 )  # fmt: skip
 def break_(run: Run) -> None:
     """Damage one course of the demo as an accident would, so that verify and repair have something to find."""
     platform = running()
     found = platform.break_course()
-    render.rows(run, found, ("course", "table", "damage", "row_id"))
+    render.rows(run, found, BROKEN)
     render.note(
         run,
         f"Next:\n  export ROLLBOOK_DSN='{platform.dsn}'\n"

@@ -12,6 +12,8 @@ from admin.options import Run, command
 
 app = typer.Typer(name="enrollment", help="Enrollments: who is in which course.", no_args_is_help=True)
 
+LINKED = ("course", "username", "email", "outcome")
+COUNTED = ("key", "enrollments")
 COLUMNS = ("course", "username", "email", "created", "replicated")
 Course = Annotated[str, typer.Argument(metavar="COURSE", help="A course, see rollbook course list.")]
 Users = Annotated[
@@ -32,7 +34,11 @@ def expanded(users: list[str]) -> list[str]:
     for user in users:
         if user == "-" or user.startswith("@"):
             try:
-                lines = typer.get_text_stream("stdin").read() if user == "-" else Path(user[1:]).read_text("utf-8-sig")
+                lines = (
+                    typer.get_text_stream("stdin").read().removeprefix("\ufeff")
+                    if user == "-"
+                    else Path(user[1:]).read_text("utf-8-sig")
+                )
             except (OSError, UnicodeDecodeError) as exc:
                 raise UsageError(f"cannot read {user}", why=str(exc)) from exc
             named += [line.strip() for line in lines.splitlines() if line.strip()]
@@ -47,17 +53,18 @@ def link(run: Run, course: str, users: list[str], *, join: bool) -> None:
     """Enroll users or end their enrollments, all or nothing, and report each."""
     from admin import queries
 
+    named = expanded(users)
     with run.connect() as conn:
         queries.known_courses(conn, [course])
-        found = queries.find_users(conn, expanded(users))
+        found = queries.find_users(conn, named)
         touched = (queries.enroll if join else queries.leave)(conn, course, [row["id"] for row in found])
     done = ("would " if run.dry_run else "") + ("create" if join else "remove") + ("" if run.dry_run else "d")
     rows = [{"course": course, **row, "outcome": done if row["id"] in touched else "unchanged"} for row in found]
-    render.rows(run, rows, ("course", "username", "email", "outcome"))
+    render.rows(run, rows, LINKED)
 
 
 @command(
-    app, "add", sets=("data", "writes"),
+    app, "add", sets=("data", "writes"), columns=LINKED,
     examples=(
         "enrollment add edX/DemoX/2012_Fall ada bob@example.org",
         "enrollment add edX/DemoX/2012_Fall - < users.txt",
@@ -71,7 +78,7 @@ def add(run: Run, course: Course, user: Users) -> None:
 
 
 @command(
-    app, "remove", sets=("data", "writes"),
+    app, "remove", sets=("data", "writes"), columns=LINKED,
     examples=("enrollment remove edX/DemoX/2012_Fall ada", "enrollment remove edX/DemoX/2012_Fall @leavers.txt -n"),
     exits="0 done (who is not in stays out), 1 unknown user or course, nothing changed, 3 unreachable, 4 not migrated",
     see="rollbook enrollment add, rollbook course show (on_leave)",
@@ -82,9 +89,9 @@ def remove(run: Run, course: Course, user: Users) -> None:
 
 
 @command(
-    app, "list", sets=("data", "listing"),
+    app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("enrollment list --course edX/DemoX/2012_Fall", "enrollment list --user ada --json"),
-    exits="0 also if there is none, 1 unknown user or course, 3 unreachable, 4 not migrated",
+    exits="0 also if there is none, 1 unknown user, 3 unreachable, 4 not migrated",
     see="rollbook enrollment count",
 )  # fmt: skip
 def list_(
@@ -101,12 +108,12 @@ def list_(
         found, total = queries.enrollments(
             conn, course=course, user_id=user_id, match=run.match, limit=None if run.sort else limit
         )
-    rows = render.ordered(run, found, COLUMNS)[:limit]
+    rows = render.ordered(run, found)[:limit]
     render.rows(run, rows, COLUMNS, empty="no enrollments; rollbook enrollment add COURSE USER...", total=total)
 
 
 @command(
-    app, "count", sets=("data",),
+    app, "count", sets=("data",), columns=COUNTED,
     examples=("enrollment count", "enrollment count --by day --course edX/DemoX/2012_Fall"),
     exits="0 counted, 3 unreachable, 4 not migrated", see="rollbook enrollment list",
 )  # fmt: skip
@@ -120,4 +127,4 @@ def count(
 
     with run.connect() as conn:
         found = queries.count_enrollments(conn, course, by)
-    render.rows(run, found, ("key", "enrollments") if by else ("enrollments",), empty="no enrollments")
+    render.rows(run, found, COUNTED if by else COUNTED[1:], empty="no enrollments")

@@ -30,11 +30,12 @@ class Table(StrEnum):
 
 
 COLUMNS = ("course", "table", "portal_rows", "course_rows", "missing", "changed", "extra", "verdict")
+REPAIRED = ("course", "table", "inserted", "updated", "deleted", "verdict_after")
 FINDINGS = ("course", "table", "finding", "row_id", "columns")
 
 
 @command(
-    app, "verify", sets=("data",), long=True,
+    app, "verify", sets=("data",), columns=tuple(dict.fromkeys((*COLUMNS, *FINDINGS))), long=True,
     examples=("replication verify", "replication verify edX/DemoX/2012_Fall --rows --json"),
     exits="0 all equal, 1 unknown course, 3 a course could not be compared, 4 differences",
     see="rollbook replication repair",
@@ -88,7 +89,7 @@ def verify(
 
 
 @command(
-    app, "repair", sets=("data", "writes", "yes"), long=True,
+    app, "repair", sets=("data", "writes", "yes"), columns=REPAIRED, long=True,
     examples=("replication repair", "replication repair edX/DemoX/2012_Fall --yes", "replication repair --dry-run"),
     exits="0 repaired, or nothing to do, 1 refused, 3 not comparable, 5 some courses only, 6 not confirmed",
     see="rollbook replication verify",
@@ -123,8 +124,7 @@ def repair(run: Run, course: Courses = []) -> int:  # noqa: B006
             for name in plan:
                 result += mend(run, name, failures)
                 advance(1)
-    columns = ("course", "table", "inserted", "updated", "deleted", "verdict_after")
-    render.rows(run, result, columns, empty="nothing to repair" if not (failures or lame) else "nothing was repaired")
+    render.rows(run, result, REPAIRED, empty="nothing to repair" if not (failures or lame) else "nothing was repaired")
     for name, exc in failures:
         render.error(run, type(exc)(f"{name}: {exc.message}", why=exc.why, fix=exc.fix))
     for name in lame:
@@ -157,7 +157,7 @@ def mend(run: Run, course_id: str, failures: "list[tuple[str, AdminError]]") -> 
 
 
 @command(
-    app, "status", sets=("data", "watch"),
+    app, "status", sets=("data", "watch"), columns=whole.COLUMNS,
     examples=("replication status", "replication status --watch 5"),
     exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention",
     see="rollbook status, rollbook replication verify",

@@ -1,15 +1,17 @@
 """`rollbook schema`: the migrations, Alembic behind them."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from admin import render
-from admin.errors import NotConfirmedError
+from admin.errors import NotConfirmedError, RefusedError
 from admin.options import Run, command
 
-if TYPE_CHECKING:
-    from admin.db import Conn
+CURRENT = ("database", "revision", "is_head", "pending")
+HISTORY = ("revision", "down_revision", "title", "locks", "reversible")
+MOVED = ("database", "from", "to", "outcome")
+CHECKED = ("object", "kind", "difference")
 
 app = typer.Typer(
     name="schema", help="The database's schema: upgrade it, check it, read its SQL.", no_args_is_help=True
@@ -25,7 +27,7 @@ def current_revision(run: Run) -> tuple[str, str | None]:
 
 
 @command(
-    app, "current", sets=("data",),
+    app, "current", sets=("data",), columns=CURRENT,
     examples=("schema current", "schema current --json"),
     exits="0 at the head, 3 unreachable, 4 not at the head", see="rollbook schema upgrade",
 )  # fmt: skip
@@ -37,12 +39,12 @@ def current(run: Run) -> int:
     known = known_revisions()
     pending = [name for name in known if found is None or name > found]
     row = {"database": database, "revision": found, "is_head": found == known[-1], "pending": len(pending)}
-    render.rows(run, [row], tuple(row))
+    render.rows(run, [row], CURRENT)
     return 0 if row["is_head"] else 4
 
 
 @command(
-    app, "history", sets=("data",),
+    app, "history", sets=("data",), columns=HISTORY,
     examples=("schema history", "schema history --json"),
     exits="0 always; needs no server", see="rollbook schema sql",
 )  # fmt: skip
@@ -62,24 +64,26 @@ def history(run: Run) -> None:
         }
         for step in reversed(list(scripts().walk_revisions()))
     ]
-    render.rows(run, rows, ("revision", "down_revision", "title", "locks", "reversible"))
+    render.rows(run, rows, HISTORY)
 
 
 @command(
-    app, "upgrade", sets=("data", "writes"), long=True,
+    app, "upgrade", sets=("data", "writes"), columns=MOVED, long=True,
     examples=("schema upgrade", "schema upgrade --to 0001 --dry-run"),
-    exits="0 upgraded, or at the revision already, 1 refused, 3 unreachable or a missing right",
+    exits="0 upgraded, or at the revision already, 1 refused, 3 unreachable, 4 newer than the program",
     see="rollbook schema sql",
 )  # fmt: skip
 def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to this revision.")] = "head") -> None:
     """Bring the database to the head, one transaction a revision. With --dry-run prints the SQL instead."""
-    move(run, to, up=True)
+    target, database, found = planned(run, to, up=True)
+    move(run, target, database, found, up=True)
 
 
 @command(
-    app, "downgrade", sets=("data", "writes", "yes"), long=True,
+    app, "downgrade", sets=("data", "writes", "yes"), columns=MOVED, long=True,
     examples=("schema downgrade --to 0001 --dry-run", "schema downgrade --to base --yes"),
-    exits="0 downgraded, 1 refused, 3 unreachable, 6 not confirmed", see="rollbook schema history",
+    exits="0 downgraded, 1 refused, 3 unreachable, 4 newer than the program, 6 not confirmed",
+    see="rollbook schema history",
 )  # fmt: skip
 def downgrade(
     run: Run,
@@ -87,49 +91,61 @@ def downgrade(
     confirm: Annotated[str | None, typer.Option(metavar="NAME", help="The database's name, instead of --yes.")] = None,
 ) -> None:
     """Take revisions back. Course schemas, with all that courses added to them, go with revision 0002."""
-    from admin import queries, schema
-
-    to = schema.known(to)
-    database, found = current_revision(run)
-    goes = to == "base" or (found is not None and to < "0002" <= found)
+    target, database, found = planned(run, to, up=False)
+    goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
     if not run.dry_run and confirm != database and not run.yes:
-        what = f"downgrade {database} from {found} to {to}" + (", dropping every course schema" if goes else "")
         if confirm is not None:
             raise NotConfirmedError(
                 f"--confirm {confirm} is not the database {database}", fix=f"add --confirm {database}"
             )
-        render.confirm(run, what)
-    if goes and found and found >= "0002" and not run.dry_run:
-        with run.connect() as conn:
-            drop_courses(run, conn, [row["course"] for row in queries.courses(conn)])
-    move(run, to, up=False)
+        away = ", dropping every course schema" if goes else ""
+        render.confirm(run, f"downgrade {database} from {found or 'base'} to {target}{away}")
+    if goes and not run.dry_run:
+        drop_courses(run)
+    move(run, target, database, found, up=False)
 
 
-def drop_courses(run: Run, conn: "Conn", course_ids: list[str]) -> None:
-    """Drop all courses, each in a transaction of its own: thousands in one would not fit into the lock table."""
-    from admin import queries
-
-    with render.progress(run, "drop courses", len(course_ids)) as advance:
-        for course_id in course_ids:
-            queries.drop_course(conn, course_id, drop_local=True)
-            conn.commit()
-            advance(1)
-
-
-def move(run: Run, to: str, *, up: bool) -> None:
-    """Upgrade or downgrade and report; a dry run prints the SQL that would run."""
+def planned(run: Run, to: str, *, up: bool) -> tuple[str, str, str | None]:
+    """Return the full name of the revision wanted, the database, and its revision. Refuses the wrong direction."""
     from admin import schema
+    from admin.db import refuse_newer
 
     target = schema.known(to)
     database, found = current_revision(run)
+    refuse_newer(found)
+    way = schema.steps(found or "base", target)
+    if way < 0 if up else way > 0:
+        raise RefusedError(
+            f"{to} is {'older' if up else 'newer'} than the database, which is at {found or 'base'}",
+            fix=f"rollbook schema {'downgrade' if up else 'upgrade'} --to {to}",
+        )
+    return target, database, found
+
+
+def drop_courses(run: Run) -> None:
+    """Drop all courses, each in a transaction of its own: thousands in one would not fit into the lock table."""
+    from admin import queries
+
+    with run.connect(migrated=False) as conn:
+        course_ids = queries.known_courses(conn, [])
+        with render.progress(run, "drop courses", len(course_ids)) as advance:
+            for course_id in course_ids:
+                queries.drop_course(conn, course_id, drop_local=True)
+                conn.commit()
+                advance(1)
+
+
+def move(run: Run, target: str, database: str, found: str | None, *, up: bool) -> None:
+    """Upgrade or downgrade and report; a dry run prints the SQL that would run."""
+    from admin import schema
+
     if run.dry_run:
         render.text(run, schema.offline(found or "base", target))
         return
     schema.move(run.dsn, target, up=up, name=run.name)
     reached = current_revision(run)[1]
     outcome = "unchanged" if reached == found else "upgraded" if up else "downgraded"
-    row = {"database": database, "from": found, "to": reached, "outcome": outcome}
-    render.rows(run, [row], tuple(row))
+    render.rows(run, [dict(zip(MOVED, (database, found, reached, outcome), strict=True))], MOVED)
 
 
 @command(
@@ -151,7 +167,7 @@ def sql(
 
 
 @command(
-    app, "check", sets=("data",),
+    app, "check", sets=("data",), columns=CHECKED,
     examples=("schema check", "schema check --json"),
     exits="0 as shipped, 3 unreachable, 4 differences", see="rollbook schema upgrade",
 )  # fmt: skip
@@ -161,5 +177,5 @@ def check(run: Run) -> int:
 
     with run.connect() as conn:
         found = differences(conn)
-    render.rows(run, found, ("object", "kind", "difference"), empty="everything is as this program ships it")
+    render.rows(run, found, CHECKED, empty="everything is as this program ships it")
     return 4 if found else 0

@@ -88,8 +88,9 @@ def once(run: Run, asked: list[str]) -> int:
     def draw(out: IO[str]) -> None:
         head = "head" if portal["is_head"] else "not the head"
         out.write(
-            f"portal  {portal['database']} · PostgreSQL {portal['server_version'].split()[0]} · "
-            f"schema {portal['revision']} ({head}) · {render.plural(portal['users'], 'user')} · "
+            f"{portal['database']} · PostgreSQL {portal['server_version'].split()[0]} · "
+            f"schema {portal['revision']} ({head})\n"
+            f"{render.plural(portal['users'], 'user')} · "
             f"{render.plural(portal['enrollments'], 'enrollment')}\n\n"
         )
         if not found:
@@ -111,7 +112,7 @@ def once(run: Run, asked: list[str]) -> int:
 
 
 @command(
-    app, "status", sets=("data", "watch"), panel="Look",
+    app, "status", sets=("data", "watch"), columns=COLUMNS, panel="Look",
     examples=("status", "status --json", "status --watch 5"),
     exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention or the database is not migrated",
     see="rollbook replication verify",

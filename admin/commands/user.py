@@ -12,6 +12,9 @@ from admin.options import Run, command
 
 app = typer.Typer(name="user", help="People: find them, make accounts, change them.", no_args_is_help=True)
 
+CREATED = ("id", "username", "email", "is_active", "outcome")
+UPDATED = ("field", "before", "after")
+COUNTED = ("key", "users", "active")
 COLUMNS = (
     "id", "username", "email", "name", "is_active", "is_staff", "is_superuser", "date_joined", "last_login", "courses",
 )  # fmt: skip
@@ -86,7 +89,7 @@ def checked_widths(values: dict[str, Any]) -> None:
 
 
 @command(
-    app, "list", sets=("data", "listing"),
+    app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("user list --match ada", "user list --course edX/DemoX/2012_Fall --inactive --csv"),
     exits="0 also if nobody is found, 1 unknown course, 3 unreachable, 4 not migrated", see="rollbook user show",
 )  # fmt: skip
@@ -109,14 +112,14 @@ def list_(
             conn, match=run.match, course=course, limit=None if run.sort else limit,
             flags={name: value for name, value in flags.items() if value is not None},
         )  # fmt: skip
-    rows = render.ordered(run, found, COLUMNS)[:limit]
+    rows = render.ordered(run, found)[:limit]
     render.rows(
         run, rows, COLUMNS, empty="nobody found; --match TEXT looks into username, e-mail and name", total=total
     )
 
 
 @command(
-    app, "show", sets=("data",),
+    app, "show", sets=("document",),
     examples=("user show ada", "user show ada@example.org id:42 --json"),
     exits="0 found, 1 unknown or ambiguous, 3 unreachable, 4 not migrated", see="rollbook enrollment add",
 )  # fmt: skip
@@ -135,7 +138,7 @@ def show(run: Run, user: Annotated[list[str], typer.Argument(metavar="USER...", 
 
 
 @command(
-    app, "create", sets=("data", "writes"),
+    app, "create", sets=("data", "writes"), columns=CREATED,
     examples=(
         "user create ada --email ada@example.org --name 'Ada Lovelace'",
         "user create bob --email bob@example.org --name 'Bob' --active --course edX/DemoX/2012_Fall",
@@ -171,7 +174,6 @@ def create(
         "is_active": active, "activation_key": secrets.token_hex(16),
     }  # fmt: skip
     checked_widths(values)
-    columns = ("id", "username", "email", "is_active", "outcome")
     with run.connect() as conn:
         queries.known_courses(conn, course)
         if if_not_exists:
@@ -181,18 +183,18 @@ def create(
                 pass
             else:
                 shown = queries.user_report(conn, there["id"])["account"]
-                render.rows(run, [shown | {"outcome": "unchanged"}], columns)
+                render.rows(run, [shown | {"outcome": "unchanged"}], CREATED)
                 return
         made = queries.create_user(conn, values)
         for course_id in course:
             queries.enroll(conn, course_id, [made["id"]])
     if run.dry_run:
         made["outcome"] = "would create"
-    render.rows(run, [made], columns)
+    render.rows(run, [made], CREATED)
 
 
 @command(
-    app, "update", sets=("data", "writes"),
+    app, "update", sets=("data", "writes"), columns=UPDATED,
     examples=("user update ada --email ada@example.com", "user update ada --goals 'To compute' --clear gender"),
     exits="0 changed, or nothing to change, 1 refused, 3 unreachable, 4 not migrated", see="rollbook user show",
 )  # fmt: skip
@@ -237,13 +239,13 @@ def update(
     with run.connect() as conn:
         found = queries.find_users(conn, [user])
         changes = queries.update_user(conn, found[0]["id"], values)
-    render.rows(run, changes, ("field", "before", "after"), empty="unchanged")
+    render.rows(run, changes, UPDATED, empty="unchanged")
     if run.dry_run and changes:
         render.note(run, "dry run: nothing was changed")
 
 
 @command(
-    app, "count", sets=("data",),
+    app, "count", sets=("data",), columns=COUNTED,
     examples=("user count", "user count --by course"),
     exits="0 counted, 3 unreachable, 4 not migrated", see="rollbook user list",
 )  # fmt: skip
@@ -253,4 +255,4 @@ def count(run: Run, by: Annotated[By | None, typer.Option(help="One row for each
 
     with run.connect() as conn:
         found = queries.count_users(conn, by)
-    render.rows(run, found, ("key", "users", "active") if by else ("users", "active"), empty="nobody")
+    render.rows(run, found, COUNTED if by else COUNTED[1:], empty="nobody")

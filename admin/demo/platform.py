@@ -13,6 +13,7 @@ from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
 from admin import queries, schema
+from admin.db import translated
 from admin.demo.server import PrivateServer
 
 Row = dict[str, Any]
@@ -90,7 +91,8 @@ class Platform:
 
     def connect(self) -> Connection[Row]:
         """Connect to the portal in a transaction."""
-        return psycopg.connect(self.dsn, row_factory=dict_row, fallback_application_name="rollbook demo")
+        with translated():
+            return psycopg.connect(self.dsn, row_factory=dict_row, fallback_application_name="rollbook demo")
 
     def start(self) -> str:
         """Start the server, make the portal database and bring it to the head; return the server's version."""

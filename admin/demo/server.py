@@ -14,6 +14,8 @@ from admin.errors import RefusedError, UnreachableError
 
 SOCKET_PATH_LIMIT = 107 - len("/.s.PGSQL.5432")  # sun_path is 108 bytes on Linux
 
+MARKER = "rollbook-private-server"  # what makes a folder ours, to use and to delete
+
 # Settings that the demo and the tests need; a course layout of 1,000 schemas wants the larger lock table.
 SETTINGS = {
     "listen_addresses": "",
@@ -90,7 +92,10 @@ class PrivateServer:
             self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop")
 
     def remove(self) -> None:
-        """Stop the server and delete everything it had."""
+        """Stop the server and delete everything it had. Raises RefusedError for a folder that is not ours."""
+        if not self.home.exists():
+            return
+        self._check_home()
         self.stop("immediate")
         shutil.rmtree(self.home, ignore_errors=True)
 
@@ -101,12 +106,21 @@ class PrivateServer:
                 f"the path {self.home} is too long for a Unix socket", fix="set ROLLBOOK_DEMO_DIR to a shorter path"
             )
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = pwd.getpwnam(self._user).pw_uid if self._user else os.geteuid()
-        if self.home.stat().st_uid not in (owner, os.geteuid()) or self.home.is_symlink():
-            raise RefusedError(f"{self.home} belongs to somebody else", fix="set ROLLBOOK_DEMO_DIR to another path")
+        if not any(self.home.iterdir()):
+            (self.home / MARKER).touch()
+        self._check_home()
         self.home.chmod(0o700)
         if self._user:
             shutil.chown(self.home, self._user)
+
+    def _check_home(self) -> None:
+        """Raise RefusedError unless the folder is a private server's, and this user's."""
+        owner = pwd.getpwnam(self._user).pw_uid if self._user else os.geteuid()
+        other = "set ROLLBOOK_DEMO_DIR to another path"
+        if self.home.is_symlink() or self.home.stat().st_uid not in (owner, os.geteuid()):
+            raise RefusedError(f"{self.home} belongs to somebody else", fix=other)
+        if not (self.home / MARKER).exists():
+            raise RefusedError(f"{self.home} holds something else than a private server of Rollbook's", fix=other)
 
     def _initdb(self) -> None:
         """Make the cluster aside and rename it, so that an interrupted initdb leaves nothing that looks ready."""

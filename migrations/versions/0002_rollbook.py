@@ -127,6 +127,7 @@ drop trigger rollbook_route_user_update on portal.auth_user;
 drop trigger rollbook_route_user_delete on portal.auth_user;
 drop trigger rollbook_hold_courses on portal.auth_user;
 drop trigger rollbook_refuse_user_id_change on portal.auth_user;
+drop trigger rollbook_refuse_user_id_change_late on portal.auth_user;
 drop trigger rollbook_route_truncate on portal.auth_user;
 drop trigger rollbook_route_profile_insert on portal.auth_userprofile;
 drop trigger rollbook_route_profile_update on portal.auth_userprofile;

@@ -1,19 +1,26 @@
 -- leave_courses: delete the copies of enrollments that ended, and what on_leave says of the user and the profile.
 -- `keep`: they stay, and the route keeps them up to date. `remove`: they go, children first.
--- What is asked is the state, not the event: a user who is enrolled again by now stays.
+-- What counts is the state, not the event: an enrollment that is there by now, here or elsewhere, is copied first; a
+-- user who is enrolled again stays.
 -- Called:   by the routing of enrollments with the old rows as three parallel arrays.
--- Locks:    lock_courses; then a write of each user's rollbook.route row, in user-id order. A user without a route
---           holds no copy: the routing of the user's deletion was here before.
+-- Locks:    lock_courses; then touch_routes. A user who has no route after that is gone, and holds no copy. Reads no
+--           other portal table than the one that the statement writes: a TRUNCATE that waits for it may hold them.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.leave_courses(user_ids bigint[], course_ids text[], enrollment_ids bigint[])
 returns void
 language plpgsql
 as $$
 declare
+    staying_ids constant bigint[] := array(
+        select e.id from portal.student_courseenrollment as e where e.id = any (enrollment_ids)
+    );
     target record;
 begin
     perform rollbook.lock_courses(array(select distinct id.course_id from unnest(course_ids) as id (course_id)));
     perform from rollbook.touch_routes(user_ids);
+    if staying_ids <> '{}' then
+        perform rollbook.join_courses(staying_ids);
+    end if;
 
     for target in
         select

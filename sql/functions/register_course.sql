@@ -10,7 +10,7 @@ as $$
 declare
     chosen name;
 begin
-    if new_course_id is null or new_course_id !~ '\S' or length(new_course_id) > 255 then
+    if new_course_id is null or new_course_id !~ '[^[:space:]]' or length(new_course_id) > 255 then
         raise exception 'a course id has 1 to 255 characters, not all of them blank'
             using errcode = 'RB003', hint = 'Use the id that the enrollments bear, such as MITx/6.002x/2012_Fall.';
     end if;

@@ -18,7 +18,7 @@ begin
     return query
     with touched as (
         insert into rollbook.route as r (user_id)
-        select distinct u.id from unnest(user_ids) as u (id) order by u.id
+        select distinct u.id from unnest(user_ids) as u (id) where u.id is not null order by u.id
         on conflict (user_id) do update set written = r.written + 1
         returning r.user_id, r.schemas
     )

@@ -8,13 +8,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    added record;
+    added_ids constant bigint[] := array(select n.id from new_rows as n);
 begin
-    select array_agg(n.user_id) as user_ids, array_agg(n.course_id::text) as course_ids, array_agg(n.id) as ids
-    into added
-    from new_rows as n;
-    if added.ids is not null then
-        perform rollbook.join_courses(added.user_ids, added.course_ids, added.ids);
+    if added_ids <> '{}' then
+        perform rollbook.join_courses(added_ids);
     end if;
     return null;
 end $$;

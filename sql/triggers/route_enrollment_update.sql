@@ -9,32 +9,36 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    changed_ids bigint[];
     removed record;
-    added record;
 begin
-    -- In the order of locks: tables, courses, routes. What moves has two of each.
-    lock table portal.auth_user, portal.auth_userprofile in access share mode;
-    perform rollbook.lock_courses(array(
-        select o.course_id::text from old_rows as o union select n.course_id from new_rows as n
-    ));
-    perform from rollbook.touch_routes(array(
-        select o.user_id from old_rows as o union select n.user_id from new_rows as n
-    ));
     -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
+    execute
+        'select array_agg(n.id) from new_rows as n left join old_rows as o on o.id = n.id '
+        'where row(o.id, o.user_id, o.course_id, o.created) '
+        'is distinct from row(n.id, n.user_id, n.course_id, n.created)'
+    into changed_ids;
+    if changed_ids is null then
+        return null;
+    end if;
     execute
         'select array_agg(o.user_id) as user_ids, array_agg(o.course_id::text) as course_ids, array_agg(o.id) as ids '
         'from old_rows as o where not exists ('
         'select from new_rows as n where n.id = o.id and n.user_id = o.user_id and n.course_id = o.course_id)'
     into removed;
     if removed.ids is not null then
-        perform rollbook.leave_courses(removed.user_ids, removed.course_ids, removed.ids);
+        -- In the order of locks: tables, courses, routes. What moves has two of each.
+        lock table portal.auth_user, portal.auth_userprofile in access share mode;
+        perform rollbook.lock_courses(array(
+            select o.course_id::text from old_rows as o union select n.course_id from new_rows as n
+        ));
+        perform from rollbook.touch_routes(array(
+            select o.user_id from old_rows as o union select n.user_id from new_rows as n
+        ));
     end if;
-    execute
-        'select array_agg(n.user_id) as user_ids, array_agg(n.course_id::text) as course_ids, array_agg(n.id) as ids '
-        'from new_rows as n left join old_rows as o on o.id = n.id where o is distinct from n'
-    into added;
-    if added.ids is not null then
-        perform rollbook.join_courses(added.user_ids, added.course_ids, added.ids);
+    perform rollbook.join_courses(changed_ids);
+    if removed.ids is not null then
+        perform rollbook.leave_courses(removed.user_ids, removed.course_ids, removed.ids);
     end if;
     return null;
 end $$;

@@ -7,12 +7,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    target record;
 begin
-    for target in select * from rollbook.touch_routes(array(select n.user_id from new_rows as n)) loop
-        perform rollbook.put_copies(target.schema_name, 'auth_userprofile', 'user_id', target.holders);
-    end loop;
+    perform rollbook.settle_profiles('{}', array(select n.user_id from new_rows as n));
     return null;
 end $$;
 create or replace trigger rollbook_route_profile_insert after insert on portal.auth_userprofile

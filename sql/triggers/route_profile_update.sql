@@ -1,6 +1,7 @@
--- route_profile_update: carry a changed profile to every course that holds its user. A profile that went to another
--- user or got another id is gone from the old place and new in the new one.
--- Fires:    AFTER UPDATE on portal.auth_userprofile, once per statement. An update that changes nothing ends here.
+-- route_profile_update: carry a changed profile to every course that holds its user, also where it went to another user
+-- or got another id.
+-- Fires:    AFTER UPDATE on portal.auth_userprofile, once per statement. An update that changes no replicated value
+--           ends here: it takes no lock and writes no copy.
 -- Locks:    a write of each user's rollbook.route row, in user-id order.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.route_profile_update() returns trigger
@@ -9,30 +10,49 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    changed_ids bigint[];  -- users whose profile kept its id
-    moved_ids bigint[];  -- users whom a profile left or reached
+    columns constant text[] := rollbook.replicated_columns('auth_userprofile');
+    o portal.auth_userprofile;
+    n portal.auth_userprofile;
+    changed record;
     target record;
 begin
-    -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
-    execute
-        'select array_agg(n.user_id) filter (where o.user_id = n.user_id), '
-        'array_agg(o.user_id) filter (where n.id is null or o.user_id <> n.user_id) '
-        '|| array_agg(n.user_id) filter (where o.id is null or o.user_id <> n.user_id) '
-        'from old_rows as o full join new_rows as n on n.id = o.id where o is distinct from n'
-    into changed_ids, moved_ids;
+    if (select count(*) from (select from new_rows limit 2) as seen) = 1 then
+        -- One row, the common case: scalars instead of sets. The columns stand in full, as building them costs time.
+        select * into o from old_rows;
+        select * into n from new_rows;
+        if row(o.id, o.user_id, o.name, o.meta, o.courseware, o.language, o.location,
+               o.year_of_birth, o.gender, o.level_of_education, o.mailing_address, o.goals)
+            is not distinct from
+           row(n.id, n.user_id, n.name, n.meta, n.courseware, n.language, n.location,
+               n.year_of_birth, n.gender, n.level_of_education, n.mailing_address, n.goals)
+        then
+            return null;
+        elsif row(o.id, o.user_id) = row(n.id, n.user_id) then
+            for target in select * from rollbook.touch_routes(array[n.user_id]) loop
+                -- The row as it is now: a trigger of the portal's own may have changed it after this statement did.
+                select * into n from portal.auth_userprofile as p where p.id = o.id and p.user_id = o.user_id;
+                perform rollbook.update_copy(target.schema_name, 'auth_userprofile', n);
+            end loop;
+            return null;
+        end if;
+    end if;
 
-    for target in select * from rollbook.touch_routes(changed_ids || moved_ids) loop
-        if moved_ids is not null then
-            perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'user_id', moved_ids);
-            perform rollbook.put_copies(
-                target.schema_name, 'auth_userprofile', 'user_id',
-                array(select unnest(target.holders) intersect select unnest(moved_ids))
-            );
-        end if;
-        if changed_ids is not null then
+    -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
+    execute format(
+        'select array_agg(n.user_id) as user_ids, '
+        'array_agg(o.user_id) filter (where o.user_id is distinct from n.user_id) '
+        '|| array_agg(n.user_id) filter (where o.user_id is distinct from n.user_id) as moved_ids, '
+        'array_agg(o.id) filter (where o.user_id is distinct from n.user_id) as profile_ids '
+        'from old_rows as o full join new_rows as n on n.id = o.id where row(%s) is distinct from row(%s)',
+        'o.' || array_to_string(columns, ', o.'), 'n.' || array_to_string(columns, ', n.')
+    ) into changed;
+    if changed.moved_ids is not null then
+        perform rollbook.settle_profiles(changed.profile_ids, changed.user_ids || changed.moved_ids);
+    else
+        for target in select * from rollbook.touch_routes(changed.user_ids) loop
             perform rollbook.update_copies(target.schema_name, 'auth_userprofile', 'user_id', target.holders);
-        end if;
-    end loop;
+        end loop;
+    end if;
     return null;
 end $$;
 create or replace trigger rollbook_route_profile_update after update on portal.auth_userprofile

@@ -1,41 +1,99 @@
-"""Where the tests of sql/ start: two courses, one of each policy, and a login that an application has."""
+"""Where the tests of sql/ start: two courses, one of each policy, and a login that an application has.
+
+Most tests roll back all that they do, in one database: a clone for each would cost more than the test itself.
+Those that need a commit or a second session take `live`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg import Connection
+from pytest_postgresql.executors import NoopExecutor
 
+from tests.conftest import Cluster
 from tests.sql.helpers import COURSES, Db, create, run
 
 
-@pytest.fixture
-def portal(db: Db) -> Db:
-    """A database without courses, whose users, profiles and enrollments never share an id."""
-    run(db, "alter table portal.auth_userprofile alter id set start 5001 restart")
-    run(db, "alter table portal.student_courseenrollment alter id set start 9001 restart")
-    return db
+@pytest.fixture(scope="session")
+def empty(template: NoopExecutor, cluster: Cluster) -> Iterator[Db]:
+    """A session on a database without courses, that no test commits to."""
+    with clone_of(template, cluster, "empty") as db:
+        yield separate_ids(db)
+
+
+@pytest.fixture(scope="session")
+def founded(template: NoopExecutor, cluster: Cluster) -> Iterator[Db]:
+    """A session on a database with the two courses, that no test commits to."""
+    with clone_of(template, cluster, "founded") as db:
+        yield found(separate_ids(db))
 
 
 @pytest.fixture
-def school(portal: Db) -> Db:
-    """`portal` with a course that keeps leavers and one that removes them."""
-    for course, on_leave in COURSES.items():
-        create(portal, course, on_leave)
-    return portal
+def portal(empty: Db) -> Iterator[Db]:
+    """A portal without courses, in a transaction that is rolled back."""
+    with empty.transaction(force_rollback=True):
+        yield begin_ids(empty)
 
 
 @pytest.fixture
-def app(school: Db, dsn: str) -> Iterator[Connection[Any]]:
-    """A login that may read and write the portal's tables, and has no right in rollbook or in a course."""
+def school(founded: Db) -> Iterator[Db]:
+    """A portal with a course that keeps leavers and one that removes them, in a transaction that is rolled back."""
+    with founded.transaction(force_rollback=True):
+        yield begin_ids(founded)
+
+
+@pytest.fixture
+def live(db: Db) -> Db:
+    """The same two courses in a database of the test's own, autocommit; `dsn` and `session` lead there too."""
+    return found(separate_ids(db))
+
+
+@pytest.fixture
+def app(live: Db, dsn: str) -> Iterator[Connection[Any]]:
+    """A login to `live` that may read and write the portal's tables, and has no right in rollbook or in a course."""
     run(
-        school,
+        live,
         """do $$ begin create role portal_app login; exception when duplicate_object then null; end $$;
         grant usage on schema portal to portal_app;
         grant select, insert, update, delete on all tables in schema portal to portal_app""",
     )
     with psycopg.connect(dsn, user="portal_app", autocommit=True) as connection:
         yield connection
+
+
+@contextmanager
+def clone_of(template: NoopExecutor, cluster: Cluster, name: LiteralString) -> Iterator[Db]:
+    """Make a database at head for the rest of the run; the server goes when that ends."""
+    with psycopg.connect(cluster.server.dsn(), autocommit=True) as connection:
+        run(connection, "create database {d} template {t}", d=name, t=str(template.template_dbname))
+    with psycopg.connect(cluster.server.dsn(name), autocommit=True) as connection:
+        yield connection
+
+
+def separate_ids(db: Db) -> Db:
+    """Let users begin at 1, profiles at 5001, enrollments at 9001: no mix-up goes unseen."""
+    run(db, "alter table portal.auth_userprofile alter id set start 5001 restart")
+    run(db, "alter table portal.student_courseenrollment alter id set start 9001 restart")
+    return db
+
+
+def begin_ids(db: Db) -> Db:
+    """Let ids begin again: a sequence does not roll back."""
+    run(
+        db,
+        """select setval('portal.auth_user_id_seq', 1, false), setval('portal.auth_userprofile_id_seq', 5001, false),
+        setval('portal.student_courseenrollment_id_seq', 9001, false)""",
+    )
+    return db
+
+
+def found(db: Db) -> Db:
+    """Make the two courses."""
+    for course, on_leave in COURSES.items():
+        create(db, course, on_leave)
+    return db

@@ -1,4 +1,4 @@
-"""What the tests of sql/ share: the whitelist as the contract has it, rows to start from, and an oracle of their own."""
+"""What the tests of sql/ share: the whitelist as the contract has it, rows to start from, an oracle of their own."""
 
 from __future__ import annotations
 
@@ -46,11 +46,17 @@ def value(db: Db, query: LiteralString, *values: Any, **names: str) -> Any:
 
 def refused(db: Db, code: str, query: LiteralString, *values: Any, **names: str) -> psycopg.errors.Diagnostic:
     """Assert that the statement fails with our `code` and with a remedy; return what the server said."""
-    with pytest.raises(psycopg.Error) as refusal:
+    with pytest.raises(psycopg.Error) as refusal, db.transaction():
         run(db, query, *values, **names)
     said = refusal.value.diag
     assert (said.sqlstate, bool(said.message_hint)) == (code, True), str(refusal.value)
     return said
+
+
+def fails(db: Db, error: type[psycopg.Error], query: LiteralString, *values: Any, **names: str) -> None:
+    """Assert that PostgreSQL refuses the statement; a transaction goes on."""
+    with pytest.raises(error), db.transaction():
+        run(db, query, *values, **names)
 
 
 def create(db: Db, course: str, on_leave: str = "keep") -> str:
@@ -61,6 +67,18 @@ def create(db: Db, course: str, on_leave: str = "keep") -> str:
 def schema(db: Db, course: str) -> str:
     """Return the schema of a course, by the catalog of courses."""
     return str(value(db, "select schema_name from rollbook.course where course_id = %s", course))
+
+
+def add_foreign_keys(db: Db, *courses: str) -> None:
+    """Let the profiles and enrollments of courses refer to their users, as a course may."""
+    for course in courses:
+        for table in (PROFILE, ENROLLMENT):
+            run(
+                db,
+                "alter table {c}.{t} add foreign key (user_id) references {c}.auth_user",
+                c=schema(db, course),
+                t=table,
+            )
 
 
 def add_user(db: Db, username: str, *, profile: bool = True, **columns: Any) -> int:
@@ -141,7 +159,7 @@ def findings(db: Db, course: str | None = None) -> Rows:
 
 
 def faults(db: Db) -> list[str]:
-    """Compare all copies with the portal, by value, without asking Rollbook; then Rollbook must say the same: nothing."""
+    """Compare all copies with the portal, by value, without asking Rollbook; then verify must say the same: nothing."""
     found: list[str] = []
     enrolled: dict[str, set[int]] = {}
     for user_id, course in run(db, "select user_id, course_id from portal.student_courseenrollment"):

@@ -18,6 +18,9 @@ from tests.sql.helpers import COLUMNS, ENROLLMENT, PROFILE, USER, Db
 LIMIT_SECONDS = 30.0  # a step that takes longer fails the test
 POOL = ThreadPoolExecutor(8)
 LEVELS: dict[str, LiteralString] = {"RC": "read committed", "RR": "repeatable read", "SER": "serializable"}
+BLOCKED = """
+select count(*) from pg_stat_activity where pid = any (pg_blocking_pids(%s)) and backend_type = 'client backend'
+"""
 
 # What the sessions have done, by the test's own account: who has ever been enrolled where, until the user is deleted.
 # Plain inserts into a table that no session reads: no lock and no predicate that could help Rollbook along.
@@ -50,7 +53,9 @@ with due (user_id) as (
     where %(on_leave)s = 'keep' and j.course_id = %(course)s and not exists (
         select from public.joined as gone where gone.user_id = j.user_id and gone.course_id is null and gone.n > j.n
     )
-), expected as (select {columns} from portal.{table} where {condition}), found as (select {columns} from {schema}.{table})
+),
+expected as (select {columns} from portal.{table} where {condition}),
+found as (select {columns} from {schema}.{table})
 select 'lacks', to_jsonb(lacking) from (select * from expected except all select * from found) as lacking
 union all
 select 'holds', to_jsonb(held) from (select * from found except all select * from expected) as held
@@ -58,9 +63,13 @@ select 'holds', to_jsonb(held) from (select * from found except all select * fro
 
 
 def gaps(db: Db) -> list[tuple[int, str]]:
-    """Return what the copies lack and what they hold wrongly, as (user, words)."""
-    found = []
-    for course, schema, on_leave in db.execute("select course_id, schema_name, on_leave from rollbook.course").fetchall():
+    """Return what the copies lack, what they hold wrongly, and routes of nobody, as (user, words)."""
+    found = db.execute(
+        "select user_id, 'route of nobody' from rollbook.route where user_id not in (select id from portal.auth_user)"
+    ).fetchall()
+    for course, schema, on_leave in db.execute(
+        "select course_id, schema_name, on_leave from rollbook.course"
+    ).fetchall():
         for table, condition in DUE.items():
             query = sql.SQL(GAPS).format(
                 columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS[table])),
@@ -85,18 +94,15 @@ class Stepper:
         """Open a transaction and take its snapshot, which lasts from REPEATABLE READ on; no table is read for it."""
         self.connection.execute(sql.SQL("begin isolation level {}; select 1").format(sql.SQL(LEVELS[level])))
 
-    def step(self, statement: LiteralString, parameters: dict[str, Any] | None = None) -> bool:
+    def step(self, statement: LiteralString, values: dict[str, Any] | None = None) -> bool:
         """Run a statement until it is done (False) or waits for another session (True)."""
-        self.running = POOL.submit(self.connection.execute, statement, parameters)
+        self.running = POOL.submit(self.connection.execute, statement, values)
         deadline = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < deadline:
-            if wait([self.running], timeout=0.002).done:
+            if wait([self.running], timeout=0.001).done:
                 return False
-            blocked = self.observer.execute(
-                "select wait_event_type = 'Lock' and pg_blocking_pids(pid) <> '{}' from pg_stat_activity where pid = %s",
-                [self.connection.info.backend_pid],
-            ).fetchone()
-            if blocked and blocked[0]:
+            asked = self.observer.execute(BLOCKED, [self.connection.info.backend_pid]).fetchall()
+            if asked != [(0,)]:
                 return True
         self.connection.cancel_safe()
         raise AssertionError(f"neither done nor waiting after {LIMIT_SECONDS} s: {statement}")
@@ -127,9 +133,14 @@ class Case:
     course: str = ""
     on_leave: str = "keep"
 
+    @property
+    def sides(self) -> frozenset[str]:
+        """Return the two operations, in no order."""
+        return frozenset({self.first, self.second})
+
     def __str__(self) -> str:
-        how = "both before a commit" if self.overlapping else "one after the other, the second's snapshot older"
-        return f"{self.first} ({self.levels[0]}), {self.second} ({self.levels[1]}), {how} [{self.on_leave}, user {self.user}]"
+        sides = f"{self.first} ({self.levels[0]}), {self.second} ({self.levels[1]})"
+        return f"{sides}, {'overlapping' if self.overlapping else 'in turn'}, {self.on_leave}, user {self.user}"
 
 
 @dataclass(frozen=True)
@@ -140,11 +151,10 @@ class Result:
     errors: tuple[str, str]
     waited: bool
 
-    @property
     def met(self) -> bool:
-        """Say whether the second saw the first coming: it waited, or failed; a snapshot of READ COMMITTED is never old."""
-        late = not self.case.overlapping and self.case.levels[1] == "RC"
-        return late or self.waited or self.errors != ("", "")
+        """Say whether the second noticed the first: it waited or failed. In turn, READ COMMITTED sees all anyway."""
+        in_sight = not self.case.overlapping and self.case.levels[1] == "RC"
+        return in_sight or self.waited or self.errors != ("", "")
 
 
 def race(one: Stepper, two: Stepper, case: Case, operations: dict[str, LiteralString]) -> Result:

@@ -14,7 +14,7 @@ import pglast
 from pglast.parser import ParseError
 
 SQL = Path(__file__).parents[2] / "sql"
-ROW_TYPES = re.compile(r"\b(rollbook\.(course|comparison|finding|repaired)|portal\.auth_user)\b(\[\])?")
+ROW_TYPES = re.compile(r"\b(rollbook\.(course|comparison|finding|repaired)|portal\.auth_user(profile)?)\b(\[\])?")
 OBJECT = re.compile(r"^create or replace (function|view) rollbook\.(\w+)", re.MULTILINE)
 
 

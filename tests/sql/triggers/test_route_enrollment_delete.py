@@ -33,7 +33,8 @@ STATEMENTS: dict[str, LiteralString] = {
         delete from portal.student_courseenrollment where user_id = 1 and course_id = 'edx/full/6.002_Spring_2012';
         delete from portal.student_courseenrollment where user_id = 2 and course_id = 'edx/full/6.002_Spring_2012'""",
     "set": "delete from portal.student_courseenrollment where user_id < 3",
-    "using": "delete from portal.student_courseenrollment e using portal.auth_user u where u.id = e.user_id and u.id < 3",
+    "using": """delete from portal.student_courseenrollment e using portal.auth_user u
+        where u.id = e.user_id and u.id < 3""",
     "merge": """merge into portal.student_courseenrollment e using portal.auth_user u on u.id = e.user_id
         when matched and u.id < 3 then delete when matched then do nothing""",
     "with": """with one as (delete from portal.student_courseenrollment where user_id = 1)

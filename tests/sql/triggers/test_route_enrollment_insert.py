@@ -20,6 +20,7 @@ from tests.sql.helpers import (
     create,
     enroll,
     everybody,
+    fails,
     faults,
     held,
     leave,
@@ -85,11 +86,16 @@ STATEMENTS: dict[str, LiteralString] = {
 }
 
 
+def add_three(db: Db) -> Db:
+    """Add users 1, 2 and 3, not enrolled; user 3 has no profile."""
+    assert [add_user(db, name, profile=name != "cy") for name in ("ada", "bob", "cy")] == [1, 2, 3]
+    return db
+
+
 @pytest.fixture
 def pupils(school: Db) -> Db:
-    """Users 1, 2 and 3, not enrolled; user 3 has no profile."""
-    assert [add_user(school, name, profile=name != "cy") for name in ("ada", "bob", "cy")] == [1, 2, 3]
-    return school
+    """As `add_three` says."""
+    return add_three(school)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
@@ -118,6 +124,23 @@ def test_copy_enrolls(pupils: Db, binary: str) -> None:
     assert held(pupils, KEEP) == held(pupils, REMOVE) == ([1, 2, 3], [1, 2], [1, 2, 3])
 
 
+def test_one_copy_enrolls_many_users_in_many_courses(portal: Db) -> None:
+    courses = [f"edX/bulk/{number}" for number in range(20)]
+    for number, course in enumerate(courses):
+        create(portal, course, "keep" if number % 2 else "remove")
+    run(portal, "insert into portal.auth_user (username) select 'u' || i from generate_series(1, 500) i")
+    run(portal, "insert into portal.auth_userprofile (user_id) select id from portal.auth_user where id % 5 > 0")
+    with (
+        portal.cursor() as cursor,
+        cursor.copy("copy portal.student_courseenrollment (user_id, course_id) from stdin") as copy,
+    ):
+        for user_id in range(500, 0, -1):
+            for step in range(6):
+                copy.write_row((user_id, courses[(user_id * 7 + step * 3) % 20]))
+    assert faults(portal) == []
+    assert sum(len(held(portal, course)[2]) for course in courses) == 3000
+
+
 def test_one_statement_may_make_users_profiles_and_enrollments(school: Db) -> None:
     run(
         school,
@@ -131,7 +154,8 @@ def test_one_statement_may_make_users_profiles_and_enrollments(school: Db) -> No
     assert held(school, KEEP) == held(school, REMOVE) == everybody(*range(1, 51))
 
 
-def test_user_profile_and_enrollment_arrive_in_this_order_in_the_same_commit(pupils: Db, dsn: str) -> None:
+def test_user_profile_and_enrollment_arrive_in_this_order_in_the_same_commit(live: Db, dsn: str) -> None:
+    pupils = add_three(live)
     name = schema(pupils, KEEP)
     for table in (PROFILE, ENROLLMENT):
         run(pupils, "alter table {c}.{t} add foreign key (user_id) references {c}.auth_user", c=name, t=table)
@@ -184,7 +208,8 @@ def test_enrolling_within_a_savepoint_that_is_rolled_back_copies_nothing(pupils:
     assert held(pupils, KEEP) == ([1, 3], [1], [1, 3])
 
 
-def test_a_transaction_that_is_rolled_back_leaves_every_copy_as_it_was(pupils: Db) -> None:
+def test_a_transaction_that_is_rolled_back_leaves_every_copy_as_it_was(live: Db) -> None:
+    pupils = add_three(live)
     enroll(pupils, 1, KEEP, REMOVE)
     before = versions(pupils)
     with pupils.transaction(force_rollback=True):
@@ -225,12 +250,12 @@ def test_a_refused_enrollment_copies_nothing(pupils: Db) -> None:
     enroll(pupils, 1, KEEP)
     before = versions(pupils)
     for user_id, error in ((1, psycopg.errors.UniqueViolation), (4, psycopg.errors.ForeignKeyViolation)):
-        with pytest.raises(error):
-            run(
-                pupils,
-                "insert into portal.student_courseenrollment (user_id, course_id) values (2, %s), (%s, %s)",
-                *(KEEP, user_id, KEEP),
-            )
+        fails(
+            pupils,
+            error,
+            "insert into portal.student_courseenrollment (user_id, course_id) values (2, %s), (%s, %s)",
+            *(KEEP, user_id, KEEP),
+        )
     assert versions(pupils) == before
 
 

@@ -11,7 +11,7 @@ declare
     found_copy boolean;
 begin
     select c.schema_name into holder from rollbook.course as c where c.course_id = is_copied.course_id;
-    if to_regclass(format('%I.student_courseenrollment', holder)) is not null then
+    if holder is not null and to_regclass(format('%I.student_courseenrollment', holder)) is not null then
         execute format('select exists (select from %I.student_courseenrollment where id = $1)', holder)
         into found_copy using enrollment_id;
     end if;

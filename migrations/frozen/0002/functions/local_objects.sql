@@ -13,10 +13,11 @@ as $$
         and a.attname <> all (rollbook.replicated_columns(c.relname))
     union all
     select format('%s %s', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
-                               when 'S' then 'sequence' when 'f' then 'foreign table' else 'table' end, c.relname)
+                               when 'S' then 'sequence' when 'f' then 'foreign table' when 'c' then 'type'
+                               else 'table' end, c.relname)
     from pg_class as c
     where c.relnamespace = (select n.oid from pg_namespace as n where n.nspname = schema_name)
-        and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f')
+        and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f', 'c')
         and rollbook.replicated_columns(c.relname) is null
     union all
     select format('function %s', p.oid::regprocedure)

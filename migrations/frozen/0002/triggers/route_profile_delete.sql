@@ -8,16 +8,10 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    -- The state is asked, not the event: a statement may have put the same profile back.
-    profile_ids constant bigint[] := array(
-        select o.id from old_rows as o where not exists (select from portal.auth_userprofile as p where p.id = o.id)
-    );
-    target record;
 begin
-    for target in select * from rollbook.touch_routes(array(select o.user_id from old_rows as o)) loop
-        perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'id', profile_ids);
-    end loop;
+    perform rollbook.settle_profiles(
+        array(select o.id from old_rows as o), array(select o.user_id from old_rows as o)
+    );
     return null;
 end $$;
 create or replace trigger rollbook_route_profile_delete after delete on portal.auth_userprofile

@@ -1,0 +1,127 @@
+"""What a database at head has is what stands in sql/, and `schema check` finds where it is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import Connection
+
+from admin import cli
+from admin.checking import differences
+from admin.db import connect
+from admin.migrating import MIGRATIONS, SQL, known_revisions, object_files
+from tests.admin.catalog import catalog, changed
+
+COURSE, COPY = "edX/toy/2013_Spring", "course_edx_toy_2013_spring"
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """The files below a folder: path -> text."""
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def shipped() -> dict[str, str]:
+    """The newest frozen copy of every object."""
+    newest: dict[str, str] = {}
+    for revision in known_revisions():
+        newest |= texts(MIGRATIONS / "frozen" / revision)
+    return newest
+
+
+def test_the_newest_frozen_copy_of_every_object_equals_sql_and_none_is_missing() -> None:
+    frozen, current = shipped(), texts(SQL)
+    assert sorted(name for name in frozen.keys() | current.keys() if frozen.get(name) != current.get(name)) == []
+
+
+def test_every_file_in_sql_is_applied_by_a_revision() -> None:
+    applied = {str(path.relative_to(SQL)) for path in object_files(SQL)}
+    assert applied == set(texts(SQL))
+
+
+def test_every_file_makes_the_object_that_it_is_named_after(db: Connection[Any]) -> None:
+    names = {row[0] for row in db.execute("select proname from pg_proc where pronamespace = 'rollbook'::regnamespace")}
+    views = {row[0] for row in db.execute("select viewname from pg_views where schemaname = 'rollbook'")}
+    assert {path.stem for kind in ("functions", "triggers") for path in (SQL / kind).iterdir()} == names
+    assert {path.stem for path in (SQL / "views").iterdir()} == views
+
+
+def test_applying_sql_to_head_changes_nothing(db: Connection[Any]) -> None:
+    db.execute("select rollbook.create_course(%s)", [COURSE])
+    before = catalog(db)
+    for path in object_files(SQL):
+        db.execute(path.read_bytes())
+    assert changed(before, catalog(db)) == []
+
+
+def found(dsn: str) -> list[tuple[str, str]]:
+    """What the check finds: object and difference."""
+    with connect(dsn, name="test") as conn:
+        return [(row["object"], row["difference"]) for row in differences(conn)]
+
+
+@pytest.mark.parametrize(
+    ("object_name", "word", "statement"),
+    [
+        ("rollbook.verify", "body",
+         """create or replace function rollbook.verify(only_course_id text default null) returns setof rollbook.finding
+            language sql stable security definer set search_path = pg_catalog, pg_temp
+            as 'select null::rollbook.finding limit 0'"""),
+        ("rollbook.verify", "INVOKER", "alter function rollbook.verify(text) security invoker"),
+        ("rollbook.repair", "search_path", "alter function rollbook.repair(text) reset search_path"),
+        ("rollbook.repair", "owned by", "alter function rollbook.repair(text) owner to postgres"),
+        ("rollbook.repair", "PUBLIC", "grant execute on function rollbook.repair(text) to public"),
+        ("rollbook.repair", "missing", "drop function rollbook.repair(text)"),
+        ("rollbook.backdoor", "not shipped",
+         "create function rollbook.backdoor() returns int language sql as 'select 1'"),
+        ("rollbook.repair", "",
+         "create function rollbook.repair(bigint) returns int language sql as 'select 1'"),
+        ("rollbook_route_user_update on portal.auth_user", "missing",
+         "drop trigger rollbook_route_user_update on portal.auth_user"),
+        ("rollbook_route_user_update on portal.auth_user", "disabled",
+         "alter table portal.auth_user disable trigger rollbook_route_user_update"),
+        ("rollbook_route_user_update on portal.auth_user", "replica",
+         "alter table portal.auth_user enable replica trigger rollbook_route_user_update"),
+        ("rollbook_route_user_delete on portal.auth_user", "definition",
+         """create or replace trigger rollbook_route_user_delete after delete on portal.auth_user
+            referencing old table as old_rows for each statement when (false)
+            execute function rollbook.route_user_delete()"""),
+        ("rollbook.course_status", "query",
+         """do $$ begin execute 'create or replace view rollbook.course_status as '
+            || replace(pg_get_viewdef('rollbook.course_status'), '''drifted''', '''ok'''); end $$"""),
+        ("rollbook.enrollment_status", "missing", "drop view rollbook.enrollment_status"),
+        (f"{COPY}.auth_user", "guard", f"drop trigger rollbook_guard_copy on {COPY}.auth_user"),
+        (f"{COPY}.auth_user", "guard", f"alter table {COPY}.auth_user disable trigger rollbook_guard_copy"),
+        (f"{COPY}.auth_user", "guard",
+         f"""drop trigger rollbook_guard_copy on {COPY}.auth_user;
+            create trigger rollbook_guard_copy before truncate on {COPY}.auth_user
+            for each statement execute function rollbook.guard_copy()"""),
+        (f"{COPY}.auth_userprofile", "goals", f"alter table {COPY}.auth_userprofile drop column goals cascade"),
+        (f"{COPY}.student_courseenrollment", "lacks", f"drop table {COPY}.student_courseenrollment"),
+    ],
+)  # fmt: skip
+def test_the_check_finds_what_is_not_as_shipped(
+    db: Connection[Any], dsn: str, capsys: pytest.CaptureFixture[str], object_name: str, word: str, statement: str
+) -> None:  # fmt: skip
+    db.execute("select rollbook.create_course(%s)", [COURSE])
+    db.execute(statement.encode())
+    differing = found(dsn)
+    assert [name for name, _ in differing if name != object_name] == []
+    assert any(word in difference for _, difference in differing), differing
+    assert cli.run(["schema", "check", "--json", "-d", dsn]) == 4
+    assert object_name in capsys.readouterr().out
+
+
+def test_the_check_finds_nothing_on_a_fresh_database_with_courses(db: Connection[Any], dsn: str) -> None:
+    assert found(dsn) == []
+    db.execute("select rollbook.create_course(%s), rollbook.create_course('b', 'remove')", [COURSE])
+    db.execute(f"alter table {COPY}.auth_user add column note text")
+    assert found(dsn) == []
+
+
+def test_the_check_writes_nothing(db: Connection[Any], dsn: str) -> None:
+    before = catalog(db)
+    found(dsn)
+    assert changed(before, catalog(db)) == []
+    assert db.execute("select count(*) from pg_class where relname = 'rollbook_checked'").fetchone() == (0,)

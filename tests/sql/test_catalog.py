@@ -1,0 +1,193 @@
+"""What must hold for every object of Rollbook, asked of the catalog; and what a role without rights can do: nothing."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+import psycopg
+import pytest
+
+from tests.sql.helpers import (
+    KEEP,
+    REMOVE,
+    TABLES,
+    USER,
+    Db,
+    add_user,
+    create,
+    enroll,
+    everybody,
+    fails,
+    faults,
+    held,
+    run,
+    schema,
+    select,
+    value,
+)
+
+# Each names the objects that break a rule.
+RULES: dict[str, LiteralString] = {
+    "a definer function pins its search path, pg_temp last": """
+        select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace and prosecdef
+            and array_position(proconfig, 'search_path=pg_catalog, pg_temp') is null""",
+    "a definer function belongs to rollbook_owner": """
+        select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace
+            and proowner <> 'rollbook_owner'::regrole""",
+    "no function is executable by PUBLIC": """
+        select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace and (proacl is null
+            or exists (select from aclexplode(proacl) where grantee = 0 and privilege_type = 'EXECUTE'))""",
+    "no function is executable by a role with rights on the portal": """
+        select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace
+            and has_function_privilege('portal_app', oid, 'execute')""",
+    "PUBLIC has no right on a table, view or schema": """
+        select relname::text from pg_class cross join aclexplode(relacl)
+        where relnamespace in (select oid from pg_namespace where nspname ~ '^(rollbook|portal|course_.*)$')
+            and grantee = 0
+        union all
+        select nspname::text from pg_namespace cross join aclexplode(nspacl)
+        where nspname ~ '^(rollbook|portal|course_.*)$' and grantee = 0""",
+    "rollbook_owner cannot log in and is no superuser": """
+        select rolname::text from pg_roles where rolname = 'rollbook_owner' and (rolcanlogin or rolsuper
+            or rolcreaterole or rolcreatedb or rolbypassrls or rolreplication)""",
+    "rollbook_owner owns the tables, views and types of the machinery": """
+        select relname::text from pg_class where relnamespace = 'rollbook'::regnamespace
+            and relowner <> 'rollbook_owner'::regrole
+        union all
+        select nspname::text from pg_namespace where nspname = 'rollbook' and nspowner <> 'rollbook_owner'::regrole""",
+    "rollbook_owner may only read in the portal": """
+        select format('%s %s', relname, privilege_type) from pg_class cross join aclexplode(relacl)
+        where relnamespace = 'portal'::regnamespace and grantee = 'rollbook_owner'::regrole
+            and privilege_type <> 'SELECT'""",
+    "nothing hangs on the database itself": """
+        select privilege_type from pg_database cross join aclexplode(datacl)
+        where datname = current_database() and grantee = 'rollbook_owner'::regrole""",
+    "a schema has a comment": """
+        select nspname::text from pg_namespace where nspname in ('portal', 'rollbook')
+            and obj_description(oid, 'pg_namespace') is null""",
+    "a table, view or composite type has a comment": """
+        select oid::regclass::text from pg_class
+        where relnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace)
+            and relkind in ('r', 'p', 'v', 'm', 'f') and obj_description(oid, 'pg_class') is null
+        union all
+        select y.oid::regtype::text from pg_type y left join pg_class c on c.oid = y.typrelid
+        where y.typnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and y.typcategory <> 'A'
+            and coalesce(c.relkind, 'c') = 'c' and obj_description(y.oid, 'pg_type') is null""",
+    "a column has a comment": """
+        select a.attrelid::regclass::text || '.' || a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid
+        where c.relnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace)
+            and c.relkind in ('r', 'p', 'v', 'm', 'f')
+            and a.attnum > 0 and not a.attisdropped and col_description(a.attrelid, a.attnum) is null""",
+    "a function has a comment": """
+        select oid::regprocedure::text from pg_proc
+        where pronamespace in ('portal'::regnamespace, 'rollbook'::regnamespace)
+            and obj_description(oid, 'pg_proc') is null""",
+    "a trigger has a comment": """
+        select t.tgrelid::regclass::text || ' ' || t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
+        where c.relnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and not t.tgisinternal
+            and obj_description(t.oid, 'pg_trigger') is null""",
+    "a constraint of the machinery is valid": """
+        select conname::text from pg_constraint
+        where connamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and not convalidated""",
+    "a trigger on a portal table bears the name of its function, and is enabled": """
+        select t.tgrelid::regclass::text || ' ' || t.tgname from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+        where not t.tgisinternal and p.pronamespace = 'rollbook'::regnamespace
+            and (t.tgname not like 'rollbook_' || p.proname || '%' or t.tgenabled <> 'O')""",
+}
+
+
+@pytest.mark.usefixtures("app")
+def test_every_rule_holds_for_every_object(live: Db) -> None:
+    assert {rule: run(live, query) for rule, query in RULES.items()} == {rule: [] for rule in RULES}
+
+
+def test_every_replicated_table_has_its_triggers(school: Db) -> None:
+    found = run(
+        school,
+        """select c.relname::text, array_agg(distinct e.event order by e.event) from pg_trigger t
+        join pg_class c on c.oid = t.tgrelid cross join lateral (values (4, 'insert'), (8, 'delete'), (16, 'update'),
+            (32, 'truncate')) e (bit, event)
+        where c.relnamespace = 'portal'::regnamespace and not t.tgisinternal and t.tgtype::int & e.bit > 0
+            and t.tgname like 'rollbook%' group by 1""",
+    )
+    assert dict(found) == {
+        "auth_user": ["delete", "truncate", "update"],  # who is new is in no course yet
+        "auth_userprofile": ["delete", "insert", "truncate", "update"],
+        "student_courseenrollment": ["delete", "insert", "truncate", "update"],
+    }
+    assert value(school, "select count(*) from pg_trigger where tgname = 'rollbook_guard_copy'") == 2 * len(TABLES)
+
+
+def test_temporary_objects_of_a_writer_deceive_nobody(live: Db, app: Db) -> None:
+    for number, name in enumerate(("ada", "bob"), 1):
+        assert add_user(live, name) == number
+    run(live, "do $$ begin execute format('grant temporary on database %I to portal_app', current_database()); end $$")
+    for table in TABLES:
+        run(app, "create temp table {t} as select * from portal.{t}", t=table)
+    run(
+        app,
+        """update pg_temp.auth_user set is_superuser = true, email = 'forged@edx.org';
+        create temp table course as select 'edX/toy/2012_Fall'::text as course_id, 'pg_temp'::name as schema_name;
+        create temp table route (user_id bigint, schemas text[], written bigint);
+        create temp table new_rows as select * from portal.student_courseenrollment;
+        insert into new_rows values (1, 2, 'edX/toy/2012_Fall', null);
+        create temp table old_rows as select * from new_rows;
+        create function pg_temp.unnest(anyarray) returns setof anyelement language sql as 'select null where false';
+        create function pg_temp.format(text, variadic text[]) returns text language sql as $$ select 'select 1' $$;
+        create function pg_temp.array_agg(bigint) returns bigint[] language sql as $$ select '{2}'::bigint[] $$;
+        create function pg_temp.replicated_columns(text) returns text[] language sql as $$ select '{id}'::text[] $$;
+        create domain pg_temp.bigint as text; create domain pg_temp.text as int;
+        set search_path = pg_temp, portal, pg_catalog""",
+    )
+    enroll(app, 1, KEEP, REMOVE)
+    run(app, "update portal.auth_user set first_name = 'New' where id = 1")
+    run(app, "update portal.auth_user set last_name = 'New'")
+    run(app, "update portal.auth_userprofile set goals = 'New'")
+    run(app, "update portal.student_courseenrollment set created = null")
+    assert (held(live, KEEP), held(live, REMOVE)) == (everybody(1), everybody(1))
+    assert faults(live) == []
+    assert select(live, schema(live, KEEP), USER, ["email", "is_superuser"]) == [("ada@edx.org", False)]
+    run(app, "delete from portal.student_courseenrollment")
+    run(app, "delete from portal.auth_user where id = 1")
+    assert (faults(live), held(live, KEEP)) == ([], everybody())
+
+
+ATTACKS: list[LiteralString] = [
+    "create trigger t after insert on mine referencing new table as new_rows for each statement "
+    "execute function rollbook.route_enrollment_insert()",
+    "select rollbook.put_copies('course_edx_toy_2012_fall', 'auth_user', 'id', '{1}')",
+    "select rollbook.create_course('edX/mine')",
+    "select rollbook.drop_course('edX/toy/2012_Fall', true)",
+    "select rollbook.repair()",
+    "update rollbook.course set on_leave = 'remove'",
+    "insert into rollbook.route values (1, '{course_edx_toy_2012_fall}')",
+    "select * from rollbook.course_status",
+    "select * from course_edx_toy_2012_fall.auth_user",
+    "create table course_edx_toy_2012_fall.mine (id bigint)",
+    "alter table portal.auth_user disable trigger user",
+    "create trigger t after insert on portal.auth_user for each row execute function mine()",
+    "truncate portal.student_courseenrollment",
+    "set role rollbook_owner",
+    "set session_replication_role = replica",
+]
+
+
+def test_an_applications_role_reaches_neither_the_machinery_nor_a_course(live: Db, app: Db) -> None:
+    enroll(live, add_user(live, "ada"), KEEP)
+    run(app, "create temp table mine (id bigint, user_id bigint, course_id varchar, created timestamptz)")
+    for attack in ATTACKS:
+        fails(app, psycopg.errors.InsufficientPrivilege, attack)
+    assert (faults(live), held(live, KEEP)) == ([], everybody(1))
+
+
+def test_course_status_counts_and_says_what_is_broken(portal: Db) -> None:
+    create(portal, KEEP)
+    enroll(portal, add_user(portal, "ada"), KEEP)
+    enroll(portal, add_user(portal, "bob", profile=False), KEEP)
+    query: LiteralString = """select course_id, schema_name::text, state, on_leave, enrolled, copied_users,
+        copied_profiles, copied_enrollments from rollbook.course_status"""
+    assert run(portal, query) == [(KEEP, "course_edx_toy_2012_fall", "ok", "keep", 2, 2, 1, 2)]
+    run(portal, "delete from portal.student_courseenrollment where user_id = 1")
+    assert run(portal, query) == [(KEEP, "course_edx_toy_2012_fall", "ok", "keep", 1, 2, 1, 1)]
+    run(portal, "drop table {c}.auth_userprofile", c=schema(portal, KEEP))
+    assert run(portal, query) == [(KEEP, "course_edx_toy_2012_fall", "broken", "keep", 1, 2, None, 1)]
