@@ -6,13 +6,16 @@ import importlib.util
 import os
 import pwd
 import shutil
+import socket
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from admin.errors import RefusedError, UnreachableError
 
-SOCKET_PATH_LIMIT = 107 - len("/.s.PGSQL.5432")  # sun_path is 108 bytes on Linux
+SOCKET = ".s.PGSQL.5432"  # a name, not a port that is taken
+SOCKET_PATH_LIMIT = 107 - len(f"/{SOCKET}")  # sun_path is 108 bytes on Linux
 
 MARKER = "rollbook-private-server"  # what makes a folder ours, to use and to delete
 
@@ -70,8 +73,9 @@ class PrivateServer:
         return f"host={self.home} dbname={dbname} user=postgres"
 
     def is_running(self) -> bool:
-        """Say whether the postmaster is up."""
-        return self.data.exists() and self._run("pg_ctl", "-D", str(self.data), "status", check=False) == 0
+        """Say whether the server answers on its socket. A pid would not do: that of a killed postmaster may linger."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.home / SOCKET)) == 0
 
     def start(self) -> None:
         """Make the cluster if there is none, and start it if it is down. Raises UnreachableError with the log's end."""
@@ -81,7 +85,14 @@ class PrivateServer:
         if self.is_running():
             return
         log = self.home / "postgres.log"
-        status = self._run("pg_ctl", "-D", str(self.data), "-l", str(log), "-w", "-t", "60", "start", check=False)
+        start = ("pg_ctl", "-D", str(self.data), "-l", str(log), "-w", "-t", "60", "start")
+        killed = (self.data / "postmaster.pid").exists()
+        status = self._run(*start, check=False)
+        for _ in range(20 if killed else 0):  # what a killed server left needs a moment to end
+            if status == 0:
+                break
+            time.sleep(0.5)
+            status = self._run(*start, check=False)
         if status != 0:
             tail = log.read_text(errors="replace").splitlines()[-3:] if log.exists() else []
             raise UnreachableError(f"the private server in {self.home} does not start", why=" | ".join(tail) or None)
