@@ -1,0 +1,50 @@
+"""The README says what happens: its SQL is run, its demo is compared line by line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import Connection
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_sql_gives_what_the_readme_says(db: Connection[Any]) -> None:
+    (script,) = blocks("sql")
+    seen = 0
+    result: str | None = None
+    for line in script.splitlines():
+        if line.startswith("-- "):
+            assert result == line[3:]
+            seen += 1
+            continue
+        cursor = db.execute(line.encode())
+        row = cursor.fetchone() if cursor.description else None
+        result = str(row[0]) if row else None
+    assert seen == 3
+
+
+def test_the_demo_prints_what_the_readme_shows(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> None:
+    home = Path("/tmp") / f"rb-readme-{tmp_path_factory.getbasetemp().name}"  # noqa: S108 (a socket's path is short)
+    monkeypatch.setenv("ROLLBOOK_DEMO_DIR", str(home))
+    program = [str(Path(sys.executable).parent / "rollbook"), "demo"]
+    try:
+        done = subprocess.run([*program, "up"], capture_output=True, text=True, check=True)
+    finally:
+        subprocess.run([*program, "down"], capture_output=True, check=True)
+    said = [line.rstrip() for line in done.stdout.splitlines()]
+    shown = blocks("console")[0].split("$ make demo\n", 1)[1].splitlines()
+    first, *rest = shown
+    assert re.sub(r"\d+\.\d+|/tmp/\S+", "", said[0]) == re.sub(r"\d+\.\d+|/tmp/\S+", "", first)
+    body, tail = rest[: rest.index("...")], rest[rest.index("...") + 1 :]
+    assert said[1 : 1 + len(body)] == body
+    assert [line for line in tail if line not in said] == []
