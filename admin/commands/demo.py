@@ -1,6 +1,9 @@
 """`rollbook demo`: the main job on a private server, to watch and to break."""
 
+import shutil
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -17,7 +20,7 @@ app = typer.Typer(name="demo", help="An invented platform on a private server: n
 
 NEXT = """
 Next, in this shell:
-  export ROLLBOOK_DSN='{dsn}'
+{path}  export ROLLBOOK_DSN='{dsn}'
   rollbook status                     every course on one screen
   rollbook user show {username:<17}one student, and the copies in each course
   rollbook demo break                 damage a course; then: rollbook replication verify
@@ -66,7 +69,8 @@ def up(run: Run) -> None:
     render.rows(as_table, rows, ("course", "email"))
     render.text(run, "\nEvery copy against the portal:\n\n")
     replication.verify(Run(**{**vars(run_on(as_table, platform)), "fields": "course,table,course_rows,verdict"}))
-    render.text(run, NEXT.format(dsn=platform.dsn, username=who["username"]))
+    path = "" if shutil.which("rollbook") else f"  export PATH={Path(sys.executable).parent}:$PATH\n"
+    render.text(run, NEXT.format(path=path, dsn=platform.dsn, username=who["username"]))
     render.note(run, f"({time.monotonic() - began:.1f} s)")
 
 
