@@ -18,8 +18,14 @@ TRIGGER = re.compile(r"^create or replace (trigger (\w+)\s.*?\son (portal\.\w+)\
 
 def differences(conn: Conn) -> list[Row]:
     """Return object, kind and difference for every function, trigger, view, guard or copy that is not as shipped."""
-    found = [*functions(conn), *triggers(conn), *views(conn), *copies(conn)]
+    found = [*owner(conn), *functions(conn), *triggers(conn), *views(conn), *copies(conn)]
     return [{"object": name, "kind": kind, "difference": difference} for name, kind, difference in found]
+
+
+def owner(conn: Conn) -> list[tuple[str, str, str]]:
+    """Check that rollbook_owner has no rights of its own: its functions run with them."""
+    rights = queries.owner_rights(conn)
+    return [("rollbook_owner", "role", f"has {', '.join(rights)}")] if rights else []
 
 
 def functions(conn: Conn) -> list[tuple[str, str, str]]:
@@ -96,6 +102,7 @@ def copies(conn: Conn) -> list[tuple[str, str, str]]:
         for problem in (
             f"lacks {', '.join(row['missing_columns'])}" if row["missing_columns"] else None,
             None if row["is_guarded"] else "the guard is missing, disabled or not the one shipped: it may be written",
+            f"may be written past the guard: {', '.join(row['bypasses'])}" if row["bypasses"] else None,
             f"{', '.join(row['trigger_grantees'])} may add triggers, which routing would run as rollbook_owner"
             if row["trigger_grantees"]
             else None,

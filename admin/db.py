@@ -80,6 +80,10 @@ def translate(exc: psycopg.Error) -> AdminError:
             "the database is not migrated, or not to the head that this program needs", why=why,
             fix="rollbook schema upgrade", sqlstate=state,
         )  # fmt: skip
+    if state in NOT_MIGRATED:
+        return RefusedError(
+            said, why="a course's schema, or a part of it, is gone", fix="rollbook schema check", sqlstate=state
+        )
     if state in UNKNOWN:
         what = "permission is missing" if state == "42501" else "the server gave no answer"
         return UnreachableError(what, why=why, fix=ADVICE.get(state), sqlstate=state)
@@ -125,37 +129,58 @@ class LoudCursor(Cursor[Any]):
             logging.getLogger("rollbook").debug("%.1f ms  %s", (time.perf_counter() - began) * 1000, words)
 
 
+# A session of ours means the same wherever it runs: neither the role, the database nor PGOPTIONS change what text
+# means, which function a name finds, or what a transaction sees.
+SETTINGS = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "search_path": "pg_catalog, pg_temp",
+    "default_transaction_isolation": "read committed",
+}
+
+
+def session(
+    dsn: str | None, *, name: str, timeout: float | None = None, long: bool = False, verbose: bool = False
+) -> Conn:
+    """Return a connection. `timeout` in seconds bounds connecting (10 if None), each statement (60; none if `long`)."""
+    conn: Conn = psycopg.connect(
+        conninfo(dsn),
+        row_factory=dict_row,
+        connect_timeout=max(1, round(timeout or CONNECT_SECONDS)),
+        fallback_application_name=name,
+    )
+    statement = timeout if timeout is not None else 0 if long else STATEMENT_SECONDS
+    settings = {**SETTINGS, "statement_timeout": f"{int(statement * 1000)}ms"}
+    conn.execute(
+        "select set_config(key, value, false) from unnest(%s::text[], %s::text[]) as s (key, value)",
+        [list(settings), list(settings.values())],
+    )
+    conn.commit()
+    if verbose:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("rollbook").setLevel(logging.DEBUG)
+        conn.cursor_factory = LoudCursor
+    return conn
+
+
 @contextmanager
 def connect(
     dsn: str | None, *, name: str, timeout: float | None = None, long: bool = False, keep: bool = True,
-    migrated: bool = True,
-    verbose: bool = False,
+    migrated: bool = True, verbose: bool = False,
 ) -> Iterator[Conn]:  # fmt: skip
-    """Yield a connection in a transaction that is committed at the end, or rolled back on an error or if not `keep`.
+    """Yield a session in a transaction that is committed at the end, or rolled back on an error or if not `keep`.
 
-    `timeout` in seconds bounds the connection (10 if None) and each statement (60 if None; none for `long` work).
     Raises UnreachableError, AttentionError (not migrated, or newer than this program), RefusedError.
     """
-    statement = timeout if timeout is not None else 0 if long else STATEMENT_SECONDS
-    with translated():
-        conn: Conn = psycopg.connect(
-            conninfo(dsn),
-            row_factory=dict_row,
-            connect_timeout=max(1, round(timeout or CONNECT_SECONDS)),
-            fallback_application_name=name,
-        )
-        if verbose:
-            logging.basicConfig(format="%(message)s")
-            logging.getLogger("rollbook").setLevel(logging.DEBUG)
-            conn.cursor_factory = LoudCursor
-        with conn:
-            conn.execute("select set_config('statement_timeout', %s, false)", [f"{int(statement * 1000)}ms"])
-            if migrated:
-                check_revision(conn)
+    with translated(), session(dsn, name=name, timeout=timeout, long=long, verbose=verbose) as conn:
+        if migrated:
+            check_revision(conn)
             conn.commit()
-            yield conn
-            if not keep:
-                conn.rollback()
+        yield conn
+        if not keep:
+            conn.rollback()
 
 
 def revision(conn: Conn) -> str | None:

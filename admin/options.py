@@ -78,6 +78,8 @@ class Run:
         for name in [part.strip().removeprefix("-") for part in f"{self.fields or ''},{self.sort or ''}".split(",")]:
             if name and name not in columns:
                 raise UsageError(f"there is no column {name}", fix=f"columns: {', '.join(columns)}")
+        if self.json and self.csv:
+            raise UsageError("--json and --csv exclude each other")
         target = Path(self.output)
         if self.output != "-" and (
             target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK)
@@ -116,10 +118,10 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
                       text="The portal database: URI, key=value, service=x or a name. Else ROLLBOOK_DSN, else PG*."),
         "timeout": option(None, float | None, "--timeout", metavar="SECONDS", min=0.001, panel=COMMON,
                           text="Bound for connecting (10) and for each statement (60; none for long work)."),
+        "verbose": option(False, bool, "-v", "--verbose", panel=COMMON, text="Show the SQL and its times on stderr."),
         "color": option(When.auto, When, "--color", panel=COMMON, text="Colour on a terminal, always or never."),
         "no_input": option(False, bool, "--no-input", panel=COMMON, text="Never ask; exit 6 if an answer is needed."),
         "quiet": option(False, bool, "-q", "--quiet", panel=COMMON, text="Results and errors only."),
-        "verbose": option(False, bool, "-v", "--verbose", panel=COMMON, text="Show the SQL and its times on stderr."),
         "debug": option(False, bool, "--debug", panel=COMMON, text="Show the traceback of an error."),
     },
     "data": {

@@ -178,31 +178,36 @@ COUNT_USERS: dict[str, LiteralString] = {
 }
 
 
+def kind_of(token: str) -> tuple[str | None, str]:
+    """Return what a USER is named by (id, username, email; None: either of the last two) and the name itself."""
+    kind, colon, value = token.partition(":")
+    return (kind, value) if colon and kind in ("id", "username", "email") else (None, token)
+
+
 def find_users(conn: Conn, tokens: Sequence[str]) -> list[Row]:
     """Return id, username and email of each USER: a username, an e-mail, id:N, username:X or email:X.
 
     All or nothing. Raises RefusedError for one that is unknown, or that fits two users.
     """
     kinds: dict[str, list[Any]] = {"ids": [], "names": [], "emails": []}
-    for token in tokens:
-        kind, _, value = token.partition(":")
-        if kind == "id" and value.isdecimal() and len(value) < 19:  # bigint
+    for kind, value in map(kind_of, tokens):
+        if kind == "id" and value.isdecimal() and len(value) < 19:  # a bigint
             kinds["ids"].append(int(value))
-        if kind in ("username", "email") and value:
-            kinds["names" if kind == "username" else "emails"].append(value)
-        kinds["names"].append(token)
-        kinds["emails"].append(token)
+        if kind in ("username", None):
+            kinds["names"].append(value)
+        if kind in ("email", None):
+            kinds["emails"].append(value)
     found = conn.execute(FIND_USERS, kinds).fetchall()
     chosen: list[Row] = []
     for token in tokens:
-        kind, _, value = token.partition(":")
-        explicit = {
-            "id": lambda row, value=value: str(row["id"]) == value.lstrip("0"),
-            "username": lambda row, value=value: row["username"] == value,
-            "email": lambda row, value=value: row["folded"] == value.lower(),
-        }.get(kind)
-        hits = [row for row in found if row["username"] == token or (row["email"] and row["folded"] == token.lower())]
-        hits = hits or [row for row in found if explicit and value and explicit(row)]
+        kind, value = kind_of(token)
+        hits = [
+            row
+            for row in found
+            if (kind == "id" and str(row["id"]) == value.lstrip("0"))
+            or (kind in ("username", None) and row["username"] == value)
+            or (kind in ("email", None) and row["email"] and row["folded"] == value.lower())
+        ]
         if not hits:
             near = conn.execute(NEAR_USERS, [token[:1].lower() + "%"]).fetchall()
             why = nearest(token, (row["username"] for row in near))
@@ -460,13 +465,30 @@ where not t.tgisinternal
 GUARDED_COPIES = """
 select
     c.schema_name, t.name as table, rollbook.missing_columns(c.schema_name, t.name) as missing_columns,
-    exists (
-        select from pg_trigger as g
+    (
+        select g.tgenabled = 'O' and pg_get_triggerdef(g.oid) = format(
+            'CREATE TRIGGER rollbook_guard_copy BEFORE INSERT OR DELETE OR UPDATE OF %s OR TRUNCATE ON %I.%I '
+            'FOR EACH STATEMENT WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) '
+            'EXECUTE FUNCTION rollbook.guard_copy()',
+            array_to_string(rollbook.replicated_columns(t.name), ', '), c.schema_name, t.name
+        )
+        from pg_trigger as g
+        where g.tgrelid = to_regclass(format('%I.%I', c.schema_name, t.name)) and g.tgname = 'rollbook_guard_copy'
+    ) is true as is_guarded,
+    array(
+        select case when k.relforcerowsecurity then 'forced row security' end
+        from pg_class as k where k.oid = to_regclass(format('%I.%I', c.schema_name, t.name)) and k.relforcerowsecurity
+        union all
+        select 'trigger ' || g.tgname from pg_trigger as g
         where g.tgrelid = to_regclass(format('%I.%I', c.schema_name, t.name))
-            and g.tgfoid = 'rollbook.guard_copy()'::regprocedure and g.tgenabled = 'O'
-            and g.tgtype & 62 = 62  -- BEFORE, for INSERT, DELETE, UPDATE and TRUNCATE
-            and cardinality(string_to_array(g.tgattr::text, ' ')) = cardinality(rollbook.replicated_columns(t.name))
-    ) as is_guarded,
+            and not g.tgisinternal and g.tgname <> 'rollbook_guard_copy' and g.tgtype & 3 = 3  -- BEFORE, for each row
+        union all
+        select 'rule ' || r.rulename from pg_rewrite as r
+        where r.ev_class = to_regclass(format('%I.%I', c.schema_name, t.name))
+        union all
+        select 'parent ' || i.inhparent::regclass from pg_inherits as i
+        where i.inhrelid = to_regclass(format('%I.%I', c.schema_name, t.name))
+    ) as bypasses,
     array(
         select distinct case a.grantee when 0 then 'PUBLIC' else pg_get_userbyid(a.grantee) end
         from pg_class as k, aclexplode(k.relacl) as a
@@ -477,6 +499,57 @@ from rollbook.course as c
 cross join unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) as t (name)
 order by c.schema_name, t.name
 """
+
+
+OWNER_RIGHTS = """
+select array_remove(array[
+    case when rolsuper then 'SUPERUSER' end, case when rolcanlogin then 'LOGIN' end,
+    case when rolcreaterole then 'CREATEROLE' end, case when rolcreatedb then 'CREATEDB' end,
+    case when rolreplication then 'REPLICATION' end, case when rolbypassrls then 'BYPASSRLS' end
+], null) as rights
+from pg_roles where rolname = 'rollbook_owner'
+"""
+
+# Who would stop a downgrade: views and foreign keys elsewhere that need the portal's or Rollbook's tables.
+DEPENDENTS = """
+with ours as (
+    select c.oid from pg_class as c
+    where c.relnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and c.relkind in ('r', 'v')
+),
+theirs (oid) as (
+    select r.ev_class from pg_depend as d inner join pg_rewrite as r on r.oid = d.objid
+    where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+        and d.refobjid in (select oid from ours)
+    union
+    select f.conrelid from pg_constraint as f where f.contype = 'f' and f.confrelid in (select oid from ours)
+)
+select c.oid::regclass::text as name
+from theirs inner join pg_class as c on c.oid = theirs.oid
+where c.oid not in (select oid from ours)
+    and c.relnamespace::regnamespace::text not in (select quote_ident(k.schema_name) from rollbook.course as k)
+order by 1
+"""
+
+LOCAL_OBJECTS = """
+select c.course_id || ': ' || string_agg(o.name, ', ') as words
+from rollbook.course as c cross join lateral rollbook.local_objects(c.schema_name) as o (name)
+group by c.course_id order by c.course_id
+"""
+
+
+def owner_rights(conn: Conn) -> list[str]:
+    """Return the attributes of rollbook_owner that it should not have."""
+    return list(one(conn, OWNER_RIGHTS)["rights"])
+
+
+def dependents(conn: Conn) -> list[str]:
+    """Return views and tables elsewhere that depend on the portal's or Rollbook's tables."""
+    return [row["name"] for row in conn.execute(DEPENDENTS)]
+
+
+def local_objects(conn: Conn) -> list[str]:
+    """Return for each course that added something what that is, in words."""
+    return [row["words"] for row in conn.execute(LOCAL_OBJECTS)]
 
 
 def functions(conn: Conn) -> list[Row]:
@@ -499,5 +572,5 @@ def view_definitions(conn: Conn, name: str, query: str) -> tuple[str, str | None
 
 
 def copies(conn: Conn) -> list[Row]:
-    """Return every course's copies: schema_name, table, missing_columns, is_guarded, trigger_grantees."""
+    """Return every course's copies: schema_name, table, missing_columns, is_guarded, bypasses, trigger_grantees."""
     return conn.execute(GUARDED_COPIES).fetchall()

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ MARKS = {
     "would create": ("+", "cyan"), "would remove": ("-", "cyan"), "would change": ("!", "cyan"),
 }  # fmt: skip
 MARKED = ("state", "verdict", "outcome", "verdict_after", "finding", "damage")
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line feed
 PIPE_CLOSED = 141
 LIMIT_ON_TERMINAL = 100
 
@@ -167,7 +169,8 @@ def human(name: str, value: Any) -> str:  # noqa: ANN401
     if isinstance(value, list):
         return ", ".join(human(name, item) for item in value)
     mark, _ = marked(name, value)
-    return f"{mark} {value}" if mark else flat(value)
+    # What students write must not steer the operator's terminal.
+    return f"{mark} {value}" if mark else CONTROL.sub("�", flat(value))
 
 
 def marked(name: str, value: Any) -> tuple[str, str]:  # noqa: ANN401
@@ -207,6 +210,8 @@ def picked(run: Run, columns: Sequence[str]) -> list[str]:
     asked = [name.strip() for name in (run.fields or "").split(",") if name.strip()]
     hidden = {name[1:] for name in asked if name.startswith("-")}
     kept = [name for name in asked if not name.startswith("-")]
+    if unknown := [name for name in {*kept, *hidden} if name not in columns]:
+        raise UsageError(f"there is no column {unknown[0]} here", fix=f"columns: {', '.join(columns)}")
     return [name for name in kept or columns if name not in hidden]
 
 
@@ -257,11 +262,24 @@ def rows(
 
 
 # On a narrow screen these go first, then the others from the right; never the key or a verdict.
-FIRST_TO_GO = ("target", "observed_at", "portal_rows", "course_rows", "schema_name", "created", "email")
+FOLDED = 16
+FOLDABLE = ("course", "table", "object", "difference", "title", "locks", "email", "before", "after", "username", "name")
+FIRST_TO_GO = (
+    "target",
+    "observed_at",
+    "portal_rows",
+    "course_rows",
+    "schema_name",
+    "created",
+    "is_staff",
+    "is_superuser",
+)
 
 
 def heading(name: str) -> str:
     """Return a column's heading: the key without its unit, which the values show."""
+    if name == "lag_seconds":
+        return "LAG TIME"
     for unit in ("_bytes", "_seconds", "_at"):
         name = name.removesuffix(unit)
     return name.replace("_", " ").upper()
@@ -277,7 +295,9 @@ def table(run: Run, out: IO[str], found: list[Row], names: list[str]) -> None:
     cells = [{n: human(n, row[n]) for n in names} for row in found]
     width = {n: max(cell_len(heading(n)), *(cell_len(line) for c in cells for line in c[n].split("\n"))) for n in names}
     hidden: list[str] = []
-    while not run.wide and out.isatty() and sum(width[n] + 2 for n in names) > screen.width:
+    # Some columns can be folded into several lines; they need this much at least.
+    least = {n: min(width[n], FOLDED) if n in FOLDABLE else width[n] for n in names}
+    while not run.wide and out.isatty() and sum(least[n] + 2 for n in names) > screen.width:
         droppable = [n for n in FIRST_TO_GO if n in names[1:]] or [n for n in names[:0:-1] if n not in MARKED]
         if not droppable:
             break

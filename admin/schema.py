@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, TextIO
 
-from admin.db import conninfo, translate
+from psycopg.rows import tuple_row
+
+from admin.db import session, translate
 from admin.errors import RefusedError
 from admin.migrating import MIGRATIONS, VERSION_TABLE
 
@@ -43,24 +45,33 @@ def known(revision: str) -> str:
         raise RefusedError(f"there is no revision {revision}", why=str(exc), fix="rollbook schema history") from exc
 
 
-def move(dsn: str | None, revision: str, *, up: bool, name: str = "rollbook schema") -> None:
-    """Upgrade or downgrade the database to a revision, one transaction a step. Raises our errors, not Alembic's."""
+def move(dsn: str | None, revision: str, *, up: bool, **how: Any) -> None:  # noqa: ANN401
+    """Upgrade or downgrade the database to a revision, one transaction a step. `how` goes to db.session.
+
+    Raises our errors, not Alembic's.
+    """
     import psycopg
     from alembic import command
     from sqlalchemy.exc import DBAPIError
 
-    config = configuration(connect=lambda: psycopg.connect(conninfo(dsn), fallback_application_name=name))
+    how = {"name": "rollbook schema", "long": True, **how}
+
+    def connected() -> Any:  # noqa: ANN401
+        conn = session(dsn, **how)
+        conn.row_factory = tuple_row  # type: ignore[assignment]
+        return conn
+
     try:
-        (command.upgrade if up else command.downgrade)(config, known(revision))
+        (command.upgrade if up else command.downgrade)(configuration(connect=connected), known(revision))
+        if not up and revision == "base":
+            with session(dsn, **how) as conn:
+                conn.execute(f"drop table if exists public.{VERSION_TABLE}")
     except psycopg.Error as exc:
         raise translate(exc) from exc
     except DBAPIError as exc:
         if isinstance(exc.orig, psycopg.Error):
             raise translate(exc.orig) from exc
         raise
-    if not up and revision == "base":
-        with psycopg.connect(conninfo(dsn)) as conn:
-            conn.execute(f"drop table if exists public.{VERSION_TABLE}")
 
 
 def upgrade(dsn: str, revision: str = "head") -> None:

@@ -35,6 +35,9 @@ if context.is_offline_mode():
 else:
     engine = create_engine("postgresql+psycopg://", creator=connector(), poolclass=pool.NullPool)
     with engine.connect() as connection:
+        # One upgrade at a time: a second one waits here, and then finds nothing left to do.
+        connection.exec_driver_sql("select pg_catalog.pg_advisory_lock(pg_catalog.hashtext('rollbook migrations'))")
+        connection.commit()
         context.configure(connection=connection, **options)
         with context.begin_transaction():
             context.run_migrations()

@@ -102,8 +102,7 @@ def load(run: Run) -> None:
     render.text(run, f"✓ {students} students, {enrollments} enrollments\n")
 
 
-@command(
-    app, "status", sets=("document",), examples=("demo status", "demo status --json"),
+@command(app, "status", sets=("document",), examples=("demo status", "demo status --json"),
     exits="0 it runs, 1 it does not", see="rollbook status",
 )  # fmt: skip
 def status(run: Run) -> None:
@@ -116,8 +115,7 @@ def status(run: Run) -> None:
     render.document(run, found, lambda out: render.sections(run, out, {"Demo": found}))
 
 
-@command(
-    app, "break", sets=("data",), columns=BROKEN, examples=("demo break", "demo break --json"),
+@command(app, "break", sets=("data",), columns=BROKEN, examples=("demo break", "demo break --json"),
     exits="0 damaged, 1 the demo does not run", see="rollbook replication verify, rollbook replication repair",
 )  # fmt: skip
 def break_(run: Run) -> None:

@@ -144,9 +144,10 @@ def mend(run: Run, course_id: str, failures: "list[tuple[str, AdminError]]") -> 
             written = queries.repair(conn, course_id)
             if run.dry_run and render.chosen_format(run) is Format.table:
                 render.text(run, queries.course_sql(conn, "rollbook.repair", [course_id]))
-            after = {row["table"]: row["verdict"] for row in queries.compare(conn, [course_id])}
+            report = queries.compare(conn, [course_id])
+            after = {row["table"]: row["verdict"] for row in report}
             if not run.dry_run:
-                whole.note_verdicts(conn, queries.compare(conn, [course_id]), queries.portal(conn)["observed_at"])
+                whole.note_verdicts(conn, report, queries.portal(conn)["observed_at"])
         would = "would " if run.dry_run and set(after.values()) == {"match"} else ""
         if not written:  # only the routes were mended
             written = [{"course": course_id, "table": "route", "inserted": 0, "updated": 0, "deleted": 0}]

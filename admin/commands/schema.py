@@ -58,9 +58,9 @@ def history(run: Run) -> None:
             "down_revision": step.down_revision,
             "title": (step.doc or "").split("\n")[0].rstrip("."),
             "locks": next(
+            "reversible": hasattr(step.module, "downgrade"),
                 (" ".join(p.split())[7:] for p in step.longdoc.split("\n\n") if p.startswith("Locks: ")), None
             ),
-            "reversible": True,
         }
         for step in reversed(list(scripts().walk_revisions()))
     ]
@@ -93,12 +93,13 @@ def downgrade(
     """Take revisions back. Course schemas, with all that courses added to them, go with revision 0002."""
     target, database, found = planned(run, to, up=False)
     goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
+    local = what_goes(run) if goes else ""
     if not run.dry_run and confirm != database and not run.yes:
         if confirm is not None:
             raise NotConfirmedError(
                 f"--confirm {confirm} is not the database {database}", fix=f"add --confirm {database}"
             )
-        away = ", dropping every course schema" if goes else ""
+        away = f", dropping every course schema{local}" if goes else ""
         render.confirm(run, f"downgrade {database} from {found or 'base'} to {target}{away}")
     if goes and not run.dry_run:
         drop_courses(run)
@@ -122,6 +123,17 @@ def planned(run: Run, to: str, *, up: bool) -> tuple[str, str, str | None]:
     return target, database, found
 
 
+def what_goes(run: Run) -> str:
+    """Return in words what courses added themselves. Refuses while something elsewhere stops the downgrade."""
+    from admin import queries
+
+    with run.connect(migrated=False) as conn:
+        if others := queries.dependents(conn):
+            raise RefusedError(f"these depend on the portal's tables: {', '.join(others)}", fix="drop them first")
+        added = queries.local_objects(conn)
+    return f" with what courses added ({'; '.join(added)})" if added else ""
+
+
 def drop_courses(run: Run) -> None:
     """Drop all courses, each in a transaction of its own: thousands in one would not fit into the lock table."""
     from admin import queries
@@ -142,7 +154,7 @@ def move(run: Run, target: str, database: str, found: str | None, *, up: bool) -
     if run.dry_run:
         render.text(run, schema.offline(found or "base", target))
         return
-    schema.move(run.dsn, target, up=up, name=run.name)
+    schema.move(run.dsn, target, up=up, name=run.name, timeout=run.timeout, verbose=run.verbose)
     reached = current_revision(run)[1]
     outcome = "unchanged" if reached == found else "upgraded" if up else "downgraded"
     render.rows(run, [dict(zip(MOVED, (database, found, reached, outcome), strict=True))], MOVED)

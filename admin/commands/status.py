@@ -40,14 +40,16 @@ def note_verdicts(conn: "Conn", report: "list[Row]", at: Any) -> None:  # noqa: 
     from admin import queries
 
     try:
-        for course_id in dict.fromkeys(row["course"] for row in report):
-            tables = [row for row in report if row["course"] == course_id]
-            words = {row["verdict"] for row in tables}
-            word = next(word for word in ("not_comparable", "differs", "match") if word in words)
-            rows = None if word == "not_comparable" else sum(r["missing"] + r["changed"] + r["extra"] for r in tables)
-            queries.note_verification(conn, course_id, at, word, rows)
+        with conn.transaction():  # of its own: what the caller has done stays
+            for course_id in dict.fromkeys(row["course"] for row in report):
+                tables = [row for row in report if row["course"] == course_id]
+                words = {row["verdict"] for row in tables}
+                word = next(word for word in ("not_comparable", "differs", "match") if word in words)
+                lame = word == "not_comparable"
+                rows = None if lame else sum(row["missing"] + row["changed"] + row["extra"] for row in tables)
+                queries.note_verification(conn, course_id, at, word, rows)
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
-        conn.rollback()
+        pass
 
 
 def verdict(asked: int, bad: int, rows: int, lame: list[str]) -> str:
@@ -58,7 +60,9 @@ def verdict(asked: int, bad: int, rows: int, lame: list[str]) -> str:
     if bad:
         said += f"{bad} {'differs' if bad == 1 else 'differ'} in {render.plural(rows, 'row')}.\n"
         return said + "  rollbook replication repair    shows what it would do and asks\n"
-    return said + ("the others are equal.\n" if lame else "all copies are equal to the portal.\n")
+    if lame:
+        return said + ("the others are equal.\n" if asked > len(lame) else "nothing is known.\n")
+    return said + "all copies are equal to the portal.\n"
 
 
 def courses_once(run: Run, asked: list[str]) -> int:

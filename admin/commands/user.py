@@ -70,16 +70,7 @@ def checked_email(address: str) -> str:
 
 def checked_widths(values: dict[str, Any]) -> None:
     """Refuse text that is longer than its column, saying how much fits, before anything is written."""
-    widths = {
-        "username": 150,
-        "first_name": 150,
-        "last_name": 150,
-        "email": 254,
-        "name": 255,
-        "language": 255,
-        "location": 255,
-    }
-    for name, width in widths.items():
+    for name, width in WIDTHS.items():
         value = values.get(name)
         if isinstance(value, str) and len(value) > width:
             raise RefusedError(f"{name} has {len(value)} characters, at most {width} fit")
@@ -219,12 +210,13 @@ def update(
     from admin import queries
 
     given = {
-        "username": username, "email": email and checked_email(email), "name": name, "first_name": first_name,
+        "username": username, "email": None if email is None else checked_email(email), "name": name,
+        "first_name": first_name,
         "last_name": last_name, "language": language, "location": location, "year_of_birth": year_of_birth,
         "gender": gender and str(gender), "level_of_education": level_of_education and str(level_of_education),
         "mailing_address": mailing_address, "goals": goals,
     }  # fmt: skip
-    values: dict[str, str | int | None] = {field: value for field, value in given.items() if value is not None}
+    values: dict[str, str | int | None] = {name: value for name, value in given.items() if value is not None}
     empty: dict[str, str | None] = dict.fromkeys(NULLABLE) | dict.fromkeys(EMPTIABLE, "")
     for field in clear:
         column = field.replace("-", "_")

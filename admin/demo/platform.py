@@ -10,10 +10,9 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection, sql
-from psycopg.rows import dict_row
 
 from admin import queries, schema
-from admin.db import translated
+from admin.db import session, translated
 from admin.demo.server import PrivateServer
 
 Row = dict[str, Any]
@@ -92,7 +91,7 @@ class Platform:
     def connect(self) -> Connection[Row]:
         """Connect to the portal in a transaction."""
         with translated():
-            return psycopg.connect(self.dsn, row_factory=dict_row, fallback_application_name="rollbook demo")
+            return session(self.dsn, name="rollbook demo")
 
     def start(self) -> str:
         """Start the server, make the portal database and bring it to the head; return the server's version."""

@@ -22,6 +22,7 @@ MARKER = "rollbook-private-server"  # what makes a folder ours, to use and to de
 # Settings that the demo and the tests need; a course layout of 1,000 schemas wants the larger lock table.
 SETTINGS = {
     "listen_addresses": "",
+    "port": "5432",  # only the socket's name
     "wal_level": "logical",
     "max_locks_per_transaction": "256",
     "max_connections": "60",
@@ -70,7 +71,7 @@ class PrivateServer:
 
     def dsn(self, dbname: str = "postgres") -> str:
         """Return a conninfo for the superuser `postgres`."""
-        return f"host={self.home} dbname={dbname} user=postgres"
+        return f"host={self.home} port=5432 dbname={dbname} user=postgres"
 
     def is_running(self) -> bool:
         """Say whether the server answers on its socket. A pid would not do: that of a killed postmaster may linger."""
@@ -99,8 +100,8 @@ class PrivateServer:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the postmaster if it runs; mode is pg_ctl's (smart, fast, immediate)."""
-        if self.is_running():
-            self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop")
+        if (self.data / "postmaster.pid").exists():
+            self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop", check=self.is_running())
 
     def remove(self) -> None:
         """Stop the server and delete everything it had. Raises RefusedError for a folder that is not ours."""
@@ -188,6 +189,7 @@ class PrivateServer:
                 stdout=sink,
                 stderr=sink,
                 cwd="/",
+                env={name: value for name, value in os.environ.items() if not name.startswith("PG")},
                 check=False,
                 user=self._user,
                 group=pwd.getpwnam(self._user).pw_gid if self._user else None,

@@ -20,9 +20,24 @@ exception when duplicate_object or unique_violation then
 end $$;
 do $$
 begin
-    if not (select rolsuper from pg_roles where rolname = current_user) then
+    if exists (
+        select from pg_roles as r
+        where r.rolname = 'rollbook_owner'
+            and (r.rolsuper or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolbypassrls or r.rolreplication)
+    ) then
+        raise exception 'there is a role rollbook_owner with rights of its own'
+            using errcode = 'RB010', hint =
+                'alter role rollbook_owner nosuperuser nologin nocreaterole nocreatedb noreplication nobypassrls';
+    end if;
+    -- From 16 on who makes a role is a member of it, but may not act for it.
+    if not pg_has_role(current_user, 'rollbook_owner',
+                       case when current_setting('server_version_num')::integer < 160000 then 'member' else 'set' end)
+    then
         execute format('grant rollbook_owner to %I', current_user);
     end if;
+exception when insufficient_privilege then
+    raise exception 'role % may not act for rollbook_owner, which another database has made', current_user
+        using errcode = 'RB010', hint = format('Have a superuser run: grant rollbook_owner to %I', current_user);
 end $$;
 create schema rollbook authorization rollbook_owner;
 comment on schema rollbook is 'Rollbook: which student is copied to which course, and the machinery that does it.';
@@ -96,6 +111,24 @@ create type rollbook.comparison as (
     missing bigint, changed bigint, extra bigint, verdict text
 );
 comment on type rollbook.comparison is 'One table of one course in numbers, as rollbook.compare returns it.';
+comment on column rollbook.finding.course_id is 'The course.';
+comment on column rollbook.finding.table_name is 'The copy''s table; route: the user''s entry in rollbook.route.';
+comment on column rollbook.finding.finding is 'missing, changed or extra.';
+comment on column rollbook.finding.row_id is 'The row''s own id.';
+comment on column rollbook.finding.columns is 'For a changed row exactly the columns that differ.';
+comment on column rollbook.repaired.course_id is 'The course.';
+comment on column rollbook.repaired.table_name is 'The copy''s table.';
+comment on column rollbook.repaired.inserted is 'Rows that were missing.';
+comment on column rollbook.repaired.updated is 'Rows that were changed.';
+comment on column rollbook.repaired.deleted is 'Rows that were extra.';
+comment on column rollbook.comparison.course_id is 'The course.';
+comment on column rollbook.comparison.table_name is 'The copy''s table; route: entries in rollbook.route.';
+comment on column rollbook.comparison.portal_rows is 'Rows that the course should hold.';
+comment on column rollbook.comparison.course_rows is 'Rows that it holds.';
+comment on column rollbook.comparison.missing is 'Due, not there.';
+comment on column rollbook.comparison.changed is 'There, some columns differ.';
+comment on column rollbook.comparison.extra is 'There, not due.';
+comment on column rollbook.comparison.verdict is 'match, differs or not_comparable.';
 """
 
 OWNED = """
@@ -108,12 +141,12 @@ alter type rollbook.repaired owner to rollbook_owner;
 alter type rollbook.comparison owner to rollbook_owner;
 """
 
-# Whoever has a profile has a route; from here on the triggers see to it.
+# A profile brings its user a route; those that were there before get theirs here.
 SEED = """
 insert into rollbook.route (user_id) select id from portal.auth_user on conflict do nothing;
 """
 
-# Course schemas first, with what the courses added there: the program asks before it comes here.
+# Course schemas first, with what the courses added there: `rollbook schema downgrade` names that before it asks.
 AWAY = """
 do $$
 declare
@@ -137,6 +170,9 @@ drop trigger rollbook_route_enrollment_insert on portal.student_courseenrollment
 drop trigger rollbook_route_enrollment_update on portal.student_courseenrollment;
 drop trigger rollbook_route_enrollment_delete on portal.student_courseenrollment;
 drop trigger rollbook_route_truncate on portal.student_courseenrollment;
+drop policy rollbook_reads on portal.auth_user;
+drop policy rollbook_reads on portal.auth_userprofile;
+drop policy rollbook_reads on portal.student_courseenrollment;
 drop schema rollbook cascade;
 revoke all on portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment from rollbook_owner;
 revoke all on schema portal from rollbook_owner;

@@ -2,6 +2,7 @@
 -- Security: INVOKER.
 create or replace function rollbook.course_schema(course_id text) returns name
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     found_name name;

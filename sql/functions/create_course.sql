@@ -6,6 +6,7 @@
 --           rollbook_owner, who will own it; the rest runs as rollbook_owner.
 create or replace function rollbook.create_course(course_id text, on_leave text default 'keep') returns name
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     schema_name constant name := rollbook.register_course(course_id, on_leave);

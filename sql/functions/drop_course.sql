@@ -19,7 +19,7 @@ begin
     schema_name := rollbook.course_schema(course_id);
     delete from rollbook.course as c where c.course_id = drop_course.course_id;
     local_names := array(select rollbook.local_objects(schema_name));
-    if local_names <> '{}' and not drop_local then
+    if local_names <> '{}' and drop_local is not true then
         raise exception 'course % has data of its own: %', course_id, array_to_string(local_names, ', ')
             using errcode = 'RB007',
                 hint = format('Save what you need of schema %I, then drop the course with drop_local.', schema_name);

@@ -21,6 +21,10 @@ begin
             'for each statement when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy()',
             array_to_string(rollbook.replicated_columns(table_name), ', '), schema_name, table_name
         );
+        execute format(
+            'comment on trigger rollbook_guard_copy on %I.%I is %L', schema_name, table_name,
+            'Calls rollbook.guard_copy, which says what it does.'
+        );
     end loop;
 end $$;
 comment on function rollbook.guard_copies(text) is

@@ -4,6 +4,7 @@
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.local_objects(schema_name text) returns setof text
 language sql stable
+set search_path = pg_catalog, pg_temp
 as $$
     select format('column %s.%s', c.relname, a.attname)
     from pg_class as c

@@ -10,8 +10,12 @@ as $$
 declare
     chosen name;
 begin
-    if new_course_id is null or new_course_id !~ '[^[:space:]]' or length(new_course_id) > 255 then
-        raise exception 'a course id has 1 to 255 characters, not all of them blank'
+    if length(new_course_id) > 255 then
+        raise exception 'a course id has at most 255 characters, this one has %', length(new_course_id)
+            using errcode = 'RB003', hint = 'No enrollment could bear it.';
+    end if;
+    if new_course_id is null or new_course_id !~ '[^[:space:]]' then
+        raise exception 'a course id is not empty and not blank'
             using errcode = 'RB003', hint = 'Use the id that the enrollments bear, such as MITx/6.002x/2012_Fall.';
     end if;
     if new_course_id = 'default' then

@@ -4,9 +4,10 @@
 -- Security: INVOKER.
 create or replace function rollbook.require_read_committed(work text) returns void
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if current_setting('transaction_isolation') <> 'read committed' then
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
         raise exception '% runs at READ COMMITTED only, not at %', work, upper(current_setting('transaction_isolation'))
             using errcode = 'RB009', hint = 'Run it in a transaction of its own: begin isolation level read committed.';
     end if;

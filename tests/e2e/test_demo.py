@@ -43,7 +43,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment of a user who has only this demo."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("PG", "ROLLBOOK_", "PYTHON"))}
     bindir = {"PG_BINDIR": os.environ["PG_BINDIR"]} if "PG_BINDIR" in os.environ else {}
-    own = {"ROLLBOOK_DEMO_DIR": str(home), "ROLLBOOK_DSN": f"host={home} dbname=portal user=postgres"}
+    own = {"ROLLBOOK_DEMO_DIR": str(home), "ROLLBOOK_DSN": f"host={home} port=5432 dbname=portal user=postgres"}
     return kept | bindir | own | {"ROLLBOOK_LOG_FILE": str(home.parent / "rollbook.log")} | more
 
 

@@ -34,7 +34,7 @@ def test_the_sql_gives_what_the_readme_says(db: Connection[Any]) -> None:
 
 
 def test_the_demo_prints_what_the_readme_shows(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> None:
-    home = Path("/tmp") / f"rb-readme-{tmp_path_factory.getbasetemp().name}"  # noqa: S108 (a socket's path is short)
+    home = Path("/tmp") / f"rb-readme-{tmp_path_factory.getbasetemp().name}"  # a socket has a short path
     monkeypatch.setenv("ROLLBOOK_DEMO_DIR", str(home))
     program = [str(Path(sys.executable).parent / "rollbook"), "demo"]
     try:

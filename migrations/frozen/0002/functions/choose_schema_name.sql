@@ -4,6 +4,7 @@
 -- Security: INVOKER.
 create or replace function rollbook.choose_schema_name(course_id text) returns name
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- Collation "C": the same name on every server, and only ASCII letters have a lower case.

@@ -8,6 +8,7 @@ language plpgsql
 as $$
 declare
     definitions text;
+    commented record;
 begin
     select
         string_agg(
@@ -27,6 +28,17 @@ begin
         format('Copy of the rows of portal.%s that are due in this course. Written by Rollbook alone; columns that the '
                'course adds are its own.', table_name)
     );
+    for commented in
+        select a.attname, col_description(a.attrelid, a.attnum) as words
+        from pg_attribute as a
+        where a.attrelid = format('portal.%I', table_name)::regclass
+            and a.attname = any (rollbook.replicated_columns(table_name))
+    loop
+        execute format(
+            'comment on column %I.%I.%I is %L', schema_name, table_name, commented.attname,
+            'As in the portal: ' || coalesce(commented.words, 'no comment there.')
+        );
+    end loop;
 end $$;
 comment on function rollbook.create_copy(text, text) is
     'One copy''s table in a course''s schema, bare.';

@@ -3,6 +3,7 @@
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.missing_columns(schema_name text, table_name text) returns text[]
 language sql stable
+set search_path = pg_catalog, pg_temp
 as $$
     select array(
         select w.column_name

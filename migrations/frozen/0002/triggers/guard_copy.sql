@@ -9,6 +9,7 @@
 -- Security: INVOKER; current_user is rollbook_owner inside Rollbook's own functions only.
 create or replace function rollbook.guard_copy() returns trigger
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception '%.% is a copy: only the portal''s % may be written', tg_table_schema, tg_table_name, tg_table_name
