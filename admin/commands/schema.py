@@ -58,9 +58,9 @@ def history(run: Run) -> None:
             "down_revision": step.down_revision,
             "title": (step.doc or "").split("\n")[0].rstrip("."),
             "locks": next(
-            "reversible": hasattr(step.module, "downgrade"),
                 (" ".join(p.split())[7:] for p in step.longdoc.split("\n\n") if p.startswith("Locks: ")), None
             ),
+            "reversible": hasattr(step.module, "downgrade"),
         }
         for step in reversed(list(scripts().walk_revisions()))
     ]
