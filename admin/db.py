@@ -40,7 +40,7 @@ ADVICE = {
     "40001": "run the command again: another session changed the same rows at the same time",
     "40P01": "run the command again: another session changed the same rows at the same time",
     "25006": "connect to the primary, or to a session that may write",
-    "53200": "raise max_locks_per_transaction (about 12 locks for each course that one statement touches)",
+    "53200": "raise max_locks_per_transaction (about 10 locks for each course that one statement touches)",
 }
 NOT_MIGRATED = {"42P01", "42883", "3F000", "42704", "42703"}
 TAKEN = {"42P06", "42P07", "42710", "42723"}

@@ -472,31 +472,26 @@ select
             'EXECUTE FUNCTION rollbook.guard_copy()',
             array_to_string(rollbook.replicated_columns(t.name), ', '), c.schema_name, t.name
         )
-        from pg_trigger as g
-        where g.tgrelid = to_regclass(format('%I.%I', c.schema_name, t.name)) and g.tgname = 'rollbook_guard_copy'
+        from pg_trigger as g where g.tgrelid = k.oid and g.tgname = 'rollbook_guard_copy'
     ) is true as is_guarded,
     array(
-        select case when k.relforcerowsecurity then 'forced row security' end
-        from pg_class as k where k.oid = to_regclass(format('%I.%I', c.schema_name, t.name)) and k.relforcerowsecurity
+        select 'forced row security' where k.relforcerowsecurity
         union all
         select 'trigger ' || g.tgname from pg_trigger as g
-        where g.tgrelid = to_regclass(format('%I.%I', c.schema_name, t.name))
-            and not g.tgisinternal and g.tgname <> 'rollbook_guard_copy' and g.tgtype & 3 = 3  -- BEFORE, for each row
+        where g.tgrelid = k.oid and not g.tgisinternal and g.tgtype & 3 = 3  -- BEFORE, for each row
         union all
-        select 'rule ' || r.rulename from pg_rewrite as r
-        where r.ev_class = to_regclass(format('%I.%I', c.schema_name, t.name))
+        select 'rule ' || r.rulename from pg_rewrite as r where r.ev_class = k.oid
         union all
-        select 'parent ' || i.inhparent::regclass from pg_inherits as i
-        where i.inhrelid = to_regclass(format('%I.%I', c.schema_name, t.name))
+        select 'a parent table' from pg_inherits as i where i.inhrelid = k.oid
     ) as bypasses,
     array(
         select distinct case a.grantee when 0 then 'PUBLIC' else pg_get_userbyid(a.grantee) end
-        from pg_class as k, aclexplode(k.relacl) as a
-        where k.oid = to_regclass(format('%I.%I', c.schema_name, t.name))
-            and a.privilege_type = 'TRIGGER' and a.grantee <> k.relowner
+        from aclexplode(k.relacl) as a where a.privilege_type = 'TRIGGER' and a.grantee <> k.relowner
     ) as trigger_grantees
 from rollbook.course as c
 cross join unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) as t (name)
+left join pg_namespace as n on n.nspname = c.schema_name
+left join pg_class as k on k.relnamespace = n.oid and k.relname = t.name
 order by c.schema_name, t.name
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,14 +28,37 @@ def damage(db: Db) -> None:
     db.execute("reset session_replication_role")
 
 
+def documented_grants(role: str) -> bytes:
+    """Return the GRANT lines of docs/dba.md for a role."""
+    text = (Path(__file__).parents[2] / "docs" / "dba.md").read_text()
+    return text.split("```sql\n", 1)[1].split("```", 1)[0].replace("monitor", role).encode()
+
+
+READS = [
+    "status", "replication status", "replication verify", "course list", "course show K", "user list", "user show ada",
+    "user count", "enrollment list", "enrollment count", "schema current", "schema check", "version",
+]  # fmt: skip
+
+
+def test_a_role_with_the_documented_grants_can_look_at_everything(course: Db, rollbook: Rollbook, dsn: str) -> None:
+    course.execute("drop role if exists looker")
+    course.execute("create role looker login")
+    course.execute(documented_grants("looker"))
+    try:
+        seen = {read: rollbook(*read.split(), dsn=dsn.replace("user=postgres", "user=looker")) for read in READS}
+        assert {read: answer.err for read, answer in seen.items() if answer.code} == {}
+        refused = rollbook("user", "update", "ada", "--name", "x", dsn=dsn.replace("user=postgres", "user=looker"))
+        assert refused.code == 3
+    finally:
+        course.execute("drop owned by looker")
+        course.execute("drop role looker")
+
+
 def test_a_repair_stays_where_the_role_may_not_note_it(course: Db, rollbook: Rollbook, dsn: str) -> None:
     damage(course)
     course.execute("drop role if exists mender")
     course.execute("create role mender login")
-    course.execute("grant usage on schema portal, rollbook to mender")
-    course.execute("grant select on all tables in schema portal, rollbook to mender")
-    course.execute("grant select on public.rollbook_revision to mender")
-    course.execute("grant execute on all functions in schema rollbook to mender")
+    course.execute(documented_grants("mender"))
     try:
         answer = rollbook(
             "replication", "repair", "K", "--yes", "--json", dsn=dsn.replace("user=postgres", "user=mender")

@@ -10,7 +10,9 @@ as $$
         from unnest(rollbook.replicated_columns(table_name)) with ordinality as w (column_name, position)
         where not exists (
             select from pg_attribute as a
-            where a.attrelid = to_regclass(format('%I.%I', schema_name, table_name))
+            inner join pg_class as c on c.oid = a.attrelid
+            inner join pg_namespace as n on n.oid = c.relnamespace
+            where n.nspname = schema_name and c.relname = table_name
                 and a.attname = w.column_name and not a.attisdropped
         )
         order by w.position
