@@ -12,12 +12,12 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     target record;
-    kept_ids bigint[];
+    leaver_ids bigint[];
     comparable boolean;
     result rollbook.comparison;
 begin
     for target in select * from rollbook.routed_courses(course_ids) loop
-        kept_ids := case when (target.course).on_leave = 'keep' then target.routed_ids else '{}' end;
+        leaver_ids := rollbook.leaver_ids(target.course, target.routed_ids);
         comparable := true;
         foreach result.table_name in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
             result.course_id := (target.course).course_id;
@@ -35,7 +35,7 @@ begin
                 'c.' || array_to_string(rollbook.replicated_columns(result.table_name), ', c.'),
                 rollbook.due_rows(result.table_name), (target.course).schema_name, result.table_name
             ) into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
-            using (target.course).course_id, kept_ids;
+            using (target.course).course_id, leaver_ids;
             result.verdict := case
                 when result.missing + result.changed + result.extra = 0 then 'match' else 'differs'
             end;

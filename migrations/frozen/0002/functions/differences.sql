@@ -9,7 +9,7 @@ returns table (table_name text, finding text, row_id bigint, user_id bigint, col
 language plpgsql stable
 as $$
 declare
-    kept_ids constant bigint[] := case when course.on_leave = 'keep' then routed_ids else '{}' end;
+    leaver_ids constant bigint[] := rollbook.leaver_ids(course, routed_ids);
     compared text;
     absent text[];
     whitelist text[];
@@ -38,7 +38,7 @@ begin
             course.schema_name,
             'p.' || array_to_string(whitelist, ', p.'),
             'c.' || array_to_string(whitelist, ', c.')
-        ) using course.course_id, kept_ids;
+        ) using course.course_id, leaver_ids;
     end loop;
 end $$;
 comment on function rollbook.differences(rollbook.course, bigint[]) is

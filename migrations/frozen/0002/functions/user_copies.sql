@@ -26,6 +26,9 @@ begin
             )
         order by c.course_id
     loop
+        is_enrolled := exists (
+            select from portal.student_courseenrollment as e where e.user_id = wanted and e.course_id = course.course_id
+        );
         states := '{}';
         foreach compared in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
             if rollbook.missing_columns(course.schema_name, compared) <> '{}' then
@@ -43,13 +46,10 @@ begin
                 rollbook.due_rows(compared),
                 case compared when 'auth_user' then 'id' else 'user_id' end,
                 course.schema_name, compared
-            ) into state using course.course_id, array[wanted], wanted;
+            ) into state using course.course_id, rollbook.leaver_ids(course, array[wanted]), wanted;
             states := states || state;
         end loop;
         course_id := course.course_id;
-        is_enrolled := exists (
-            select from portal.student_courseenrollment as e where e.user_id = wanted and e.course_id = course.course_id
-        );
         user_copy := states[1];
         profile_copy := states[2];
         enrollment_copy := states[3];

@@ -1,0 +1,15 @@
+-- leaver_ids: the users who are due in a course although they are not enrolled: those who left it where on_leave is
+-- `keep`.
+-- Called:   by differences, compare and user_copies, for due_rows.
+-- Security: INVOKER, called with the rights of rollbook_owner.
+create or replace function rollbook.leaver_ids(course rollbook.course, routed_ids bigint[]) returns bigint[]
+language sql stable
+as $$
+    select array(
+        select unnest(routed_ids) where course.on_leave = 'keep'
+        except
+        select e.user_id from portal.student_courseenrollment as e where e.course_id = course.course_id
+    )
+$$;
+comment on function rollbook.leaver_ids(rollbook.course, bigint[]) is
+    'The users who are due in a course although they are not enrolled.';
