@@ -96,10 +96,10 @@ def drop_course(conn: Conn, course_id: str, *, drop_local: bool) -> None:
     conn.execute("select rollbook.drop_course(%s, %s)", [course_id, drop_local])
 
 
-def course_sql(conn: Conn, call: LiteralString, arguments: Sequence[Any]) -> str:
+def course_sql(call: LiteralString, arguments: Sequence[Any]) -> str:
     """Return `select CALL` with the arguments as literals: what a dry run prints."""
     literals = [sql.Literal(argument) for argument in arguments]
-    return sql.SQL("select * from {}({});\n").format(sql.SQL(call), sql.SQL(", ").join(literals)).as_string(conn)
+    return sql.SQL("select * from {}({});\n").format(sql.SQL(call), sql.SQL(", ").join(literals)).as_string()
 
 
 # --- users ------------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def create(
         else:
             queries.create_course(conn, course, on_leave)
         found = queries.course(conn, course)
-        statement = queries.course_sql(conn, "rollbook.create_course", [course, str(on_leave)])
+        statement = queries.course_sql("rollbook.create_course", [course, str(on_leave)])
     if run.dry_run and not there and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     render.rows(run, [found | {"outcome": outcome}], CREATED)
@@ -122,7 +122,7 @@ def delete(
                 fix=f"save what you need of schema {found['schema_name']}, then add --drop-local",
             )
         queries.drop_course(conn, course, drop_local=drop_local)
-        statement = queries.course_sql(conn, "rollbook.drop_course", [course, drop_local])
+        statement = queries.course_sql("rollbook.drop_course", [course, drop_local])
     if run.dry_run and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     outcome = "would remove" if run.dry_run else "removed"

@@ -124,6 +124,9 @@ def repair(run: Run, course: Courses = []) -> int:  # noqa: B006
             for name in plan:
                 result += mend(run, name, failures)
                 advance(1)
+    if run.dry_run and render.chosen_format(run) is Format.table:
+        for name in plan:
+            render.text(run, queries.course_sql("rollbook.repair", [name]))
     render.rows(run, result, REPAIRED, empty="nothing to repair" if not (failures or lame) else "nothing was repaired")
     for name, exc in failures:
         render.error(run, type(exc)(f"{name}: {exc.message}", why=exc.why, fix=exc.fix))
@@ -142,8 +145,6 @@ def mend(run: Run, course_id: str, failures: "list[tuple[str, AdminError]]") -> 
     try:
         with run.connect() as conn:
             written = queries.repair(conn, course_id)
-            if run.dry_run and render.chosen_format(run) is Format.table:
-                render.text(run, queries.course_sql(conn, "rollbook.repair", [course_id]))
             report = queries.compare(conn, [course_id])
             after = {row["table"]: row["verdict"] for row in report}
             if not run.dry_run:
