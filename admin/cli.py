@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
-from typer._click.exceptions import NoArgsIsHelpError
 from typer.exceptions import TyperException
 
 from admin import options, render
@@ -58,7 +57,7 @@ def run(arguments: list[str]) -> int:
     except AdminError as exc:
         return failed(exc)
     except TyperException as exc:
-        if isinstance(exc, NoArgsIsHelpError):
+        if type(exc).__name__ == "NoArgsIsHelpError":  # Typer keeps the class to itself
             return UsageError.exit_code  # the help has been printed
         context = getattr(exc, "ctx", None)
         fix = f"{context.command_path} --help" if context else "rollbook --help"

@@ -1,7 +1,7 @@
 -- join_courses: copy users into the courses they are enrolled in: user, then profile, then enrollment.
 -- What is copied is the state, not the event: an enrollment that is gone again by now is passed over, one that has
 -- moved on is copied to where it is. Enrollments in courses that do not exist (yet) wait for create_course.
--- Called:   by the routing of enrollments, with the ids of those that are new or have changed.
+-- Called:   by the routing of enrollments, with the ids of those that are new or have changed, and by leave_courses.
 -- Locks:    first the tables that are read, so that a TRUNCATE of them waits before anybody holds a route;
 --           lock_courses; then a write of each user's rollbook.route row, in user-id order.
 -- Security: INVOKER, called with the rights of rollbook_owner.

@@ -2,7 +2,7 @@
 -- Every path that changes what a copy must show writes the route row of the user first, in user-id order. So two paths
 -- that meet at one user run one after the other, or the one with the older snapshot gets 40001. Locking the row
 -- instead would not do: a REPEATABLE READ transaction does not notice a lock that is gone.
--- Called:   by the routing of users and profiles, and by repair. Reads no portal table but for those who delete users:
+-- Called:   by all routing but join_courses, and by repair. Reads no portal table but for those who delete users:
 --           a TRUNCATE that waits for the caller may hold it.
 -- Locks:    a write of each user's rollbook.route row.
 -- Security: INVOKER, called with the rights of rollbook_owner.
