@@ -1,11 +1,11 @@
 # Only Python >= 3.11 and make are assumed; everything else goes into .venv.
 #   make setup   the program and its tools in .venv        make demo    the main job, on a private server
-#   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, then the tests
+#   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, all tests
 #   make bench   speed, as ratios                          make freeze REV=0003   copy sql/ into a revision
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check lint bench freeze
+.PHONY: setup demo test slow check lint bench freeze
 
 setup: .venv/ready
 
@@ -23,7 +23,10 @@ demo: setup
 test: setup
 	@$(BIN)/pytest
 
-check: lint test
+check: lint test slow
+
+slow: setup
+	@$(BIN)/pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .
@@ -35,8 +38,10 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench.bench
+	$(BIN)/python -m tests.bench.bulk
+	$(BIN)/python -m tests.bench.pearson
 
 freeze: setup
 	@test -n "$(REV)" || { echo "usage: make freeze REV=0003"; exit 2; }
 	@mkdir -p migrations/frozen/$(REV)
-	@cp -R sql/. migrations/frozen/$(REV)/
+	@cp -R sql/functions sql/triggers sql/views sql/grants.sql migrations/frozen/$(REV)/

@@ -6,19 +6,22 @@ import re
 from typing import TYPE_CHECKING
 
 from admin import queries
+from admin.errors import UnreachableError
 from admin.migrating import SQL
+from admin.servers import link, stream
 
 if TYPE_CHECKING:
     from admin.db import Conn
     from admin.queries import Row
 
 BODY = re.compile(r"\bas \$\$(.*?)\$\$", re.DOTALL)
+VIEW = re.compile(r"^create or replace view rollbook\.\w+(?: with \([^)]*\))? as$", re.MULTILINE)
 TRIGGER = re.compile(r"^create or replace (trigger (\w+)\s.*?\son (portal\.\w+)\s.*?);", re.DOTALL | re.MULTILINE)
 
 
 def differences(conn: Conn) -> list[Row]:
     """Return object, kind and difference for every function, trigger, view, guard or copy that is not as shipped."""
-    found = [*owner(conn), *functions(conn), *triggers(conn), *views(conn), *copies(conn)]
+    found = [*owner(conn), *functions(conn), *triggers(conn), *views(conn), *copies(conn), *servers(conn)]
     return [{"object": name, "kind": kind, "difference": difference} for name, kind, difference in found]
 
 
@@ -50,7 +53,7 @@ def functions(conn: Conn) -> list[tuple[str, str, str]]:
                 problems.append("the body is not the one shipped")
             if row["is_definer"] != ("\nsecurity definer\n" in text):
                 problems.append("SECURITY DEFINER or INVOKER is not as shipped")
-            if row["is_definer"] and row["settings"] != ["search_path=pg_catalog, pg_temp"]:
+            if row["is_definer"] and "search_path=pg_catalog, pg_temp" not in (row["settings"] or []):
                 problems.append("the search_path is not pinned")
             if row["owner"] != "rollbook_owner":
                 problems.append(f"owned by {row['owner']}, not by rollbook_owner")
@@ -85,7 +88,7 @@ def views(conn: Conn) -> list[tuple[str, str, str]]:
     found = []
     for path in sorted((SQL / "views").glob("*.sql")):
         name = f"rollbook.{path.stem}"
-        query = path.read_text().split(f"create or replace view {name} as", 1)[1].split(";", 1)[0]
+        query = VIEW.split(path.read_text(), maxsplit=1)[1].split(";", 1)[0]
         shipped, there = queries.view_definitions(conn, name, query)
         if there is None:
             found.append((name, "view", "missing"))
@@ -109,3 +112,34 @@ def copies(conn: Conn) -> list[tuple[str, str, str]]:
         )
         if problem
     ]
+
+
+def servers(conn: Conn) -> list[tuple[str, str, str]]:
+    """Check what is published to each course server, and the copies there: their columns and guards."""
+    found = []
+    columns = stream.whitelist(conn)
+    courses = {to.name: stream.attached(conn, to) for to in link.servers(conn)}
+
+    def question(to: link.Server, there: Conn) -> list[Row]:
+        schemas = [row["schema_name"] for row in courses[to.name]]
+        return stream.copies(there, columns, schemas, stream.subscription(there, to))
+
+    found += [
+        (
+            f"{row['schema_name']}.{row['table']}",
+            f"publication {row['publication']}",
+            "its column list is not as shipped",
+        )
+        for row in queries.wrong_column_lists(conn)
+    ]
+    for name, answer in link.ask(link.servers(conn), question, name="rollbook schema check", timeout=None).items():
+        if isinstance(answer, UnreachableError):
+            found.append((name, "server", f"not checked: {answer.why}"))
+            continue
+        for row in answer:
+            copy = (f"{row['schema_name']}.{row['table']}", f"copy on server {name}")
+            if row["lacking"]:
+                found.append((*copy, f"lacks {', '.join(row['lacking'])}"))
+            elif not row["guarded"]:
+                found.append((*copy, "the guard is missing or disabled: it may be written"))
+    return found

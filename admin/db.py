@@ -26,10 +26,16 @@ STATEMENT_SECONDS = 60
 
 # Constraint -> what a person would say. Everything else keeps the server's words.
 IN_WORDS = {
-    "auth_user_username_key": "this username is taken",
-    "auth_user_email_key": "this e-mail address belongs to another user (capitals do not matter)",
+    "auth_user_username_key": "An account with this username already exists: the username is taken",
+    "auth_user_email_key": "An account with this e-mail already exists: it belongs to another user, capitals apart",
     "auth_user_username_check": "a username is not empty and has no blanks or control characters",
     "auth_user_email_check": "this is not an e-mail address",
+    "student_pendingemailchange_new_email_check": "Valid e-mail address required.",
+    "student_pendingemailchange_new_email_width": "an e-mail address has at most 254 characters",
+    "student_pendingnamechange_new_name_check": "Name required",
+    "student_usertestgroup_name_key": "a group of this name exists",
+    "student_usertestgroup_name_check": "a group needs a name",
+    "auth_userprofile_meta_check": "meta is a JSON object",
     "auth_userprofile_gender_check": "gender is m, f or o",
     "auth_userprofile_level_of_education_check": "level of education is p_se, p_oth, m, b, hs, jhs, el, none or other",
 }
@@ -84,18 +90,20 @@ def translate(exc: psycopg.Error) -> AdminError:
         return RefusedError(
             said, why="a course's schema, or a part of it, is gone", fix="rollbook schema check", sqlstate=state
         )
-    if state in UNKNOWN:
+    if state in UNKNOWN or state.startswith("08"):
         what = "permission is missing" if state == "42501" else "the server gave no answer"
         return UnreachableError(what, why=why, fix=ADVICE.get(state), sqlstate=state)
     if state in TAKEN:
         return RefusedError(
             said, why=f"SQLSTATE {state}", fix="drop or rename what is there, if it may go", sqlstate=state
         )
-    if state[:2] in ("23", "22", "40", "2B"):
+    if state[:2] in ("23", "22", "40", "2B", "55"):
         words = IN_WORDS.get(exc.diag.constraint_name or "", said)
         # The detail of these two is the whole row, password hash included.
         detail = None if state in ("23502", "23514") else exc.diag.message_detail
         return RefusedError(words, why=detail or why, fix=ADVICE.get(state), sqlstate=state)
+    if state == "XX000" and "concurrently" in said:  # two sessions alter one object of the catalog
+        return RefusedError(said, why="another session changed the same object at the same time", fix=ADVICE["40001"])
     if isinstance(exc, psycopg.DataError):
         return RefusedError("a value cannot be stored", why=why)
     if isinstance(exc, psycopg.OperationalError | psycopg.ProgrammingError) and not state:
@@ -125,7 +133,7 @@ class LoudCursor(Cursor[Any]):
             return super().execute(query, *args, **kwargs)
         finally:
             text = query.as_string(self) if isinstance(query, Composable) else query
-            words = " ".join((text.decode() if isinstance(text, bytes) else text).split())
+            words = masked(" ".join((text.decode() if isinstance(text, bytes) else text).split()))
             logging.getLogger("rollbook").debug("%.1f ms  %s", (time.perf_counter() - began) * 1000, words)
 
 

@@ -51,6 +51,13 @@ class BugError(AdminError):
     code = "bug"
 
 
+class PartialError(AdminError):
+    """Some of it is done, the rest is not."""
+
+    exit_code = 5
+    code = "partial"
+
+
 class NotConfirmedError(AdminError):
     """The command needs --yes or --confirm, and nobody could be asked or the answer was no."""
 

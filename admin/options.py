@@ -35,6 +35,13 @@ class Document(StrEnum):
     jsonl = "jsonl"
 
 
+class OnError(StrEnum):
+    """What a wrong row of a file does to the others."""
+
+    abort = "abort"
+    skip = "skip"
+
+
 class When(StrEnum):
     """When to colour."""
 
@@ -70,6 +77,12 @@ class Run:
     match: str | None = None
     dry_run: bool = False
     yes: bool = False
+    reason: str | None = None
+    on_error: OnError = OnError.abort
+    rejects: str | None = None
+    template: bool = False
+    delimiter: str = ","
+    encoding: str = "utf-8-sig"
     watch: float | None = None
     count: int | None = None
 
@@ -85,6 +98,18 @@ class Run:
             target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK)
         ):
             raise UsageError(f"cannot write {self.output}", fix="name another file with -o")
+
+    @property
+    def verb(self) -> str:
+        """Return the command's name as the history keeps it, such as `user update`."""
+        return self.name.removeprefix("rollbook ")
+
+    @property
+    def actor(self) -> str:
+        """Return who works here: ROLLBOOK_ACTOR, else the operating system's user."""
+        import getpass
+
+        return os.environ.get("ROLLBOOK_ACTOR") or getpass.getuser()
 
     def connect(self, *, migrated: bool = True) -> "AbstractContextManager[Conn]":
         """Connect as the options say; with --dry-run everything is rolled back at the end."""
@@ -105,6 +130,7 @@ current = Run()  # the command under way: what main() needs to know to report an
 
 COMMON = "Common options"
 OUTPUT = "Output options"
+BULK = "File options"
 
 
 def option(default: Any, kind: Any, *names: str, text: str, panel: str, **more: Any) -> tuple[Any, Any]:  # noqa: ANN401
@@ -150,8 +176,23 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
     },
     "writes": {
         "dry_run": option(False, bool, "-n", "--dry-run", panel=COMMON, text="Do it, show it, and roll it back."),
+        "reason": option(None, str | None, "--reason", metavar="TEXT", panel=COMMON, text="Why; kept in the history."),
     },
     "yes": {"yes": option(False, bool, "-y", "--yes", panel=COMMON, text="Do not ask.")},
+    "several": {
+        "on_error": option(OnError.abort, OnError, "--on-error", panel=COMMON,
+                           text="One of them is unknown: do nothing, or skip it and do the others (exit 5)."),
+    },
+    "bulk": {
+        "on_error": option(OnError.abort, OnError, "--on-error", panel=BULK,
+                           text="A wrong row: apply nothing, or skip it and apply the others."),
+        "rejects": option(None, str | None, "--rejects", metavar="FILE", panel=BULK,
+                          text="Write wrong rows there, with line and error, to correct and feed back."),
+        "template": option(False, bool, "--template", panel=BULK, text="Print the header that is read, and stop."),
+        "delimiter": option(",", str, "--delimiter", metavar="C", panel=BULK, text="What stands between fields."),
+        "encoding": option("utf-8-sig", str, "--encoding", metavar="NAME", panel=BULK,
+                           text="Of the file; the default is UTF-8 with or without a byte order mark."),
+    },
     "watch": {
         "watch": option(None, float | None, "--watch", metavar="SECONDS", min=0.1, panel=OUTPUT,
                         text="Again every so many seconds, until Ctrl-C."),

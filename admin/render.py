@@ -29,6 +29,9 @@ MARKS = {
     "drifted": ("✗", "red"), "differs": ("✗", "red"), "broken": ("✗", "red"), "missing": ("✗", "red"),
     "not_comparable": ("✗", "red"), "unreachable": ("✗", "red"), "changed": ("!", "yellow"), "extra": ("!", "yellow"),
     "unknown": ("?", "yellow"), "created": ("+", "green"), "removed": ("-", "yellow"), "unchanged": ("=", "dim"),
+    "lagging": ("!", "yellow"), "paused": ("!", "yellow"), "detached": ("!", "yellow"), "copying": ("→", "cyan"),
+    "activated": ("✓", "green"), "deactivated": ("-", "yellow"), "granted": ("+", "green"), "revoked": ("-", "yellow"),
+    "attached": ("+", "green"), "resumed": ("✓", "green"), "would attach": ("+", "cyan"),
     "would create": ("+", "cyan"), "would remove": ("-", "cyan"), "would change": ("!", "cyan"),
 }  # fmt: skip
 MARKED = ("state", "verdict", "outcome", "verdict_after", "finding", "damage")
@@ -110,6 +113,15 @@ def error(run: Run, exc: AdminError) -> None:
             print(f"{label + ':':<6} {text}", file=sys.stderr)
 
 
+def faults(problems: Iterable[Row]) -> None:
+    """Say on stderr, a line each, what is wrong in a file: line, column, value, reason (and the file, of several)."""
+    for row in problems:
+        where = f"{row['file']} line {row['line']}" if row.get("file") else f"line {row['line']}"
+        column = f", {row['column']}" if row["column"] else ""
+        value = "" if row["value"] is None else f": {row['value']!r}"
+        print(f"{where}{column}{value}: {row['reason']}", file=sys.stderr)
+
+
 def trace(content: str) -> None:
     """Show a traceback on stderr."""
     print(content, file=sys.stderr)
@@ -124,6 +136,18 @@ def confirm(run: Run, question: str) -> None:
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise NotConfirmedError("not confirmed; nothing was changed")
+
+
+def secret(run: Run, question: str, *, fix: str) -> str:
+    """Ask for a secret on the terminal, without an echo. Raises NotConfirmedError where nobody can be asked."""
+    if run.no_input or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise NotConfirmedError(f"nobody can be asked: {question}", fix=fix)
+    from getpass import getpass
+
+    try:
+        return getpass(f"{question}: ", stream=sys.stderr)
+    except EOFError:
+        raise NotConfirmedError("no answer; nothing was changed", fix=fix) from None
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -144,6 +168,10 @@ def plain(value: Any) -> Any:  # noqa: ANN401
 
 def flat(value: Any) -> str:  # noqa: ANN401
     """Return a value for a CSV or TSV cell: null is empty, lists joined with commas, booleans true and false."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if type(value) is int:
+        return str(value)
     value = plain(value)
     if value is None:
         return ""
@@ -232,9 +260,13 @@ def shown_limit(run: Run) -> int | None:
 
 
 def rows(
-    run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found", total: int | None = None
-) -> None:
-    """Write rows in the chosen format. `columns` are the keys, in order; `total` is the number without a limit."""
+    run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found", total: int | None = None,
+    bar: str | None = None,
+) -> None:  # fmt: skip
+    """Write rows in the chosen format. `columns` are the keys, in order; `total` is the number without a limit.
+
+    `bar` names a column of numbers that a terminal shows as bars as well.
+    """
     found = list(found)
     names, style = picked(run, columns), chosen_format(run)
     with sink(run) as out:
@@ -251,12 +283,18 @@ def rows(
         elif style is Format.tsv:
             clean = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})  # as PostgreSQL's COPY
             lines = [] if run.no_header else [names]
-            lines += [[flat(row[n]).translate(clean) for n in names] for row in found]
-            out.writelines("\t".join(line) + "\n" for line in lines)
+            lines += [
+                [cell if type(cell) is str else flat(cell) for cell in map(row.__getitem__, names)] for row in found
+            ]
+            for line in lines:
+                joined = "\t".join(line)
+                if "\\" in joined or "\n" in joined or "\r" in joined or joined.count("\t") >= len(line):
+                    joined = "\t".join(cell.translate(clean) for cell in line)
+                out.write(joined + "\n")
         elif not found:
             out.write(f"({empty})\n")
         else:
-            table(run, out, found, names)
+            table(run, out, found, names, bar if out.isatty() and bar in names else None)
     if total is not None and total > len(found):
         note(run, f"{len(found)} of {total} rows; --all shows all")
 
@@ -285,8 +323,15 @@ def heading(name: str) -> str:
     return name.replace("_", " ").upper()
 
 
-def table(run: Run, out: IO[str], found: list[Row], names: list[str]) -> None:
-    """Write a table; on a narrow terminal some columns are hidden, and said to be."""
+def blocks(value: float, most: float, width: int) -> str:
+    """Return a bar of block characters, to an eighth of a character; what is more than nothing is seen."""
+    eighths = round(width * 8 * value / most) if most > 0 else 0
+    full, rest = divmod(max(eighths, 1) if value > 0 else 0, 8)
+    return "█" * full + " ▏▎▍▌▋▊▉"[rest].strip()
+
+
+def table(run: Run, out: IO[str], found: list[Row], names: list[str], bar: str | None = None) -> None:
+    """Write a table; on a narrow terminal some columns are hidden, and said to be. Bars take what room is left."""
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
@@ -309,8 +354,15 @@ def table(run: Run, out: IO[str], found: list[Row], names: list[str]) -> None:
     }
     for n in names:
         grid.add_column(heading(n), justify="right" if n in numbers else "left", overflow="fold")
+    room = screen.width - sum(width[n] + 2 for n in names) - 2 if bar else 0
+    most = max(row[bar] for row in found) if bar else 0
+    if room >= 5:
+        grid.add_column("")
     for row, cell in zip(found, cells, strict=True):
-        grid.add_row(*(Text(cell[n], style=marked(n, row[n])[1]) for n in names))
+        line = [Text(cell[n], style=marked(n, row[n])[1]) for n in names]
+        if bar and room >= 5:
+            line.append(Text(blocks(row[bar], most, min(room, 40)), style="cyan"))
+        grid.add_row(*line)
     with screen.capture() as drawn:  # Rich would meet a closed pipe with exit 1
         screen.print(grid, crop=False)
     out.write(drawn.get())
@@ -356,8 +408,11 @@ def text(run: Run, content: str) -> None:
 
 
 @contextmanager
-def progress(run: Run, label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that is told how much more is done: a bar on a terminal, else one line each 30 s, on stderr."""
+def progress(run: Run, label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told how much more is done: a bar on a terminal, else one line each 30 s, on stderr.
+
+    `total` None: nobody knows how much there is.
+    """
     if run.quiet:
         yield lambda _: None
         return
@@ -375,7 +430,8 @@ def progress(run: Run, label: str, total: int) -> Iterator[Callable[[int], None]
         state["done"] += done
         if time.monotonic() - state["said"] >= 30:
             state["said"] = time.monotonic()
-            print(f"{label}: {state['done']} of {total}", file=sys.stderr, flush=True)
+            of = "" if total is None else f" of {total}"
+            print(f"{label}: {state['done']}{of}", file=sys.stderr, flush=True)
 
     yield tell
 

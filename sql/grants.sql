@@ -8,6 +8,11 @@ grant select on portal.auth_user, portal.auth_userprofile, portal.student_course
 drop policy if exists rollbook_reads on portal.auth_user;
 drop policy if exists rollbook_reads on portal.auth_userprofile;
 drop policy if exists rollbook_reads on portal.student_courseenrollment;
+-- An e-mail that changes makes the candidate's record due, whoever changed it.
+grant select, update (user_updated_at, upload_status) on portal.student_testcenteruser to rollbook_owner;
+drop policy if exists rollbook_renews on portal.student_testcenteruser;
+create policy rollbook_renews on portal.student_testcenteruser to rollbook_owner using (true);
+comment on policy rollbook_renews on portal.student_testcenteruser is 'As for the tables that are routed.';
 create policy rollbook_reads on portal.auth_user for select to rollbook_owner using (true);
 create policy rollbook_reads on portal.auth_userprofile for select to rollbook_owner using (true);
 create policy rollbook_reads on portal.student_courseenrollment for select to rollbook_owner using (true);
@@ -28,3 +33,11 @@ begin
 end $$;
 alter view rollbook.course_status owner to rollbook_owner;
 alter view rollbook.enrollment_status owner to rollbook_owner;
+alter view rollbook.slot_status owner to rollbook_owner;
+alter view rollbook.registration_status owner to rollbook_owner;
+alter view rollbook.email_change_status owner to rollbook_owner;
+alter view rollbook.name_change_status owner to rollbook_owner;
+alter view rollbook.allowed_status owner to rollbook_owner;
+alter view rollbook.candidate_status owner to rollbook_owner;
+alter view rollbook.authorization_status owner to rollbook_owner;
+alter view rollbook.exchange_file_status owner to rollbook_owner;

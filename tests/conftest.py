@@ -1,4 +1,4 @@
-"""One private server a session, one template database with Rollbook at head, a clone of it for each test."""
+"""One private server a session, one template database with Rollbook at head, a copy of it, as new, for each test."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import psycopg
 import pytest
 from psycopg import Connection
 from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
 
 from admin import schema
 from admin.demo.server import PrivateServer
+from tests.databases import Databases
 
 # A crash of the machine may lose a test's database; nothing else may.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
@@ -55,14 +57,19 @@ def migrate(**where: Any) -> None:
 
 
 template = factories.postgresql_noproc(depends_on="cluster", dbname="rollbook", load=[migrate])
-clone = factories.postgresql("template")
+
+
+@pytest.fixture(scope="session")
+def databases(cluster: Cluster, template: NoopExecutor) -> Databases:
+    """The databases at head that tests get."""
+    return Databases(cluster.server, str(template.template_dbname))
 
 
 @pytest.fixture
-def db(clone: Connection[Any]) -> Connection[Any]:
-    """A connection, autocommit, as superuser, to a fresh database at head."""
-    clone.autocommit = True
-    return clone
+def db(cluster: Cluster, databases: Databases) -> Iterator[Connection[Any]]:
+    """A connection, autocommit, as superuser, to a database at head that is as new."""
+    with databases.lent() as name, psycopg.connect(cluster.server.dsn(name), autocommit=True) as conn:
+        yield conn
 
 
 @pytest.fixture

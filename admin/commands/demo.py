@@ -1,15 +1,17 @@
 """`rollbook demo`: the main job on a private server, to watch and to break."""
 
+import io
 import shutil
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from admin import render
-from admin.commands import replication
+from admin.commands import comparison, course, pearson, server
 from admin.errors import RefusedError
 from admin.options import Format, Run, command
 
@@ -42,7 +44,7 @@ def running() -> "Platform":
 
 @command(app, "up", long=True, examples=("demo up", "demo up --quiet"), exits=EXITS, see="rollbook demo down")
 def up(run: Run) -> None:
-    """Start the private server, make the portal and five courses, load 1,200 students, and show the main job."""
+    """Start two private servers, make a portal and five courses, load 1,200 students, and show the main job."""
     from admin.demo.platform import COURSES, LATE, Platform
 
     began = time.monotonic()
@@ -67,11 +69,67 @@ def up(run: Run) -> None:
     as_table = shown(run)
     rows = [{**row, "email": row["email"] or "(not enrolled: no copy)"} for row in seen]
     render.rows(as_table, rows, ("course", "email"))
+    move_a_course(run, platform, who)
+    to_the_test_centre(run, platform)
     render.text(run, "\nEvery copy against the portal:\n\n")
-    replication.verify(Run(**{**vars(run_on(as_table, platform)), "fields": "course,table,course_rows,verdict"}))
+    comparison.verify(Run(**{**vars(run_on(as_table, platform)), "fields": "course,table,course_rows,verdict"}))
     path = "" if shutil.which("rollbook") else f"  export PATH={Path(sys.executable).parent}:$PATH\n"
     render.text(run, NEXT.format(path=path, dsn=platform.dsn, username=who["username"]))
     render.note(run, f"({time.monotonic() - began:.1f} s)")
+
+
+def move_a_course(run: Run, platform: "Platform", who: "render.Row") -> None:
+    """Put a course on a second server with the commands that a DBA would use, and watch a change arrive there."""
+    from admin.demo.platform import MOVED
+
+    platform.start_east()
+    render.text(run, f"\nOne machine is not enough any more: a second server, in {platform.east.home}\n\n")
+    at_portal = Run(**{**vars(run_on(shown(run), platform)), "quiet": True})
+    render.text(run, "  rollbook server add east --admin-dsn 'host=...' --subscription-dsn 'host=...'\n")
+    with redirect_stdout(io.StringIO()):
+        server.add(at_portal, "east", platform.east_dsn, platform.dsn)
+    render.text(run, f"  rollbook course attach '{MOVED}' --to east\n\n")
+    course.attach(at_portal, [MOVED], "east")
+    now = who["email"]
+    then = now.replace(".new@", "@") if ".new@" in now else now.replace("@", ".new@")
+    statement, seconds = platform.change_there(who, then)
+    render.text(run, f"\n{who['name']} changes it back, in the portal:\n\n  {statement};\n\n")
+    arrived = "has not come to server east within 10 s" if seconds is None else (
+        f"was on server east {seconds * 1000:.1f} ms after the commit"
+    )  # fmt: skip
+    render.text(run, f"The change {arrived}.\n")
+
+
+def to_the_test_centre(run: Run, platform: "Platform") -> None:
+    """Exchange files with a simulated test centre: sent, answered, one rejected, corrected, sent again."""
+    from datetime import UTC, datetime, timedelta
+
+    from admin.demo.centre import Centre
+
+    who, centre = platform.send_to_an_exam(), Centre()
+    folder = platform.server.home / "pearson"
+    quietly = Run(**{**vars(run_on(shown(run), platform)), "quiet": True})
+
+    def exchanged(turn: int) -> None:
+        before = set(folder.glob("*.dat"))
+        with redirect_stdout(io.StringIO()):
+            pearson.export(quietly, str(folder))
+            sent = sorted(set(folder.glob("*.dat")) - before)
+            at = datetime.now(UTC) + timedelta(seconds=turn)
+            pearson.import_(quietly, [str(centre.answer(sent, folder / f"answers-{turn}.zip", at))])
+
+    render.text(
+        run, "\nThree students are to sit an exam. Files go to a test centre, a simulated one, and it answers:\n\n"
+    )
+    render.text(run, "  rollbook pearson export -o pearson\n  rollbook pearson import pearson/answers-1.zip\n")
+    exchanged(1)
+    render.text(run, "  rollbook pearson report rejected\n\n")
+    pearson.report(Run(**{**vars(quietly), "fields": "what,username,message"}), pearson.Report.rejected)
+    platform.correct_candidate(who[-1])
+    exchanged(2)
+    render.text(run, "\nCorrected, sent and answered again; the files so far, rollbook pearson list:\n\n")
+    files = {**vars(quietly), "fields": "kind,rows,accepted,rejected,waiting", "limit": 8}
+    pearson.list_(Run(**files))
 
 
 def loaded(run: Run, platform: "Platform") -> tuple[int, int]:
@@ -134,10 +192,11 @@ def break_(run: Run) -> None:
 
 @command(app, "down", examples=("demo down", "demo down --quiet"), exits=EXITS, see="rollbook demo up")
 def down(run: Run) -> None:
-    """Stop the private server and delete everything it had. Twice is fine."""
+    """Stop the private servers and delete everything they had. Twice is fine."""
     from admin.demo.platform import Platform
 
-    server = Platform().server
-    there = server.home.exists()
-    server.remove()
-    render.text(run, f"✓ {server.home} is gone, nothing runs\n" if there else "the demo does not run; nothing to do\n")
+    platform = Platform()
+    home = platform.server.home
+    there = home.exists()
+    platform.remove()
+    render.text(run, f"✓ {home} is gone, nothing runs\n" if there else "the demo does not run; nothing to do\n")

@@ -92,6 +92,8 @@ def downgrade(
 ) -> None:
     """Take revisions back. Course schemas, with all that courses added to them, go with revision 0002."""
     target, database, found = planned(run, to, up=False)
+    if found is not None and found >= "0003" and (target == "base" or target < "0003"):
+        refuse_with_servers(run)
     goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
     local = what_goes(run) if goes else ""
     if not run.dry_run and confirm != database and not run.yes:
@@ -121,6 +123,17 @@ def planned(run: Run, to: str, *, up: bool) -> tuple[str, str, str | None]:
             fix=f"rollbook schema {'downgrade' if up else 'upgrade'} --to {to}",
         )
     return target, database, found
+
+
+def refuse_with_servers(run: Run) -> None:
+    """Refuse while there are course servers: each has a slot here and a subscription there."""
+    from admin.servers import link
+
+    with run.connect(migrated=False) as conn:
+        if names := [to.name for to in link.servers(conn)]:
+            raise RefusedError(
+                f"there are course servers: {', '.join(names)}", fix=f"rollbook server remove {names[0]}"
+            )
 
 
 def what_goes(run: Run) -> str:

@@ -17,8 +17,9 @@ app = typer.Typer()
 
 COLUMNS = (
     "course", "target", "kind", "state", "lag_bytes", "lag_seconds", "pending_changes", "oldest_pending_seconds",
-    "error_count", "verified_at", "verdict", "observed_at",
+    "error_count", "verified_at", "verdict", "observed_at", "reason", "fix",
 )  # fmt: skip
+SHOWN = 5  # courses that need attention and are explained on a screen
 SCREEN = ("course", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict", "target")
 
 
@@ -33,7 +34,7 @@ def repeated(run: Run, once: Callable[[], int]) -> int:
     return code
 
 
-def note_verdicts(conn: "Conn", report: "list[Row]", at: Any) -> None:  # noqa: ANN401
+def note_verdicts(conn: "Conn", report: "list[Row]", at: Any, run_at: Any = None) -> None:  # noqa: ANN401
     """Note for each course the worst verdict of its tables, for `status`; a role that may not write notes nothing."""
     from psycopg import errors
 
@@ -44,10 +45,10 @@ def note_verdicts(conn: "Conn", report: "list[Row]", at: Any) -> None:  # noqa: 
             for course_id in dict.fromkeys(row["course"] for row in report):
                 tables = [row for row in report if row["course"] == course_id]
                 words = {row["verdict"] for row in tables}
-                word = next(word for word in ("not_comparable", "differs", "match") if word in words)
-                lame = word == "not_comparable"
-                rows = None if lame else sum(row["missing"] + row["changed"] + row["extra"] for row in tables)
-                queries.note_verification(conn, course_id, at, word, rows)
+                word = next(word for word in ("unreachable", "not_comparable", "differs", "match") if word in words)
+                known = word in ("differs", "match")
+                rows = sum(row["missing"] + row["changed"] + row["extra"] for row in tables) if known else None
+                queries.note_verification(conn, course_id, at, word, rows, run_at)
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
         pass
 
@@ -65,15 +66,52 @@ def verdict(asked: int, bad: int, rows: int, lame: list[str]) -> str:
     return said + "all copies are equal to the portal.\n"
 
 
-def courses_once(run: Run, asked: list[str]) -> int:
-    """Write the state of the courses asked for; return 4 if one needs attention."""
+def states(run: Run, conn: "Conn", asked: list[str]) -> "list[Row]":
+    """Return the state of the courses asked for, all for none; course servers are asked now."""
     from admin import queries
+    from admin.servers import state
 
+    conn.autocommit = True
+    ids = queries.known_courses(conn, asked) if asked else None
+    return state.status(conn, ids, name=run.name, timeout=run.timeout)
+
+
+def advice(found: "list[Row]") -> str:
+    """Return for the worst courses why they need attention, and the command that helps."""
+    needy = [row for row in found if row["state"] != "ok"]
+    if not needy:
+        return ""
+    verb = "needs" if len(needy) == 1 else "need"
+    lines = [f"\n{len(needy)} of {render.plural(len(found), 'course')} {verb} attention:"]
+    alike: dict[tuple[str, str], list[str]] = {}  # one server's silence is one line, however many courses it has
+    for row in needy:
+        alike.setdefault((row["reason"] or row["state"], row["fix"] or ""), []).append(row["course"])
+    for (reason, fix), courses in list(alike.items())[:SHOWN]:
+        more = f" and {len(courses) - 1} more" if len(courses) > 1 else ""
+        lines += [f"  {courses[0]}{more}: {reason}", *([f"  {fix}"] if fix else [])]
+    return "\n".join(lines) + "\n"
+
+
+def exit_code(found: "list[Row]") -> int:
+    """Return 3 if a server gave no answer, so that nothing is known of its courses, 4 if a course needs attention."""
+    words = {row["state"] for row in found}
+    return 3 if "unreachable" in words else 4 if words - {"ok"} else 0
+
+
+def courses_once(run: Run, asked: list[str]) -> int:
+    """Write the state of the courses asked for; return the exit code."""
     with run.connect() as conn:
-        found = queries.status(conn, queries.known_courses(conn, asked) if asked else None)
-    columns = SCREEN if render.chosen_format(run) is Format.table and not run.fields else COLUMNS
-    render.rows(run, found, columns, empty="no courses yet: rollbook course create COURSE")
-    return 4 if any(row["state"] != "ok" for row in found) else 0
+        found = states(run, conn, asked)
+    terminal = render.chosen_format(run) is Format.table
+    render.rows(
+        run,
+        found,
+        SCREEN if terminal and not run.fields else COLUMNS,
+        empty="no courses yet: rollbook course create COURSE",
+    )
+    if terminal:
+        render.text(run, advice(found))
+    return exit_code(found)
 
 
 def once(run: Run, asked: list[str]) -> int:
@@ -83,11 +121,10 @@ def once(run: Run, asked: list[str]) -> int:
     from admin.migrating import known_revisions
 
     with run.connect() as conn:
-        found = queries.status(conn, queries.known_courses(conn, asked) if asked else None)
+        found = states(run, conn, asked)
         portal = queries.portal(conn)
         portal["revision"] = revision(conn)
         portal["is_head"] = portal["revision"] == known_revisions()[-1]
-    needy = [row for row in found if row["state"] != "ok"]
 
     def draw(out: IO[str]) -> None:
         head = "head" if portal["is_head"] else "not the head"
@@ -101,18 +138,13 @@ def once(run: Run, asked: list[str]) -> int:
             out.write("(no courses yet: rollbook course create COURSE)\n")
             return
         render.table(run, out, [{name: row[name] for name in SCREEN} for row in found], list(SCREEN))
-        if needy:
-            verb = "needs" if len(needy) == 1 else "need"
-            out.write(f"\n{len(needy)} of {render.plural(len(found), 'course')} {verb} attention:\n")
-        for row in needy[:5]:
-            verb = "verify" if row["verdict"] != "differs" else "repair"
-            out.write(f"  rollbook replication {verb} '{row['course']}'\n")
+        out.write(advice(found))
 
     if render.chosen_format(run) in (Format.csv, Format.tsv):
         render.rows(run, found, COLUMNS)
     else:
         render.document(run, {"portal": portal, "courses": found}, draw)
-    return 4 if needy else 0
+    return exit_code(found)
 
 
 @command(

@@ -1,9 +1,13 @@
-"""The invented platform on the private server: a portal, five courses, 1,200 students. Each step can be run again."""
+"""The invented platform on two private servers: a portal, five courses, 1,200 students, and a course server.
+
+Each step can be run again.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,8 @@ COURSES = {
 }
 LATE = "edX/toy/2013_Spring"
 BROKEN = "edX/DemoX/2012_Fall"
+MOVED = "MITx/6.002x/2012_Fall"  # the one that moves to the course server
+BOUNDED = {"max_slot_wal_keep_size": "1GB"}  # what a server that is down may cost the portal
 
 STAGE = """
 create temporary table student (
@@ -67,6 +73,34 @@ inner join portal.student_courseenrollment as e on e.user_id = u.id
 group by u.id, u.username, u.email, p.name having count(*) = 3 order by u.id limit 1
 """
 
+# Three students with an exam at the test centre; the third one's telephone number is none. Anew each time.
+FORGET = "delete from portal.student_testcenteruser where user_id = any(%s)"
+SITTING = """
+select distinct u.id, u.username, p.name
+from portal.auth_user as u
+inner join portal.auth_userprofile as p on p.user_id = u.id and p.name ~ '^[A-Za-z]+ [A-Za-z]+$'
+inner join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = %s
+order by u.id limit 3
+"""
+CANDIDATES = """
+with candidate as (
+    insert into portal.student_testcenteruser (
+        user_id, first_name, last_name, address_1, city, state, postal_code, country, phone, phone_country_code
+    )
+    select
+        p.user_id, split_part(p.name, ' ', 1), substr(p.name, position(' ' in p.name) + 1), '1 Main Street', 'Boston',
+        'MA', '02139', 'USA', case when p.user_id = (%(users)s::bigint[])[3] then 'unknown' else '617 555 0100' end, '1'
+    from portal.auth_userprofile as p where p.user_id = any(%(users)s) order by p.user_id
+    returning id
+)
+insert into portal.student_testcenterregistration (
+    testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
+    eligibility_appointment_date_last
+)
+select c.id, %(course)s, 'DEMO1', current_date, current_date + 30 from candidate as c
+"""
+CORRECTED = "update portal.student_testcenteruser set phone = '617 555 0102' where user_id = %s"
+
 CHANGE = sql.SQL("update {0} set email = email || 'x' where id = (select min(id) from {0}) returning id")
 LOSE = sql.SQL("delete from {0} where id = (select max(id) from {0}) returning id")
 INVENT = sql.SQL(
@@ -81,12 +115,23 @@ def demo_home() -> Path:
     return Path(given).absolute() if given else Path(tempfile.gettempdir()) / f"rollbook-demo-{os.geteuid()}"
 
 
+def with_database(server: PrivateServer, name: str) -> None:
+    """Start a server and make a database there, unless it is there."""
+    server.start()
+    with psycopg.connect(server.dsn(), autocommit=True) as conn:
+        if not conn.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
+            conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+
 class Platform:
-    """The demo's server and portal database."""
+    """The demo's portal, and the server that holds one of its courses."""
 
     def __init__(self) -> None:
-        self.server = PrivateServer(demo_home())
+        home = demo_home()
+        self.server = PrivateServer(home, settings=BOUNDED)
         self.dsn = self.server.dsn("portal")
+        self.east = PrivateServer(home / "east")
+        self.east_dsn = self.east.dsn("courses")
 
     def connect(self) -> Connection[Row]:
         """Connect to the portal in a transaction."""
@@ -95,13 +140,19 @@ class Platform:
 
     def start(self) -> str:
         """Start the server, make the portal database and bring it to the head; return the server's version."""
-        self.server.start()
-        with psycopg.connect(self.server.dsn(), autocommit=True) as conn:
-            if not conn.execute("select 1 from pg_database where datname = 'portal'").fetchone():
-                conn.execute("create database portal")
+        with_database(self.server, "portal")
         schema.upgrade(self.dsn)
         with self.connect() as conn:
             return str(conn.info.parameter_status("server_version")).split()[0]
+
+    def start_east(self) -> None:
+        """Start the course server and make its database."""
+        with_database(self.east, "courses")
+
+    def remove(self) -> None:
+        """Stop both servers and delete everything they had."""
+        self.east.remove()
+        self.server.remove()
 
     def create_courses(self, *, late: bool) -> int:
         """Make the demo's courses that do not exist yet; the late one only if so. Return how many were made."""
@@ -132,6 +183,25 @@ class Platform:
             conn.execute("analyze")
         return students, enrollments
 
+    def change_there(self, who: Row, email: str) -> tuple[str, float | None]:
+        """Change a student's e-mail in the portal; return the statement, and the seconds until the server had it.
+
+        The answer comes from the server's own copy, asked again and again; None if it had not come after 10 s.
+        """
+        statement = sql.SQL("update portal.auth_user set email = {} where username = {}").format(email, who["username"])
+        look = sql.SQL("select email = {} as yes from {} where id = {}").format(
+            email, sql.Identifier("course_mitx_6_002x_2012_fall", "auth_user"), who["id"]
+        )
+        with self.connect() as conn, session(self.east_dsn, name="rollbook demo") as there:
+            there.autocommit = True
+            conn.execute(statement)
+            conn.commit()
+            began = time.monotonic()
+            while not queries.one(there, look)["yes"]:
+                if time.monotonic() - began > 10:
+                    return statement.as_string(conn), None
+            return statement.as_string(conn), time.monotonic() - began
+
     def change_a_user(self) -> tuple[Row, str, list[Row]]:
         """Change one student's e-mail in the portal; return who, the statement, and what each course holds then."""
         with self.connect() as conn:
@@ -155,6 +225,20 @@ class Platform:
                     {"course": course["course"], "schema": course["schema_name"], "email": copy and copy["email"]}
                 )
             return who | {"email": email}, statement.as_string(conn), seen
+
+    def send_to_an_exam(self) -> list[Row]:
+        """Make three students candidates for an exam of theirs; return who: id, username, name."""
+        with self.connect() as conn:
+            who = conn.execute(SITTING, [MOVED]).fetchall()
+            users = [row["id"] for row in who]
+            conn.execute(FORGET, [users])
+            conn.execute(CANDIDATES, {"users": users, "course": MOVED})
+        return who
+
+    def correct_candidate(self, who: Row) -> None:
+        """Give the candidate whom the test centre rejects a telephone number."""
+        with self.connect() as conn:
+            conn.execute(CORRECTED, [who["id"]])
 
     def break_course(self) -> list[Row]:
         """Damage one course as an accident would, past the guards: a changed row, a missing one, an extra one."""

@@ -1,5 +1,6 @@
 -- drop_course: forget a course and drop its schema. The portal's enrollments stay and would be copied by a new
--- create_course. Refused, naming them, while the schema holds columns or tables of the course's own, unless drop_local.
+-- create_course. Refused, naming them, while the schema holds columns or tables of the course's own, unless drop_local;
+-- refused while a course server holds it, whom only `rollbook course detach` can tell.
 -- Called:   by a DBA, in psql or through `rollbook course delete`.
 -- Locks:    lock_course_set; the rollbook.course row, so it waits for statements that route to the course; a write of
 --           the routes that lead to it; ACCESS EXCLUSIVE on the schema's tables.
@@ -11,13 +12,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     schema_name name;
+    server_name text;
     local_names text[];
     reason text;
 begin
     perform rollbook.require_read_committed('drop_course');
     perform rollbook.lock_course_set(is_exclusive => true);
     schema_name := rollbook.course_schema(course_id);
-    delete from rollbook.course as c where c.course_id = drop_course.course_id;
+    delete from rollbook.course as c where c.course_id = drop_course.course_id returning c.server into server_name;
+    if server_name is not null then
+        raise exception 'course % is on server %', course_id, server_name
+            using errcode = 'RB011', hint = format('rollbook course detach %L', course_id);
+    end if;
     local_names := array(select rollbook.local_objects(schema_name));
     if local_names <> '{}' and drop_local is not true then
         raise exception 'course % has data of its own: %', course_id, array_to_string(local_names, ', ')

@@ -11,6 +11,7 @@ as $$
 declare
     new_schema constant text := rollbook.course_schema(new_course_id);
     table_name text;
+    statement text;
 begin
     lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
     insert into rollbook.route as r (user_id, schemas)
@@ -21,11 +22,15 @@ begin
     on conflict (user_id) do update set written = r.written + 1, schemas = r.schemas || excluded.schemas;
 
     foreach table_name in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
-        perform rollbook.create_copy(new_schema, table_name);
+        for statement in select rollbook.copy_statements(new_schema, table_name) loop
+            execute statement;
+        end loop;
         execute format('insert into %I.%I %s', new_schema, table_name, rollbook.due_rows(table_name))
         using new_course_id, '{}'::bigint[];
+        for statement in select rollbook.guard_statements(new_schema, table_name) loop
+            execute statement;
+        end loop;
     end loop;
-    perform rollbook.guard_copies(new_schema);
 end $$;
 comment on function rollbook.fill_course(text) is
     'The second half of create_course, done as rollbook_owner: make the copies with the students already enrolled.';

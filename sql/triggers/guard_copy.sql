@@ -1,7 +1,8 @@
 -- guard_copy: nobody but the routing writes the rows and the replicated columns of a copy.
 -- Fires:    BEFORE INSERT, DELETE, TRUNCATE or UPDATE OF a replicated column, once per statement, on the three tables
---           of each course, WHEN current_user is not rollbook_owner (guard_copies attaches it). The condition stands in
---           the trigger, so routing never calls this function: PL/pgSQL would keep a compiled one for every table.
+--           of each course, here and on course servers, WHEN current_user is not rollbook_owner (guard_statements
+--           attaches it). The condition stands in the trigger, so routing never calls this function: PL/pgSQL would
+--           keep a compiled one for every table.
 --           Columns that a course adds for itself are free. Silent under session_replication_role = replica: there the
 --           apply worker of a course server passes, and a superuser who asks for it by that name; verify finds what was
 --           done then.

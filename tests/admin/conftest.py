@@ -75,6 +75,26 @@ def populate(db: Connection[Any]) -> None:
             (303, 101, %(remove)s, '2012-09-03 00:00+00'), (304, 103, 'edX/later/2014', '2012-10-03 00:00+00')""",
         {"keep": KEEP, "remove": REMOVE},
     )
+    db.execute("insert into portal.auth_registration (user_id, activation_key) values (103, 'key-of-dan')")
+    db.execute(
+        """insert into portal.student_testcenteruser
+            (user_id, client_candidate_id, first_name, last_name, address_1, city, country, phone, phone_country_code)
+        values (101, 'edX000000000101', 'Ada', 'Foo', '1 Main St', 'London', 'GBR', '1', '44')"""
+    )
+
+
+def furnish(db: Connection[Any]) -> None:
+    """What the lists of groups, of changes that wait and of allowed addresses need besides."""
+    db.execute(
+        """insert into portal.student_usertestgroup (name, description) values ('testers', 'See pages first');
+        insert into portal.student_usertestgroup_users (usertestgroup_id, user_id)
+        select g.id, 102 from portal.student_usertestgroup as g;
+        select rollbook.request_name_change(102, 'Bob Bar', 'Marriage');
+        select rollbook.request_email_change(102, 'bob@new.org');
+        insert into rollbook.exchange_file (direction, kind, name, actor) values ('out', 'cdd', 'cdd-1.dat', 'ada')"""
+    )
+    allowed = "insert into portal.student_courseenrollmentallowed (email, course_id) values ('fay@example.org', %s)"
+    db.execute(allowed, [KEEP])
 
 
 @pytest.fixture
@@ -104,9 +124,11 @@ def shared(cluster: Cluster, template: Any) -> Iterator[dict[str, str]]:
         for name in ("seen", "broken"):
             with psycopg.connect(where[name], autocommit=True) as conn:
                 populate(conn)
+                furnish(conn)
                 if name == "broken":
                     damage(conn)
                     conn.execute("drop trigger rollbook_route_truncate on portal.auth_user")
+                    conn.execute("insert into rollbook.discussion_outbox (user_id, operation) values (101, 'put')")
         yield where
 
 

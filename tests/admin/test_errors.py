@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -20,15 +21,18 @@ from tests.admin.program import KEEP, PROGRAM, REMOVE_SCHEMA, damage, environmen
 COMMANDS = [
     ("course", "list"), ("course", "show", KEEP), ("course", "create", "new"),
     ("course", "delete", KEEP, "--confirm", KEEP), ("user", "list"), ("user", "show", "ada"),
-    ("user", "create", "zoe", "--email", "zoe@example.org"), ("user", "update", "ada", "--name", "x"),
+    ("user", "create", "zoe", "--email", "zoe@example.org"), ("user", "update", "ada", "--name", "xy"),
     ("user", "count"), ("enrollment", "add", KEEP, "dan"), ("enrollment", "remove", KEEP, "ada"),
     ("enrollment", "list", "--course", KEEP), ("enrollment", "count"), ("replication", "verify"),
     ("replication", "repair", "--yes"), ("replication", "status"), ("status",), ("schema", "check"),
+    ("user", "activate", "dan"), ("user", "deactivate", "bob"), ("user", "grant", "bob", "--staff"),
+    ("user", "revoke", "ada", "--staff"), ("user", "password", "ada", "--unusable"), ("registration", "list"),
+    ("registration", "show", "dan"), ("registration", "activate", "dan"), ("registration", "renew", "dan"),
+    ("user", "delete", "eve", "--confirm", "eve"),
 ]  # fmt: skip
 MOVES = [("schema", "current"), ("schema", "upgrade"), ("schema", "downgrade", "--to", "base", "--yes")]
-WRITES = [
-    command for command in COMMANDS if command[1:2] in (("create",), ("delete",), ("update",), ("add",), ("remove",))
-]
+LOOKS = ("list", "show", "count", "verify", "repair", "status", "check")
+WRITES = [command for command in COMMANDS if command[-1] != "status" and command[1] not in LOOKS]
 
 
 def named(command: tuple[str, ...]) -> str:
@@ -203,7 +207,16 @@ DRY = [
     (("course", "create", "new"), "would create"),
     (("course", "delete", KEEP), "would remove"),
     (("user", "create", "zoe", "--email", "zoe@example.org", "--course", KEEP), "would create"),
-    (("user", "update", "ada", "--name", "x"), ""),
+    (("user", "update", "ada", "--name", "xy"), ""),
+    (("user", "activate", "dan"), "would activate"),
+    (("user", "deactivate", "ada", "bob"), "would deactivate"),
+    (("user", "grant", "dan", "bob", "--staff"), "would grant"),
+    (("user", "revoke", "ada", "--staff"), "would revoke"),
+    (("user", "password", "ada", "--unusable"), "would change"),
+    (("user", "delete", "eve"), "would remove"),
+    (("registration", "activate", "dan"), "would activate"),
+    (("registration", "renew", "dan"), "would change"),
+    (("registration", "renew", "ada"), "would create"),
     (("enrollment", "add", KEEP, "dan"), "would create"),
     (("enrollment", "remove", KEEP, "ada"), "would remove"),
     (("replication", "repair"), "would match"),
@@ -274,3 +287,18 @@ def test_a_process_without_a_terminal_does_not_wait_for_an_answer(school: Connec
     before = snapshot(school)
     answer = process("replication", "repair", "-d", dsn, stdin=b"y\n")
     assert (answer.code, answer.out, snapshot(school)) == (6, "", before)
+
+
+@pytest.mark.parametrize(
+    ("command", "closed", "code"),
+    [
+        ("user import -", "<&-", 2), ("user password ada --stdin", "<&-", 1), ("user list", ">&-", 0),
+        ("user list", ">&- 2>&-", 0), ("user show nobody", "<&- >&- 2>&-", 1),
+    ],
+)  # fmt: skip
+def test_closed_streams_are_no_bug(seen: str, command: str, closed: str, code: int) -> None:
+    done = subprocess.run(
+        f"{shlex.quote(PROGRAM)} {command} -d {shlex.quote(seen)} {closed}", shell=True, capture_output=True, text=True,
+        env=environment(), check=False,
+    )  # fmt: skip
+    assert (done.returncode, "bug" in done.stderr) == (code, False), done.stderr

@@ -19,18 +19,18 @@ def test_verify_counts_and_lists_exactly_what_differs(rollbook: Rollbook, broken
     answer = rollbook("replication", "verify", "--json")
     assert answer.code == 4
     assert [list(row.values()) for row in answer.data] == [
-        [KEEP, USER, 2, 2, 0, 1, 0, "differs"],
-        [KEEP, PROFILE, 2, 1, 1, 0, 0, "differs"],
-        [KEEP, ENROLLMENT, 2, 3, 0, 0, 1, "differs"],
-        *([REMOVE, table, 1, 1, 0, 0, 0, "match"] for table in COPIED),
+        [KEEP, USER, 2, 2, 0, 1, 0, "differs", None, 0],
+        [KEEP, PROFILE, 2, 1, 1, 0, 0, "differs", None, 0],
+        [KEEP, ENROLLMENT, 2, 3, 0, 0, 1, "differs", None, 0],
+        *([REMOVE, table, 1, 1, 0, 0, 0, "match", None, 0] for table in COPIED),
     ]
     found = rollbook("replication", "verify", "--rows", "--json")
     assert (found.code, [list(row.values()) for row in found.data]) == (
         4,
         [
-            [KEEP, USER, "changed", 101, ["email"]],
-            [KEEP, PROFILE, "missing", 202, None],
-            [KEEP, ENROLLMENT, "extra", 999, None],
+            [KEEP, USER, "changed", 101, ["email"], None],
+            [KEEP, PROFILE, "missing", 202, None, None],
+            [KEEP, ENROLLMENT, "extra", 999, None, None],
         ],
     )
 
@@ -172,7 +172,7 @@ def test_version_tells_what_a_bug_report_needs(rollbook: Rollbook, seen: str) ->
     found = rollbook("version", "--json", dsn=seen).data
     assert (
         found.items()
-        >= {"rollbook": version("rollbook"), "ships_revision": "0002", "database_revision": "0002"}.items()
+        >= {"rollbook": version("rollbook"), "ships_revision": "0005", "database_revision": "0005"}.items()
     )
     assert found["server"]
     nowhere = rollbook("version", "--json", dsn="host=/nonexistent")

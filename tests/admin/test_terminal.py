@@ -50,6 +50,30 @@ def test_no_line_is_longer_than_the_terminal_and_the_verdict_is_there(
         assert [line for line in screen.split("\r\n") if len(line.rstrip()) > width] == []
 
 
+def test_charts_fit_the_terminal_and_their_bars_are_to_scale(db: Connection[Any], dsn: str) -> None:
+    db.execute("select rollbook.create_course('a/course/with/a/rather/long/name/for/a/narrow/terminal')")
+    db.execute(
+        """insert into portal.auth_user (username, date_joined)
+        select 'u' || n, '2012-09-01 12:00+00'::timestamptz + n / 40 * interval '31 days'
+        from generate_series(0, 119) as n;
+        insert into portal.student_courseenrollment (user_id, course_id, created)
+        select id, 'a/course/with/a/rather/long/name/for/a/narrow/terminal',
+            '2012-09-01 12:00+00'::timestamptz + row_number() over (order by id) / 100 * interval '1 day'
+        from portal.auth_user"""
+    )
+    for command in ("user count --by month", "user count --by course", "enrollment count --by day"):
+        code, screen = terminal(*command.split(), "-d", dsn, width=80, NO_COLOR="1", TZ="UTC")
+        lines = [line.rstrip() for line in screen.split("\r\n")]
+        assert (code, [line for line in lines if len(line) > 80]) == (0, []), screen
+        bars = [line.count("█") for line in lines if "█" in line]
+        if command == "enrollment count --by day":  # 99 and 21 on two days
+            assert len(bars) == 2
+            assert bars[0] / bars[1] == pytest.approx(99 / 21, rel=0.25)
+        else:
+            assert len(set(bars)) == 1
+            assert bars[0] > 5
+
+
 def test_forty_columns_still_show_the_key_and_the_verdict(broken: str) -> None:
     for command, word in (("status", "VERDICT"), ("replication verify", "VERDICT"), ("course list", "STATE")):
         _, screen = terminal(*command.split(), "-d", broken, width=40, NO_COLOR="1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -79,7 +80,13 @@ def test_the_newcomers_path_ends_where_it_began(home: Path) -> None:
     assert (up.code, "Traceback" in up.err) == (0, False), up
     assert "5 courses compared; all copies are equal to the portal." in up.out
     assert f"export ROLLBOOK_DSN='{environment(home)['ROLLBOOK_DSN']}'" in up.out
+    assert re.search(r"^candidate +\w+ +Phone: no digits *$", up.out, re.MULTILINE)
     assert home.stat().st_mode & 0o777 == 0o700
+    sent = run(home, "pearson", "list", "--json").data
+    assert [(row["kind"], row["rows"], row["accepted"], row["rejected"], row["waiting"]) for row in sent] == [
+        ("eac", 0, 0, 0, 0), ("vcdc", 1, 1, 0, 0), ("ead", 0, 0, 0, 0), ("cdd", 1, 1, 0, 0),
+        ("eac", 3, 3, 0, 0), ("vcdc", 3, 2, 1, 0), ("ead", 3, 3, 0, 0), ("cdd", 3, 2, 1, 0),
+    ]  # fmt: skip
     status = run(home, "demo", "status", "--json").data
     assert status.items() >= {"dsn": environment(home)["ROLLBOOK_DSN"], "users": 1200, "courses": 5}.items()
 

@@ -50,7 +50,7 @@ def school(founded: Db) -> Iterator[Db]:
 @pytest.fixture
 def live(db: Db) -> Db:
     """The same two courses in a database of the test's own, autocommit; `dsn` and `session` lead there too."""
-    return found(separate_ids(db))
+    return found(begin_ids(db))
 
 
 @pytest.fixture

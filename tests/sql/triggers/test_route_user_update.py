@@ -130,19 +130,19 @@ def test_columns_map_by_name_and_not_by_position(portal: Db, when: str) -> None:
     readded: LiteralString = """
         alter table portal.auth_user drop first_name, add first_name varchar(150) not null default 'Augusta';
         alter table portal.auth_userprofile
-            drop goals, drop name, add goals text, add name varchar(255) default 'Ada B'"""
+            drop goals, drop location, add goals text, add location varchar(255) default 'Ockham'"""
     if when == "after":
         create(portal, KEEP)
         run(portal, readded)
         plant(portal, "update {c}.auth_user set first_name = 'Augusta'", c=schema(portal, KEEP))
-        plant(portal, "update {c}.auth_userprofile set goals = null, name = 'Ada B'", c=schema(portal, KEEP))
+        plant(portal, "update {c}.auth_userprofile set goals = null, location = 'Ockham'", c=schema(portal, KEEP))
     else:
         run(portal, readded)
         create(portal, KEEP)
     assert faults(portal) == []
     run(portal, "update portal.auth_user set first_name = 'A', last_name = 'B' where id = 1")
     run(portal, "update portal.auth_user set first_name = 'C', last_name = 'D'")
-    run(portal, "update portal.auth_userprofile set goals = 'E', name = 'F'")
+    run(portal, "update portal.auth_userprofile set goals = 'E', location = 'F'")
     enroll(portal, add_user(portal, "bob", first_name="Bob"), KEEP)
     assert faults(portal) == []
 
@@ -234,7 +234,7 @@ def test_settings_of_the_writer_change_no_meaning(db: Db, dsn: str) -> None:
         run(writer, "insert into portal.student_courseenrollment (user_id, course_id) values (1, %s)", REMOVE)
         run(writer, "update portal.auth_user set last_login = '03.04.2012 05:06:07' where id = 1")
         run(writer, "update portal.auth_user set date_joined = date_joined + '1 month'")
-        run(writer, "update portal.auth_userprofile set year_of_birth = 1815")
+        run(writer, "update portal.auth_userprofile set year_of_birth = 1985")
         assert (findings(writer), faults(db)) == ([], [])
         run(writer, "delete from portal.student_courseenrollment where course_id = %s", REMOVE)
         assert (findings(writer), faults(db)) == ([], [])

@@ -1,4 +1,7 @@
-"""Every statement that the program sends. SQL is literal with parameters, or psycopg.sql; rows come back as dicts."""
+"""Every statement that the program sends to the portal; what goes to course servers stands in servers/.
+
+SQL is literal with parameters, or psycopg.sql; rows come back as dicts.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,12 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import sql
 
-from admin.errors import RefusedError
+from admin.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from admin.db import Conn
 
 Row = dict[str, Any]
-
-USER_FIELDS = ("username", "first_name", "last_name", "email")
-PROFILE_FIELDS = (
-    "name", "language", "location", "year_of_birth", "gender", "level_of_education", "mailing_address", "goals",
-)  # fmt: skip
 
 
 def one(conn: Conn, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> Row:
@@ -30,7 +28,7 @@ def one(conn: Conn, query: LiteralString | sql.Composed, parameters: Sequence[An
 # --- courses ----------------------------------------------------------------------------------------------------------
 
 COURSES = """
-select course_id as course, schema_name, state, on_leave, enrolled, copied_users, created_at as since
+select course_id as course, schema_name, state, on_leave, enrolled, copied_users, server, created_at as since
 from rollbook.course_status
 where %(match)s::text is null or strpos(lower(course_id), lower(%(match)s)) > 0
 order by course_id
@@ -38,7 +36,7 @@ order by course_id
 
 COURSE = """
 select
-    s.course_id as course, s.schema_name, s.state, s.on_leave, s.enrolled, s.copied_users, s.copied_profiles,
+    s.course_id as course, s.schema_name, s.state, s.on_leave, s.server, s.enrolled, s.copied_users, s.copied_profiles,
     s.copied_enrollments, s.created_at, s.verified_at, s.verdict, s.differing_rows,
     array(select rollbook.local_objects(s.schema_name)) as local_objects
 from rollbook.course_status as s
@@ -113,70 +111,6 @@ where id = any(%(ids)s) or username = any(%(names)s)
 
 NEAR_USERS = "select username from portal.auth_user where lower(username) like %s order by username limit 2000"
 
-USERS = """
-select
-    u.id, u.username, u.email, p.name, u.is_active, u.is_staff, u.is_superuser, u.date_joined, u.last_login,
-    (select count(*) from portal.student_courseenrollment as e where e.user_id = u.id) as courses
-from portal.auth_user as u
-left join portal.auth_userprofile as p on p.user_id = u.id
-where {where}
-order by u.id
-limit %(limit)s
-"""
-
-ACCOUNT = """
-select id, username, first_name, last_name, email, is_active, is_staff, is_superuser, last_login, date_joined
-from portal.auth_user where id = %s
-"""
-
-PROFILE = """
-select name, language, location, year_of_birth, gender, level_of_education, mailing_address, goals, courseware, meta
-from portal.auth_userprofile where user_id = %s
-"""
-
-COPIES = """
-select course_id as course, is_enrolled, user_copy, profile_copy, enrollment_copy
-from rollbook.user_copies(%s) order by course_id
-"""
-
-ENROLLMENTS_OF = """
-select course_id as course, created, replicated from rollbook.enrollment_status where user_id = %s order by course_id
-"""
-
-CREATE_USER = """
-with account as (
-    insert into portal.auth_user (username, email, first_name, last_name, is_active)
-    values (%(username)s, %(email)s, %(first_name)s, %(last_name)s, %(is_active)s)
-    returning id, username, email, is_active
-),
-profile as (
-    insert into portal.auth_userprofile
-        (user_id, name, language, location, year_of_birth, gender, level_of_education, mailing_address, goals)
-    select
-        id, %(name)s, %(language)s, %(location)s, %(year_of_birth)s, %(gender)s, %(level_of_education)s,
-        %(mailing_address)s, %(goals)s
-    from account
-),
-registration as (
-    insert into portal.auth_registration (user_id, activation_key) select id, %(activation_key)s from account
-)
-select id, username, email, is_active, 'created' as outcome from account
-"""
-
-COUNT_USERS: dict[str, LiteralString] = {
-    "": "select count(*) as users, count(*) filter (where is_active) as active from portal.auth_user",
-    "course": """
-        select e.course_id as key, count(*) as users, count(*) filter (where u.is_active) as active
-        from portal.student_courseenrollment as e inner join portal.auth_user as u on u.id = e.user_id
-        group by 1 order by 2 desc, 1
-        """,
-    "month": """
-        select to_char(date_joined at time zone 'UTC', 'YYYY-MM') as key, count(*) as users,
-            count(*) filter (where is_active) as active
-        from portal.auth_user group by 1 order by 1
-        """,
-}
-
 
 def kind_of(token: str) -> tuple[str | None, str]:
     """Return what a USER is named by (id, username, email; None: either of the last two) and the name itself."""
@@ -198,102 +132,29 @@ def find_users(conn: Conn, tokens: Sequence[str]) -> list[Row]:
         if kind in ("email", None):
             kinds["emails"].append(value)
     found = conn.execute(FIND_USERS, kinds).fetchall()
-    chosen: list[Row] = []
+    by: dict[tuple[str, str], list[Row]] = {}
+    for row in found:
+        for key in (("id", str(row["id"])), ("username", row["username"]), ("email", row["folded"])):
+            if key[1]:
+                by.setdefault(key, []).append(row)
+    chosen: dict[int, Row] = {}
     for token in tokens:
         kind, value = kind_of(token)
-        hits = [
-            row
-            for row in found
-            if (kind == "id" and str(row["id"]) == value.lstrip("0"))
-            or (kind in ("username", None) and row["username"] == value)
-            or (kind in ("email", None) and row["email"] and row["folded"] == value.lower())
-        ]
+        hits: dict[int, Row] = {}
+        for key in (("id", value.lstrip("0")), ("username", value), ("email", value.lower())):
+            if kind == key[0] or (kind is None and key[0] != "id"):
+                hits |= {row["id"]: row for row in by.get(key, [])}
         if not hits:
             near = conn.execute(NEAR_USERS, [token[:1].lower() + "%"]).fetchall()
             why = nearest(token, (row["username"] for row in near))
             raise RefusedError(f"there is no user {token}", why=why, fix="rollbook user list --match TEXT")
         if len(hits) > 1:
-            both = ", ".join(f"id:{row['id']} ({row['username']}, {row['email']})" for row in hits)
-            raise RefusedError(f"{token} fits several users", why=both, fix="name one as id:N, username:X or email:X")
-        chosen += [row for row in hits if row["id"] not in {done["id"] for done in chosen}]
-    return chosen
-
-
-def users(
-    conn: Conn, *, match: str | None, course: str | None, limit: int | None, flags: dict[str, bool]
-) -> tuple[list[Row], int]:
-    """Return users by id, and how many there are without the limit. `flags` are columns that must be true or false."""
-    conditions: list[sql.Composable] = [sql.SQL("true")]
-    if match is not None:
-        conditions.append(
-            sql.SQL("strpos(lower(u.username || ' ' || u.email || ' ' || coalesce(p.name, '')), lower(%(match)s)) > 0")
-        )
-    if course is not None:
-        conditions.append(
-            sql.SQL(
-                "exists (select from portal.student_courseenrollment as e "
-                "where e.user_id = u.id and e.course_id = %(course)s)"
+            both = ", ".join(
+                f"id:{row['id']} ({row['username']}, {row['email']})" for row in found if row["id"] in hits
             )
-        )
-    for name, wanted in flags.items():
-        conditions.append(sql.SQL("u.{} = {}").format(sql.Identifier(name), sql.Literal(wanted)))
-    where = sql.SQL(" and ").join(conditions)
-    parameters = {"match": match, "course": course, "limit": limit}
-    found = conn.execute(sql.SQL(USERS).format(where=where), parameters).fetchall()
-    if limit is None or len(found) < limit:
-        return found, len(found)
-    counted = sql.SQL(
-        "select count(*) as n from portal.auth_user as u "
-        "left join portal.auth_userprofile as p on p.user_id = u.id where {}"
-    ).format(where)
-    total = conn.execute(counted, parameters).fetchone()
-    return found, total["n"] if total else len(found)
-
-
-def user_report(conn: Conn, user_id: int) -> Row:
-    """Return everything known of a user: account, profile (None: none), enrollments, copies by course."""
-    return {
-        "account": one(conn, ACCOUNT, [user_id]),
-        "profile": conn.execute(PROFILE, [user_id]).fetchone(),
-        "enrollments": conn.execute(ENROLLMENTS_OF, [user_id]).fetchall(),
-        "copies": conn.execute(COPIES, [user_id]).fetchall(),
-    }
-
-
-def create_user(conn: Conn, values: Row) -> Row:
-    """Make an account: user, profile and activation key, all or nothing. The password is unusable."""
-    return one(conn, CREATE_USER, values)  # type: ignore[arg-type]
-
-
-def update_user(conn: Conn, user_id: int, values: Row) -> list[Row]:
-    """Set columns of user or profile and return what changed: field, before, after. No change writes nothing."""
-    changes: list[Row] = []
-    for table, key, fields in (
-        ("auth_user", "id", USER_FIELDS),
-        ("auth_userprofile", "user_id", PROFILE_FIELDS),
-    ):
-        wanted = {name: value for name, value in values.items() if name in fields}
-        if not wanted:
-            continue
-        place = {"table": sql.Identifier("portal", table), "key": sql.Identifier(key)}
-        before = conn.execute(
-            sql.SQL("select * from {table} where {key} = %s for no key update").format(**place), [user_id]
-        )
-        old = before.fetchone()
-        if old is None:
-            raise RefusedError("this user has no profile", fix="insert one into portal.auth_userprofile")
-        changed = {name: value for name, value in wanted.items() if old[name] != value}
-        if changed:
-            sets = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changed)
-            statement = sql.SQL("update {table} set {sets} where {key} = %s").format(sets=sets, **place)
-            conn.execute(statement, [*changed.values(), user_id])
-        changes += [{"field": name, "before": old[name], "after": value} for name, value in changed.items()]
-    return changes
-
-
-def count_users(conn: Conn, by: str | None) -> list[Row]:
-    """Return users and active users: all, or by course or by month of joining (UTC)."""
-    return conn.execute(COUNT_USERS[by or ""]).fetchall()
+            raise RefusedError(f"{token} fits several users", why=both, fix="name one as id:N, username:X or email:X")
+        chosen |= hits
+    return list(chosen.values())
 
 
 # --- enrollments ------------------------------------------------------------------------------------------------------
@@ -380,25 +241,25 @@ select course_id as course, table_name as table, finding, row_id, columns from r
 """
 
 NOTE_VERIFICATION = """
-insert into rollbook.verification as v (course_id, verified_at, verdict, differing_rows)
-values (%(course)s, %(at)s, %(verdict)s, %(rows)s)
-on conflict (course_id) do update
-set verified_at = excluded.verified_at, verdict = excluded.verdict, differing_rows = excluded.differing_rows
-where v.verified_at < excluded.verified_at
+with noted as (
+    insert into rollbook.verification as v (course_id, verified_at, verdict, differing_rows, run_at)
+    values (%(course)s, %(at)s, %(verdict)s, %(rows)s, %(run_at)s)
+    on conflict (course_id) do update
+    set verified_at = excluded.verified_at, verdict = excluded.verdict, differing_rows = excluded.differing_rows,
+        run_at = excluded.run_at
+    where v.verified_at < excluded.verified_at
+)
+update rollbook.course set state = 'ok'
+where course_id = %(course)s and state in ('copying', 'unknown') and %(verdict)s = 'match'
+"""
+
+RESUMABLE = """
+select course_id as course, run_at, verdict from rollbook.verification
+where run_at = (select max(v.run_at) from rollbook.verification as v)
 """
 
 REPAIR = """
 select course_id as course, table_name as table, inserted, updated, deleted from rollbook.repair(%s)
-"""
-
-STATUS = """
-select
-    s.course_id as course, 'schema ' || s.schema_name as target, 'schema' as kind, s.state,
-    0 as lag_bytes, 0 as lag_seconds, 0 as pending_changes, null::int as oldest_pending_seconds, 0 as error_count,
-    s.verified_at, s.verdict, s.differing_rows, now() as observed_at
-from rollbook.course_status as s
-where %(ids)s::text[] is null or s.course_id = any(%(ids)s)
-order by case s.state when 'broken' then 0 when 'drifted' then 1 when 'ok' then 9 else 5 end, s.course_id
 """
 
 PORTAL = """
@@ -420,9 +281,15 @@ def findings(conn: Conn, course_id: str) -> list[Row]:
     return conn.execute(FINDINGS, [course_id]).fetchall()
 
 
-def note_verification(conn: Conn, course_id: str, at: Any, verdict: str, rows: int | None) -> None:  # noqa: ANN401
-    """Note what a verify said of a course, unless a later one has spoken."""
-    conn.execute(NOTE_VERIFICATION, {"course": course_id, "at": at, "verdict": verdict, "rows": rows})
+def note_verification(conn: Conn, course_id: str, at: Any, verdict: str, rows: int | None, run_at: Any) -> None:  # noqa: ANN401
+    """Note what a verify said of a course, unless a later one has spoken; an equal one is `ok` again."""
+    found = {"course": course_id, "at": at, "verdict": verdict, "rows": rows, "run_at": run_at}
+    conn.execute(NOTE_VERIFICATION, found)
+
+
+def resumable(conn: Conn) -> dict[str, Row]:
+    """Return by course what the latest verify has said of those it has compared, and the time at which it began."""
+    return {row["course"]: row for row in conn.execute(RESUMABLE)}
 
 
 def repair(conn: Conn, course_id: str) -> list[Row]:
@@ -430,14 +297,130 @@ def repair(conn: Conn, course_id: str) -> list[Row]:
     return conn.execute(REPAIR, [course_id]).fetchall()
 
 
-def status(conn: Conn, course_ids: list[str] | None) -> list[Row]:
-    """Return the state of each course, the worst first. Lag in bytes and seconds; 0 for copies in this database."""
-    return conn.execute(STATUS, {"ids": course_ids}).fetchall()
-
-
 def portal(conn: Conn) -> Row:
     """Return the portal in numbers."""
     return one(conn, PORTAL)
+
+
+# --- course servers ---------------------------------------------------------------------------------------------------
+
+PLACE = """
+with forgotten as (
+    delete from rollbook.verification where course_id = any(%(ids)s)
+)
+update rollbook.course set server = %(server)s, state = %(state)s where course_id = any(%(ids)s)
+"""
+
+
+def checked_server_name(name: str) -> str:
+    """Return a name that a slot can bear. Raises UsageError."""
+    import re
+
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+        raise UsageError(
+            f"{name} cannot name a server", why="its slot bears the name: a to z first, then a to z, 0 to 9 and _, "
+            "at most 40", fix="choose another name, such as east",
+        )  # fmt: skip
+    return name
+
+
+def note_server(conn: Conn, name: str, admin_dsn: str, subscription_dsn: str, identity: str) -> None:
+    """Note a new server: from here on whatever is made for it can be found and removed."""
+    conn.execute(
+        "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity) values (%s, %s, %s, %s)",
+        [name, admin_dsn, subscription_dsn, identity],
+    )
+
+
+def take_over(conn: Conn, name: str, admin_dsn: str, subscription_dsn: str, identity: str) -> None:
+    """Note that this database feeds the server now, and by which routes."""
+    conn.execute(
+        "update rollbook.server set admin_dsn = %s, subscription_dsn = %s, portal_identity = %s where name = %s",
+        [admin_dsn, subscription_dsn, identity, name],
+    )
+
+
+def place(conn: Conn, course_ids: Sequence[str], server: str | None, state: str) -> None:
+    """Note which server holds these courses, and how far that has come."""
+    conn.execute(PLACE, {"ids": list(course_ids), "server": server, "state": state})
+
+
+def pause_server(conn: Conn, name: str, *, paused: bool) -> None:
+    """Note that an operator holds a server's stream, or lets it go."""
+    conn.execute(
+        "update rollbook.server set paused_at = case when %s then coalesce(paused_at, now()) end where name = %s",
+        [paused, name],
+    )
+
+
+def check_position(conn: Conn, lsn: str) -> None:
+    """Raise UsageError for what is no LSN, RefusedError for one that the portal has not reached itself."""
+    from psycopg import DataError
+
+    try:
+        reached = one(conn, "select %s::pg_lsn <= pg_current_wal_insert_lsn() as yes", [lsn])["yes"]
+    except DataError:
+        raise UsageError(f"{lsn} is no LSN", fix="write it like 0/16B3748, or `now`") from None
+    if not reached:
+        raise RefusedError(f"the portal itself has not reached {lsn}", fix="select pg_current_wal_lsn() on the portal")
+
+
+def wal_is_unbounded(conn: Conn) -> bool:
+    """Say whether the portal keeps WAL for a server that is down until the disk is full."""
+    return bool(one(conn, "select current_setting('max_slot_wal_keep_size') = '-1' as unbounded")["unbounded"])
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+NOTE_HISTORY = """
+insert into rollbook.history (actor, command, reason, object, outcome, before, after, user_id, course_id)
+select
+    %(actor)s, %(command)s, %(reason)s, e.object, e.outcome, e.before, e.after, e.user_id, e.course_id
+from jsonb_to_recordset(%(entries)s) as e (
+    object text, outcome text, before jsonb, after jsonb, user_id bigint, course_id text
+)
+"""
+
+HISTORY = """
+select h.id, h.at, h.actor, h.role, h.command, h.object, h.outcome, h.reason
+from rollbook.history as h
+where (%(user_id)s::bigint is null or h.user_id = %(user_id)s)
+    and (%(course)s::text is null or h.course_id = %(course)s)
+    and (%(actor)s::text is null or h.actor = %(actor)s)
+    and (%(command)s::text is null or h.command = %(command)s or starts_with(h.command, %(command)s || ' '))
+    and (%(since)s::timestamptz is null or h.at >= %(since)s)
+    and (%(match)s::text is null or strpos(lower(h.object || ' ' || coalesce(h.reason, '')), lower(%(match)s)) > 0)
+order by h.id desc
+limit %(limit)s
+"""
+
+HISTORY_ENTRY = """
+select id, at, actor, role, command, object, outcome, reason, user_id, course_id as course, before, after
+from rollbook.history where id = %s
+"""
+
+
+def note_history(conn: Conn, command: str, actor: str, reason: str | None, entries: list[Row]) -> None:
+    """Note writes: object outcome before after user_id course_id. Values that JSON has no form for become text."""
+    import json
+
+    from psycopg.types.json import Jsonb
+
+    content = Jsonb(entries, dumps=lambda found: json.dumps(found, default=str, ensure_ascii=False))
+    conn.execute(NOTE_HISTORY, {"command": command, "actor": actor, "reason": reason, "entries": content})
+
+
+def history(conn: Conn, **filters: Any) -> list[Row]:  # noqa: ANN401
+    """Return the history, the newest first: id at actor role command object outcome reason."""
+    return conn.execute(HISTORY, filters).fetchall()
+
+
+def history_entry(conn: Conn, number: int) -> Row:
+    """Return one entry with before and after. Raises RefusedError for an unknown one."""
+    row = conn.execute(HISTORY_ENTRY, [number]).fetchone()
+    if row is None:
+        raise RefusedError(f"there is no history entry {number}", fix="rollbook history list")
+    return row
 
 
 # --- the schema itself ------------------------------------------------------------------------------------------------
@@ -496,6 +479,13 @@ order by c.schema_name, t.name
 """
 
 
+COLUMN_LISTS = """
+select p.pubname as publication, p.schemaname as schema_name, p.tablename as table
+from rollbook.server as s
+inner join pg_publication_tables as p on p.pubname = 'rollbook_' || s.name and p.schemaname <> 'rollbook'
+where p.attnames::text[] is distinct from rollbook.replicated_columns(p.tablename)
+"""
+
 OWNER_RIGHTS = """
 select array_remove(array[
     case when rolsuper then 'SUPERUSER' end, case when rolcanlogin then 'LOGIN' end,
@@ -530,6 +520,11 @@ select c.course_id || ': ' || string_agg(o.name, ', ') as words
 from rollbook.course as c cross join lateral rollbook.local_objects(c.schema_name) as o (name)
 group by c.course_id order by c.course_id
 """
+
+
+def wrong_column_lists(conn: Conn) -> list[Row]:
+    """Return published copies that do not list exactly the replicated columns: publication schema_name table."""
+    return conn.execute(COLUMN_LISTS).fetchall()
 
 
 def owner_rights(conn: Conn) -> list[str]:

@@ -1,0 +1,1 @@
+"""Course servers: PostgreSQL servers that hold courses, fed by native logical replication."""

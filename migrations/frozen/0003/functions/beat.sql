@@ -1,0 +1,30 @@
+-- beat: write one heartbeat, which travels to every course server as the copies do. Its arrival there proves that all
+-- that was committed before it has arrived too; its age, while it has not, is the lag in seconds.
+-- Called:   by the `rollbook` commands that look at course servers; by cron, should nobody look for long: a beat also
+--           lets the slots of idle servers go forward. Alone in its transaction: others wait for its commit, up
+--           to 5 s.
+-- Returns:  the heartbeat.
+-- Locks:    rollbook.heartbeat SHARE ROW EXCLUSIVE until commit: heartbeats are committed in the order of their
+--           numbers, so that a hole in what a server holds is a loss. The newest 2,000 stay.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.beat() returns rollbook.heartbeat
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+as $$
+declare
+    result rollbook.heartbeat;
+begin
+    lock table rollbook.heartbeat in share row exclusive mode;
+    insert into rollbook.heartbeat (beat, sent_at, lsn)
+    values (
+        (select coalesce(max(h.beat), 0) + 1 from rollbook.heartbeat as h), clock_timestamp(),
+        pg_current_wal_insert_lsn()
+    )
+    returning * into result;
+    delete from rollbook.heartbeat as h where h.beat <= result.beat - 2000;
+    return result;
+end $$;
+comment on function rollbook.beat() is
+    'Write one heartbeat, which travels to every course server as the copies do.';

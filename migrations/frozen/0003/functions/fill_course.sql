@@ -1,0 +1,36 @@
+-- fill_course: the second half of create_course, done as rollbook_owner: make the copies in the new schema, with the
+-- students who are enrolled already. Plain inserts: nobody else can see the course yet.
+-- Locks:    a write of the rollbook.route row of each of them, in user-id order. register_course holds the latch, so
+--           the course's enrollments stand still until commit.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.fill_course(new_course_id text) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    new_schema constant text := rollbook.course_schema(new_course_id);
+    table_name text;
+    statement text;
+begin
+    lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
+    insert into rollbook.route as r (user_id, schemas)
+    select e.user_id, array[new_schema]
+    from portal.student_courseenrollment as e
+    where e.course_id = new_course_id
+    order by e.user_id
+    on conflict (user_id) do update set written = r.written + 1, schemas = r.schemas || excluded.schemas;
+
+    foreach table_name in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
+        for statement in select rollbook.copy_statements(new_schema, table_name) loop
+            execute statement;
+        end loop;
+        execute format('insert into %I.%I %s', new_schema, table_name, rollbook.due_rows(table_name))
+        using new_course_id, '{}'::bigint[];
+        for statement in select rollbook.guard_statements(new_schema, table_name) loop
+            execute statement;
+        end loop;
+    end loop;
+end $$;
+comment on function rollbook.fill_course(text) is
+    'The second half of create_course, done as rollbook_owner: make the copies with the students already enrolled.';

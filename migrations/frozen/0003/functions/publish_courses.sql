@@ -1,0 +1,55 @@
+-- publish_courses: make the publication of one course server list exactly the heartbeat and the copies of the courses
+-- that are attached to it, table by table, each with its column list. Writes only the difference, in place.
+-- Called:   by `rollbook server add` and `rollbook course attach`, `detach`, after the tables stand on the server.
+-- Returns:  how many tables were added and dropped together.
+-- Locks:    SHARE UPDATE EXCLUSIVE on the tables added; writers go on.
+-- Security: INVOKER, because making a publication takes the caller's right to CREATE in the database, and altering it
+--           takes its owner.
+create or replace function rollbook.publish_courses(server_name text) returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stream_name constant text := 'rollbook_' || server_name;
+    added text[];
+    dropped text[];
+begin
+    if not exists (select from pg_publication as p where p.pubname = stream_name) then
+        execute format(
+            'create publication %I for table rollbook.heartbeat (beat, sent_at, lsn) '
+            'with (publish = ''insert, update, delete'')', stream_name
+        );
+    end if;
+    with listed as (
+        select p.schemaname::text as schema_name, p.tablename::text as table_name
+        from pg_publication_tables as p
+        where p.pubname = stream_name and p.schemaname <> 'rollbook'
+    ),
+    wanted as (
+        select c.schema_name::text as schema_name, t.table_name
+        from rollbook.course as c,
+            unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) as t (table_name)
+        where c.server = server_name and c.state <> 'detached'
+    )
+    select
+        array_agg(format('%I.%I', l.schema_name, l.table_name)) filter (where w.table_name is null),
+        array_agg(
+            format(
+                '%I.%I (%s)', w.schema_name, w.table_name,
+                array_to_string(rollbook.replicated_columns(w.table_name), ', ')
+            )
+            order by w.schema_name, w.table_name
+        ) filter (where l.table_name is null)
+    into dropped, added
+    from listed as l
+    full join wanted as w on w.schema_name = l.schema_name and w.table_name = l.table_name;
+    if dropped is not null then
+        execute format('alter publication %I drop table %s', stream_name, array_to_string(dropped, ', '));
+    end if;
+    if added is not null then
+        execute format('alter publication %I add table %s', stream_name, array_to_string(added, ', '));
+    end if;
+    return coalesce(cardinality(added), 0) + coalesce(cardinality(dropped), 0);
+end $$;
+comment on function rollbook.publish_courses(text) is
+    'Make the publication of one course server list exactly the copies of the courses that are attached to it.';

@@ -1,0 +1,59 @@
+-- course_status: one row a course: how many are enrolled, how many copies stand there, what the last verify said.
+-- state: `broken` a copy's table is gone · `drifted` the last verify found differences, or there are fewer or more
+-- enrollment copies than enrollments, or fewer users than enrolled · `ok` otherwise. Counting sees no changed value:
+-- verified_at says how old the better answer is. Of a course on a server the portal alone knows less: `broken` its slot
+-- is gone or lost · `paused` by `rollbook replication pause` · `unknown` nobody reads the slot; `rollbook status` asks
+-- the server itself.
+-- Security: the rights of its owner, rollbook_owner.
+create or replace view rollbook.course_status as
+select
+    c.course_id,
+    c.schema_name,
+    case
+        when counted.copied_users is null or counted.copied_profiles is null or counted.copied_enrollments is null
+            then 'broken'
+        when v.verdict = 'differs'
+            or counted.copied_enrollments <> counted.enrolled or counted.copied_users < counted.enrolled
+            then 'drifted'
+        when c.state <> 'ok' or c.server is null then c.state
+        when slot.slot_name is null or slot.wal_status = 'lost' then 'broken'
+        when server.paused_at is not null then 'paused'
+        when not slot.active then 'unknown'
+        else c.state
+    end as state,
+    c.on_leave,
+    counted.enrolled,
+    counted.copied_users,
+    counted.copied_profiles,
+    counted.copied_enrollments,
+    c.created_at,
+    v.verified_at,
+    v.verdict,
+    v.differing_rows,
+    c.server
+from rollbook.course as c
+cross join lateral (
+    select
+        (select count(*) from portal.student_courseenrollment as e where e.course_id = c.course_id) as enrolled,
+        rollbook.count_rows(c.schema_name, 'auth_user') as copied_users,
+        rollbook.count_rows(c.schema_name, 'auth_userprofile') as copied_profiles,
+        rollbook.count_rows(c.schema_name, 'student_courseenrollment') as copied_enrollments
+) as counted
+left join rollbook.verification as v on v.course_id = c.course_id
+left join rollbook.server as server on server.name = c.server
+left join pg_replication_slots as slot on slot.slot_name = 'rollbook_' || c.server;
+comment on view rollbook.course_status is 'One row a course: enrolled, copied, state, and what the last verify said.';
+comment on column rollbook.course_status.course_id is 'The id that enrollments bear.';
+comment on column rollbook.course_status.schema_name is 'The schema of the copies.';
+comment on column rollbook.course_status.state is 'What the portal knows, in one word.';
+comment on column rollbook.course_status.on_leave is 'keep or remove.';
+comment on column rollbook.course_status.enrolled is 'Enrollments in the portal.';
+comment on column rollbook.course_status.copied_users is 'User copies in the course.';
+comment on column rollbook.course_status.copied_profiles is 'Profile copies in the course.';
+comment on column rollbook.course_status.copied_enrollments is 'Enrollment copies in the course.';
+comment on column rollbook.course_status.created_at is 'When the course was made.';
+comment on column rollbook.course_status.verified_at is
+    'When verify last compared the course; null: never, or repaired since.';
+comment on column rollbook.course_status.verdict is 'What that verify said: match, differs or not_comparable.';
+comment on column rollbook.course_status.differing_rows is 'How many rows differed then.';
+comment on column rollbook.course_status.server is 'The course server that holds it too; null: none.';

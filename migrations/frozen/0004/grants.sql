@@ -1,0 +1,35 @@
+-- grants: who owns what and who may do what, in one place. Run last; can be run again.
+-- rollbook_owner (NOLOGIN, no superuser) owns the machinery and reads the three replicated portal tables. EXECUTE is
+-- nobody's by default; a DBA grants it. No right hangs on the database itself, as a cloned database does not inherit
+-- it.
+grant usage on schema portal to rollbook_owner;
+grant select on portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment to rollbook_owner;
+-- Where somebody turns row security on, routing must still see every row, or it would take unseen ones for gone.
+drop policy if exists rollbook_reads on portal.auth_user;
+drop policy if exists rollbook_reads on portal.auth_userprofile;
+drop policy if exists rollbook_reads on portal.student_courseenrollment;
+create policy rollbook_reads on portal.auth_user for select to rollbook_owner using (true);
+create policy rollbook_reads on portal.auth_userprofile for select to rollbook_owner using (true);
+create policy rollbook_reads on portal.student_courseenrollment for select to rollbook_owner using (true);
+comment on policy rollbook_reads on portal.auth_user is 'Routing sees every row, also under row security.';
+comment on policy rollbook_reads on portal.auth_userprofile is 'Routing sees every row, also under row security.';
+comment on policy rollbook_reads on portal.student_courseenrollment is
+    'Routing sees every row, also under row security.';
+do $$
+declare
+    routine record;
+begin
+    for routine in
+        select p.oid::regprocedure as signature from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
+    loop
+        execute format('alter function %s owner to rollbook_owner', routine.signature);
+        execute format('revoke execute on function %s from public', routine.signature);
+    end loop;
+end $$;
+alter view rollbook.course_status owner to rollbook_owner;
+alter view rollbook.enrollment_status owner to rollbook_owner;
+alter view rollbook.slot_status owner to rollbook_owner;
+alter view rollbook.registration_status owner to rollbook_owner;
+alter view rollbook.email_change_status owner to rollbook_owner;
+alter view rollbook.name_change_status owner to rollbook_owner;
+alter view rollbook.allowed_status owner to rollbook_owner;

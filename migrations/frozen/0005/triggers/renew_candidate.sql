@@ -1,0 +1,22 @@
+-- renew_candidate: another e-mail address of a user makes their candidate's record due, as the address goes into it.
+-- Fires:    AFTER UPDATE OF email on portal.auth_user, for each row WHEN the address has changed.
+-- Locks:    the candidate's row, after the user's.
+-- Security: DEFINER, owned by rollbook_owner: a writer of users may have no right on candidates.
+create or replace function rollbook.renew_candidate() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update portal.student_testcenteruser as c
+    set user_updated_at = greatest(clock_timestamp(), c.uploaded_at + interval '1 microsecond'), upload_status = ''
+    where c.user_id = new.id;
+    return null;
+end $$;
+create or replace trigger rollbook_renew_candidate after update of email on portal.auth_user
+    for each row when ((old.email)::text is distinct from (new.email)::text)
+    execute function rollbook.renew_candidate();
+comment on function rollbook.renew_candidate() is
+    'Another e-mail address of a user makes their candidate''s record due.';
+comment on trigger rollbook_renew_candidate on portal.auth_user is
+    'Calls rollbook.renew_candidate, which says what it does.';

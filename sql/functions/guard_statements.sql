@@ -1,0 +1,29 @@
+-- guard_statements: the statements that make a table a copy: the portal's id as its primary key, a plain index for what
+-- a course looks users up by (it may add others), and the guard.
+-- Called:   by fill_course, which runs them once the rows are in: building an index once is faster than growing it; and
+--           by `rollbook course attach`, which runs them on a course server.
+-- Security: INVOKER; constant.
+create or replace function rollbook.guard_statements(schema_name text, table_name text) returns setof text
+language sql stable
+as $$
+    select statement.words
+    from (
+        values
+            (format(
+                'create index on %I.%I (%I)', schema_name, table_name,
+                case table_name when 'auth_user' then 'username' else 'user_id' end
+            )),
+            (format('alter table %I.%I add primary key (id)', schema_name, table_name)),
+            (format(
+                'create trigger rollbook_guard_copy before insert or delete or truncate or update of %s on %I.%I '
+                'for each statement when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy()',
+                array_to_string(rollbook.replicated_columns(table_name), ', '), schema_name, table_name
+            )),
+            (format(
+                'comment on trigger rollbook_guard_copy on %I.%I is %L', schema_name, table_name,
+                'Calls rollbook.guard_copy, which says what it does.'
+            ))
+    ) as statement (words)
+$$;
+comment on function rollbook.guard_statements(text, text) is
+    'The statements that make a table a copy: its primary key, its plain index, its guard.';

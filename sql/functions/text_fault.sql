@@ -1,0 +1,18 @@
+-- text_fault: what is wrong with one text that goes into a file for the test centre; null for nothing.
+-- Called:   by candidate_faults and authorization_faults.
+-- Security: INVOKER; reads nothing but its arguments.
+create or replace function rollbook.text_fault(value text, width integer, required boolean) returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when required and coalesce(value, '') = '' then 'This field is required.'
+        when length(value) > width
+            then format('Ensure this value has at most %s characters (it has %s).', width, length(value))
+        when value ~ '[^\u0001-\u00ff]' then 'Must only use characters in Latin-1 (iso-8859-1) encoding'
+        when value ~ '[\u0001-\u001f\u007f-\u009f]' then 'Must not contain control characters.'
+    end
+$$;
+comment on function rollbook.text_fault(text, integer, boolean) is
+    'What is wrong with one text that goes into a file for the test centre; null for nothing.';

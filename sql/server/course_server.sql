@@ -1,0 +1,46 @@
+-- course_server: what Rollbook needs in the database of a course server before it holds a course: the owner, the place
+-- where heartbeats arrive, and (from sql/triggers/guard_copy.sql, run after this) the guard. Can be run again.
+-- Called:   by `rollbook server add`, `course attach` and `replication resync`, on the server, in one transaction.
+-- Security: whoever is named in --admin-dsn; rollbook_owner owns all of it.
+do $$
+begin
+    if not exists (select from pg_roles as r where r.rolname = 'rollbook_owner') then
+        create role rollbook_owner nologin;
+    end if;
+exception when duplicate_object or unique_violation then
+    null;  -- roles belong to the cluster: another database there has Rollbook too
+end $$;
+do $$
+begin
+    if exists (
+        select from pg_roles as r
+        where r.rolname = 'rollbook_owner'
+            and (r.rolsuper or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolbypassrls or r.rolreplication)
+    ) then
+        raise exception 'there is a role rollbook_owner with rights of its own'
+            using errcode = 'RB010', hint =
+                'alter role rollbook_owner nosuperuser nologin nocreaterole nocreatedb noreplication nobypassrls';
+    end if;
+    -- From 16 on who makes a role is a member of it, but may not act for it.
+    if not pg_has_role(current_user, 'rollbook_owner',
+                       case when current_setting('server_version_num')::integer < 160000 then 'member' else 'set' end)
+    then
+        execute format('grant rollbook_owner to %I', current_user);
+    end if;
+exception when insufficient_privilege then
+    raise exception 'role % may not act for rollbook_owner on this server', current_user
+        using errcode = 'RB010', hint = format('Have a superuser run there: grant rollbook_owner to %I', current_user);
+end $$;
+create schema if not exists rollbook authorization rollbook_owner;
+comment on schema rollbook is 'Rollbook: what a course server needs to receive copies from the portal.';
+create table if not exists rollbook.heartbeat (
+    beat bigint primary key,
+    sent_at timestamptz not null,
+    lsn pg_lsn not null
+);
+alter table rollbook.heartbeat owner to rollbook_owner;
+comment on table rollbook.heartbeat is
+    'Heartbeats of the portal that have arrived here. All that it committed before the newest has arrived too.';
+comment on column rollbook.heartbeat.beat is 'Its number.';
+comment on column rollbook.heartbeat.sent_at is 'When the portal sent it, by the portal''s clock.';
+comment on column rollbook.heartbeat.lsn is 'Where the portal''s WAL ended then.';

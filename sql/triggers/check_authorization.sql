@@ -1,0 +1,47 @@
+-- check_authorization: an authorization is stored as the test centre takes it, or refused with all its faults. What
+-- really changes makes it due, as check_candidate has it; so does a cancellation.
+-- Fires:    BEFORE INSERT on portal.student_testcenterregistration, and BEFORE UPDATE OF the columns that staff or the
+--           user provides, for each row; stamps and answers of the test centre cost nothing.
+-- Raises:   RB016.
+-- Locks:    nothing.
+-- Security: DEFINER, owned by rollbook_owner, as a writer has no right on what it calls.
+create or replace function rollbook.check_authorization() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    faults text;
+    -- What the exchange with the test centre writes.
+    exchanged constant text[] :=
+        '{user_updated_at,updated_at,uploaded_at,processed_at,upload_status,upload_error_message,authorization_id,confirmed_at,accepted_at}';
+begin
+    new := jsonb_populate_record(new, rollbook.trimmed_record(to_jsonb(new)));
+    select string_agg(format('%s: %s', f.field, f.problem), e'\n') into faults
+    from rollbook.authorization_faults(to_jsonb(new)) as f;
+    if faults is not null then
+        raise exception 'the authorization cannot be sent to the test centre'
+            using errcode = 'RB016', detail = faults, hint = 'Correct these fields.';
+    end if;
+    if tg_op = 'UPDATE' then
+        new.updated_at := clock_timestamp();
+        if to_jsonb(new) - exchanged is distinct from to_jsonb(old) - exchanged then
+            new.user_updated_at := greatest(clock_timestamp(), old.uploaded_at + interval '1 microsecond');
+            new.upload_status := '';
+        end if;
+    end if;
+    return new;
+end $$;
+create or replace trigger rollbook_check_authorization_insert before insert on portal.student_testcenterregistration
+    for each row execute function rollbook.check_authorization();
+create or replace trigger rollbook_check_authorization_update
+    before update of testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
+        eligibility_appointment_date_last, accommodation_code, accommodation_request, cancelled_at
+    on portal.student_testcenterregistration
+    for each row execute function rollbook.check_authorization();
+comment on function rollbook.check_authorization() is
+    'An authorization is stored as the test centre takes it, or refused with all its faults.';
+comment on trigger rollbook_check_authorization_insert on portal.student_testcenterregistration is
+    'Calls rollbook.check_authorization, which says what it does.';
+comment on trigger rollbook_check_authorization_update on portal.student_testcenterregistration is
+    'Calls rollbook.check_authorization, which says what it does.';

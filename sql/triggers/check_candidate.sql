@@ -1,0 +1,48 @@
+-- check_candidate: a candidate's record is stored as the test centre takes it, or refused with all its faults. What
+-- the user provides and really changes makes the record due: user_updated_at moves past the last upload, and the
+-- answer to that is cleared.
+-- Fires:    BEFORE INSERT on portal.student_testcenteruser, and BEFORE UPDATE OF the columns that a user provides, for
+--           each row; stamps and answers of the test centre cost nothing.
+-- Raises:   RB016.
+-- Locks:    nothing.
+-- Security: DEFINER, owned by rollbook_owner, as it reads rollbook.country.
+create or replace function rollbook.check_candidate() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    faults text;
+    -- What the exchange with the test centre writes.
+    exchanged constant text[] :=
+        '{user_updated_at,updated_at,uploaded_at,processed_at,upload_status,upload_error_message,candidate_id,confirmed_at}';
+begin
+    new := jsonb_populate_record(new, rollbook.trimmed_record(to_jsonb(new)));
+    select string_agg(format('%s: %s', f.field, f.problem), e'\n') into faults
+    from rollbook.candidate_faults(to_jsonb(new)) as f;
+    if faults is not null then
+        raise exception 'the candidate''s record cannot be sent to the test centre'
+            using errcode = 'RB016', detail = faults, hint = 'Correct these fields.';
+    end if;
+    if tg_op = 'UPDATE' then
+        new.updated_at := clock_timestamp();
+        if to_jsonb(new) - exchanged is distinct from to_jsonb(old) - exchanged then
+            new.user_updated_at := greatest(clock_timestamp(), old.uploaded_at + interval '1 microsecond');
+            new.upload_status := '';
+        end if;
+    end if;
+    return new;
+end $$;
+create or replace trigger rollbook_check_candidate_insert before insert on portal.student_testcenteruser
+    for each row execute function rollbook.check_candidate();
+create or replace trigger rollbook_check_candidate_update
+    before update of first_name, middle_name, last_name, suffix, salutation, address_1, address_2, address_3, city,
+        state, postal_code, country, phone, extension, phone_country_code, fax, fax_country_code, company_name
+    on portal.student_testcenteruser
+    for each row execute function rollbook.check_candidate();
+comment on function rollbook.check_candidate() is
+    'A candidate''s record is stored as the test centre takes it, or refused with all its faults.';
+comment on trigger rollbook_check_candidate_insert on portal.student_testcenteruser is
+    'Calls rollbook.check_candidate, which says what it does.';
+comment on trigger rollbook_check_candidate_update on portal.student_testcenteruser is
+    'Calls rollbook.check_candidate, which says what it does.';

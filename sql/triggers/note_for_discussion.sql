@@ -1,0 +1,88 @@
+-- note_for_discussion: note in rollbook.discussion_outbox what the discussion service must be told of a user: a new
+-- one, another name or address, a deletion. Only notes: a service that is down neither delays nor breaks a save.
+-- Fires:    AFTER INSERT, UPDATE and DELETE and BEFORE TRUNCATE on portal.auth_user, once per statement; does nothing
+--           while rollbook.discussion is not active. Of one user the notes are in the order of the commits: whoever
+--           takes a number holds the user's row, or its key, until the commit. What is noted is the row as it is by
+--           then: a trigger of the portal's own may have changed it after the statement did, and its note came first.
+-- Locks:    nothing but its own new rows, and what NOTIFY takes at the commit. A session with a notice cannot PREPARE
+--           TRANSACTION.
+-- Security: DEFINER, owned by rollbook_owner.
+create or replace function rollbook.note_for_discussion() returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    noted bigint;
+begin
+    if not exists (select from rollbook.discussion as d where d.active) then
+        return null;
+    end if;
+    -- The common case, such as a login: one row, and nothing to tell.
+    if tg_op = 'UPDATE' then
+        if (select count(*) from (select from new_rows limit 2) as seen) = 1 then
+            if (
+                select row(n.username, n.email) is not distinct from row(o.username, o.email)
+                from new_rows as n cross join old_rows as o
+            ) then
+                return null;
+            end if;
+        end if;
+    end if;
+    -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session. An old snapshot may
+    -- show a second user of this id, whom another session has deleted meanwhile: the row that stands is the newer one.
+    -- A plain join would stop at the first of them, as the id is unique.
+    execute 'insert into rollbook.discussion_outbox (user_id, operation, username, email) ' || case tg_op
+        when 'INSERT' then
+            $sql$select n.id, 'put', c.username, c.email
+            from new_rows as n
+            cross join lateral (
+                select u.username, u.email from portal.auth_user as u where u.id = n.id
+                order by u.xmax <> '0'::xid, age(u.xmin) limit 1
+            ) as c
+            order by n.id$sql$
+        when 'UPDATE' then
+            $sql$select n.id, 'put', c.username, c.email
+            from new_rows as n
+            inner join old_rows as o on o.id = n.id
+            cross join lateral (
+                select u.username, u.email from portal.auth_user as u where u.id = n.id
+                order by u.xmax <> '0'::xid, age(u.xmin) limit 1
+            ) as c
+            where row(n.username, n.email) is distinct from row(o.username, o.email)
+            order by n.id$sql$
+        when 'DELETE' then
+            $sql$select o.id, 'delete', o.username, null
+            from old_rows as o
+            where not exists (select from portal.auth_user as u where u.id = o.id)
+            order by o.id$sql$
+        else
+            $sql$select u.id, 'delete', u.username, null from portal.auth_user as u order by u.id$sql$
+    end;
+    get diagnostics noted = row_count;
+    if noted > 0 then
+        notify rollbook_discussion;
+    end if;
+    return null;
+end $$;
+create or replace trigger rollbook_note_for_discussion_insert after insert on portal.auth_user
+    referencing new table as new_rows
+    for each statement execute function rollbook.note_for_discussion();
+create or replace trigger rollbook_note_for_discussion_update after update on portal.auth_user
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function rollbook.note_for_discussion();
+create or replace trigger rollbook_note_for_discussion_delete after delete on portal.auth_user
+    referencing old table as old_rows
+    for each statement execute function rollbook.note_for_discussion();
+create or replace trigger rollbook_note_for_discussion_truncate before truncate on portal.auth_user
+    for each statement execute function rollbook.note_for_discussion();
+comment on function rollbook.note_for_discussion() is
+    'Note in rollbook.discussion_outbox what the discussion service must be told of a user.';
+comment on trigger rollbook_note_for_discussion_insert on portal.auth_user is
+    'Calls rollbook.note_for_discussion, which says what it does.';
+comment on trigger rollbook_note_for_discussion_update on portal.auth_user is
+    'Calls rollbook.note_for_discussion, which says what it does.';
+comment on trigger rollbook_note_for_discussion_delete on portal.auth_user is
+    'Calls rollbook.note_for_discussion, which says what it does.';
+comment on trigger rollbook_note_for_discussion_truncate on portal.auth_user is
+    'Calls rollbook.note_for_discussion, which says what it does.';
