@@ -15,7 +15,7 @@ from admin.servers.link import Server, fence, send_beat
 
 BATCH_USERS = 500
 BATCH_SECONDS = 5.0  # how long the portal's writers may wait for a batch's server to catch up
-CONFLICT_ROUNDS = 50  # how often a stream that is set going may stop at the next conflict
+IDLE_ROUNDS = 50  # how often a stream that is set going may stop again where nothing could be cleared
 
 HOLD = "select from rollbook.route where user_id = any(%s) order by user_id for update"
 
@@ -119,10 +119,13 @@ def write_batch(
 def set_going(portal: Conn, conn: Conn, to: Server, seconds: float) -> list[Row]:
     """Set a stream going that stopped at rows standing in its way: delete those, and only those.
 
+    It goes on as long as there is something to delete: others write meanwhile, and may meet the next row in the way.
     Returns what was deleted: schema_name table row_id. Raises RefusedError for any other fault, which it names.
     """
     removed: list[Row] = []
-    for _ in range(CONFLICT_ROUNDS):
+    idle = 0
+    while idle < IDLE_ROUNDS:
+        idle += 1
         found = stream.subscription(conn, to)
         if found is None or not found["enabled"]:
             fault = pending.fault(portal, conn, to)
@@ -131,7 +134,9 @@ def set_going(portal: Conn, conn: Conn, to: Server, seconds: float) -> list[Row]
             if fault is not None and fault.operation == "copy":
                 retake(portal, conn, to, fault.schema_name)
             elif fault is not None:
-                removed += clear_way(portal, conn, to)
+                cleared = clear_way(portal, conn, to)
+                removed += cleared
+                idle = 0 if cleared else idle
             stream.enable(conn, to)
         try:
             fence(portal, conn, to, seconds)

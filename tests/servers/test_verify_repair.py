@@ -17,7 +17,7 @@ import pytest
 from psycopg import errors, sql
 
 from admin.demo.server import PrivateServer
-from admin.servers import comparing, repairing
+from admin.servers import comparing, repairing, stream
 from tests.admin.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment
 from tests.servers.conftest import SCHEMAS, Db, Site, drop_slots, drop_subscriptions, remedy, until
 
@@ -741,6 +741,31 @@ def test_rows_in_the_way_in_several_tables_and_courses_are_cleared_by_one_comman
         assert all(shared.is_equal(course) for course in SCHEMAS)
         assert versions(shared.server, KEEP_SCHEMA)[:2] == bystander
         assert shared.states() == {KEEP: "ok", REMOVE: "ok"}
+
+
+def test_as_long_as_rows_in_the_way_are_cleared_a_stream_that_stops_again_is_set_going_again(
+    shared: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enable = stream.enable
+    with crowd(shared, 6) as ids:
+        waiting = list(ids)
+        for user in waiting:
+            squat(shared, KEEP_SCHEMA, user, 5000 + user)
+
+        def enroll_the_next(conn: Any, to: Any) -> None:
+            """The next student enrolls when the row in the way of the one before has just been cleared."""
+            if waiting:
+                shared.portal.execute(ENROLL, [waiting.pop(), KEEP])
+            enable(conn, to)
+
+        shared.portal.execute(ENROLL, [waiting.pop(), KEEP])
+        until(lambda: is_stopped(shared))
+        monkeypatch.setattr(repairing, "IDLE_ROUNDS", 2)
+        monkeypatch.setattr(stream, "enable", enroll_the_next)
+        shared.ok("replication", "repair", "--yes")
+        assert waiting == []
+        assert verified(shared).code == 0
+        assert shared.is_equal(KEEP)
 
 
 def test_a_row_in_the_way_that_the_course_refers_to_is_refused_by_name(shared: Site) -> None:
