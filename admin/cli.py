@@ -14,11 +14,14 @@ from typer.exceptions import TyperException
 from admin import options, render
 from admin.commands import (
     allowed,
+    authorization,
+    candidate,
     course,
     demo,
     discussion,
     email_change,
     enrollment,
+    exam,
     group,
     history,
     name_change,
@@ -54,6 +57,9 @@ app.add_typer(email_change.app, rich_help_panel="People")
 app.add_typer(enrollment.app, rich_help_panel="People")
 app.add_typer(allowed.app, rich_help_panel="People")
 app.add_typer(discussion.app, rich_help_panel="People")
+app.add_typer(candidate.app, rich_help_panel="Test centre")
+app.add_typer(exam.app, rich_help_panel="Test centre")
+app.add_typer(authorization.app, rich_help_panel="Test centre")
 app.add_typer(pearson.app, rich_help_panel="Test centre")
 app.add_typer(history.app, rich_help_panel="Look")
 app.add_typer(schema.app, rich_help_panel="System")

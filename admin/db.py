@@ -33,6 +33,8 @@ IN_WORDS = {
     "student_pendingemailchange_new_email_check": "Valid e-mail address required.",
     "student_pendingemailchange_new_email_width": "an e-mail address has at most 254 characters",
     "student_pendingnamechange_new_name_check": "Name required",
+    "student_testcenteruser_user_id_key": "this user is a candidate already: rollbook candidate update",
+    "student_testcenterregistration_exam_key": "this candidate has an authorization for this exam already",
     "student_usertestgroup_name_key": "a group of this name exists",
     "student_usertestgroup_name_check": "a group needs a name",
     "auth_userprofile_meta_check": "meta is a JSON object",

@@ -110,7 +110,7 @@ def error(run: Run, exc: AdminError) -> None:
         return
     for label, text in (("error", exc.message), ("why", exc.why), ("fix", exc.fix)):
         if text:
-            print(f"{label + ':':<6} {text}", file=sys.stderr)
+            print(f"{label + ':':<6}", text.replace("\n", "\n" + " " * 7), file=sys.stderr)
 
 
 def faults(problems: Iterable[Row]) -> None:

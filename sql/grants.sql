@@ -13,6 +13,15 @@ grant select, update (user_updated_at, upload_status) on portal.student_testcent
 drop policy if exists rollbook_renews on portal.student_testcenteruser;
 create policy rollbook_renews on portal.student_testcenteruser to rollbook_owner using (true);
 comment on policy rollbook_renews on portal.student_testcenteruser is 'As for the tables that are routed.';
+-- A student who registers for an exam has no right on authorizations.
+grant select on portal.student_testcenterregistration to rollbook_owner;
+grant insert (
+    testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
+    eligibility_appointment_date_last, accommodation_request
+) on portal.student_testcenterregistration to rollbook_owner;
+drop policy if exists rollbook_registers on portal.student_testcenterregistration;
+create policy rollbook_registers on portal.student_testcenterregistration to rollbook_owner using (true);
+comment on policy rollbook_registers on portal.student_testcenterregistration is 'As for the tables that are routed.';
 create policy rollbook_reads on portal.auth_user for select to rollbook_owner using (true);
 create policy rollbook_reads on portal.auth_userprofile for select to rollbook_owner using (true);
 create policy rollbook_reads on portal.student_courseenrollment for select to rollbook_owner using (true);
@@ -41,3 +50,4 @@ alter view rollbook.allowed_status owner to rollbook_owner;
 alter view rollbook.candidate_status owner to rollbook_owner;
 alter view rollbook.authorization_status owner to rollbook_owner;
 alter view rollbook.exchange_file_status owner to rollbook_owner;
+alter view rollbook.exam_status owner to rollbook_owner;

@@ -194,7 +194,7 @@ def list_(
     see="rollbook history list --user, rollbook enrollment add",
 )  # fmt: skip
 def show(run: Run, user: Users) -> None:
-    """Show users: account, profile, key, changes that wait, groups, enrollments, and the copies in each course."""
+    """Show users: account, profile, key, changes that wait, groups, enrollments, test centre, copies in courses."""
     from admin import queries
     from admin.queries import user as accounts
 

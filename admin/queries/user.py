@@ -100,6 +100,18 @@ ENROLLMENTS = """
 select course_id as course, created, replicated from rollbook.enrollment_status where user_id = %s order by course_id
 """
 
+TEST_CENTRE = """
+select client_candidate_id, progress as state, uploaded_at as sent_at, confirmed_at, upload_error_message as error
+from rollbook.candidate_status where user_id = %s
+"""
+
+EXAMS = """
+select
+    client_authorization_id, course_id as course, exam_series_code as exam,
+    eligibility_appointment_date_first as first, eligibility_appointment_date_last as last, progress as state
+from rollbook.authorization_status where user_id = %s order by id
+"""
+
 COPIES = """
 select course_id as course, is_enrolled, user_copy, profile_copy, enrollment_copy
 from rollbook.user_copies(%s) order by course_id
@@ -244,6 +256,8 @@ def report(conn: Conn, user_id: int) -> Row:
         "pending_changes": conn.execute(PENDING_CHANGES, {"id": user_id}).fetchall(),
         "groups": conn.execute(GROUPS, [user_id]).fetchall(),
         "enrollments": conn.execute(ENROLLMENTS, [user_id]).fetchall(),
+        "test_centre": conn.execute(TEST_CENTRE, [user_id]).fetchone(),
+        "exams": conn.execute(EXAMS, [user_id]).fetchall(),
         "copies": conn.execute(COPIES, [user_id]).fetchall(),
     }
 

@@ -1,9 +1,9 @@
 """The test centre: what a candidate and an authorization may be, their states, exams, and the files exchanged.
 
 Locks: ACCESS EXCLUSIVE on portal.student_testcenteruser and student_testcenterregistration, for columns, defaults, the
-constraint and the indexes that go; no row is rewritten. SHARE ROW EXCLUSIVE on portal.auth_user for the trigger. Rows
-that stand there already are not judged: `rollbook candidate check` does that. Where a candidate has two authorizations
-for one exam the upgrade stops and names them.
+unique index and the indexes that go; no row is rewritten. SHARE ROW EXCLUSIVE on portal.auth_user for the trigger.
+Rows that stand there already are not judged: `rollbook candidate check` does that. Where a candidate has two
+authorizations for one exam the upgrade stops and names them.
 """
 
 from admin.migrating import apply_frozen, run_sql
@@ -28,9 +28,10 @@ alter table portal.student_testcenterregistration
     ),
     alter accommodation_code type varchar(128),
     add column accepted_at timestamptz,
-    add column cancelled_at timestamptz,
-    add constraint student_testcenterregistration_exam_key unique (testcenter_user_id, course_id, exam_series_code);
-drop index portal.student_testcenterregistration_testcenter_user_id_idx;
+    add column cancelled_at timestamptz;
+create unique index student_testcenterregistration_exam_key
+    on portal.student_testcenterregistration (testcenter_user_id, course_id, exam_series_code)
+    where cancelled_at is null;
 comment on column portal.student_testcenterregistration.accepted_at is
     'When the test centre last accepted it; null: it does not know it.';
 comment on column portal.student_testcenterregistration.cancelled_at is 'When it was cancelled; null: it stands.';
@@ -211,10 +212,13 @@ drop trigger rollbook_check_candidate_insert on portal.student_testcenteruser;
 drop trigger rollbook_check_candidate_update on portal.student_testcenteruser;
 drop trigger rollbook_check_authorization_insert on portal.student_testcenterregistration;
 drop trigger rollbook_check_authorization_update on portal.student_testcenterregistration;
+drop view rollbook.exam_status;
 drop view rollbook.exchange_file_status;
 drop view rollbook.authorization_status;
 drop view rollbook.candidate_status;
 drop function rollbook.renew_candidate();
+drop function rollbook.register_for_exam(bigint, text, text, text);
+drop function rollbook.candidate_draft(bigint);
 drop function rollbook.check_candidate();
 drop function rollbook.check_authorization();
 drop function rollbook.candidate_faults(jsonb);
@@ -229,11 +233,15 @@ alter table portal.student_testcenterregistration reset (fillfactor);
 drop table rollbook.exam;
 drop table rollbook.country;
 drop policy rollbook_renews on portal.student_testcenteruser;
+drop policy rollbook_registers on portal.student_testcenterregistration;
+revoke select on portal.student_testcenterregistration from rollbook_owner;
+revoke insert (
+    testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
+    eligibility_appointment_date_last, accommodation_request
+) on portal.student_testcenterregistration from rollbook_owner;
 revoke select, update (user_updated_at, upload_status) on portal.student_testcenteruser from rollbook_owner;
-create index student_testcenterregistration_testcenter_user_id_idx
-    on portal.student_testcenterregistration (testcenter_user_id);
+drop index portal.student_testcenterregistration_exam_key;
 alter table portal.student_testcenterregistration
-    drop constraint student_testcenterregistration_exam_key,
     alter client_authorization_id drop default, alter accommodation_code type varchar(64),
     drop column accepted_at, drop column cancelled_at;
 alter table portal.student_testcenteruser alter client_candidate_id drop default;

@@ -12,8 +12,7 @@ select
     c.user_id,
     u.username,
     c.client_candidate_id,
-    (r.uploaded_at is null or r.uploaded_at < r.user_updated_at)
-    and (r.cancelled_at is null or r.uploaded_at is not null) as needs_uploading,
+    w.is_due as needs_uploading,
     case
         when r.cancelled_at is not null then 'Delete'
         when r.authorization_id is not null or r.accepted_at is not null then 'Update'
@@ -34,7 +33,14 @@ select
         when w.demographics = 'Accepted' and w.registration = 'Accepted' then 'Accepted'
         when 'Rejected' in (w.demographics, w.registration) then 'Rejected'
         else 'Pending'
-    end as status
+    end as status,
+    case
+        when w.is_due then 'due'
+        when w.registration = 'Rejected' then 'rejected'
+        when r.cancelled_at is not null then 'cancelled'
+        when w.registration = 'Accepted' then 'accepted'
+        else 'sent'
+    end as progress
 from portal.student_testcenterregistration as r
 inner join portal.student_testcenteruser as c on c.id = r.testcenter_user_id
 inner join portal.auth_user as u on u.id = c.user_id
@@ -43,7 +49,9 @@ cross join lateral (
         case c.upload_status when 'Accepted' then 'Accepted' when 'Error' then 'Rejected' else 'Pending' end
             as demographics,
         case r.upload_status when 'Accepted' then 'Accepted' when 'Error' then 'Rejected' else 'Pending' end
-            as registration
+            as registration,
+        (r.uploaded_at is null or r.uploaded_at < r.user_updated_at)
+        and (r.cancelled_at is null or r.uploaded_at is not null) as is_due
 ) as w;
 comment on view rollbook.authorization_status is 'Authorizations to sit an exam at a test centre, with their states.';
 comment on column rollbook.authorization_status.id is 'Key of the authorization.';
@@ -94,3 +102,5 @@ comment on column rollbook.authorization_status.accommodation_status is
     'Skipped: none asked for; Pending, Rejected or Accepted by staff.';
 comment on column rollbook.authorization_status.accommodation_names is 'What the accommodation codes are called.';
 comment on column rollbook.authorization_status.status is 'Accepted: both are; Rejected: one is; else Pending.';
+comment on column rollbook.authorization_status.progress is
+    'In one word: due (to be sent), sent (to be answered), accepted, rejected or cancelled.';

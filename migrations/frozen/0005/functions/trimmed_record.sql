@@ -1,4 +1,5 @@
--- trimmed_record: a test-centre record as it is stored: texts without blanks at their ends, the country in capitals.
+-- trimmed_record: a test-centre record as it is stored: texts without blanks at their ends; the country and the
+-- accommodation codes in capitals.
 -- Called:   by the triggers of the test-centre tables and by what finds faults in a record.
 -- Security: INVOKER; reads nothing but its argument.
 create or replace function rollbook.trimmed_record(record jsonb) returns jsonb
@@ -11,11 +12,12 @@ as $$
             f.name,
             case
                 when jsonb_typeof(f.value) <> 'string' then f.value
-                when f.name = 'country' then to_jsonb(upper(btrim(f.value #>> '{}', e' \t\r\n')))
+                when f.name in ('country', 'accommodation_code')
+                    then to_jsonb(upper(btrim(f.value #>> '{}', e' \t\r\n')))
                 else to_jsonb(btrim(f.value #>> '{}', e' \t\r\n'))
             end
         ), '{}')
     from jsonb_each(record) as f (name, value)
 $$;
 comment on function rollbook.trimmed_record(jsonb) is
-    'A test-centre record as it is stored: texts without blanks at their ends, the country in capitals.';
+    'A test-centre record as it is stored: texts without blanks at their ends, country and codes in capitals.';

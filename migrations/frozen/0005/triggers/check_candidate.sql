@@ -5,7 +5,7 @@
 --           each row; stamps and answers of the test centre cost nothing.
 -- Raises:   RB016.
 -- Locks:    nothing.
--- Security: DEFINER, owned by rollbook_owner, as it reads rollbook.country.
+-- Security: DEFINER, owned by rollbook_owner, as it reads rollbook.country and the user's e-mail address.
 create or replace function rollbook.check_candidate() returns trigger
 language plpgsql
 security definer
@@ -19,7 +19,11 @@ declare
 begin
     new := jsonb_populate_record(new, rollbook.trimmed_record(to_jsonb(new)));
     select string_agg(format('%s: %s', f.field, f.problem), e'\n') into faults
-    from rollbook.candidate_faults(to_jsonb(new)) as f;
+    from rollbook.candidate_faults(
+        to_jsonb(new) || coalesce(
+            (select jsonb_build_object('email', u.email) from portal.auth_user as u where u.id = new.user_id), '{}'
+        )
+    ) as f;
     if faults is not null then
         raise exception 'the candidate''s record cannot be sent to the test centre'
             using errcode = 'RB016', detail = faults, hint = 'Correct these fields.';

@@ -11,12 +11,19 @@ select
     u.username,
     u.email,
     coalesce(p.name, '') as name,
-    c.uploaded_at is null or c.uploaded_at < c.user_updated_at as needs_uploading,
+    w.is_due as needs_uploading,
     case c.upload_status when 'Accepted' then 'Accepted' when 'Error' then 'Rejected' else 'Pending' end
-        as demographics_status
+        as demographics_status,
+    case
+        when w.is_due then 'due'
+        when c.upload_status = 'Accepted' then 'accepted'
+        when c.upload_status = 'Error' then 'rejected'
+        else 'sent'
+    end as progress
 from portal.student_testcenteruser as c
 inner join portal.auth_user as u on u.id = c.user_id
-left join portal.auth_userprofile as p on p.user_id = u.id;
+left join portal.auth_userprofile as p on p.user_id = u.id
+cross join lateral (select c.uploaded_at is null or c.uploaded_at < c.user_updated_at as is_due) as w;
 comment on view rollbook.candidate_status is 'Candidates for the test centre, with their states.';
 comment on column rollbook.candidate_status.id is 'Key of the candidate.';
 comment on column rollbook.candidate_status.user_id is 'The account; at most one candidate each.';
@@ -60,3 +67,5 @@ comment on column rollbook.candidate_status.needs_uploading is
     'Whether it is to be sent: never sent, or changed since.';
 comment on column rollbook.candidate_status.demographics_status is
     'What the test centre says to the record: Accepted, Rejected or Pending.';
+comment on column rollbook.candidate_status.progress is
+    'In one word: due (to be sent), sent (to be answered), accepted or rejected.';

@@ -1,0 +1,34 @@
+-- candidate_draft: what the account says of a candidate's record: the names, and the lines of the postal address. What
+-- the test centre would not take is left out: a person fills that in.
+-- Called:   by a web application for an empty form, and by `rollbook candidate`.
+-- Security: INVOKER.
+create or replace function rollbook.candidate_draft(drafted_user_id bigint) returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_object_agg(f.name, f.value), '{}')
+    from (
+        select
+            u.first_name, u.last_name, regexp_split_to_array(btrim(p.name), '\s+') as names,
+            regexp_split_to_array(btrim(p.mailing_address, e' \t\r\n'), '\s*[\r\n]+\s*') as lines
+        from portal.auth_user as u left join portal.auth_userprofile as p on p.user_id = u.id
+        where u.id = drafted_user_id
+    ) as a
+    cross join lateral (
+        -- The last word of a full name is taken for the family name, unless the account tells them apart.
+        select case when a.first_name = '' and a.last_name = '' then cardinality(a.names) end as words
+    ) as n
+    cross join lateral (
+        values
+        ('first_name', coalesce(array_to_string(a.names[: n.words - 1], ' '), a.first_name), 30),
+        ('last_name', coalesce(a.names[n.words], a.last_name), 50),
+        ('address_1', a.lines[1], 40),
+        ('address_2', a.lines[2], 40),
+        ('address_3', a.lines[3], 40)
+    ) as f (name, value, width)
+    where f.value <> '' and rollbook.text_fault(f.value, f.width, true) is null
+        and (f.name not like 'address%' or cardinality(a.lines) <= 3)
+$$;
+comment on function rollbook.candidate_draft(bigint) is
+    'What the account says of a candidate''s record: the names, and the lines of the postal address.';
