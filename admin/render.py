@@ -32,6 +32,7 @@ MARKS = {
     "lagging": ("!", "yellow"), "paused": ("!", "yellow"), "detached": ("!", "yellow"), "copying": ("→", "cyan"),
     "activated": ("✓", "green"), "deactivated": ("-", "yellow"), "granted": ("+", "green"), "revoked": ("-", "yellow"),
     "attached": ("+", "green"), "resumed": ("✓", "green"), "would attach": ("+", "cyan"),
+    "accepted": ("✓", "green"), "rejected": ("✗", "red"), "cancelled": ("-", "yellow"), "due": ("→", "cyan"),
     "would create": ("+", "cyan"), "would remove": ("-", "cyan"), "would change": ("!", "cyan"),
 }  # fmt: skip
 MARKED = ("state", "verdict", "outcome", "verdict_after", "finding", "damage")

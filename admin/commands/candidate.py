@@ -55,7 +55,7 @@ def with_fields(function: Callable[..., int | None]) -> Callable[..., int | None
     ]  # fmt: skip
 
     def call(*args: Any, **values: Any) -> int | None:  # noqa: ANN401
-        fields = {name: values.pop(name) for name in FIELDS}
+        fields = {name: values.pop(name, None) for name in FIELDS}
         return function(*args, given={name: text for name, text in fields.items() if text is not None}, **values)
 
     call.__doc__ = function.__doc__

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from admin import render
-from admin.commands import comparison, course, pearson, server
+from admin.commands import authorization, candidate, comparison, course, pearson, server
 from admin.errors import RefusedError
 from admin.options import Format, Run, command
 
@@ -105,28 +105,45 @@ def to_the_test_centre(run: Run, platform: "Platform") -> None:
     from datetime import UTC, datetime, timedelta
 
     from admin.demo.centre import Centre
+    from admin.demo.platform import MOVED
 
-    who, centre = platform.send_to_an_exam(), Centre()
+    who, centre = platform.exam_takers(), Centre()
     folder = platform.server.home / "pearson"
     quietly = Run(**{**vars(run_on(shown(run), platform)), "quiet": True})
+    home = {
+        "address_1": "1 Main Street", "city": "Boston", "state": "MA", "postal_code": "02139", "country": "USA",
+        "phone_country_code": "1",
+    }  # fmt: skip
+    today = datetime.now(UTC)
 
     def exchanged(turn: int) -> None:
         before = set(folder.glob("*.dat"))
-        with redirect_stdout(io.StringIO()):
-            pearson.export(quietly, str(folder))
-            sent = sorted(set(folder.glob("*.dat")) - before)
-            at = datetime.now(UTC) + timedelta(seconds=turn)
-            pearson.import_(quietly, [str(centre.answer(sent, folder / f"answers-{turn}.zip", at))])
+        pearson.export(quietly, str(folder))
+        sent = sorted(set(folder.glob("*.dat")) - before)
+        at = datetime.now(UTC) + timedelta(seconds=turn)
+        pearson.import_(quietly, [str(centre.answer(sent, folder / f"answers-{turn}.zip", at))])
 
     render.text(
         run, "\nThree students are to sit an exam. Files go to a test centre, a simulated one, and it answers:\n\n"
     )
+    last = who[-1]["username"]
+    with redirect_stdout(io.StringIO()):
+        for row in who:
+            phone = "unknown" if row["username"] == last else "617 555 0100"
+            candidate.create(quietly, row["username"], **home, phone=phone)
+            authorization.create(
+                quietly, row["username"], MOVED, exam="DEMO1", first=today, last=today + timedelta(days=30)
+            )
+        exchanged(1)
+    render.text(run, f"  rollbook candidate create {last} --phone unknown --city Boston ...\n")
+    render.text(run, f"  rollbook authorization create {last} '{MOVED}' --exam DEMO1 ...\n")
     render.text(run, "  rollbook pearson export -o pearson\n  rollbook pearson import pearson/answers-1.zip\n")
-    exchanged(1)
     render.text(run, "  rollbook pearson report rejected\n\n")
     pearson.report(Run(**{**vars(quietly), "fields": "what,username,message"}), pearson.Report.rejected)
-    platform.correct_candidate(who[-1])
-    exchanged(2)
+    with redirect_stdout(io.StringIO()):
+        candidate.update(quietly, last, phone="617 555 0102")
+        exchanged(2)
+    render.text(run, f"\n  rollbook candidate update {last} --phone '617 555 0102'\n")
     render.text(run, "\nCorrected, sent and answered again; the files so far, rollbook pearson list:\n\n")
     files = {**vars(quietly), "fields": "kind,rows,accepted,rejected,waiting", "limit": 8}
     pearson.list_(Run(**files))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 app = typer.Typer(name="exam", help="Exams of courses at a test centre.", no_args_is_help=True)
 
 COLUMNS = (
-    "course", "exam", "name", "display_name", "first_appointment", "last_appointment", "registration_start",
-    "registration_end", "is_current", "is_open", "authorizations",
+    "course", "exam", "display_name", "first_appointment", "last_appointment", "is_open", "is_current",
+    "authorizations", "registration_start", "registration_end", "name",
 )  # fmt: skip
 IMPORTED = ("course", "exam", "display_name", "first_appointment", "last_appointment", "outcome")
 

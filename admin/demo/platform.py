@@ -73,7 +73,7 @@ inner join portal.student_courseenrollment as e on e.user_id = u.id
 group by u.id, u.username, u.email, p.name having count(*) = 3 order by u.id limit 1
 """
 
-# Three students with an exam at the test centre; the third one's telephone number is none. Anew each time.
+# Three students who are to sit an exam. Anew each time.
 FORGET = "delete from portal.student_testcenteruser where user_id = any(%s)"
 SITTING = """
 select distinct u.id, u.username, p.name
@@ -82,25 +82,6 @@ inner join portal.auth_userprofile as p on p.user_id = u.id and p.name ~ '^[A-Za
 inner join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = %s
 order by u.id limit 3
 """
-CANDIDATES = """
-with candidate as (
-    insert into portal.student_testcenteruser (
-        user_id, first_name, last_name, address_1, city, state, postal_code, country, phone, phone_country_code
-    )
-    select
-        p.user_id, split_part(p.name, ' ', 1), substr(p.name, position(' ' in p.name) + 1), '1 Main Street', 'Boston',
-        'MA', '02139', 'USA', case when p.user_id = (%(users)s::bigint[])[3] then 'unknown' else '617 555 0100' end, '1'
-    from portal.auth_userprofile as p where p.user_id = any(%(users)s) order by p.user_id
-    returning id
-)
-insert into portal.student_testcenterregistration (
-    testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
-    eligibility_appointment_date_last
-)
-select c.id, %(course)s, 'DEMO1', current_date, current_date + 30 from candidate as c
-"""
-CORRECTED = "update portal.student_testcenteruser set phone = '617 555 0102' where user_id = %s"
-
 CHANGE = sql.SQL("update {0} set email = email || 'x' where id = (select min(id) from {0}) returning id")
 LOSE = sql.SQL("delete from {0} where id = (select max(id) from {0}) returning id")
 INVENT = sql.SQL(
@@ -226,19 +207,12 @@ class Platform:
                 )
             return who | {"email": email}, statement.as_string(conn), seen
 
-    def send_to_an_exam(self) -> list[Row]:
-        """Make three students candidates for an exam of theirs; return who: id, username, name."""
+    def exam_takers(self) -> list[Row]:
+        """Choose three students of a course who are no candidates: id, username, name."""
         with self.connect() as conn:
             who = conn.execute(SITTING, [MOVED]).fetchall()
-            users = [row["id"] for row in who]
-            conn.execute(FORGET, [users])
-            conn.execute(CANDIDATES, {"users": users, "course": MOVED})
+            conn.execute(FORGET, [[row["id"] for row in who]])
         return who
-
-    def correct_candidate(self, who: Row) -> None:
-        """Give the candidate whom the test centre rejects a telephone number."""
-        with self.connect() as conn:
-            conn.execute(CORRECTED, [who["id"]])
 
     def break_course(self) -> list[Row]:
         """Damage one course as an accident would, past the guards: a changed row, a missing one, an extra one."""

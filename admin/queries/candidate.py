@@ -230,7 +230,9 @@ def check(conn: Conn, user_id: int, record: Row) -> None:
 def faulty(what: str, faults: list[Row]) -> RefusedError:
     """Return the error that tells all faults of a record, a line each."""
     why = "\n".join(f"{row['field']}: {row['problem']}" for row in faults)
-    return RefusedError(f"{what} cannot be sent to the test centre", why=why, fix="correct these", problems=faults)
+    return RefusedError(
+        f"{what} cannot be sent to the test centre", why=why, fix="correct these fields", problems=faults
+    )
 
 
 def update(conn: Conn, user_id: int, given: Row) -> list[Row]:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 LISTED = """
 select
-    e.course_id as course, e.exam_series_code as exam, e.name, e.display_name, e.first_appointment, e.last_appointment,
-    e.registration_start, e.registration_end, e.is_current, e.is_open, e.authorizations
+    e.course_id as course, e.exam_series_code as exam, e.display_name, e.first_appointment, e.last_appointment,
+    e.is_open, e.is_current, e.authorizations, e.registration_start, e.registration_end, e.name
 from rollbook.exam_status as e
 where (%(course)s::text is null or e.course_id = %(course)s)
     and (

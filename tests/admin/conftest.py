@@ -91,6 +91,12 @@ def furnish(db: Connection[Any]) -> None:
         select g.id, 102 from portal.student_usertestgroup as g;
         select rollbook.request_name_change(102, 'Bob Bar', 'Marriage');
         select rollbook.request_email_change(102, 'bob@new.org');
+        insert into portal.student_testcenterregistration (testcenter_user_id, client_authorization_id, course_id,
+            exam_series_code, eligibility_appointment_date_first, eligibility_appointment_date_last)
+        select c.id, 'edXexam000000000101', 'MITx/6.002x/2012_Fall', 'Final', '2013-01-25', '2013-01-26'
+        from portal.student_testcenteruser as c;
+        insert into rollbook.exam values ('MITx/6.002x/2012_Fall', 'Final', 'Final', 'Final Exam', '2013-01-25',
+            '2013-01-26', '2013-01-01', '2013-01-21');
         insert into rollbook.exchange_file (direction, kind, name, actor) values ('out', 'cdd', 'cdd-1.dat', 'ada')"""
     )
     allowed = "insert into portal.student_courseenrollmentallowed (email, course_id) values ('fay@example.org', %s)"
@@ -128,6 +134,9 @@ def shared(cluster: Cluster, template: Any) -> Iterator[dict[str, str]]:
                 if name == "broken":
                     damage(conn)
                     conn.execute("drop trigger rollbook_route_truncate on portal.auth_user")
+                    conn.execute("set session_replication_role = replica")  # past the rules
+                    conn.execute("update portal.student_testcenteruser set country = 'XXX'")
+                    conn.execute("reset session_replication_role")
                     conn.execute("insert into rollbook.discussion_outbox (user_id, operation) values (101, 'put')")
         yield where
 

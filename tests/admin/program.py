@@ -42,6 +42,12 @@ LISTS: dict[str, str] = {
     "enrollment count --by day": "key enrollments",
     "discussion status": "active url pending failed oldest_seconds last_error reachable",
     "discussion list": "username operation attempts next_try error user_id since",
+    "candidate list": "client_candidate_id username name country state sent_at confirmed_at error",
+    "candidate check": "candidate username authorization field problem",
+    "authorization list": "client_authorization_id username course exam first last accommodation state sent_at "
+    "confirmed_at error",
+    "exam list": "course exam display_name first_appointment last_appointment is_open is_current authorizations "
+    "registration_start registration_end name",
     "pearson list": "batch at kind file rows accepted rejected waiting set_aside archive sha256",
     "pearson report waiting": "what key username sent_at waits",
     "replication status": "course target kind state lag_bytes lag_seconds pending_changes oldest_pending_seconds "

@@ -48,10 +48,10 @@ def test_the_sample_is_read_with_its_defaults(rollbook: Rollbook, tmp_path: Path
     )  # fmt: skip
     found = rollbook("exam", "list", "--course", KEEP, "--json").data
     assert [list(row.values()) for row in found] == [
-        [KEEP, "Midterm_Exam", "Midterm_Exam", "Midterm_Exam", "2012-11-09T00:00:00Z", "2012-11-09T23:59:00Z",
-         "1970-01-01T00:00:00Z", "2012-11-09T23:59:00Z", False, False, 0],
-        [KEEP, "mit6002xfall12a", "Final_Exam", "Final Exam", "2013-01-25T00:00:00Z", "2013-01-25T23:59:00Z",
-         "2013-01-01T00:00:00Z", "2013-01-21T23:59:00Z", False, False, 0],
+        [KEEP, "Midterm_Exam", "Midterm_Exam", "2012-11-09T00:00:00Z", "2012-11-09T23:59:00Z", False, False, 0,
+         "1970-01-01T00:00:00Z", "2012-11-09T23:59:00Z", "Midterm_Exam"],
+        [KEEP, "mit6002xfall12a", "Final Exam", "2013-01-25T00:00:00Z", "2013-01-25T23:59:00Z", False, False, 0,
+         "2013-01-01T00:00:00Z", "2013-01-21T23:59:00Z", "Final_Exam"],
     ]  # fmt: skip
     entry = rollbook("history", "list", "--json").data[0]
     assert (entry["command"], entry["outcome"]) == ("exam import", "created")
