@@ -22,6 +22,7 @@ from admin.servers import stream
 from admin.servers.link import Server
 
 PEEKED = 20_000  # changes looked through; a larger transaction is read whole
+TRIED = 200  # transactions done to find the one at which a stream stands
 ORIGIN = "select remote_lsn::text as lsn from pg_replication_origin_status where external_id = 'pg_' || %s"
 PEEK = """
 select data from pg_logical_slot_peek_binary_changes(
@@ -224,35 +225,48 @@ def fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
 
 
 def apply_fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
-    """Return why the next transaction cannot be applied."""
+    """Return why a transaction that comes next cannot be applied.
+
+    One without effect on the server (its rows are not there) was applied perhaps, and left no trace at the origin: the
+    next one is looked at too.
+    """
     try:
         waiting = changes(portal, conn, to)
     except errors.ObjectInUse:
         return None  # somebody reads the slot: the stream goes on
-    first = next(waiting, None)
-    if first is None:
-        return None
-    due = [first, *itertools.takewhile(lambda change: change.finish_lsn == first.finish_lsn, waiting)]
     unfit = unfit_tables(portal, conn, to)
     late = {(row["schema_name"], row["table"], row["operation"]) for row in conn.execute(DEFERRED)}
+    transactions = itertools.groupby(waiting, key=lambda change: change.finish_lsn)
+    for finish_lsn, due in itertools.islice(transactions, TRIED):
+        written, found = tried(conn, list(due), finish_lsn, unfit, late)
+        if found or written:
+            return found
+    return None
+
+
+def tried(
+    conn: Conn, due: list[Change], finish_lsn: str, unfit: dict[tuple[str, str], str], late: set[tuple[str, str, str]]
+) -> tuple[int, Fault | None]:
+    """Do one transaction as the apply worker would, and roll back; return how many rows it wrote, and its fault."""
+    written = 0
     with conn.transaction(force_rollback=True):
         as_apply_worker(conn)
         for change in due:
             place = (change.schema_name, change.table, change.key, change.operation)
             if words := unfit.get((change.schema_name, change.table)):
-                return Fault(*place, "55000", words, change.finish_lsn)
+                return written, Fault(*place, "55000", words, finish_lsn)
             try:
-                conn.execute(*statement_of(change))
+                written += conn.execute(*statement_of(change)).rowcount
             except psycopg.Error as exc:
-                return described(exc, *place, change.finish_lsn)
+                return written, described(exc, *place, finish_lsn)
             if (change.schema_name, change.table, change.operation) in late and conn.info.server_version >= 160000:
-                return Fault(*place, "42501", RESTRICTED, change.finish_lsn)
+                return written, Fault(*place, "42501", RESTRICTED, finish_lsn)
         try:
             conn.execute("set constraints all immediate")
         except psycopg.Error as exc:
-            guilty = next((c for c in due if (c.schema_name, c.table, c.operation) in late), first)
-            return described(exc, guilty.schema_name, guilty.table, None, "commit", first.finish_lsn)
-    return None
+            guilty = next((c for c in due if (c.schema_name, c.table, c.operation) in late), due[0])
+            return written, described(exc, guilty.schema_name, guilty.table, None, "commit", finish_lsn)
+    return written, None
 
 
 def unfit_tables(portal: Conn, conn: Conn, to: Server) -> dict[tuple[str, str], str]:

@@ -743,6 +743,28 @@ def test_rows_in_the_way_in_several_tables_and_courses_are_cleared_by_one_comman
         assert shared.states() == {KEEP: "ok", REMOVE: "ok"}
 
 
+def test_a_row_in_the_way_behind_a_transaction_that_changes_nothing_there_is_found(
+    shared: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction without effect leaves no trace at the server's origin: the stream seems to stand before it."""
+    with crowd(shared, 1) as (user,):
+        squat(shared, KEEP_SCHEMA, user, 5000)
+        for schema in SCHEMAS.values():
+            shared.as_worker(f"delete from {schema}.auth_user where id = 101")
+        shared.server.execute("alter subscription rollbook_east disable")
+        until(lambda: shared.portal.execute("select active from pg_replication_slots").fetchall() == [(False,)])
+        shared.portal.execute(RENAME, ["x"])
+        shared.portal.execute(ENROLL, [user, KEEP])
+        shared.server.execute("alter subscription rollbook_east enable")  # both come at once
+        until(lambda: is_stopped(shared))
+        shown = shared.run("replication", "status", "--json")
+        assert {row["course"]: row["state"] for row in shown.data}[KEEP] == "broken"
+        assert f"Key (id)=({user}) already exists" in shown.out
+        monkeypatch.setattr(repairing, "IDLE_ROUNDS", 1)
+        shared.ok("replication", "repair", "--yes")
+        assert shared.is_equal(KEEP)
+
+
 def test_as_long_as_rows_in_the_way_are_cleared_a_stream_that_stops_again_is_set_going_again(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
