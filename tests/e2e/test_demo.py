@@ -115,6 +115,7 @@ def test_the_newcomers_path_ends_where_it_began(home: Path) -> None:
     assert (refused.code, refused.out, "rollbook demo up" in refused.err) == (1, "", True)
 
 
+@pytest.mark.slow
 def test_up_mends_a_demo_whose_server_was_killed_while_the_port_is_taken(home: Path) -> None:
     with socket.socket() as taken:
         with suppress(OSError):  # somebody has it: that is as good
@@ -130,6 +131,7 @@ def test_up_mends_a_demo_whose_server_was_killed_while_the_port_is_taken(home: P
     assert (run(home, "demo", "down").code, home.exists(), processes(home)) == (0, False, [])
 
 
+@pytest.mark.slow
 def test_up_after_ctrl_c_at_any_moment_comes_up(home: Path) -> None:
     for seconds in (0.3, 0.8, 1.5, 2.2):
         with subprocess.Popen(
