@@ -41,7 +41,7 @@ def judged(run: Run, emails: list[str]) -> "tuple[list[str], list[Row]]":
 
     good: dict[str, str] = {}
     bad: list[Row] = []
-    for email in expanded(emails):
+    for email in expanded(emails, "addresses"):
         try:
             address = checked_email(email)
             good.setdefault(address.lower(), address)

@@ -235,7 +235,7 @@ def cancel(run: Run, key: Keys) -> int:
     from admin.queries import authorization
 
     with run.connect() as conn:
-        found, code = chosen(conn, run, expanded(key))
+        found, code = chosen(conn, run, expanded(key, "ids"))
         gone = authorization.cancel(conn, [row["id"] for row in found])
         history.record_many(conn, run, [
             {"object": row["client_authorization_id"], "outcome": "cancelled", "user_id": row["user_id"],

@@ -132,7 +132,7 @@ def make(conn: Any, run: Run, user: render.Row, given: dict[str, str]) -> render
     from admin import history
     from admin.queries import candidate
 
-    made, filled = candidate.create(conn, user["id"], given)
+    made, filled = candidate.create(conn, user, given)
     told = {field: text for field, text in made.items() if text}
     history.record(conn, run, user["username"], "created", after=told, user_id=user["id"])
     if filled:

@@ -18,8 +18,8 @@ Users = Annotated[
 ]
 
 
-def expanded(users: list[str]) -> list[str]:
-    """Return the users named, with `-` (stdin) and @FILE replaced by their lines. Raises UsageError."""
+def expanded(users: list[str], what: str = "users") -> list[str]:
+    """Return what is named, with `-` (stdin) and @FILE replaced by their lines. Raises UsageError."""
     named: list[str] = []
     for user in users:
         if user == "-" or user.startswith("@"):
@@ -35,7 +35,7 @@ def expanded(users: list[str]) -> list[str]:
         else:
             named.append(user)
     if not named:
-        raise UsageError("no users named", fix="name users, or pipe them in, one a line")
+        raise UsageError(f"no {what} named", fix=f"name {what}, or pipe them in, one a line")
     return named
 
 

@@ -5,10 +5,12 @@ SQL is literal with parameters, or psycopg.sql; rows come back as dicts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from admin.errors import RefusedError, UsageError
 
@@ -23,6 +25,11 @@ def one(conn: Conn, query: LiteralString | sql.Composed, parameters: Sequence[An
     row = conn.execute(query, parameters).fetchone()
     assert row is not None  # noqa: S101 (such queries only)
     return row
+
+
+def as_json(value: Any) -> Jsonb:  # noqa: ANN401
+    """Return a value as a parameter of type jsonb; what JSON has no form for becomes text."""
+    return Jsonb(value, dumps=lambda found: json.dumps(found, default=str, ensure_ascii=False))
 
 
 # --- courses ----------------------------------------------------------------------------------------------------------
@@ -402,11 +409,7 @@ from rollbook.history where id = %s
 
 def note_history(conn: Conn, command: str, actor: str, reason: str | None, entries: list[Row]) -> None:
     """Note writes: object outcome before after user_id course_id. Values that JSON has no form for become text."""
-    import json
-
-    from psycopg.types.json import Jsonb
-
-    content = Jsonb(entries, dumps=lambda found: json.dumps(found, default=str, ensure_ascii=False))
+    content = as_json(entries)
     conn.execute(NOTE_HISTORY, {"command": command, "actor": actor, "reason": reason, "entries": content})
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from psycopg.types.json import Jsonb
-
 from admin.errors import RefusedError
-from admin.queries import Row, one
+from admin.queries import Row, as_json, one
 from admin.queries.candidate import HISTORY, faulty, no_candidate
 from admin.queries.enrollment import find_hits
 from admin.queries.user import set_columns
@@ -316,8 +314,7 @@ def remarks(ground: Row, username: str, course: str, exam: str) -> Sequence[str]
 
 def check(conn: Conn, record: Row) -> None:
     """Raise RefusedError with all that is wrong with an authorization."""
-    texts = {name: str(value) if isinstance(value, date) else value for name, value in record.items()}
-    faults = conn.execute("select * from rollbook.authorization_faults(%s)", [Jsonb(texts)]).fetchall()
+    faults = conn.execute("select * from rollbook.authorization_faults(%s)", [as_json(record)]).fetchall()
     if faults:
         raise faulty("the authorization", faults)
 
@@ -331,7 +328,7 @@ def update(conn: Conn, found: Row, given: Row) -> list[Row]:
     if found["cancelled_at"]:
         raise RefusedError(f"{key} was cancelled", fix="make another one: rollbook authorization create")
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
-    wanted = given | one(conn, "select rollbook.trimmed_record(%s) as record", [Jsonb(texts)])["record"]
+    wanted = given | one(conn, "select rollbook.trimmed_record(%s) as record", [as_json(texts)])["record"]
     if any(found[name] != value for name, value in wanted.items()):
         check(conn, {"course_id": found["course"], "exam_series_code": found["exam"]} | found | wanted)
     return set_columns(conn, TABLE, "client_authorization_id", key, wanted)

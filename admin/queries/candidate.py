@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from admin.errors import RefusedError
-from admin.queries import Row, one
+from admin.queries import Row, as_json, one
 from admin.queries.enrollment import find_hits
 from admin.queries.user import set_columns
 
@@ -200,11 +199,15 @@ def demographics(conn: Conn, user_id: int) -> Row | None:
     ).fetchone()
 
 
-def create(conn: Conn, user_id: int, given: Row) -> tuple[Row, list[str]]:
+def create(conn: Conn, user: Row, given: Row) -> tuple[Row, list[str]]:
     """Make a user a candidate; return the record as stored, and which fields the account has filled.
 
-    Raises RefusedError (RB016) with all that is wrong, and for who is one already.
+    Raises RefusedError with all that is wrong, and for who is one already.
     """
+    user_id = user["id"]
+    if demographics(conn, user_id) is not None:
+        name = user["username"]
+        raise RefusedError(f"{name} is a candidate already", fix=f"rollbook candidate update {name}")
     draft = one(conn, "select rollbook.candidate_draft(%s) as draft", [user_id])["draft"]
     record = dict.fromkeys(FIELDS, "") | draft | given
     check(conn, user_id, record)  # a value that is too long meets our rule, not the column's
@@ -221,7 +224,7 @@ def check(conn: Conn, user_id: int, record: Row) -> None:
     """Raise RefusedError with all that is wrong with a record."""
     faults = conn.execute(
         "select f.field, f.problem from rollbook.candidate_faults(%s || jsonb_build_object('email', "
-        "(select u.email from portal.auth_user as u where u.id = %s))) as f", [Jsonb(record), user_id],
+        "(select u.email from portal.auth_user as u where u.id = %s))) as f", [as_json(record), user_id],
     ).fetchall()  # fmt: skip
     if faults:
         raise faulty("the candidate's record", faults)
@@ -241,7 +244,7 @@ def update(conn: Conn, user_id: int, given: Row) -> list[Row]:
     Raises RefusedError (RB016) with all that is wrong.
     """
     old = demographics(conn, user_id)
-    wanted = one(conn, "select rollbook.trimmed_record(%s) as record", [Jsonb(given)])["record"]
+    wanted = one(conn, "select rollbook.trimmed_record(%s) as record", [as_json(given)])["record"]
     if any((old or {})[name] != value for name, value in wanted.items()):
         check(conn, user_id, (old or {}) | wanted)
     return set_columns(conn, TABLE, "user_id", user_id, wanted)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psycopg.types.json import Jsonb
-
-from admin.queries import Row
+from admin.queries import Row, as_json
 
 if TYPE_CHECKING:
     from admin.db import Conn
@@ -79,4 +77,4 @@ def listed(conn: Conn, *, course: str | None, match: str | None) -> list[Row]:
 
 def replace(conn: Conn, course: str, exams: list[Row]) -> list[Row]:
     """Let a course have these exams and no others; return exam display_name first_ last_appointment outcome."""
-    return conn.execute(REPLACE, {"course": course, "exams": Jsonb(exams)}).fetchall()
+    return conn.execute(REPLACE, {"course": course, "exams": as_json(exams)}).fetchall()

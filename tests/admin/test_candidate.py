@@ -147,6 +147,9 @@ def test_usage(rollbook: Rollbook, school: Connection[Any]) -> None:
     assert rollbook("candidate", "update", "ada", "--clear", "email").code == 2
     assert rollbook("candidate", "update", "ada", "--fax", "1", "--clear", "fax").code == 2
     assert rollbook("candidate", "update", "nobody", "--fax", "1").code == 1
+    assert rollbook("candidate", "update", "ada", "--city", "\udcff").code == 2  # a byte that is no UTF-8
+    there = rollbook("candidate", "create", "ada")
+    assert (there.code, there.err.splitlines()[0]) == (1, "error: ada is a candidate already")
     missing = rollbook("candidate", "show", "bob")
     assert (missing.code, missing.err) == (
         1, "error: bob has no demographics record: is no candidate yet\nfix:   rollbook candidate create bob\n"
