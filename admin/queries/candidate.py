@@ -8,7 +8,7 @@ from psycopg import sql
 
 from admin.errors import RefusedError
 from admin.queries import Row, as_json, one
-from admin.queries.enrollment import find_hits
+from admin.queries.enrollment import find_hits, find_seconds
 from admin.queries.user import set_columns
 
 if TYPE_CHECKING:
@@ -113,16 +113,6 @@ select t.line, f.field, t.record ->> f.field, f.problem
 from pg_temp.target as t
 cross join lateral rollbook.candidate_faults(t.record || jsonb_build_object('email', t.email)) as f
 where t.is_changed or t.candidate_id is null
-"""
-
-SECOND = """
-insert into pg_temp.problem (line, column_name, value, reason)
-select d.line, 'user', d."user", format('the same user as on line %s', d.first)
-from (
-    select s.line, s."user", min(s.line) over (partition by h.user_id) as first
-    from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
-) as d
-where d.line > d.first and not exists (select from pg_temp.problem as p where p.line = d.line)
 """
 
 APPLY = sql.SQL("""
@@ -259,7 +249,7 @@ def find_wrong(conn: Conn) -> None:
     """Note in pg_temp.problem what is wrong with the staged candidates."""
     find_hits(conn)
     conn.execute(LOCK)
-    conn.execute(SECOND)
+    find_seconds(conn)
     conn.execute(TARGET, {"fields": list(FIELDS)})
     conn.execute(WRONG)
 

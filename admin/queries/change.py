@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from admin.db import translated
 from admin.errors import RefusedError
 from admin.queries import Row, one
-from admin.queries.enrollment import find_hits
+from admin.queries.enrollment import find_hits, find_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,17 +89,6 @@ cross join lateral (
     end)
 ) as f (reason)
 where f.reason is not null and not exists (select from pg_temp.problem as p where p.line = s.line)
-"""
-
-# A user has one request at a time.
-SECOND_ADDRESSES = """
-insert into pg_temp.problem (line, column_name, value, reason)
-select d.line, 'user', d."user", format('the same user as on line %s', d.first)
-from (
-    select s.line, s."user", min(s.line) over (partition by h.user_id) as first
-    from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
-) as d
-where d.line > d.first and not exists (select from pg_temp.problem as p where p.line = d.line)
 """
 
 # Who waits for that very address keeps the key that was sent there.
@@ -217,7 +206,7 @@ def find_wrong_addresses(conn: Conn) -> None:
     find_hits(conn)
     conn.execute(LOCK)
     conn.execute(WRONG_ADDRESSES)
-    conn.execute(SECOND_ADDRESSES)
+    find_seconds(conn)
 
 
 def request_email_changes(conn: Conn) -> None:

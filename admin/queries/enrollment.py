@@ -57,6 +57,17 @@ where (many.line is not null or not exists (select from pg_temp.hit as f where f
     and not exists (select from pg_temp.problem as p where p.line = s.line)
 """
 
+# For what a user has one of.
+SECONDS = """
+insert into pg_temp.problem (line, column_name, value, reason)
+select d.line, 'user', d."user", format('the same user as on line %s', d.first)
+from (
+    select s.line, s."user", min(s.line) over (partition by h.user_id) as first
+    from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
+) as d
+where d.line > d.first and not exists (select from pg_temp.problem as p where p.line = d.line)
+"""
+
 # A course that is not there can be left, by whoever waits for it.
 WRONG_COURSES = r"""
 insert into pg_temp.problem (line, column_name, value, reason)
@@ -206,6 +217,11 @@ def find_hits(conn: Conn) -> None:
     conn.execute(HITS)
     conn.execute("analyze pg_temp.hit")
     conn.execute(WRONG_USERS)
+
+
+def find_seconds(conn: Conn) -> None:
+    """Note in pg_temp.problem the staged rows that mean a user whom one before means. After `find_hits`."""
+    conn.execute(SECONDS)
 
 
 def find_wrong(conn: Conn) -> None:
