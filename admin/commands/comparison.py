@@ -405,21 +405,23 @@ def mend_there(
                     queries.pause_server(portal, server, paused=False)
                 repairing.restore_stream(portal, conn, to, course, seconds)
             written: list[Row] = []
-            for left in reversed(range(LOOKS)):  # rows that are being written may need a second look
+            looks = 0
+            while True:  # rows that are being written may need a second look
+                cleared = repairing.set_going(portal, conn, to, seconds)
                 written += [
                     {"table": row["table"], "inserted": 0, "updated": 0, "deleted": 1}
-                    for row in repairing.set_going(portal, conn, to, seconds)
-                    if row["schema_name"] == course["schema_name"]
-                ]
+                    for row in cleared if row["schema_name"] == course["schema_name"]
+                ]  # fmt: skip
+                looks = 1 if cleared else looks + 1  # as long as rows in the way are cleared, it gets on
                 try:
                     at = queries.portal(portal)["observed_at"]
                     found = comparing.compare(portal, conn, to, course["schema_name"], columns, seconds)
-                    if not left or not any(part.findings for part in found):
+                    if looks == LOOKS or not any(part.findings for part in found):
                         break
                     written += repairing.write(portal, holder, conn, to, course, found, columns, seconds, advance)
                 except UnreachableError:  # a change that came meanwhile met a row that was not repaired yet
                     stands = stream.subscription(conn, to)
-                    if not left or stands is None or stands["enabled"]:
+                    if looks == LOOKS or stands is None or stands["enabled"]:
                         raise
             local = [{**row, "server": None, "in_flight": 0} for row in queries.compare(portal, [course_id])]
             report = merged(local, found, to)

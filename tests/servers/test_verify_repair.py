@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
+from admin.commands import comparison
 from admin.demo.server import PrivateServer
 from admin.servers import comparing, repairing, stream
 from tests.admin.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment
@@ -785,6 +786,28 @@ def test_as_long_as_rows_in_the_way_are_cleared_a_stream_that_stops_again_is_set
         monkeypatch.setattr(repairing, "IDLE_ROUNDS", 2)
         monkeypatch.setattr(stream, "enable", enroll_the_next)
         shared.ok("replication", "repair", "--yes")
+        assert waiting == []
+        assert verified(shared).code == 0
+        assert shared.is_equal(KEEP)
+
+
+def test_looks_that_rows_in_the_way_interrupt_do_not_count(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = comparing.compare
+    with crowd(shared, 6) as ids:
+        waiting = list(ids)
+        for user in waiting:
+            squat(shared, KEEP_SCHEMA, user, 5000 + user)
+
+        def enroll_the_next(*args: Any, **more: Any) -> Any:
+            """Between two comparisons the next student enrolls, and meets a row in the way."""
+            if waiting:
+                shared.portal.execute(ENROLL, [waiting.pop(), KEEP])
+                until(lambda: is_stopped(shared))
+            return compare(*args, **more)
+
+        monkeypatch.setattr(comparison, "LOOKS", 3)
+        monkeypatch.setattr(comparing, "compare", enroll_the_next)
+        shared.ok("replication", "resync", KEEP, "--yes")
         assert waiting == []
         assert verified(shared).code == 0
         assert shared.is_equal(KEEP)
