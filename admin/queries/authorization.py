@@ -138,8 +138,9 @@ from pg_temp.staged as s
 inner join pg_temp.hit as h on h.line = s.line
 left join portal.student_testcenteruser as c on c.user_id = h.user_id
 left join portal.student_testcenterregistration as r
-    on r.testcenter_user_id = c.id and r.course_id = s.course_id and r.exam_series_code = s.exam_series_code
-        and r.cancelled_at is null
+    on r.testcenter_user_id = c.id and r.cancelled_at is null
+        -- No equality: by an index on the course, of which every row may be, the planner would go through all of them.
+        and row(r.course_id, r.exam_series_code) is not distinct from row(s.course_id, s.exam_series_code)
 left join rollbook.exam as x on x.course_id = s.course_id and x.exam_series_code = s.exam_series_code
 cross join lateral (
     select o.old, rollbook.trimmed_record(o.old || coalesce(g.given, '{}')) as record

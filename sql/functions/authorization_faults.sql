@@ -6,7 +6,8 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with given as (
+    -- Materialized, or it would be trimmed anew for each field.
+    with given as materialized (
         select
             r.record, r.record ->> 'accommodation_code' as codes,
             r.record ->> 'eligibility_appointment_date_first' as first,

@@ -7,10 +7,12 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with given as (
+    -- Materialized, or it would be trimmed anew for each field.
+    with r as materialized (select rollbook.trimmed_record(candidate) as record),
+    given as (
         select w.place, w.name, coalesce(r.record ->> w.name, '') as value, r.record,
             rollbook.text_fault(r.record ->> w.name, w.width, w.required) as fault
-        from (select rollbook.trimmed_record(candidate) as record) as r
+        from r
         cross join (
             values
             (1, 'first_name', 30, true), (2, 'middle_name', 30, false), (3, 'last_name', 50, true),
