@@ -405,14 +405,12 @@ def mend_there(
                     queries.pause_server(portal, server, paused=False)
                 repairing.restore_stream(portal, conn, to, course, seconds)
             written: list[Row] = []
+            cleared: list[Row] = []
             looks = 0
             while True:  # rows that are being written may need a second look
-                cleared = repairing.set_going(portal, conn, to, seconds)
-                written += [
-                    {"table": row["table"], "inserted": 0, "updated": 0, "deleted": 1}
-                    for row in cleared if row["schema_name"] == course["schema_name"]
-                ]  # fmt: skip
-                looks = 1 if cleared else looks + 1  # as long as rows in the way are cleared, it gets on
+                fresh = [row for row in repairing.set_going(portal, conn, to, seconds) if row not in cleared]
+                cleared += fresh
+                looks = 1 if fresh else looks + 1  # as long as rows in the way are cleared, it gets on
                 try:
                     at = queries.portal(portal)["observed_at"]
                     found = comparing.compare(portal, conn, to, course["schema_name"], columns, seconds)
@@ -423,6 +421,10 @@ def mend_there(
                     stands = stream.subscription(conn, to)
                     if looks == LOOKS or stands is None or stands["enabled"]:
                         raise
+            written += [
+                {"table": row["table"], "inserted": 0, "updated": 0, "deleted": 1}
+                for row in cleared if row["schema_name"] == course["schema_name"]
+            ]  # fmt: skip
             local = [{**row, "server": None, "in_flight": 0} for row in queries.compare(portal, [course_id])]
             report = merged(local, found, to)
             whole.note_verdicts(portal, report, at)

@@ -134,9 +134,9 @@ def set_going(portal: Conn, conn: Conn, to: Server, seconds: float) -> list[Row]
             if fault is not None and fault.operation == "copy":
                 retake(portal, conn, to, fault.schema_name)
             elif fault is not None:
-                cleared = clear_way(portal, conn, to)
-                removed += cleared
-                idle = 0 if cleared else idle
+                fresh = [row for row in clear_way(portal, conn, to) if row not in removed]
+                removed += fresh
+                idle = 0 if fresh else idle  # somebody there who puts a row back ends it
             stream.enable(conn, to)
         try:
             fence(portal, conn, to, seconds)

@@ -36,6 +36,7 @@ def documented_grants(role: str) -> bytes:
 
 READS = [
     "status", "replication status", "replication verify", "course list", "course show K", "user list", "user show ada",
+    "candidate list", "candidate check", "authorization list", "exam list", "pearson list", "pearson report waiting",
     "user count", "enrollment list", "enrollment count", "schema current", "schema check", "version",
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -810,6 +811,29 @@ def test_looks_that_rows_in_the_way_interrupt_do_not_count(shared: Site, monkeyp
         shared.ok("replication", "resync", KEEP, "--yes")
         assert waiting == []
         assert verified(shared).code == 0
+        assert shared.is_equal(KEEP)
+
+
+def test_a_row_that_somebody_there_puts_back_each_time_ends_the_repair(
+    shared: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear, numbers = repairing.clear_way, itertools.count(5000)
+    with crowd(shared, 1) as (user,):
+        squat(shared, KEEP_SCHEMA, user, next(numbers))
+
+        def clear_in_vain(*args: Any) -> Any:
+            gone = clear(*args)
+            squat(shared, KEEP_SCHEMA, user, next(numbers))
+            return gone
+
+        shared.portal.execute(ENROLL, [user, KEEP])
+        until(lambda: is_stopped(shared))
+        with monkeypatch.context() as patch:
+            patch.setattr(repairing, "IDLE_ROUNDS", 3)
+            patch.setattr(repairing, "clear_way", clear_in_vain)
+            refused = shared.run("replication", "repair", "--yes")
+        assert (refused.code, "the stream to server east stops again and again" in refused.err) == (3, True), refused
+        shared.ok("replication", "repair", "--yes")
         assert shared.is_equal(KEEP)
 
 
