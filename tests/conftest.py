@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,6 +20,10 @@ from pytest_postgresql.executors import NoopExecutor
 from admin import schema
 from admin.demo.server import PrivateServer
 from tests.databases import Databases
+
+# A shell starts what it runs in the background deaf to Ctrl-C, and a child inherits that; tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A crash of the machine may lose a test's database; nothing else may.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from enum import StrEnum
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from admin import render
 from admin.commands.people import User
 from admin.errors import AttentionError, UsageError
 from admin.options import Run, command
+
+if TYPE_CHECKING:
+    from admin.db import Conn
 
 app = typer.Typer(name="candidate", help="Candidates for exams at a test centre.", no_args_is_help=True)
 
@@ -127,7 +130,7 @@ def create(run: Run, user: User, given: dict[str, str]) -> None:
     render.rows(run, [made | {"username": found["username"], "name": name, "outcome": outcome}], CREATED)
 
 
-def make(conn: Any, run: Run, user: render.Row, given: dict[str, str]) -> render.Row:  # noqa: ANN401
+def make(conn: "Conn", run: Run, user: render.Row, given: dict[str, str]) -> render.Row:
     """Make a user a candidate, note it, and say what the account has filled; return the record."""
     from admin import history
     from admin.queries import candidate

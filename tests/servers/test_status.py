@@ -6,8 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from admin.commands import status as whole
 from admin.demo.server import PrivateServer
 from tests.admin.conftest import database as portal_database
 from tests.admin.conftest import populate
-from tests.admin.program import COPIED, KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result, process
+from tests.admin.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment, process
 from tests.conftest import FAST, Cluster
 from tests.servers.conftest import (
     QUICK,
@@ -907,20 +907,16 @@ def test_a_stream_that_would_stop_again_is_not_resumed(shared: Site) -> None:
 
 
 def test_watch_looks_again_as_often_as_it_is_told_and_sees_what_changes(shared: Site) -> None:
-    watched: list[Result] = []
-    looks = threading.Thread(
-        target=lambda: watched.append(
-            process("replication", "status", KEEP, "--watch", "0.5", "--count", "8", "--format", "jsonl", "--fields",
-                    "course,state", "-d", shared.portal_dsn)
-        )
-    )  # fmt: skip
-    connected = "select exists (select from pg_stat_activity where application_name = 'rollbook replication status')"
-    looks.start()
-    until(lambda: shared.server.execute(connected).fetchone() == (True,))
-    shared.ok("replication", "pause", KEEP)
-    looks.join()
+    watch = ("replication", "status", KEEP, "--watch", "0.2", "--format", "jsonl", "--fields", "course,state", "-d",
+             shared.portal_dsn)  # fmt: skip
+    with subprocess.Popen([PROGRAM, *watch], stdout=subprocess.PIPE, text=True, env=environment()) as watching:
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["state"] == "ok"
+        shared.ok("replication", "pause", KEEP)
+        states = (json.loads(text)["state"] for text in watching.stdout)
+        assert "paused" in states
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 130
+    three = process(*watch, "--count", "3")
     shared.ok("replication", "resume", KEEP)
-    (result,) = watched
-    assert (result.code, result.err) == (4, "")
-    seen = [json.loads(text)["state"] for text in result.out.splitlines()]
-    assert (len(seen), seen[-1]) == (8, "paused")
+    assert (three.code, [json.loads(text)["state"] for text in three.out.splitlines()]) == (4, ["paused"] * 3)
