@@ -478,6 +478,7 @@ def test_a_dry_run_sends_nothing_and_changes_nothing(
     assert (snapshot(school), forum.told) == (before, [])
 
 
+@pytest.mark.slow
 def test_a_thousand_users_are_told_once_each(school: Connection[Any], rollbook: Rollbook, forum: Service) -> None:
     school.execute(
         """insert into portal.auth_user (id, username, email)

@@ -204,6 +204,7 @@ def test_what_is_exported_can_be_imported(rollbook: Rollbook, school: Connection
     assert rollbook("enrollment", "import", "--template", dsn=None).out == "course_id,user,status\n"
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_enrollments(rollbook: Rollbook, school: Connection[Any], tmp_path: Path) -> None:
     school.execute(f"select setval(pg_get_serial_sequence('{SEATS}', 'id'), 1000)")
     school.execute(

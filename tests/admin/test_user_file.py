@@ -500,6 +500,7 @@ def people(count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_users(rollbook: Rollbook, db: Connection[Any], write: Write) -> None:
     file = write(people(100_000) + "user7,again@example.com,,,,,,,,\n")
     before = snapshot(db)
