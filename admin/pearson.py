@@ -9,13 +9,14 @@ import csv
 import fcntl
 import hashlib
 import io
+import lzma
 import os
 import re
 import zipfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Literal
 
@@ -187,7 +188,7 @@ def read_archive(path: Path) -> list[Member]:
     except zipfile.BadZipFile as exc:
         what = f'Input file is not a zipfile: "{path}"' if not zipfile.is_zipfile(path) else f"{path} is damaged"
         raise RefusedError(what, why=str(exc), fix="fetch it again") from exc
-    except (zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError) as exc:
+    except (zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError, RuntimeError) as exc:
         raise RefusedError(f"{path} is damaged, encrypted or packed in a way that is not read", why=str(exc)) from exc
 
 
@@ -249,7 +250,15 @@ def read_member(path: Path, name: str, content: bytes) -> Member:
                     f'"{name}" in {path} has {"no" if column not in header else "two"} column {column}',
                     why=f"the header is: {printable(', '.join(header))[:200]}",
                 )
-        found = [judge(kind, header, lines.line_num, row, key, number) for row in lines if "".join(row).strip()]
+        found = []
+        for row in lines:
+            if any("\n" in field or "\r" in field for field in row):  # it would hold the answers that come after it
+                raise RefusedError(
+                    f'"{name}" in {path} has a quote that is not closed, before line {lines.line_num}',
+                    fix="ask Pearson for the file again, or close the quote",
+                )
+            if "".join(row).strip():
+                found.append(judge(kind, header, lines.line_num, row, key, number))
     except (csv.Error, UnicodeDecodeError) as exc:
         raise RefusedError(f'"{name}" in {path} cannot be read', why=str(exc)) from exc
     return Member(name, kind, hashlib.sha256(content).hexdigest(), found)
@@ -270,6 +279,8 @@ def judge(kind: Kind, header: list[str], number: int, row: list[str], key_column
         fault = f'the status "{status}" is neither Accepted nor Error'
     try:
         date = datetime.strptime(given, TIME).replace(tzinfo=UTC)
+        if date > datetime.now(UTC) + timedelta(days=1):  # every later answer would be older
+            fault, date = fault or f'the date "{given}" lies in the future', None
     except ValueError:
         fault = fault or f'the date "{given}" is not of the form YYYY/MM/DD HH:MM:SS'
     if text := values.get(id_column, ""):

@@ -37,10 +37,19 @@ def exams(text: str) -> tuple[list[dict[str, Any]], list[dict[str, str]], list[s
     return good, faults, remarks
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises RefusedError for a key that stands there twice: one of them would be lost."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RefusedError(f"the file has {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
+    return content
+
+
 def definitions(text: str) -> dict[str, Any]:
     """Return exam name -> definition, from a policy or from one that stands under its run's name in a policy file."""
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as exc:
         raise RefusedError("the file is not JSON", why=str(exc), fix="name a course's policy.json") from exc
     within = content.values() if isinstance(content, dict) and KEY not in content else [content]
@@ -62,6 +71,7 @@ def read(name: str, definition: Any, remarks: list[str]) -> tuple[dict[str, Any]
     start = times[START] or EPOCH
     end = times[END] or last
     code = given.get("Exam_Series_Code", name)
+    code = code.strip() if isinstance(code, str) else code
     title = given.get("Exam_Display_Name", code)
     row = {
         "exam_series_code": code, "name": name, "display_name": title, "first_appointment": first,
@@ -69,7 +79,7 @@ def read(name: str, definition: Any, remarks: list[str]) -> tuple[dict[str, Any]
     }  # fmt: skip
     if not isinstance(definition, dict):
         return row, "the definition is no JSON object"
-    for key, value in (("Exam_Series_Code", code), ("Exam_Display_Name", title)):
+    for key, value in (("Exam_Series_Code", code), ("Exam_Display_Name", title), ("The name", name)):
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             return row | {"exam_series_code": str(code)}, f"{key} must be a text without control characters"
     if len(code) > CODE_WIDTH:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from admin import render
-from admin.errors import RefusedError
+from admin.errors import RefusedError, UsageError
 from admin.options import Run, command
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def import_(
     from admin import history, policy, queries
     from admin.queries import exam
 
+    if not course.strip():
+        raise UsageError("no course named", fix="rollbook exam import COURSE FILE")
     good, faults, remarks = policy.exams(policy.text_of(file))
     for remark in remarks:
         render.note(run, remark)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from admin import render
-from admin.errors import AttentionError, PartialError, RefusedError
+from admin.errors import AttentionError, PartialError, RefusedError, UsageError
 from admin.options import Run, command
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def export(
     from admin.pearson import Outgoing, file_name
     from admin.queries import pearson
 
+    if not output:
+        raise UsageError("no folder named", fix="name one with -o DIR")
     kinds: list[Kind] = list(dict.fromkeys(k.value for k in kind)) if kind else ["cdd", "ead"]
     written: list[Outgoing] = []
     rows: list[Row] = []
@@ -181,7 +183,8 @@ def list_(
     run: Run,
     kind: Annotated[FileKind | None, typer.Option(help="Only files of this kind.")] = None,
     max_age: Annotated[
-        float | None, typer.Option(metavar="HOURS", min=0, help="Exit 4 if a file has waited longer for answers.")
+        float | None,
+        typer.Option(metavar="HOURS", min=0, max=1_000_000, help="Exit 4 if a file has waited longer for answers."),
     ] = None,
 ) -> int:
     """List the exchange files, the newest first, and how many of their rows were answered."""

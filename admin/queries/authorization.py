@@ -111,6 +111,11 @@ returning r.id
 
 DATES = f"select distinct d from pg_temp.staged as s, unnest(array[s.{FIRST}, s.{LAST}]) as d where d is not null"  # noqa: S608 (names)
 
+TRIM = """
+update pg_temp.staged set course_id = btrim(course_id), exam_series_code = btrim(exam_series_code)
+where course_id <> btrim(course_id) or exam_series_code <> btrim(exam_series_code)
+"""
+
 WRONG_DATES = """
 insert into pg_temp.problem (line, column_name, value, reason)
 select s.line, f.name, f.value, 'a date is written as YYYY-MM-DD'
@@ -284,7 +289,7 @@ def create(conn: Conn, user: Row, record: Row) -> tuple[Row, list[str]]:
     Dates that are None come from the exam's definition. Raises RefusedError for who is no candidate or has one for
     the exam already, and (RB016) with all that is wrong.
     """
-    course, exam = record["course_id"], record["exam_series_code"]
+    course, exam = record["course_id"].strip(), record["exam_series_code"].strip()
     ground = one(conn, GROUND, {"user": user["id"], "course": course, "exam": exam})  # type: ignore[arg-type]
     if ground["candidate_id"] is None:
         raise no_candidate(user["username"])
@@ -342,6 +347,7 @@ def cancel(conn: Conn, numbers: Sequence[int]) -> set[int]:
 
 def find_wrong(conn: Conn) -> None:
     """Note in pg_temp.problem what is wrong with the staged authorizations."""
+    conn.execute(TRIM)
     find_hits(conn)
     wrong = [row["d"] for row in conn.execute(DATES) if not is_date(row["d"])]
     conn.execute(WRONG_DATES, [wrong])
@@ -354,8 +360,8 @@ def find_wrong(conn: Conn) -> None:
 def is_date(text: str) -> bool:
     """Say whether a text is a date, or a time of which the date counts, as ISO 8601 writes them."""
     try:
-        return datetime.fromisoformat(text) is not None and text[4] == "-"
-    except (ValueError, IndexError):
+        return datetime.strptime(text[:10], "%Y-%m-%d") is not None and bool(datetime.fromisoformat(text))
+    except ValueError:
         return False
 
 

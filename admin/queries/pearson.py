@@ -37,7 +37,7 @@ with due as (
     select c.id, c.client_candidate_id as key
     from portal.student_testcenteruser as c
     where %(everything)s or c.uploaded_at is null or c.uploaded_at < c.user_updated_at
-    for no key update of c
+    order by c.id for no key update of c
 )
 insert into rollbook.exchange_row (file_id, line, key, record_id, outcome)
 select %(file)s, row_number() over (order by d.id), d.key, d.id, 'sent' from due as d order by d.id
@@ -46,9 +46,12 @@ select %(file)s, row_number() over (order by d.id), d.key, d.id, 'sent' from due
 with due as (
     select r.id, r.client_authorization_id as key
     from portal.student_testcenterregistration as r
-    where ((%(everything)s and r.cancelled_at is null) or r.uploaded_at is null or r.uploaded_at < r.user_updated_at)
+    where (
+            (%(everything)s and (r.cancelled_at is null or r.upload_status = 'Error'))
+            or r.uploaded_at is null or r.uploaded_at < r.user_updated_at
+        )
         and (r.cancelled_at is null or r.uploaded_at is not null)
-    for no key update of r
+    order by r.id for no key update of r
 )
 insert into rollbook.exchange_row (file_id, line, key, record_id, outcome)
 select %(file)s, row_number() over (order by d.id), d.key, d.id, 'sent' from due as d order by d.id
@@ -263,6 +266,12 @@ met as (
                 a.date = r.processed_at and left(a.message, 512) = r.upload_error_message
                 and r.upload_status in ('', a.status)
                 then 'unchanged'
+            -- Two answers within one second: the one that was read first does not come back when it is read again.
+            when a.date = r.processed_at and exists (
+                select from rollbook.exchange_row as x inner join rollbook.exchange_file as f on f.id = x.file_id
+                where f.kind = case a.kind when 'cdd' then 'vcdc' else 'eac' end and x.record_id = r.id
+                    and x.answered_at = a.date and x.status = a.status and coalesce(x.message, '') = a.message
+            ) then 'unchanged'
             when a.date < date_trunc('second', r.uploaded_at) or a.date < r.processed_at then 'older'
             when r.needs_uploading then 'outdated'
             else 'applied'
@@ -455,7 +464,7 @@ from rollbook.authorization_status as a
 inner join rollbook.candidate_status as c on c.id = a.testcenter_user_id
 where (%(course)s::text is null or a.course_id = %(course)s)
     and (%(exam)s::text is null or a.exam_series_code = %(exam)s)
-    and (not %(accommodation_pending)s or a.accommodation_status = 'Pending')
+    and (not %(accommodation_pending)s or (a.accommodation_status = 'Pending' and a.cancelled_at is null))
 order by a.id
 """
 

@@ -1,7 +1,8 @@
 """The test centre: what a candidate and an authorization may be, their states, exams, and the files exchanged.
 
 Locks: ACCESS EXCLUSIVE on portal.student_testcenteruser and student_testcenterregistration, for columns, defaults, the
-unique index and the indexes that go; no row is rewritten. SHARE ROW EXCLUSIVE on portal.auth_user for the trigger.
+unique index and the indexes that go; authorizations that were accepted are marked so, no other row is written. SHARE
+ROW EXCLUSIVE on portal.auth_user for the trigger.
 Rows that stand there already are not judged: `rollbook candidate check` does that. Where a candidate has two
 authorizations for one exam the upgrade stops and names them.
 """
@@ -29,6 +30,8 @@ alter table portal.student_testcenterregistration
     alter accommodation_code type varchar(128),
     add column accepted_at timestamptz,
     add column cancelled_at timestamptz;
+update portal.student_testcenterregistration
+set accepted_at = coalesce(processed_at, confirmed_at, uploaded_at) where upload_status = 'Accepted';
 create unique index student_testcenterregistration_exam_key
     on portal.student_testcenterregistration (testcenter_user_id, course_id, exam_series_code)
     where cancelled_at is null;

@@ -93,6 +93,8 @@ def test_the_only_current_exam_needs_no_name_and_of_several_none_is_guessed(  # 
          'Invalid accommodation code specified: "BOGUS"'),
         (("ada", COURSE, "--exam", "e", *DAYS, "--accommodation", "NONE", "--accommodation", "ET30MN"), 1,
          "NONE refuses all accommodations"),  # [23]
+        (("ada", COURSE, "--exam", "e", *DAYS, "--accommodation", "ET12ET", "--accommodation", "et12et"), 1,
+         "A code stands there twice."),
         (("ada", COURSE, "--exam", "e", *DAYS, "--request", "x" * 1025), 1, "at most 1024 characters (it has 1025)"),
         (("ada", COURSE, "--exam", "e", "--first", "2013-02-30", "--last", "2013-03-01"), 2, "2013-02-30"),
         (("ada", COURSE, "--exam", "e", "--first", "soon", "--last", "2013-03-01"), 2, "soon"),
@@ -228,17 +230,18 @@ def test_import_takes_the_dates_of_the_exam_and_tells_all_that_is_wrong(
     )
     file.write_text(
         header + f"ada,{KEEP},Final,,,,\nbob,{KEEP},Final,,,,\nada,{KEEP},Other,,,bogus,\n"
-        f"id:101,{KEEP},Final,2013-01-01,2013-02-30,,\nada,{KEEP},Final,,,,\n"
+        f"id:101,{KEEP},Final,2013-01-01,2013-02-30,,\nada,{KEEP} ,Final ,2013-W01-1,,,\nada,{KEEP} ,Final ,,,,\n"
     )
     before = snapshot(school)
     refused = rollbook("authorization", "import", str(file))
-    assert (refused.code, refused.err.splitlines()[:6]) == (1, [
+    assert (refused.code, refused.err.splitlines()[:7]) == (1, [
         "line 3, user: 'bob': has no demographics record: is no candidate yet",
         "line 4, accommodation_code: 'BOGUS': Invalid accommodation code specified: \"BOGUS\"",
         "line 4, eligibility_appointment_date_first: First appointment date must be specified",
         "line 4, eligibility_appointment_date_last: Last appointment date must be specified",
         "line 5, eligibility_appointment_date_last: '2013-02-30': a date is written as YYYY-MM-DD",
-        "line 6, exam_series_code: 'Final': the same user and exam as on line 2",
+        "line 6, eligibility_appointment_date_first: '2013-W01-1': a date is written as YYYY-MM-DD",
+        "line 7, exam_series_code: 'Final': the same user and exam as on line 2",
     ])  # fmt: skip
     assert snapshot(school) == before
     file.write_text(header + f"ada,{KEEP},Final,,,et30mn,More time\n")

@@ -89,6 +89,7 @@ def test_the_policy_is_the_whole_truth(rollbook: Rollbook, school: Connection[An
         ({"Exam_Series_Code": "x" * 16}, f"Exam_Series_Code {'x' * 16} has 16 characters, at most 15 fit"),
         ({"Exam_Series_Code": "Ł"}, "Must only use characters in Latin-1 (iso-8859-1) encoding"),
         ({"Exam_Series_Code": 7}, "Exam_Series_Code must be a text without control characters"),
+        ({"Exam_Series_Code": " Good "}, "Exam_Series_Code Good is that of exam Good as well"),
         ({"Exam_Display_Name": ""}, "Exam_Display_Name must be a text without control characters"),
         ({"Exam_Series_Code": "Good"}, "Exam_Series_Code Good is that of exam Good as well"),
     ],
@@ -123,7 +124,15 @@ def test_equal_dates_are_in_order_and_a_bad_optional_date_counts_as_absent(
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("no json", 1), ("{}", 1), ("[]", 1), ('{"testcenter_info": []}', 1), ("[" * 100_000, 1), (None, 2)],
+    [
+        ("no json", 1),
+        ('{"testcenter_info": {"a": {}, "a": {}}}', 1),
+        ("{}", 1),
+        ("[]", 1),
+        ('{"testcenter_info": []}', 1),
+        ("[" * 100_000, 1),
+        (None, 2),
+    ],
 )
 def test_what_is_no_policy_is_refused(
     rollbook: Rollbook, school: Connection[Any], tmp_path: Path, text: str | None, code: int

@@ -355,3 +355,45 @@ def test_the_reports(rollbook: Rollbook, mail: Mail, db: Db, sent: datetime) -> 
     table = rollbook("pearson", "report", "rejected", "--format", "table")
     assert (table.code, "No phone" in table.out) == (0, True)
     assert rollbook("pearson", "report", "nothing").code == 2
+
+
+def test_18_two_answers_of_one_second_do_not_take_turns(mail: Mail, db: Db, sent: datetime) -> None:
+    at = sent + timedelta(minutes=1)
+    archive = mail.pack(vcdc_1=CDD + answer(key(1), "Error", at, "A") + answer(key(1), "Accepted", at, "B"))
+    assert mail.read(archive).code == 0
+    before = db.execute(STATE).fetchall()
+    for _ in range(2):
+        assert mail.read(archive).column("outcome") == ["unchanged"] * 2
+        assert db.execute(STATE).fetchall() == before
+
+
+def test_19_a_quote_that_is_not_closed_swallows_no_answer(mail: Mail, db: Db, sent: datetime) -> None:
+    later = sent + timedelta(minutes=1)
+    before = db.execute(STATE).fetchall()
+    refused = mail.read(vcdc_1=CDD + answer(key(1), "Error", later, '"Jr.') + answer(key(2), "Accepted", later))
+    assert (refused.code, "a quote that is not closed" in refused.err) == (1, True)
+    assert db.execute(STATE).fetchall() == before
+
+
+def test_19_an_answer_from_the_future_is_refused(mail: Mail, db: Db, sent: datetime) -> None:
+    result = mail.read(vcdc_1=CDD + answer(key(1), "Error", sent.replace(year=2206)) + answer(key(2), "Accepted", sent))
+    assert (result.code, result.column("outcome")) == (5, ["refused", "accepted"])
+    assert "lies in the future" in result.data[0]["detail"]
+    assert [row[0] for row in db.execute(STATE)] == ["", "Accepted"]
+
+
+def test_17_a_rejected_delete_goes_out_again_with_all(
+    rollbook: Rollbook, mail: Mail, db: Db, sent: datetime, tmp_path: Path
+) -> None:
+    which = "edXexam000000000001"
+    assert rollbook("authorization", "cancel", which).code == 0
+    assert rollbook("pearson", "export", "ead", "-o", str(tmp_path / "delete")).code == 0
+    later = datetime.now(UTC) + timedelta(seconds=2)
+    assert mail.read(eac_1=EAD + answer(which, "Error", later)).column("outcome") == ["rejected"]
+    assert rollbook("pearson", "export", "ead", "--all", "-o", str(tmp_path / "again")).code == 0
+    (file,) = (tmp_path / "again").iterdir()
+    assert f"Delete\t\t{which}" in file.read_text()
+    (row,) = db.execute(
+        "select uploaded_at > %s from rollbook.authorization_status where cancelled_at is not null", [sent]
+    )
+    assert row == (True,)

@@ -256,6 +256,14 @@ def test_all_faults_of_an_authorization_are_told_at_once(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("day", ["infinity", "-infinity", "0044-03-15 BC", "10000-01-01"])
+def test_a_date_that_the_file_cannot_say_is_refused(portal: Db, day: str) -> None:
+    mine = candidate(portal, add_user(portal, "ada"))
+    with pytest.raises(psycopg.Error, match="cannot be sent") as refusal, portal.transaction():
+        authorization(portal, mine, eligibility_appointment_date_last=day)
+    assert "A date lies within the years 1 to 9999." in (refusal.value.diag.message_detail or "")
+
+
 def test_dates_that_are_missing_are_told_apart(portal: Db) -> None:
     nothing = {name: text for name, text in EXAM.items() if "date" not in name}
     assert faults(portal, "authorization", nothing) == [

@@ -32,13 +32,17 @@ as $$
         (2, 'exam_series_code', rollbook.text_fault(g.record ->> 'exam_series_code', 15, true)),
         (3, 'eligibility_appointment_date_first', case
             when coalesce(g.first, '') = '' then 'First appointment date must be specified'
+            when g.first !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' then 'A date lies within the years 1 to 9999.'
             when g.first > g.last then 'First appointment date must be before last appointment date'
         end),
         (4, 'eligibility_appointment_date_last', case
             when coalesce(g.last, '') = '' then 'Last appointment date must be specified'
+            when g.last !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' then 'A date lies within the years 1 to 9999.'
         end),
         (5, 'accommodation_code', case
             when g.unknown is not null then format('Invalid accommodation code specified: %s', g.unknown)
+            when (select count(*) > count(distinct c.code) from regexp_split_to_table(g.codes, '[*]') as c (code))
+                then 'A code stands there twice.'
             when g.codes <> 'NONE' and 'NONE' = any(string_to_array(g.codes, '*'))
                 then 'NONE refuses all accommodations; it does not stand beside other codes'
         end),

@@ -59,7 +59,7 @@ begin
     )
     select
         candidate, e.course_id, e.exam_series_code, (e.first_appointment at time zone 'UTC')::date,
-        (e.last_appointment at time zone 'UTC')::date, request
+        (e.last_appointment at time zone 'UTC')::date, coalesce(request, '')
     from rollbook.exam as e where e.course_id = wanted_course_id and e.exam_series_code = exams[1]
     on conflict (testcenter_user_id, course_id, exam_series_code) where cancelled_at is null do nothing
     returning r.client_authorization_id into made;
