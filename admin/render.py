@@ -97,7 +97,12 @@ def console(run: Run, stream: IO[str]) -> Console:
 def note(run: Run, text: str) -> None:
     """Say something that is not the answer, on stderr; nothing with --quiet."""
     if not run.quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """Return a text whose control characters cannot steer a terminal."""
+    return CONTROL.sub("�", text)
 
 
 def error(run: Run, exc: AdminError) -> None:
@@ -111,7 +116,7 @@ def error(run: Run, exc: AdminError) -> None:
         return
     for label, text in (("error", exc.message), ("why", exc.why), ("fix", exc.fix)):
         if text:
-            print(f"{label + ':':<6}", text.replace("\n", "\n" + " " * 7), file=sys.stderr)
+            print(f"{label + ':':<6}", harmless(text).replace("\n", "\n" + " " * 7), file=sys.stderr)
 
 
 def faults(problems: Iterable[Row]) -> None:
@@ -199,7 +204,7 @@ def human(name: str, value: Any) -> str:  # noqa: ANN401
         return ", ".join(human(name, item) for item in value)
     mark, _ = marked(name, value)
     # What students write must not steer the operator's terminal.
-    return f"{mark} {value}" if mark else CONTROL.sub("�", flat(value))
+    return f"{mark} {value}" if mark else harmless(flat(value))
 
 
 def marked(name: str, value: Any) -> tuple[str, str]:  # noqa: ANN401
@@ -302,8 +307,14 @@ def rows(
 
 # On a narrow screen these go first, then the others from the right; never the key or a verdict.
 FOLDED = 16
-FOLDABLE = ("course", "table", "object", "difference", "title", "locks", "email", "before", "after", "username", "name")
+FOLDABLE = (
+    "course", "table", "object", "difference", "title", "locks", "email", "before", "after", "username", "name", "file",
+    "detail", "request", "message",
+)  # fmt: skip
 FIRST_TO_GO = (
+    "member",
+    "status",
+    "created_at",
     "target",
     "observed_at",
     "portal_rows",

@@ -202,7 +202,7 @@ def check(run: Run) -> int:
         return 0
     count = len({(row["candidate"], row["authorization"]) for row in found})
     error = AttentionError(
-        f"{render.plural(count, 'record')} cannot be sent as {'it is' if count == 1 else 'they are'}",
+        f"{render.plural(count, 'record')} {'breaks' if count == 1 else 'break'} the rules",
         fix="correct them with rollbook candidate update, authorization update or user update",
     )
     render.error(run, error)

@@ -34,6 +34,8 @@ def expanded(users: list[str], what: str = "users") -> list[str]:
             named += [line.strip() for line in lines.splitlines() if line.strip()]
         else:
             named.append(user)
+    if any("\x00" in name for name in named):
+        raise UsageError(f"a NUL character among the {what}", fix="pipe in text, one a line")
     if not named:
         raise UsageError(f"no {what} named", fix=f"name {what}, or pipe them in, one a line")
     return named

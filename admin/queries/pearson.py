@@ -138,13 +138,13 @@ where s.client_authorization_id = any(%s)
 STAMP: dict[Kind, LiteralString] = {
     "cdd": """
 update portal.student_testcenteruser as c
-set uploaded_at = greatest(%(at)s, c.user_updated_at)
+set uploaded_at = greatest(%(at)s, c.user_updated_at), updated_at = clock_timestamp()
 from rollbook.exchange_row as r
 where r.file_id = %(file)s and r.outcome = 'sent' and c.id = r.record_id
 """,
     "ead": """
 update portal.student_testcenterregistration as c
-set uploaded_at = greatest(%(at)s, c.user_updated_at)
+set uploaded_at = greatest(%(at)s, c.user_updated_at), updated_at = clock_timestamp()
 from rollbook.exchange_row as r
 where r.file_id = %(file)s and r.outcome = 'sent' and c.id = r.record_id
 """,
@@ -301,7 +301,8 @@ set
     upload_error_message = left(v.message, 512),
     processed_at = v.date,
     candidate_id = coalesce(v.number, c.candidate_id),
-    confirmed_at = clock_timestamp()
+    confirmed_at = clock_timestamp(),
+    updated_at = clock_timestamp()
 from pg_temp.verdict as v
 where v.kind = 'cdd' and v.outcome in ('accepted', 'rejected') and c.id = v.record_id
 """
@@ -313,7 +314,8 @@ set
     upload_error_message = left(v.message, 512),
     processed_at = v.date,
     authorization_id = coalesce(v.number, r.authorization_id),
-    confirmed_at = clock_timestamp()
+    confirmed_at = clock_timestamp(),
+    updated_at = clock_timestamp()
 from pg_temp.verdict as v
 where v.kind = 'ead' and v.outcome in ('accepted', 'rejected') and r.id = v.record_id
 """
@@ -329,6 +331,24 @@ from (
 ) as v
 where r.id = v.record_id and (r.processed_at is null or r.processed_at < v.date)
 """
+
+# An answer that is known already may bring the number that its first copy lacked.
+NOTE_NUMBERS: dict[Kind, LiteralString] = {
+    "cdd": """
+update portal.student_testcenteruser as c
+set candidate_id = v.number, updated_at = clock_timestamp()
+from (select record_id, max(number) as number from pg_temp.verdict
+    where kind = 'cdd' and outcome = 'unchanged' and number is not null group by record_id) as v
+where c.id = v.record_id and c.candidate_id is null
+""",
+    "ead": """
+update portal.student_testcenterregistration as r
+set authorization_id = v.number, updated_at = clock_timestamp()
+from (select record_id, max(number) as number from pg_temp.verdict
+    where kind = 'ead' and outcome = 'unchanged' and number is not null group by record_id) as v
+where r.id = v.record_id and r.authorization_id is null
+""",
+}
 
 NOTE_ACCEPTANCE = """
 update portal.student_testcenterregistration as r
@@ -428,7 +448,8 @@ def apply_answers(conn: Conn, archives: list[tuple[str, list[Member]]], actor: s
     conn.execute(JUDGE)
     conn.execute("analyze pg_temp.verdict")
     for step in (
-        APPLY_CANDIDATES, APPLY_AUTHORIZATIONS, NOTE_HANDLED, NOTE_ACCEPTANCE, HASHED, NOTE_ANSWERED, NOTE_ROWS,
+        APPLY_CANDIDATES, APPLY_AUTHORIZATIONS, *NOTE_NUMBERS.values(), NOTE_HANDLED, NOTE_ACCEPTANCE, HASHED,
+        NOTE_ANSWERED, NOTE_ROWS,
     ):  # fmt: skip
         conn.execute(step)
     return conn.execute(VERDICTS).fetchall(), one(conn, TROUBLE)["n"]

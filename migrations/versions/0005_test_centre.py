@@ -242,7 +242,7 @@ revoke insert (
     testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
     eligibility_appointment_date_last, accommodation_request
 ) on portal.student_testcenterregistration from rollbook_owner;
-revoke select, update (user_updated_at, upload_status) on portal.student_testcenteruser from rollbook_owner;
+revoke select, update (user_updated_at, updated_at, upload_status) on portal.student_testcenteruser from rollbook_owner;
 drop index portal.student_testcenterregistration_exam_key;
 alter table portal.student_testcenterregistration
     alter client_authorization_id drop default, alter accommodation_code type varchar(64),

@@ -28,7 +28,10 @@ begin
         raise exception 'the candidate''s record cannot be sent to the test centre'
             using errcode = 'RB016', detail = faults, hint = 'Correct these fields.';
     end if;
-    if tg_op = 'UPDATE' then
+    if tg_op = 'INSERT' then
+        -- A clock that goes ahead, or infinity, would have every answer be older than the record.
+        new.user_updated_at := least(new.user_updated_at, clock_timestamp());
+    else
         new.updated_at := clock_timestamp();
         if to_jsonb(new) - exchanged is distinct from to_jsonb(old) - exchanged then
             new.user_updated_at := greatest(clock_timestamp(), old.uploaded_at + interval '1 microsecond');
@@ -40,8 +43,8 @@ end $$;
 create or replace trigger rollbook_check_candidate_insert before insert on portal.student_testcenteruser
     for each row execute function rollbook.check_candidate();
 create or replace trigger rollbook_check_candidate_update
-    before update of first_name, middle_name, last_name, suffix, salutation, address_1, address_2, address_3, city,
-        state, postal_code, country, phone, extension, phone_country_code, fax, fax_country_code, company_name
+    before update of user_id, first_name, middle_name, last_name, suffix, salutation, address_1, address_2, address_3,
+        city, state, postal_code, country, phone, extension, phone_country_code, fax, fax_country_code, company_name
     on portal.student_testcenteruser
     for each row execute function rollbook.check_candidate();
 comment on function rollbook.check_candidate() is

@@ -104,7 +104,7 @@ def test_the_users_address_must_be_latin_1_too(rollbook: Rollbook, school: Conne
     assert (checked.code, checked.data) == (4, [
         {"candidate": "edX000000000101", "username": "ada", "authorization": None, "field": "email", "problem": LATIN}
     ])  # fmt: skip
-    assert "1 record cannot be sent as it is" in checked.err
+    assert "1 record breaks the rules" in checked.err
 
 
 def test_names_and_address_come_from_the_account_unless_given(rollbook: Rollbook, school: Connection[Any]) -> None:

@@ -115,6 +115,22 @@ def test_a_member_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
         pearson.read_archive(pack(tmp_path, ("vcdc-1.dat", GOOD), ("vcdc-1.dat", GOOD)))
 
 
+def test_a_damaged_member_packed_otherwise_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lzma.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("vcdc-1.dat", GOOD * 50)
+    whole = path.read_bytes()
+    said = []
+    for at in range(45, 75):  # a bit of the header may be damaged without harm
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            pearson.read_archive(path)
+        except RefusedError as exc:
+            said.append(exc.message)
+    assert len(said) > 20
+    assert any(message.endswith("damaged, encrypted or packed in a way that is not read") for message in said)
+
+
 def test_a_damaged_or_encrypted_member_is_refused(tmp_path: Path) -> None:
     path = pack(tmp_path, ("vcdc-1.dat", GOOD * 50))
     whole = path.read_bytes()

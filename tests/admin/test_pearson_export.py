@@ -99,6 +99,7 @@ def test_p4_p5_no_folder_is_a_usage_error(rollbook: Rollbook, db: Connection[Any
         result = rollbook("pearson", "export", kind)
         assert (result.code, result.out) == (2, "")
         assert "--output" in result.err
+        assert rollbook("pearson", "export", kind, "-o", "").code == 2
     assert snapshot(db) == candidates_before
 
 

@@ -18,6 +18,7 @@ from admin.demo.centre import Centre
 from tests.admin.conftest import Rollbook
 from tests.admin.program import Result, snapshot
 from tests.admin.test_pearson_export import Paused, authorize, candidates, records, users
+from tests.admin.test_terminal import terminal
 
 CDD = "ClientCandidateID\tCandidateID\tStatus\tDate\tMessage\r\n"
 EAD = "ClientAuthorizationID\tClientCandidateID\tStatus\tDate\tMessage\r\n"  # as seen at another client of Pearson
@@ -270,6 +271,7 @@ def test_24_every_file_is_kept_with_its_rows_and_outcome(
     ]  # fmt: skip
     assert [row["kind"] for row in rollbook("pearson", "list", "--kind", "cdd", "--json").data] == ["cdd"]
     assert rollbook("pearson", "list", "--max-age", "1").code == 0
+    assert {rollbook("pearson", "list", "--max-age", odd).code for odd in ("inf", "nan", "1e300", "-1")} == {2}
     late = rollbook("pearson", "list", "--max-age", "0")
     assert (late.code, "2 files waited longer" in late.err) == (4, True)
     # what is sent again waits in the later file only
@@ -326,6 +328,8 @@ def test_the_dump_has_the_originals_keys(
     }  # fmt: skip
     assert [row["username"] for row in rollbook("pearson", "dump", "--accommodation-pending").data] == ["user2"]
     assert rollbook("pearson", "dump", "--exam", "exam2").data == []
+    assert rollbook("authorization", "cancel", "edXexam000000000002").code == 0
+    assert rollbook("pearson", "dump", "--accommodation-pending").data == []
     target = tmp_path / "dump.json"
     assert rollbook("pearson", "dump", "--course", "org1/course1/term1", "-o", str(target)).out == ""
     assert target.read_text().startswith('[\n  {\n    "username": "user1"')
@@ -397,3 +401,38 @@ def test_17_a_rejected_delete_goes_out_again_with_all(
         "select uploaded_at > %s from rollbook.authorization_status where cancelled_at is not null", [sent]
     )
     assert row == (True,)
+
+
+def test_a_number_that_comes_with_a_repeated_answer_is_kept(mail: Mail, db: Db, sent: datetime) -> None:
+    later = sent + timedelta(minutes=1)
+    mail.read(vcdc_1=CDD + answer(key(1), "Accepted", later), eac_1=EAD + answer("edXexam000000000001", "Error", later))
+    again = mail.read(
+        vcdc_1=CDD + answer(key(1), "Accepted", later, number="71"),
+        eac_1=EAD.replace("ClientCandidateID", "AuthorizationID")
+        + answer("edXexam000000000001", "Error", later, number="81"),
+    )
+    assert again.column("outcome") == ["unchanged"] * 2
+    assert db.execute(STATE).fetchall()[0][3] == 71
+    numbers = "select authorization_id from portal.student_testcenterregistration order by id limit 1"
+    assert db.execute(numbers).fetchone() == (81,)
+
+
+def test_updated_at_is_the_latest_change_by_anyone(mail: Mail, db: Db, sent: datetime) -> None:
+    def updated_at() -> datetime:
+        row = db.execute("select updated_at from portal.student_testcenteruser where user_id = 1").fetchone()
+        assert row is not None
+        at: datetime = row[0]
+        return at
+
+    stamped = updated_at()
+    assert stamped >= sent
+    mail.read(vcdc_1=CDD + answer(key(1), "Accepted", sent))
+    answered = updated_at()
+    db.execute("update portal.auth_user set email = 'new@edx.org' where id = 1")
+    assert stamped < answered < updated_at()
+
+
+def test_a_person_sees_at_80_columns_what_became_of_a_line(mail: Mail, dsn: str, sent: datetime) -> None:
+    archive = mail.pack(vcdc_1=CDD + answer(key(1), "Error", sent, "Phone: no digits"))
+    code, screen = terminal("pearson", "import", archive, "-n", "-d", dsn, width=80)
+    assert (code, "DETAIL" in screen, "rejected" in screen) == (0, True, True), screen

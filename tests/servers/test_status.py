@@ -556,10 +556,10 @@ def test_unreachable_costs_its_timeout_knows_no_lag_and_leaves_the_others_alone(
 
 
 def in_time(site: Site, seconds: float, *command: str) -> Result:
-    """Run a command that may take twice its timeout, and a second for all else on a busy machine."""
+    """Run a command that may take twice its timeout, and three seconds for all else; without it, it would be five."""
     began = time.monotonic()
     answer = site.run(*command, "--timeout", str(seconds), "--json")
-    assert time.monotonic() - began < 2 * seconds + 1, command
+    assert time.monotonic() - began < 2 * seconds + 3, command
     return answer
 
 

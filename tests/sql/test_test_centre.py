@@ -177,6 +177,22 @@ def test_a_real_change_makes_due_and_clears_the_answer_and_nothing_else_does(por
     assert found == [("", "WARNING", 7)]
 
 
+@pytest.mark.parametrize("at", ["infinity", "2999-01-01"])
+def test_a_record_from_the_future_is_of_now(portal: Db, at: str) -> None:
+    mine = candidate(portal, add_user(portal, "ada"), user_updated_at=at)
+    authorization(portal, mine, user_updated_at=at)
+    for table in ("student_testcenteruser", "student_testcenterregistration"):
+        assert value(portal, "select user_updated_at <= clock_timestamp() from portal.{t}", t=table) is True
+
+
+def test_another_user_makes_due(portal: Db) -> None:
+    candidate(portal, add_user(portal, "ada"))
+    bob = add_user(portal, "bob")
+    sent(portal)
+    run(portal, "update portal.student_testcenteruser set user_id = %s", bob)
+    assert due(portal) == [True]
+
+
 def test_an_edit_at_the_instant_of_the_upload_is_due(portal: Db) -> None:
     mine = candidate(portal, add_user(portal, "ada"))
     change(portal, mine, uploaded_at="2999-01-01 00:00+00")  # a clock that went wrong

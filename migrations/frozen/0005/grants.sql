@@ -9,7 +9,7 @@ drop policy if exists rollbook_reads on portal.auth_user;
 drop policy if exists rollbook_reads on portal.auth_userprofile;
 drop policy if exists rollbook_reads on portal.student_courseenrollment;
 -- An e-mail that changes makes the candidate's record due, whoever changed it.
-grant select, update (user_updated_at, upload_status) on portal.student_testcenteruser to rollbook_owner;
+grant select, update (user_updated_at, updated_at, upload_status) on portal.student_testcenteruser to rollbook_owner;
 drop policy if exists rollbook_renews on portal.student_testcenteruser;
 create policy rollbook_renews on portal.student_testcenteruser to rollbook_owner using (true);
 comment on policy rollbook_renews on portal.student_testcenteruser is 'As for the tables that are routed.';

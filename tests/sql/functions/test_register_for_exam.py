@@ -45,6 +45,13 @@ def test_an_enrolled_candidate_registers_for_the_only_open_exam_and_asks(school:
     assert run(school, STORED) == [("Final", "2033-01-25", "2033-01-26", "More time", "")]
 
 
+def test_no_request_at_all_is_none(school: Db) -> None:
+    ada = student(school)
+    define(school, "Final", "-1 day", "1 day")
+    value(school, NAMED, ada, KEEP, "Final", None)
+    assert run(school, STORED) == [("Final", "2033-01-25", "2033-01-26", "", "")]
+
+
 def test_who_may_not_is_refused(school: Db) -> None:
     ada = add_user(school, "ada")
     define(school, "Final", "-1 day", "1 day")

@@ -23,7 +23,10 @@ begin
         raise exception 'the authorization cannot be sent to the test centre'
             using errcode = 'RB016', detail = faults, hint = 'Correct these fields.';
     end if;
-    if tg_op = 'UPDATE' then
+    if tg_op = 'INSERT' then
+        -- A clock that goes ahead, or infinity, would have every answer be older than the record.
+        new.user_updated_at := least(new.user_updated_at, clock_timestamp());
+    else
         new.updated_at := clock_timestamp();
         if to_jsonb(new) - exchanged is distinct from to_jsonb(old) - exchanged then
             new.user_updated_at := greatest(clock_timestamp(), old.uploaded_at + interval '1 microsecond');

@@ -9,7 +9,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     update portal.student_testcenteruser as c
-    set user_updated_at = greatest(clock_timestamp(), c.uploaded_at + interval '1 microsecond'), upload_status = ''
+    set user_updated_at = greatest(clock_timestamp(), c.uploaded_at + interval '1 microsecond'), upload_status = '',
+        updated_at = clock_timestamp()
     where c.user_id = new.id;
     return null;
 end $$;
