@@ -19,7 +19,7 @@ Users = Annotated[
 
 
 def expanded(users: list[str], what: str = "users") -> list[str]:
-    """Return what is named, with `-` (stdin) and @FILE replaced by their lines. Raises UsageError."""
+    """Return what is named, with `-` (stdin) and @FILE replaced by their lines. Raises UsageError; RefusedError."""
     named: list[str] = []
     for user in users:
         if user == "-" or user.startswith("@"):
@@ -35,7 +35,7 @@ def expanded(users: list[str], what: str = "users") -> list[str]:
         else:
             named.append(user)
     if any("\x00" in name for name in named):
-        raise UsageError(f"a NUL character among the {what}", fix="pipe in text, one a line")
+        raise RefusedError(f"a NUL character among the {what}", fix="pipe in text, one a line")
     if not named:
         raise UsageError(f"no {what} named", fix=f"name {what}, or pipe them in, one a line")
     return named
