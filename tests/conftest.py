@@ -17,8 +17,8 @@ from psycopg import Connection
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 
-from admin import schema
-from admin.demo.server import PrivateServer
+from rollbook import schema
+from rollbook.demo.server import PrivateServer
 from tests.databases import Databases
 
 # A shell starts what it runs in the background deaf to Ctrl-C, and a child inherits that; tests press it.

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import Connection, sql
 
-from admin import cli
+from rollbook import cli
 from tests.admin.program import KEEP, REMOVE, Result, damage
 from tests.conftest import Cluster
 

@@ -15,6 +15,7 @@ from typing import Any
 from psycopg import Connection, sql
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "admin" / "rollbook"
 PROGRAM = str(Path(sys.executable).parent / "rollbook")
 KEEP, REMOVE = "MITx/6.002x/2012_Fall", "edX/toy/2013_Spring"
 KEEP_SCHEMA, REMOVE_SCHEMA = "course_mitx_6_002x_2012_fall", "course_edx_toy_2013_spring"

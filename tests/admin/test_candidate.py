@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
-from admin.commands import candidate as commands
-from admin.queries import candidate as queries
+from rollbook.commands import candidate as commands
+from rollbook.queries import candidate as queries
 from tests.admin.conftest import Rollbook
 from tests.admin.program import rows, snapshot
 

@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
-from admin import queries
+from rollbook import queries
 from tests.admin.conftest import Rollbook
 from tests.conftest import Cluster
 
@@ -102,7 +102,7 @@ def test_a_secret_in_the_conninfo_is_never_shown(
         assert (answer.code in codes, secret in answer.out + answer.err) == (True, False), answer.err
 
     monkeypatch.setenv("ROLLBOOK_DSN", conninfo.format(secret))
-    monkeypatch.setattr("admin.db.translate", lambda exc: ZeroDivisionError(str(exc)))  # a bug on the way
+    monkeypatch.setattr("rollbook.db.translate", lambda exc: ZeroDivisionError(str(exc)))  # a bug on the way
     answer = rollbook("status", "--debug", dsn=None)
     written = tmp_path / "rollbook.log"
     log = written.read_text() if answer.code == 70 else ""

@@ -18,13 +18,13 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from admin import discussion as delivery
+from rollbook import discussion as delivery
 from tests.admin.conftest import Rollbook
 from tests.admin.discussion_service import KEY, OK, Reply, Service, failing, messages, until, users_of
 from tests.admin.program import ROOT, environment, rows, snapshot
 
 OUTBOX = "rollbook.discussion_outbox"
-CODE = "from admin.cli import main; main()"
+CODE = "from rollbook.cli import main; main()"
 ADA, BOB, DAN, EVE = 101, 102, 103, 104
 
 

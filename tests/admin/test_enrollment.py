@@ -299,7 +299,7 @@ def test_a_roster_can_be_confirmed_and_sees_who_came_meanwhile(
     rollbook: Rollbook, school: Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the plan and the answer somebody else enrolls: that stays."""
-    from admin import render
+    from rollbook import render
 
     def answered(*_: Any) -> None:
         school.execute(f"insert into {SEATS} (user_id, course_id) values (104, %s)", [KEEP])

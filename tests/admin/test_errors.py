@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from admin import queries
+from rollbook import queries
 from tests.admin.conftest import Rollbook
 from tests.admin.program import KEEP, PROGRAM, REMOVE_SCHEMA, damage, environment, process, snapshot
 

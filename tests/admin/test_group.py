@@ -422,7 +422,7 @@ def test_a_terminal_sees_bars(grouped: Connection[Any], dsn: str) -> None:
 
     del grouped
     leader, follower = pty.openpty()
-    words = [sys.executable, "-c", "from admin.cli import main; main()", "group", "list", "-d", dsn]
+    words = [sys.executable, "-c", "from rollbook.cli import main; main()", "group", "list", "-d", dsn]
     with subprocess.Popen(words, stdout=follower, stderr=follower, stdin=follower) as program:
         os.close(follower)
         heard: list[bytes] = []

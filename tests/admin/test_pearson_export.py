@@ -395,8 +395,8 @@ def test_14_two_exports_at_once_are_two_files_and_send_nothing_twice(
 
 KILLED = """
 import os, signal, sys
-from admin import cli, pearson
-from admin.queries import pearson as queries
+from rollbook import cli, pearson
+from rollbook.queries import pearson as queries
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -414,7 +414,7 @@ elif step == "flushed": pearson.Outgoing.settle = after(pearson.Outgoing.settle)
 elif step == "noted": pearson.Outgoing.publish = die
 elif step == "renamed": pearson.Outgoing.publish = after(pearson.Outgoing.publish)
 elif step == "committed":
-    from admin import render
+    from rollbook import render
     render.rows = die
 sys.exit(cli.run(sys.argv[1:]))
 """

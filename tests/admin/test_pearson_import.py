@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from admin.demo.centre import Centre
+from rollbook.demo.centre import Centre
 from tests.admin.conftest import Rollbook
 from tests.admin.program import Result, snapshot
 from tests.admin.test_pearson_export import Paused, authorize, candidates, records, users

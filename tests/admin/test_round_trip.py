@@ -11,7 +11,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from admin.demo.centre import Centre, read
+from rollbook.demo.centre import Centre, read
 from tests.admin.conftest import Rollbook
 from tests.admin.test_pearson_export import authorize, candidates, sent, users
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from admin import schema
+from rollbook import schema
 from tests.admin.conftest import Rollbook
 from tests.admin.program import KEEP, KEEP_SCHEMA, snapshot
 

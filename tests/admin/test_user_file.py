@@ -488,7 +488,7 @@ def test_an_export_has_no_hash_unless_asked_and_can_be_of_a_course(rollbook: Rol
 
 def program(*arguments: str) -> list[str]:
     """The program as a process."""
-    return [sys.executable, "-c", "from admin.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from rollbook.cli import main; main()", *arguments]
 
 
 def people(count: int) -> str:

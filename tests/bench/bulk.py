@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from admin import schema
-from admin.demo.server import PrivateServer, find_bindir
+from rollbook import schema
+from rollbook.demo.server import PrivateServer, find_bindir
 from tests.bench.bench import PAIRS
 
 ROWS = int(os.environ.get("BENCH_ROWS", "100000"))
@@ -43,7 +43,7 @@ def psql(dsn: str, *commands: str) -> None:
 def rollbook(dsn: str, *arguments: str) -> None:
     """Run the program; its answer goes nowhere, but is written."""
     subprocess.run(
-        [sys.executable, "-c", "from admin.cli import main; main()", *arguments, "-d", dsn],
+        [sys.executable, "-c", "from rollbook.cli import main; main()", *arguments, "-d", dsn],
         check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 

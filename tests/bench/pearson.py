@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from admin import schema
-from admin.demo.server import PrivateServer, find_bindir
+from rollbook import schema
+from rollbook.demo.server import PrivateServer, find_bindir
 from tests.bench.bench import PAIRS
 
 ROWS = int(os.environ.get("BENCH_ROWS", "100000"))
@@ -103,7 +103,7 @@ def measure(db: Connection[Any], dsn: str, folder: Path) -> None:
         return run(str(Path(find_bindir()) / "psql"), "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", dsn, *options)
 
     def export() -> tuple[float, float]:
-        return run(sys.executable, "-c", "from admin.cli import main; main()", "pearson", "export", "cdd", "-q",
+        return run(sys.executable, "-c", "from rollbook.cli import main; main()", "pearson", "export", "cdd", "-q",
                    "-o", str(folder / "out"), "-d", dsn)  # fmt: skip
 
     peaks = {}
@@ -122,7 +122,7 @@ def measure(db: Connection[Any], dsn: str, folder: Path) -> None:
             db.execute("checkpoint")
             times[name].append(sides[name]()[0])
     mine, copied, stamped = (statistics.median(found) for found in times.values())
-    start = run(sys.executable, "-c", "from admin.cli import main; main()", "pearson", "list", "-q", "-d", dsn)[0]
+    start = run(sys.executable, "-c", "from rollbook.cli import main; main()", "pearson", "list", "-q", "-d", dsn)[0]
     print(f"{ROWS} candidates: pearson export {mine:.2f} s, of which {start:.2f} s are the program's start")
     for name, theirs in (("\\copy", copied), ("\\copy, stamp and note", stamped)):
         verdict = "ok" if mine / theirs <= LIMIT else "missed"

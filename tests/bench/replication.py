@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import psycopg
 from psycopg import Connection, sql
 
-from admin import cli
-from admin.demo.server import PrivateServer
-from admin.servers import comparing, stream
+from rollbook import cli
+from rollbook.demo.server import PrivateServer
+from rollbook.servers import comparing, stream
 
 if TYPE_CHECKING:
     from tests.bench.bench import Bench

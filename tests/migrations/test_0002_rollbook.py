@@ -16,8 +16,8 @@ import psycopg
 import pytest
 from psycopg import Connection, sql
 
-from admin import cli, schema
-from admin.demo.server import PrivateServer, find_bindir
+from rollbook import cli, schema
+from rollbook.demo.server import PrivateServer, find_bindir
 from tests.admin.catalog import catalog, changed
 from tests.conftest import FAST
 

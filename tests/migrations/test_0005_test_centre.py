@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from admin import cli
+from rollbook import cli
 
 OLD = """
 insert into portal.auth_user (id, username) values (1, 'ada');

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
-from admin import cli
-from admin.checking import differences
-from admin.db import connect
-from admin.migrating import MIGRATIONS, SQL, known_revisions, object_files
+from rollbook import cli
+from rollbook.checking import differences
+from rollbook.db import connect
+from rollbook.migrating import MIGRATIONS, SQL, known_revisions, object_files
 from tests.admin.catalog import catalog, changed
 
 COURSE, COPY = "edX/toy/2013_Spring", "course_edx_toy_2013_spring"

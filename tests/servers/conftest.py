@@ -22,8 +22,8 @@ import psycopg
 import pytest
 from psycopg import Connection, sql
 
-from admin import cli
-from admin.demo.server import PrivateServer
+from rollbook import cli
+from rollbook.demo.server import PrivateServer
 from tests.admin.conftest import clean as clean  # noqa: PLC0414 (a fixture that every test here takes)
 from tests.admin.conftest import database as portal_database
 from tests.admin.conftest import populate

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from admin.demo.server import PrivateServer
+from rollbook.demo.server import PrivateServer
 from tests.admin.catalog import catalog
 from tests.admin.conftest import populate
 from tests.admin.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result, snapshot

@@ -23,8 +23,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from admin import schema
-from admin.demo.server import PrivateServer
+from rollbook import schema
+from rollbook.demo.server import PrivateServer
 from tests.admin.program import COPIED, KEEP, REMOVE, Result
 from tests.servers.conftest import (
     QUICK,

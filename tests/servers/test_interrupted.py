@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from admin.demo.server import PrivateServer
+from rollbook.demo.server import PrivateServer
 from tests.admin.conftest import populate
 from tests.admin.program import KEEP, KEEP_SCHEMA, REMOVE, Result
 from tests.servers.conftest import Db, Site, database, drop_slots, settled, started, until, waits_for

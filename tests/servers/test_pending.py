@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from admin.db import Conn, session
-from admin.demo.server import PrivateServer
-from admin.servers import link, pending
-from admin.servers.pending import Change, Fault
+from rollbook.db import Conn, session
+from rollbook.demo.server import PrivateServer
+from rollbook.servers import link, pending
+from rollbook.servers.pending import Change, Fault
 from tests.admin.conftest import populate
 from tests.admin.program import KEEP, KEEP_SCHEMA
 from tests.servers.conftest import Db, Site, drop_slots, until

@@ -18,8 +18,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from admin import schema
-from admin.demo.server import PrivateServer, find_bindir
+from rollbook import schema
+from rollbook.demo.server import PrivateServer, find_bindir
 from tests.admin.conftest import populate
 from tests.admin.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
 from tests.conftest import FAST

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from admin import schema
-from admin.demo.server import PrivateServer
+from rollbook import schema
+from rollbook.demo.server import PrivateServer
 from tests.admin.conftest import database as portal_database
 from tests.admin.conftest import populate
 from tests.admin.program import KEEP, KEEP_SCHEMA, REMOVE, Result

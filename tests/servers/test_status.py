@@ -20,9 +20,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from admin import cli
-from admin.commands import status as whole
-from admin.demo.server import PrivateServer
+from rollbook import cli
+from rollbook.commands import status as whole
+from rollbook.demo.server import PrivateServer
 from tests.admin.conftest import database as portal_database
 from tests.admin.conftest import populate
 from tests.admin.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment, process

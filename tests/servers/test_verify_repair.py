@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from admin.commands import comparison
-from admin.demo.server import PrivateServer
-from admin.servers import comparing, repairing, stream
+from rollbook.commands import comparison
+from rollbook.demo.server import PrivateServer
+from rollbook.servers import comparing, repairing, stream
 from tests.admin.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment
 from tests.servers.conftest import SCHEMAS, Db, Site, drop_slots, drop_subscriptions, remedy, until
 

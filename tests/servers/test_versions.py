@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from admin.demo.server import find_bindir
+from rollbook.demo.server import find_bindir
 from tests.admin.conftest import populate
 from tests.admin.program import KEEP, KEEP_SCHEMA, REMOVE, Result
 from tests.conftest import FAST
