@@ -7,7 +7,7 @@ from typing import Any
 from alembic import context
 from sqlalchemy import create_engine, pool
 
-from rollbook.migrating import VERSION_TABLE
+from rollbook.core.migrating import VERSION_TABLE
 
 options: dict[str, Any] = {
     "version_table": VERSION_TABLE,

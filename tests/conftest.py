@@ -17,9 +17,11 @@ from psycopg import Connection
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 
-from rollbook import schema
-from rollbook.demo.server import PrivateServer
+from rollbook.system import migration as schema
+from rollbook.system.demo.server import PrivateServer
 from tests.databases import Databases
+
+pytest_plugins = ["tests.school"]
 
 # A shell starts what it runs in the background deaf to Ctrl-C, and a child inherits that; tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 
-from rollbook.demo.server import PrivateServer
+from rollbook.system.demo.server import PrivateServer
 
 Table = tuple[str, str]
 

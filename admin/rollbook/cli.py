@@ -11,30 +11,22 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from rollbook import options, render
-from rollbook.commands import (
+from rollbook.core import command as options
+from rollbook.core import render
+from rollbook.core.errors import AdminError, BugError, UsageError
+from rollbook.people.commands import (
     allowed,
-    authorization,
-    candidate,
-    course,
-    demo,
     discussion,
     email_change,
     enrollment,
-    exam,
     group,
-    history,
     name_change,
-    pearson,
     registration,
-    replication,
-    schema,
-    server,
-    status,
     user_file,
-    version,
 )
-from rollbook.errors import AdminError, BugError, UsageError
+from rollbook.replication.commands import course, replication, server, status
+from rollbook.system.commands import demo, history, schema, version
+from rollbook.testcentre.commands import authorization, candidate, exam, pearson
 
 app = typer.Typer(
     name="rollbook",
@@ -126,7 +118,7 @@ def failed(exc: AdminError) -> int:
 
 def masked_trace() -> str:
     """Return the traceback of the error under way, without passwords."""
-    from rollbook.db import masked
+    from rollbook.core.db import masked
 
     return masked(traceback.format_exc())
 

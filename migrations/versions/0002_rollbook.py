@@ -4,7 +4,7 @@ Locks: SHARE ROW EXCLUSIVE on portal.auth_user, auth_userprofile and student_cou
 triggers; no table is rewritten or scanned. Writes that an application does meanwhile wait, then are routed.
 """
 
-from rollbook.migrating import apply_frozen, run_sql
+from rollbook.core.migrating import apply_frozen, run_sql
 
 revision = "0002"
 down_revision = "0001"

@@ -4,7 +4,7 @@ Locks: ACCESS EXCLUSIVE on rollbook.course for the moment that it takes to add a
 rewritten.
 """
 
-from rollbook.migrating import apply_frozen, run_sql
+from rollbook.core.migrating import apply_frozen, run_sql
 
 revision = "0003"
 down_revision = "0002"

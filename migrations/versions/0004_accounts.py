@@ -4,7 +4,7 @@ Locks: ACCESS EXCLUSIVE on the small portal tables that get columns (registratio
 enrollments), which are rewritten; SHARE ROW EXCLUSIVE on portal.auth_user and auth_userprofile for the triggers.
 """
 
-from rollbook.migrating import apply_frozen, run_sql
+from rollbook.core.migrating import apply_frozen, run_sql
 
 revision = "0004"
 down_revision = "0003"

@@ -7,7 +7,7 @@ Rows that stand there already are not judged: `rollbook candidate check` does th
 authorizations for one exam the upgrade stops and names them.
 """
 
-from rollbook.migrating import apply_frozen, run_sql
+from rollbook.core.migrating import apply_frozen, run_sql
 
 revision = "0005"
 down_revision = "0004"

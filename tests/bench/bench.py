@@ -23,8 +23,8 @@ from psycopg import Connection, sql
 from rich.console import Console
 from rich.table import Table
 
-from rollbook import schema
-from rollbook.demo.server import PrivateServer
+from rollbook.system import migration as schema
+from rollbook.system.demo.server import PrivateServer
 from tests.bench import replication
 
 USERS = 20_000

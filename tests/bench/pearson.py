@@ -20,8 +20,8 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from rollbook import schema
-from rollbook.demo.server import PrivateServer, find_bindir
+from rollbook.system import migration as schema
+from rollbook.system.demo.server import PrivateServer, find_bindir
 from tests.bench.bench import PAIRS
 
 ROWS = int(os.environ.get("BENCH_ROWS", "100000"))

@@ -23,8 +23,8 @@ import psycopg
 from psycopg import Connection, sql
 
 from rollbook import cli
-from rollbook.demo.server import PrivateServer
-from rollbook.servers import comparing, stream
+from rollbook.replication import comparing, stream
+from rollbook.system.demo.server import PrivateServer
 
 if TYPE_CHECKING:
     from tests.bench.bench import Bench

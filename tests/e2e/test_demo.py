@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.admin.program import COPIED, PROGRAM, Result
+from tests.program import COPIED, PROGRAM, Result
 
 BROKEN = "edX/DemoX/2012_Fall"
 

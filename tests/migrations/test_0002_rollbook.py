@@ -16,9 +16,10 @@ import psycopg
 import pytest
 from psycopg import Connection, sql
 
-from rollbook import cli, schema
-from rollbook.demo.server import PrivateServer, find_bindir
-from tests.admin.catalog import catalog, changed
+from rollbook import cli
+from rollbook.system import migration as schema
+from rollbook.system.demo.server import PrivateServer, find_bindir
+from tests.catalog import catalog, changed
 from tests.conftest import FAST
 
 ROOT = Path(__file__).parents[2]

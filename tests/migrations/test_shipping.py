@@ -9,10 +9,10 @@ import pytest
 from psycopg import Connection
 
 from rollbook import cli
-from rollbook.checking import differences
-from rollbook.db import connect
-from rollbook.migrating import MIGRATIONS, SQL, known_revisions, object_files
-from tests.admin.catalog import catalog, changed
+from rollbook.core.db import connect
+from rollbook.core.migrating import MIGRATIONS, SQL, known_revisions, object_files
+from rollbook.system.schema_check import differences
+from tests.catalog import catalog, changed
 
 COURSE, COPY = "edX/toy/2013_Spring", "course_edx_toy_2013_spring"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from mimesis import Address, Gender, Locale, Person
 from mimesis.keys import romanize
 
-OUT = Path(__file__).resolve().parents[2] / "admin" / "rollbook" / "demo" / "roster"
+OUT = Path(__file__).resolve().parents[2] / "admin" / "rollbook" / "system" / "demo" / "roster"
 HEADER = "username,email,first_name,last_name,is_active,date_joined,name,language,location,year_of_birth,gender,"
 HEADER += "level_of_education,mailing_address,goals\n"
 OPENED, CLOSED, LAST = (datetime(*day, tzinfo=UTC) for day in ((2012, 6, 1), (2012, 12, 31), (2013, 3, 1)))

@@ -1,0 +1,1 @@
+"""What every wing uses: connection, errors, options, output, history, files of rows."""

@@ -1,0 +1,241 @@
+"""The options that many commands share, declared once; every command takes them after its verb."""
+
+import inspect
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rollbook.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+
+
+class Document(StrEnum):
+    """How an answer that is no list of rows is written."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+
+
+class OnError(StrEnum):
+    """What a wrong row of a file does to the others."""
+
+    abort = "abort"
+    skip = "skip"
+
+
+class When(StrEnum):
+    """When to colour."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+@dataclass
+class Run:
+    """One call of a command: its name and the values of the shared options."""
+
+    name: str = "rollbook"
+    long: bool = False
+    dsn: str | None = None
+    timeout: float | None = None
+    color: When = When.auto
+    no_input: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+    format: Format | Document | None = None
+    json: bool = False
+    csv: bool = False
+    output: str = "-"
+    begun: bool = False  # something has been written to `output`
+    fields: str | None = None
+    no_header: bool = False
+    wide: bool = False
+    limit: int | None = None
+    all: bool = False
+    sort: str | None = None
+    match: str | None = None
+    dry_run: bool = False
+    yes: bool = False
+    reason: str | None = None
+    on_error: OnError = OnError.abort
+    rejects: str | None = None
+    template: bool = False
+    delimiter: str = ","
+    encoding: str = "utf-8-sig"
+    watch: float | None = None
+    count: int | None = None
+
+    def check(self, columns: tuple[str, ...]) -> None:
+        """Raise UsageError for an output option that cannot be met, before anything is asked or done."""
+        for name in [part.strip().removeprefix("-") for part in f"{self.fields or ''},{self.sort or ''}".split(",")]:
+            if name and name not in columns:
+                raise UsageError(f"there is no column {name}", fix=f"columns: {', '.join(columns)}")
+        if self.json and self.csv:
+            raise UsageError("--json and --csv exclude each other")
+        target = Path(self.output)
+        if self.output != "-" and (
+            target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK)
+        ):
+            raise UsageError(f"cannot write {self.output}", fix="name another file with -o")
+
+    @property
+    def verb(self) -> str:
+        """Return the command's name as the history keeps it, such as `user update`."""
+        return self.name.removeprefix("rollbook ")
+
+    @property
+    def actor(self) -> str:
+        """Return who works here: ROLLBOOK_ACTOR, else the operating system's user."""
+        import getpass
+
+        return os.environ.get("ROLLBOOK_ACTOR") or getpass.getuser()
+
+    def connect(self, *, migrated: bool = True) -> "AbstractContextManager[Conn]":
+        """Connect as the options say; with --dry-run everything is rolled back at the end."""
+        from rollbook.core.db import connect  # psycopg costs 0.2 s, which --help must not pay
+
+        return connect(
+            self.dsn,
+            name=self.name,
+            timeout=self.timeout,
+            long=self.long,
+            keep=not self.dry_run,
+            migrated=migrated,
+            verbose=self.verbose,
+        )
+
+
+current = Run()  # the command under way: what main() needs to know to report an error
+
+COMMON = "Common options"
+OUTPUT = "Output options"
+BULK = "File options"
+
+
+def option(default: Any, kind: Any, *names: str, text: str, panel: str, **more: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Return a default and an annotation for a shared option."""
+    return default, Annotated[kind, typer.Option(*names, help=text, rich_help_panel=panel, **more)]
+
+
+SETS: dict[str, dict[str, tuple[Any, Any]]] = {
+    "common": {
+        "dsn": option(None, str | None, "-d", "--dsn", metavar="CONNINFO", panel=COMMON,
+                      text="The portal database: URI, key=value, service=x or a name. Else ROLLBOOK_DSN, else PG*."),
+        "timeout": option(None, float | None, "--timeout", metavar="SECONDS", min=0.001, panel=COMMON,
+                          text="Bound for connecting (10) and for each statement (60; none for long work)."),
+        "verbose": option(False, bool, "-v", "--verbose", panel=COMMON, text="Show the SQL and its times on stderr."),
+        "color": option(When.auto, When, "--color", panel=COMMON, text="Colour on a terminal, always or never."),
+        "no_input": option(False, bool, "--no-input", panel=COMMON, text="Never ask; exit 6 if an answer is needed."),
+        "quiet": option(False, bool, "-q", "--quiet", panel=COMMON, text="Results and errors only."),
+        "debug": option(False, bool, "--debug", panel=COMMON, text="Show the traceback of an error."),
+    },
+    "data": {
+        "format": option(None, Format | None, "--format", envvar="ROLLBOOK_FORMAT", panel=OUTPUT,
+                         text="Default: table on a terminal, tsv in a pipe."),
+        "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
+        "csv": option(False, bool, "--csv", panel=OUTPUT, text="Short for --format csv."),
+        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT, text="Write there, not to stdout."),
+        "fields": option(None, str | None, "--fields", metavar="LIST", panel=OUTPUT,
+                         text="Only these columns (a,b), or all but some (-a,-b)."),
+        "no_header": option(False, bool, "--no-header", panel=OUTPUT, text="No header line in table, csv and tsv."),
+        "wide": option(False, bool, "--wide", panel=OUTPUT, text="Hide no column on a narrow terminal."),
+    },
+    "document": {
+        "format": option(None, Document | None, "--format", panel=OUTPUT, text="Default: table, also in a pipe."),
+        "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
+        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT, text="Write there, not to stdout."),
+    },
+    "listing": {
+        "limit": option(None, int | None, "--limit", metavar="N", min=0, panel=OUTPUT,
+                        text="At most N rows; default 100 on a terminal, none elsewhere."),
+        "all": option(False, bool, "--all", panel=OUTPUT, text="All rows, also on a terminal."),
+        "sort": option(None, str | None, "--sort", metavar="FIELD,-FIELD", panel=OUTPUT, text="Order; - descends."),
+        "match": option(None, str | None, "--match", metavar="TEXT", panel=OUTPUT,
+                        text="Only rows in which a name contains TEXT."),
+    },
+    "writes": {
+        "dry_run": option(False, bool, "-n", "--dry-run", panel=COMMON, text="Do it, show it, and roll it back."),
+        "reason": option(None, str | None, "--reason", metavar="TEXT", panel=COMMON, text="Why; kept in the history."),
+    },
+    "yes": {"yes": option(False, bool, "-y", "--yes", panel=COMMON, text="Do not ask.")},
+    "several": {
+        "on_error": option(OnError.abort, OnError, "--on-error", panel=COMMON,
+                           text="One of them is unknown: do nothing, or skip it and do the others (exit 5)."),
+    },
+    "bulk": {
+        "on_error": option(OnError.abort, OnError, "--on-error", panel=BULK,
+                           text="A wrong row: apply nothing, or skip it and apply the others."),
+        "rejects": option(None, str | None, "--rejects", metavar="FILE", panel=BULK,
+                          text="Write wrong rows there, with line and error, to correct and feed back."),
+        "template": option(False, bool, "--template", panel=BULK, text="Print the header that is read, and stop."),
+        "delimiter": option(",", str, "--delimiter", metavar="C", panel=BULK, text="What stands between fields."),
+        "encoding": option("utf-8-sig", str, "--encoding", metavar="NAME", panel=BULK,
+                           text="Of the file; the default is UTF-8 with or without a byte order mark."),
+    },
+    "watch": {
+        "watch": option(None, float | None, "--watch", metavar="SECONDS", min=0.1, panel=OUTPUT,
+                        text="Again every so many seconds, until Ctrl-C."),
+        "count": option(None, int | None, "--count", metavar="N", min=1, panel=OUTPUT, text="With --watch: N times."),
+    },
+}  # fmt: skip
+
+
+def command(
+    app: typer.Typer, verb: str, *, sets: tuple[str, ...] = (), columns: tuple[str, ...] = (), long: bool = False,
+    examples: tuple[str, ...], exits: str, see: str = "", panel: str | None = None,
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:  # fmt: skip
+    """Register a command: its own parameters, then the shared ones, which reach it as a Run, its first argument.
+
+    `columns` are those that --fields and --sort may name. `examples` are full command lines, without the leading
+    `rollbook`; they end up in the help, with `exits` and `see`.
+    """
+    shared = {name: spec for which in ("common", *sets) for name, spec in SETS[which].items()}
+    lines = [f"[dim]$[/dim] rollbook {example}".replace("[edX", r"\[edX") for example in examples]
+    epilog = "Examples:\n\n" + "\n\n".join(lines) + f"\n\nExit codes: {exits}."
+    epilog += f"\n\nSee also: {see}" if see else ""
+
+    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        signature = inspect.signature(function, eval_str=True)
+        own = list(signature.parameters.values())[1:]
+        extra = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (default, annotation) in shared.items()
+            if name not in signature.parameters
+        ]
+        title = f"rollbook {app.info.name} {verb}" if isinstance(app.info.name, str) else f"rollbook {verb}"
+
+        def call(*args: Any, **values: Any) -> int | None:  # noqa: ANN401
+            global current  # noqa: PLW0603 (main() reports errors in the format that this command was asked for)
+            current = Run(name=title, long=long, **{p.name: values.pop(p.name) for p in extra})
+            current.check(columns)
+            return function(current, *args, **values)
+
+        call.__doc__ = function.__doc__
+        call.__name__ = function.__name__
+        call.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
+        app.command(verb, epilog=epilog, rich_help_panel=panel)(call)
+        return function
+
+    return register

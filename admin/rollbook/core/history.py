@@ -1,0 +1,106 @@
+"""The history: each write of the command line leaves who, command, object, before, after and reason. Never a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rollbook.core import render
+from rollbook.core.errors import RefusedError
+from rollbook.core.rows import Row, as_json
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Run
+    from rollbook.core.db import Conn
+
+NOTE_HISTORY = """
+insert into rollbook.history (actor, command, reason, object, outcome, before, after, user_id, course_id)
+select
+    %(actor)s, %(command)s, %(reason)s, e.object, e.outcome, e.before, e.after, e.user_id, e.course_id
+from jsonb_to_recordset(%(entries)s) as e (
+    object text, outcome text, before jsonb, after jsonb, user_id bigint, course_id text
+)
+"""
+
+HISTORY = """
+select h.id, h.at, h.actor, h.role, h.command, h.object, h.outcome, h.reason
+from rollbook.history as h
+where (%(user_id)s::bigint is null or h.user_id = %(user_id)s)
+    and (%(course)s::text is null or h.course_id = %(course)s)
+    and (%(actor)s::text is null or h.actor = %(actor)s)
+    and (%(command)s::text is null or h.command = %(command)s or starts_with(h.command, %(command)s || ' '))
+    and (%(since)s::timestamptz is null or h.at >= %(since)s)
+    and (%(match)s::text is null or strpos(lower(h.object || ' ' || coalesce(h.reason, '')), lower(%(match)s)) > 0)
+order by h.id desc
+limit %(limit)s
+"""
+
+HISTORY_ENTRY = """
+select id, at, actor, role, command, object, outcome, reason, user_id, course_id as course, before, after
+from rollbook.history where id = %s
+"""
+
+
+def note_history(conn: Conn, command: str, actor: str, reason: str | None, entries: list[Row]) -> None:
+    """Note writes: object outcome before after user_id course_id. Values that JSON has no form for become text."""
+    content = as_json(entries)
+    conn.execute(NOTE_HISTORY, {"command": command, "actor": actor, "reason": reason, "entries": content})
+
+
+def list_history(conn: Conn, **filters: Any) -> list[Row]:  # noqa: ANN401
+    """Return the history, the newest first: id at actor role command object outcome reason."""
+    return conn.execute(HISTORY, filters).fetchall()
+
+
+def find_history_entry(conn: Conn, number: int) -> Row:
+    """Return one entry with before and after. Raises RefusedError for an unknown one."""
+    row = conn.execute(HISTORY_ENTRY, [number]).fetchone()
+    if row is None:
+        raise RefusedError(f"there is no history entry {number}", fix="rollbook history list")
+    return row
+
+
+SECRETS = ("password", "activation_key", "api_key", "admin_dsn", "subscription_dsn", "key")
+
+
+def record(
+    conn: Conn, run: Run, object_name: str, outcome: str, *, before: Row | None = None, after: Row | None = None,
+    user_id: int | None = None, course_id: str | None = None,
+) -> None:  # fmt: skip
+    """Note one write in the transaction that does it: a dry run's is rolled back with it."""
+    entry = {
+        "object": object_name, "outcome": outcome, "before": public(before), "after": public(after),
+        "user_id": user_id, "course_id": course_id,
+    }  # fmt: skip
+    record_many(conn, run, [entry])
+
+
+def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **values: Any) -> None:  # noqa: ANN401
+    """Note what was done as `record` does; a role that may not write the history does it without a note, and is told.
+
+    For what a role may do that is no administrator of people: exports and repairs.
+    """
+    from psycopg import errors
+
+    try:
+        with conn.transaction():  # of its own: what the caller has done stays
+            record(conn, run, object_name, outcome, **values)
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+        render.note(run, "this role may not write to the history: this is not noted there")
+
+
+def record_many(conn: Conn, run: Run, entries: Iterable[Row]) -> None:
+    """Note many writes of one command: object outcome before after user_id course_id."""
+    note_history(conn, run.verb, run.actor, run.reason, list(entries))
+
+
+def public(values: Row | None) -> Row | None:
+    """Return values without secrets: that one was set is told, not what it is."""
+    if values is None:
+        return None
+    return {name: "(secret)" if name in SECRETS and value else value for name, value in values.items()}
+
+
+def changed(changes: Iterable[Row], side: str) -> dict[str, Any]:
+    """Return one side, before or after, of rows of field, before, after."""
+    return {row["field"]: row[side] for row in changes}

@@ -1,0 +1,46 @@
+"""What migrations need: where their files are, and how to run plain SQL through Alembic, online and offline."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+ROOT = PACKAGE if (PACKAGE / "migrations").is_dir() else PACKAGE.parents[1]  # installed wheel, or working copy
+MIGRATIONS = ROOT / "migrations"
+SQL = ROOT / "sql"
+
+# In this order a database is built from sql/: bodies are not checked until all are there, views need functions.
+KINDS = ("functions", "triggers", "views")
+VERSION_TABLE = "rollbook_revision"
+
+
+def known_revisions() -> list[str]:
+    """Return the revisions that this program ships, oldest first, without importing Alembic."""
+    return sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def object_files(folder: Path) -> list[Path]:
+    """Return the files of `sql/` or of a frozen revision in the order in which they are applied, grants last."""
+    files = [path for kind in KINDS for path in sorted((folder / kind).glob("*.sql"))]
+    return files + list(folder.glob("grants.sql"))
+
+
+def run_sql(script: str) -> None:
+    """Run a script of several statements as it stands: colons are not parameters."""
+    from alembic import op  # 0.8 s, only for migrations
+    from sqlalchemy import text
+
+    context = op.get_context()
+    if context.as_sql:
+        context.impl.static_output(script.strip().removesuffix(";") + ";\n")  # as it stands: text() would double %
+        return
+    op.execute(text(re.sub(r"(?<!\\):", r"\\:", script)))
+
+
+def apply_frozen(revision: str) -> None:
+    """Apply the bodies that a revision shipped, from migrations/frozen/REVISION."""
+    run_sql("set local check_function_bodies = off")
+    for path in object_files(MIGRATIONS / "frozen" / revision):
+        run_sql(path.read_text())
+    run_sql("set local check_function_bodies = on")

@@ -1,0 +1,1 @@
+"""Accounts, registrations, groups, changes, enrollments, the discussion outbox."""

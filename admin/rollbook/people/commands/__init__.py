@@ -1,0 +1,1 @@
+"""One module a noun: parse, call one function, render."""

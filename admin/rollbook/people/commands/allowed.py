@@ -1,0 +1,191 @@
+"""`rollbook allowed`: addresses that may enroll in a course, with or without an account."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rollbook.core import render
+from rollbook.core.command import OnError, Run, command
+from rollbook.core.errors import PartialError, RefusedError
+from rollbook.people.commands.named_users import expanded
+
+if TYPE_CHECKING:
+    from rollbook.core.render import Row
+
+app = typer.Typer(name="allowed", help="Addresses that may enroll in a course.", no_args_is_help=True)
+
+ADDED = ("course", "email", "outcome", "detail")
+IMPORTED = ("line", "course", "email", "outcome", "detail")
+EXPORTED = ("course_id", "email", "auto_enroll")
+COLUMNS = ("course", "email", "auto_enroll", "user_exists", "enrolled", "created")
+TURN = "rollbook allowed import"
+Course = Annotated[str, typer.Argument(metavar="COURSE", help="A course, see rollbook course list.")]
+Emails = Annotated[
+    list[str], typer.Argument(metavar="EMAIL...", help="Addresses; - reads them from stdin, @FILE from a file.")
+]
+AutoEnroll = Annotated[
+    bool | None,
+    typer.Option(
+        "--auto-enroll/--no-auto-enroll",
+        help="Enroll whoever activates an account with the address, and who has one at once. Unsaid: as it is, or no.",
+    ),
+]
+
+
+def judged(run: Run, emails: list[str]) -> "tuple[list[str], list[Row]]":
+    """Return the addresses, normalised, each once; and what is none, as rows with the outcome rejected.
+
+    Raises RefusedError for those, unless --on-error says skip.
+    """
+    from rollbook.people.commands.user import checked_email
+
+    good: dict[str, str] = {}
+    bad: list[Row] = []
+    for email in expanded(emails, "addresses"):
+        try:
+            address = checked_email(email)
+            good.setdefault(address.lower(), address)
+        except RefusedError as exc:
+            if run.on_error is not OnError.skip:
+                raise
+            render.error(run, exc)
+            bad.append({"email": email, "outcome": "rejected", "detail": exc.why})
+    return list(good.values()), bad
+
+
+@command(
+    app, "add", sets=("data", "writes", "several"), columns=ADDED,
+    examples=(
+        "allowed add edX/DemoX/2012_Fall new@example.org --auto-enroll",
+        "allowed add edX/DemoX/2012_Fall - < addresses.txt",
+    ),
+    exits="0 done, 1 unknown course or no address, nothing changed, 3 unreachable, 5 some skipped",
+    see="rollbook allowed list, rollbook registration activate",
+)  # fmt: skip
+def add(run: Run, course: Course, email: Emails, auto_enroll: AutoEnroll = None) -> int:
+    """Let addresses enroll, whatever their capitals; with --auto-enroll, active accounts are enrolled at once."""
+    from rollbook.core import history
+    from rollbook.core import importing as bulk
+    from rollbook.people.queries import allowed
+    from rollbook.replication.queries.courses import known_courses
+
+    good, bad = judged(run, email)
+    with run.connect() as conn:
+        known_courses(conn, [course])
+        bulk.begin(conn)
+        bulk.take_turn(conn, run, TURN)
+        allowed.stage(conn, course, good, auto_enroll=auto_enroll)
+        allowed.apply(conn)
+        found = allowed.outcomes(conn)
+        history.record_many(conn, run, [
+            {"object": row["email"], "outcome": row["outcome"], "course_id": course,
+             "after": {"auto_enroll": auto_enroll, "detail": row["detail"]}}
+            for row in found if row["outcome"] != "unchanged" or row["detail"] == "added"
+        ])  # fmt: skip
+    would = {"created": "would create", "changed": "would change"} if run.dry_run else {}
+    rows = [{**row, "outcome": would.get(row["outcome"], row["outcome"])} for row in found]
+    render.rows(run, rows + [{"course": course, **row} for row in bad], ADDED)
+    return PartialError.exit_code if bad else 0
+
+
+@command(
+    app, "remove", sets=("data", "writes", "several"), columns=ADDED,
+    examples=("allowed remove edX/DemoX/2012_Fall new@example.org", "allowed remove edX/DemoX/2012_Fall @gone.txt -n"),
+    exits="0 done (who was not allowed is unchanged), 1 unknown course, or no address, 3 unreachable, 5 some skipped",
+    see="rollbook allowed list, rollbook enrollment remove",
+)  # fmt: skip
+def remove(run: Run, course: Course, email: Emails) -> int:
+    """Let addresses enroll no more. Who is enrolled stays so."""
+    from rollbook.core import history
+    from rollbook.people.queries import allowed
+    from rollbook.replication.queries.courses import known_courses
+
+    good, bad = judged(run, email)
+    with run.connect() as conn:
+        if not allowed.listed(conn, 1, {"course": course, "match": None, "user_exists": None})[0]:
+            known_courses(conn, [course])
+        found = allowed.remove(conn, course, good)
+        history.record_many(conn, run, [
+            {"object": row["email"], "outcome": "removed", "course_id": course}
+            for row in found if row["outcome"] == "removed"
+        ])  # fmt: skip
+    rows = []
+    for row in found:
+        gone = row["outcome"] == "removed"
+        rows.append({
+            **row, "outcome": "would remove" if gone and run.dry_run else row["outcome"],
+            "detail": "removed from pending enrollment list" if gone else "was not allowed",
+        })  # fmt: skip
+    render.rows(run, rows + [{"course": course, **row} for row in bad], ADDED)
+    return PartialError.exit_code if bad else 0
+
+
+@command(
+    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    examples=("allowed list --course edX/DemoX/2012_Fall", "allowed list --without-account --json"),
+    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed add",
+)  # fmt: skip
+def list_(
+    run: Run,
+    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None,
+    user_exists: Annotated[
+        bool | None, typer.Option("--with-account/--without-account", help="Only addresses of users, or of nobody.")
+    ] = None,
+) -> None:
+    """List the addresses that may enroll: whether a user has the address, and is enrolled."""
+    from rollbook.people.queries import allowed
+
+    limit = render.shown_limit(run)
+    with run.connect() as conn:
+        found, total = allowed.listed(
+            conn, None if run.sort else limit, {"course": course, "match": run.match, "user_exists": user_exists}
+        )
+    rows = render.ordered(run, found)[:limit]
+    render.rows(run, rows, COLUMNS, empty="nobody; rollbook allowed add COURSE EMAIL...", total=total)
+
+
+@command(
+    app, "import", sets=("data", "writes", "bulk"), columns=IMPORTED, long=True,
+    examples=("allowed import addresses.csv", "allowed import addresses.csv --on-error skip --rejects wrong.csv"),
+    exits="0 done, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
+    "5 some rows skipped",
+    see="rollbook allowed export, rollbook allowed add",
+)  # fmt: skip
+def import_(
+    run: Run,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
+) -> int:
+    """Let the addresses of a file enroll: course_id, email, and auto_enroll; a blank flag leaves an old one alone."""
+    from rollbook.core import importing as bulk
+    from rollbook.core.db import Conn
+    from rollbook.people.queries import allowed
+
+    def check(conn: Conn, _: bulk.Staged) -> None:
+        bulk.check_emails(conn)
+        allowed.find_wrong(conn)
+
+    kind = bulk.Import(
+        sheet=bulk.Sheet(allowed.COLUMNS, ("course_id", "email"), ("course_id", "email")), turn=TURN, check=check,
+        apply=lambda conn, _: allowed.apply(conn), columns=IMPORTED,
+    )  # fmt: skip
+    return bulk.imported(run, kind, file)
+
+
+@command(
+    app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
+    examples=("allowed export -o addresses.csv", "allowed export --course edX/DemoX/2012_Fall"),
+    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed import",
+)  # fmt: skip
+def export(
+    run: Run, course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None
+) -> None:
+    """Write the addresses that may enroll as `allowed import` reads them: CSV, unless another format is asked for."""
+    from rollbook.core import importing as bulk
+    from rollbook.people.queries import allowed
+
+    bulk.as_file(run)
+    with run.connect() as conn:
+        found = allowed.export(conn, course=course, match=run.match, limit=None if run.all or run.sort else run.limit)
+        found = render.ordered(run, found)[: None if run.all else run.limit]
+        bulk.note_export(conn, run, f"course {course}" if course else "allowed", len(found), course)
+    render.rows(run, found, EXPORTED)

@@ -1,0 +1,181 @@
+"""`rollbook email-change`: addresses that people ask for, and prove with a key."""
+
+from typing import Annotated
+
+import typer
+
+from rollbook.core import render
+from rollbook.core.command import Run, command
+from rollbook.core.errors import RefusedError, UsageError
+from rollbook.people import secret
+from rollbook.people.commands.named_users import User, Users, chosen
+from rollbook.people.commands.user import checked_email
+
+app = typer.Typer(name="email-change", help="Changes of address: ask, confirm, cancel.", no_args_is_help=True)
+
+COLUMNS = ("id", "username", "old_email", "new_email", "requested_at", "expires_at", "conflict")
+CREATED = ("id", "username", "old_email", "new_email", "requested_at", "expires_at", "outcome")
+KEYED = (*CREATED, "activation_key")
+CONFIRMED = ("username", "old_email", "new_email", "outcome")
+CANCELLED = ("username", "new_email", "outcome")
+IMPORTED = ("line", "user", "email", "outcome", "detail")
+
+
+@command(
+    app, "create", sets=("data", "writes"), columns=KEYED,
+    examples=(
+        "email-change create ada ada@example.com",
+        "email-change create ada ada@example.com --show-key --csv --fields activation_key --no-header",
+    ),
+    exits="0 asked, 1 refused (unknown user, bad or taken address, the address there is), 3 unreachable, "
+    "4 not migrated",
+    see="rollbook email-change confirm, rollbook user update --email (at once)",
+)  # fmt: skip
+def create(
+    run: Run,
+    user: User,
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The address wanted.")],
+    show_key: Annotated[bool, typer.Option("--show-key", help="Print the key, to be sent to the new address.")] = False,
+) -> None:
+    """Ask for another address for a user, who confirms it with a key. Nothing is sent from here.
+
+    A user has one request at a time: asking again replaces it, and the key before is dead.
+    """
+    from rollbook.core import history
+    from rollbook.people.queries import change
+    from rollbook.people.queries.names import find_users
+
+    columns = KEYED if show_key else CREATED
+    render.picked(run, columns)
+    address = checked_address(email)
+    with run.connect() as conn:
+        found = find_users(conn, [user])[0]
+        before = change.pending_email_change(conn, found["id"])
+        made = change.request_email_change(conn, found["id"], address)
+        outcome = "changed" if before else "created"
+        history.record(
+            conn, run, found["username"], outcome, before=before and {"new_email": before["new_email"]},
+            after={"new_email": made["new_email"]}, user_id=found["id"],
+        )  # fmt: skip
+    if run.dry_run:
+        outcome, made["activation_key"] = ("would change" if before else "would create"), None
+    render.rows(run, [made | {"outcome": outcome}], columns)
+
+
+def checked_address(email: str) -> str:
+    """Return the address, normalised. Raises RefusedError with the reason."""
+    try:
+        return checked_email(email)
+    except RefusedError as exc:
+        raise RefusedError("Valid e-mail address required.", why=f"{exc.message}: {exc.why}", fix=exc.fix) from exc
+
+
+@command(
+    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    examples=("email-change list", "email-change list --sort expires_at --json"),
+    exits="0 also if there is none, 3 unreachable, 4 not migrated",
+    see="rollbook email-change confirm, rollbook email-change cancel",
+)  # fmt: skip
+def list_(run: Run) -> None:
+    """List changes of address that wait for their key; `conflict` says that another user has the address by now."""
+    from rollbook.people.queries import change
+
+    limit = render.shown_limit(run)
+    with run.connect() as conn:
+        found, total = change.email_changes(conn, run.match, None if run.sort else limit)
+    rows = render.ordered(run, found)[:limit]
+    render.rows(run, rows, COLUMNS, empty="no change of address waits", total=total)
+
+
+@command(
+    app, "confirm", sets=("data", "writes"), columns=CONFIRMED,
+    examples=("email-change confirm ada", "email-change confirm --key-stdin < key.txt"),
+    exits="0 changed, 1 refused (no such key or request, expired, address taken meanwhile), 3 unreachable, "
+    "4 not migrated",
+    see="rollbook email-change list",
+)  # fmt: skip
+def confirm(
+    run: Run,
+    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Whose change; without the key.")] = None,
+    key_stdin: Annotated[bool, typer.Option("--key-stdin", help="Read the key from stdin.")] = False,
+) -> None:
+    """Confirm a change of address: the account has the new one, the profile's meta the old one, under old_emails."""
+    from rollbook.core import history
+    from rollbook.people.queries import change
+    from rollbook.people.queries.names import find_users
+
+    if (user is None) is not key_stdin:
+        raise UsageError("name a user, or give a key with --key-stdin; one of them")
+    key = secret.from_stdin("key").strip() if key_stdin else ""
+    if key_stdin and not key:
+        raise UsageError("there is no key on stdin", fix="pipe it in, one line")
+    with run.connect() as conn:
+        if user is not None:
+            found = find_users(conn, [user])[0]
+            key = change.key_of(conn, found["id"], found["username"])
+        done = change.confirm_email_change(conn, key)
+        history.record(
+            conn, run, done["username"], "changed", before={"email": done["old_email"]},
+            after={"email": done["new_email"]}, user_id=done["id"],
+        )  # fmt: skip
+    render.rows(run, [done | {"outcome": "would change" if run.dry_run else "changed"}], CONFIRMED)
+
+
+@command(
+    app, "import", sets=("data", "writes", "bulk"), columns=IMPORTED, long=True,
+    examples=("email-change import addresses.csv --dry-run", "email-change import addresses.csv --on-error skip"),
+    exits="0 asked, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
+    "5 some rows skipped",
+    see="rollbook email-change list, rollbook user import --mode update (at once)",
+)  # fmt: skip
+def import_(
+    run: Run,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
+) -> int:
+    """Ask for other addresses for the users of a file: user, email. Nothing is sent from here.
+
+    Asking again replaces a user's request; for the same address the request stays, with its key.
+    """
+    from rollbook.core import importing as bulk
+    from rollbook.core.db import Conn
+    from rollbook.people.queries import change
+
+    def check(conn: Conn, _: bulk.Staged) -> None:
+        bulk.check_emails(conn)
+        change.find_wrong_addresses(conn)
+
+    kind = bulk.Import(
+        sheet=bulk.Sheet(change.IMPORTED, change.IMPORTED, change.IMPORTED), turn="rollbook email-change import",
+        check=check, apply=lambda conn, _: change.request_email_changes(conn), columns=IMPORTED,
+    )  # fmt: skip
+    return bulk.imported(run, kind, file)
+
+
+@command(
+    app, "cancel", sets=("data", "writes", "several"), columns=CANCELLED,
+    examples=("email-change cancel ada", "email-change cancel ada bob@example.org --reason 'asked to'"),
+    exits="0 done (who waits for none: unchanged), 1 unknown user, nothing changed, 3 unreachable, 4 not migrated, "
+    "5 some skipped",
+    see="rollbook email-change list",
+)  # fmt: skip
+def cancel(run: Run, user: Users) -> int:
+    """Forget changes of address that wait, all or nothing: their keys are dead and the addresses stay."""
+    from rollbook.core import history
+    from rollbook.people.queries import change
+
+    with run.connect() as conn:
+        found, code = chosen(conn, run, user)
+        gone = change.cancel_email_changes(conn, [row["id"] for row in found])
+        history.record_many(conn, run, [
+            {"object": row["username"], "outcome": "cancelled", "before": {"new_email": gone[row["id"]]},
+             "user_id": row["id"]}
+            for row in found if row["id"] in gone
+        ])  # fmt: skip
+    word = "would cancel" if run.dry_run else "cancelled"
+    rows = [
+        {"username": row["username"], "new_email": gone.get(row["id"]),
+         "outcome": word if row["id"] in gone else "unchanged"}
+        for row in found
+    ]  # fmt: skip
+    render.rows(run, rows, CANCELLED)
+    return code

@@ -1,0 +1,389 @@
+"""`rollbook enrollment`: who is in which course."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rollbook.core import render
+from rollbook.core.command import Run, command
+from rollbook.core.errors import NotConfirmedError, PartialError, RefusedError, UsageError
+from rollbook.people.commands import named_users as people
+from rollbook.people.commands.named_users import Users
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+    from rollbook.core.render import Row
+    from rollbook.replication.link import Server
+
+app = typer.Typer(name="enrollment", help="Enrollments: who is in which course.", no_args_is_help=True)
+
+LINKED = ("course", "username", "email", "outcome")
+IMPORTED = ("line", "course", "user", "outcome", "detail")
+EXPORTED = ("course_id", "user", "status")
+COUNTED = ("key", "enrollments")
+COLUMNS = ("course", "username", "email", "created", "replicated")
+TURN = "rollbook enrollment import"
+NAMED = 10  # users whom a question names
+Course = Annotated[str, typer.Argument(metavar="COURSE", help="A course, see rollbook course list.")]
+File = Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")]
+Wait = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", min=0.001, help="Wait so long until the course's server has it; exit 4 if not."),
+]
+
+
+class By(StrEnum):
+    """What enrollments are counted by."""
+
+    course = "course"
+    day = "day"
+
+
+def link(run: Run, course: str, users: list[str], wait: float | None, *, join: bool) -> int:
+    """Enroll users or end their enrollments, all or nothing, and report each. Return the exit code."""
+    from rollbook.core import history
+    from rollbook.people.queries.enrollment import enroll, leave
+    from rollbook.replication.queries.courses import known_courses
+
+    outcome = "created" if join else "removed"
+    with run.connect() as conn:
+        known_courses(conn, [course])
+        found, code = people.chosen(conn, run, users)
+        touched = (enroll if join else leave)(conn, course, [row["id"] for row in found])
+        history.record_many(conn, run, [
+            {"object": row["username"], "outcome": outcome, "user_id": row["id"], "course_id": course}
+            for row in found if row["id"] in touched
+        ])  # fmt: skip
+    done = ("would create" if join else "would remove") if run.dry_run else outcome
+    rows = [{"course": course, **row, "outcome": done if row["id"] in touched else "unchanged"} for row in found]
+    render.rows(run, rows, LINKED)
+    late = awaited(run, [course], wait)
+    return code or late
+
+
+def awaited(run: Run, courses: list[str], seconds: float | None) -> int:
+    """Wait until the servers of these courses have all that is committed by now; return 0, or 4 if one has not.
+
+    A course on no server had it when the transaction ended.
+    """
+    from rollbook.core.errors import UnreachableError
+    from rollbook.people.queries import enrollment
+    from rollbook.replication import link, stream
+
+    if seconds is None or run.dry_run:
+        return 0
+    with run.connect() as portal:
+        portal.autocommit = True
+        placed = enrollment.on_servers(portal, courses)
+        if not placed:
+            return 0
+        beat = link.send_beat(portal)
+
+        columns = stream.whitelist(portal)
+
+        def question(to: "Server", conn: "Conn") -> bool:
+            """Say whether the courses have been copied there, and the heartbeat has come after all that was written."""
+            schemas = [row["schema_name"] for row in placed if row["server"] == to.name]
+            came = link.arrival(conn, to, beat, seconds) is not None
+            return (
+                came
+                and stream.await_copies(conn, to, schemas, columns, lambda _: None, seconds, lambda: None) == "ready"
+            )
+
+        asked = [to for to in link.servers(portal) if to.name in {row["server"] for row in placed}]
+        answers = link.ask(asked, question, name=run.name, timeout=seconds)
+    late = False
+    for name, answer in answers.items():
+        if isinstance(answer, UnreachableError):
+            render.error(run, answer)
+        elif not answer:
+            render.note(run, f"server {name} has not got it within {seconds:g} s; see rollbook replication status")
+        late = late or answer is not True
+    return 4 if late else 0
+
+
+@command(
+    app, "add", sets=("data", "writes", "several"), columns=LINKED,
+    examples=(
+        "enrollment add edX/DemoX/2012_Fall ada bob@example.org",
+        "enrollment add edX/DemoX/2012_Fall - --wait 5 < users.txt",
+    ),
+    exits="0 done (who is in already stays), 1 unknown user or course, nothing changed, 3 unreachable, "
+    "4 not at the server in time, 5 some skipped",
+    see="rollbook enrollment remove, rollbook user show",
+)  # fmt: skip
+def add(run: Run, course: Course, user: Users, wait: Wait = None) -> int:
+    """Enroll users in a course, all or nothing. Their copies stand in the course when the command ends."""
+    return link(run, course, user, wait, join=True)
+
+
+@command(
+    app, "remove", sets=("data", "writes", "several"), columns=LINKED,
+    examples=("enrollment remove edX/DemoX/2012_Fall ada", "enrollment remove edX/DemoX/2012_Fall @leavers.txt -n"),
+    exits="0 done (who is not in stays out), 1 unknown user or course, nothing changed, 3 unreachable, "
+    "4 not at the server in time, 5 some skipped",
+    see="rollbook enrollment add, rollbook course show (on_leave)",
+)  # fmt: skip
+def remove(run: Run, course: Course, user: Users, wait: Wait = None) -> int:
+    """End enrollments, all or nothing. What becomes of the copies is the course's on_leave."""
+    return link(run, course, user, wait, join=False)
+
+
+@command(
+    app, "move", sets=("data", "writes", "several"), columns=LINKED,
+    examples=(
+        "enrollment move --from edX/DemoX/2012_Fall --to MITx/6.002x/2012_Fall ada bob",
+        "enrollment move --from edX/DemoX/2012_Fall --to MITx/6.002x/2012_Fall @late.txt --dry-run",
+    ),
+    exits="0 done, 1 unknown user or course, or not enrolled there, nothing changed, 3 unreachable, "
+    "4 not at the server in time, 5 some skipped",
+    see="rollbook enrollment add, rollbook enrollment remove",
+)  # fmt: skip
+def move(
+    run: Run,
+    user: Users,
+    source: Annotated[str, typer.Option("--from", metavar="COURSE", help="The course that they leave.")],
+    target: Annotated[str, typer.Option("--to", metavar="COURSE", help="The course that they enter.")],
+    wait: Wait = None,
+) -> int:
+    """Move enrollments to another course, in one step: nobody is in neither. Who is in both leaves the first."""
+    from rollbook.core import history
+    from rollbook.people.queries import enrollment
+    from rollbook.replication.queries.courses import known_courses
+
+    if source == target:
+        raise UsageError("--from and --to are the same course")
+    with run.connect() as conn:
+        known_courses(conn, [target])
+        if not enrollment.waits_for(conn, source):
+            known_courses(conn, [source])
+        found, code = people.chosen(conn, run, user)
+        seats = enrollment.seats(conn, source, target, [row["id"] for row in found])
+        for row in seats:
+            here, there = row["enrollment_id"] is not None, row["is_there"]
+            row["outcome"] = ("removed" if here else "unchanged") if there else "changed" if here else None
+        code = strangers(run, seats, source) or code
+        seats = [row for row in seats if row["outcome"]]
+        enrollment.move(
+            conn, target, [row["enrollment_id"] for row in seats if row["outcome"] == "changed"],
+            [row["enrollment_id"] for row in seats if row["outcome"] == "removed"],
+        )  # fmt: skip
+        history.record_many(conn, run, [
+            {"object": row["username"], "outcome": "moved", "user_id": row["user_id"], "course_id": target,
+             "before": {"course": source}, "after": {"course": target}}
+            for row in seats if row["outcome"] != "unchanged"
+        ])  # fmt: skip
+    would = {"changed": "would change", "removed": "would remove"} if run.dry_run else {}
+    rows = [
+        {**row, "course": source if row["outcome"] == "removed" else target,
+         "outcome": would.get(row["outcome"], row["outcome"])}
+        for row in seats
+    ]  # fmt: skip
+    render.rows(run, rows, LINKED)
+    late = awaited(run, [source, target], wait)
+    return code or late
+
+
+def strangers(run: Run, seats: "list[Row]", source: str) -> int:
+    """Report those who are in neither course, and return 5 if they may be skipped. Raises RefusedError if not."""
+    from rollbook.core.command import OnError
+
+    missing = [row["username"] for row in seats if row["outcome"] is None]
+    if not missing:
+        return 0
+    failures = [RefusedError(f"{name} is not enrolled in {source}", fix="rollbook user show") for name in missing]
+    if run.on_error is not OnError.skip or len(missing) == len(seats):
+        raise failures[0]
+    for failure in failures:
+        render.error(run, failure)
+    return PartialError.exit_code
+
+
+@command(
+    app, "import", sets=("data", "writes", "bulk"), columns=IMPORTED, long=True,
+    examples=(
+        "enrollment import seats.csv --dry-run",
+        "enrollment import seats.csv --on-error skip --rejects wrong.csv --wait 10",
+    ),
+    exits="0 done, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
+    "4 not at the server in time, 5 some rows skipped",
+    see="rollbook enrollment export, rollbook enrollment roster",
+)  # fmt: skip
+def import_(run: Run, file: File = None, wait: Wait = None) -> int:
+    """Enroll and leave as a file says: course_id, user, and status, blank or enrolled to enroll, deleted to leave."""
+    from rollbook.core import importing as bulk
+    from rollbook.people.queries import enrollment
+
+    touched: set[str] = set()
+
+    def apply(conn: "Conn", _: bulk.Staged) -> None:
+        enrollment.apply(conn)
+        touched.update(enrollment.touched(conn))
+
+    kind = bulk.Import(
+        sheet=bulk.Sheet(enrollment.COLUMNS, ("course_id", "user"), ("course_id", "user")),
+        turn=TURN, check=lambda conn, _: enrollment.find_wrong(conn), apply=apply,
+        columns=IMPORTED,
+    )  # fmt: skip
+    code = bulk.imported(run, kind, file)
+    late = awaited(run, sorted(touched), wait)
+    return code or late
+
+
+@command(
+    app, "roster", sets=("data", "writes", "yes", "bulk"), columns=LINKED, long=True,
+    examples=(
+        "enrollment roster edX/DemoX/2012_Fall class.csv --dry-run",
+        "enrollment roster edX/DemoX/2012_Fall class.csv --max-removals 25% --yes",
+    ),
+    exits="0 done, 1 unknown course or users, or too many would leave, nothing changed, 2 the header is wrong, "
+    "3 unreachable, 4 not at the server in time, 5 some rows skipped, 6 not confirmed",
+    see="rollbook enrollment import, rollbook enrollment export",
+)  # fmt: skip
+def roster(
+    run: Run,
+    course: Course,
+    file: File = None,
+    max_removals: Annotated[
+        str, typer.Option(metavar="N|P%", help="Refuse if more would leave: so many, or so much of the course.")
+    ] = "10%",
+    wait: Wait = None,
+) -> int:
+    """Let a course have exactly the users of a file with the header `user`: who is missing comes, all others leave.
+
+    The plan is shown first, and asked about.
+    """
+    from rollbook.core import history
+    from rollbook.core import importing as bulk
+    from rollbook.people.queries import enrollment
+    from rollbook.replication.queries.courses import known_courses
+
+    sheet = bulk.Sheet(("user",), ("user",), ("user",))
+    share = checked_share(max_removals)
+    if run.template:
+        render.text(run, "user\n")
+        return 0
+    if file is None:
+        raise UsageError("no file named", fix="name a file, or - for stdin; --template prints its header")
+    bulk.check_rejects(run, file)
+    with run.connect() as conn:
+        known_courses(conn, [course])
+        bulk.begin(conn)
+        with render.progress(run, run.verb, bulk.line_count(file)) as advance:
+            staged = bulk.stage(conn, run, sheet, file, advance)
+        enrollment.find_hits(conn)
+        rejected = bulk.judged(conn, run, staged)
+        planned = enrollment.plan(conn, course)
+        counts = check_plan(run, course, planned, share)
+        if counts["created"] or counts["removed"]:
+            bulk.take_turn(conn, run, TURN)  # not before: nobody waits for an answer on somebody's terminal
+            enrollment.follow(conn, course, planned)
+            history.record(conn, run, f"{course}: {bulk.shown(file)}", "imported", after=counts, course_id=course)
+    would = {"created": "would create", "removed": "would remove"} if run.dry_run else {}
+    render.rows(
+        run, [{"course": course, **row, "outcome": would.get(row["outcome"], row["outcome"])} for row in planned],
+        LINKED, empty="nobody is in the course, and nobody comes",
+    )  # fmt: skip
+    late = awaited(run, [course], wait)
+    return PartialError.exit_code if rejected else late
+
+
+def checked_share(given: str) -> tuple[float, bool]:
+    """Return N, and whether it is percent. Raises UsageError."""
+    number = given.strip().removesuffix("%")
+    if not number.replace(".", "", 1).isdecimal() or ("." in number and not given.endswith("%")):
+        raise UsageError(f"--max-removals {given} is no number", fix="write 5 for five, or 10% of the course")
+    return float(number), given.strip().endswith("%")
+
+
+def check_plan(run: Run, course: str, planned: "list[Row]", share: tuple[float, bool]) -> dict[str, int]:
+    """Show what is planned and ask. Return the counts by outcome.
+
+    Raises RefusedError if more would leave than may, NotConfirmedError.
+    """
+    counts = {word: sum(row["outcome"] == word for row in planned) for word in ("created", "removed", "unchanged")}
+    leavers = [row["username"] for row in planned if row["outcome"] == "removed"]
+    named = ", ".join(leavers[:NAMED]) + (f" and {len(leavers) - NAMED} more" if len(leavers) > NAMED else "")
+    text = f"{course}: {counts['created']} come, {counts['removed']} leave, {counts['unchanged']} stay"
+    present = counts["removed"] + counts["unchanged"]
+    most = int(present * share[0] / 100) if share[1] else int(share[0])
+    if len(leavers) > most:
+        raise RefusedError(
+            f"{len(leavers)} of {present} would leave {course}, {most} may", why=f"not in the file: {named}",
+            fix=f"see that the file is whole; if it is, add --max-removals {len(leavers)}",
+        )  # fmt: skip
+    render.note(run, f"plan for {text}{'; not in the file: ' + named if leavers else ''}")
+    if counts["created"] or counts["removed"]:
+        try:
+            render.confirm(run, f"{text}. Go on?")
+        except NotConfirmedError as exc:
+            exc.details["plan"] = {"course": course, **counts, "leaving": leavers}
+            raise
+    return counts
+
+
+@command(
+    app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
+    examples=("enrollment export -o seats.csv", "enrollment export --course edX/DemoX/2012_Fall --match example.org"),
+    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook enrollment import",
+)  # fmt: skip
+def export(
+    run: Run,
+    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course; it need not exist.")] = None,
+) -> None:
+    """Write enrollments as `enrollment import` reads them: CSV, unless another format is asked for."""
+    from rollbook.core import importing as bulk
+    from rollbook.people.queries import enrollment
+
+    bulk.as_file(run)
+    with run.connect() as conn:
+        found = enrollment.export(
+            conn, course=course, match=run.match, limit=None if run.all or run.sort else run.limit
+        )
+        found = render.ordered(run, found)[: None if run.all else run.limit]
+        bulk.note_export(conn, run, f"course {course}" if course else "enrollments", len(found), course)
+    render.rows(run, found, EXPORTED)
+
+
+@command(
+    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    examples=("enrollment list --course edX/DemoX/2012_Fall", "enrollment list --user ada --json"),
+    exits="0 also if there is none, 1 unknown user, 3 unreachable, 4 not migrated",
+    see="rollbook enrollment count",
+)  # fmt: skip
+def list_(
+    run: Run,
+    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course; it need not exist.")] = None,
+    user: Annotated[str | None, typer.Option(metavar="USER", help="Only this user.")] = None,
+) -> None:
+    """List enrollments; `replicated` says whether the copy stands in the course (empty: there is no such course)."""
+    from rollbook.people.queries.enrollment import list_enrollments
+    from rollbook.people.queries.names import find_users
+
+    limit = render.shown_limit(run)
+    with run.connect() as conn:
+        user_id = find_users(conn, [user])[0]["id"] if user is not None else None
+        found, total = list_enrollments(
+            conn, course=course, user_id=user_id, match=run.match, limit=None if run.sort else limit
+        )
+    rows = render.ordered(run, found)[:limit]
+    render.rows(run, rows, COLUMNS, empty="no enrollments; rollbook enrollment add COURSE USER...", total=total)
+
+
+@command(
+    app, "count", sets=("data",), columns=COUNTED,
+    examples=("enrollment count", "enrollment count --by day --course edX/DemoX/2012_Fall"),
+    exits="0 counted, 3 unreachable, 4 not migrated", see="rollbook enrollment list",
+)  # fmt: skip
+def count(
+    run: Run,
+    by: Annotated[By | None, typer.Option(help="One row for each.")] = None,
+    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None,
+) -> None:
+    """Count enrollments: all, by course, or by day; on a terminal with bars."""
+    from rollbook.people.queries.enrollment import count_enrollments
+
+    with run.connect() as conn:
+        found = count_enrollments(conn, course, by)
+    render.rows(run, found, COUNTED if by else COUNTED[1:], empty="no enrollments", bar="enrollments" if by else None)

@@ -1,0 +1,69 @@
+"""What commands on people share: the users that a command line names, and what is to be when one is not there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rollbook.core import render
+from rollbook.core.command import OnError, Run
+from rollbook.core.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+
+User = Annotated[str, typer.Argument(metavar="USER", help="A username, an e-mail, id:N, username:X or email:X.")]
+Users = Annotated[
+    list[str], typer.Argument(metavar="USER...", help="Users; - reads them from stdin, @FILE from a file.")
+]
+
+
+def expanded(users: list[str], what: str = "users") -> list[str]:
+    """Return what is named, with `-` (stdin) and @FILE replaced by their lines. Raises UsageError; RefusedError."""
+    named: list[str] = []
+    for user in users:
+        if user == "-" or user.startswith("@"):
+            try:
+                lines = (
+                    typer.get_text_stream("stdin").read().removeprefix("\ufeff")
+                    if user == "-"
+                    else Path(user[1:]).read_text("utf-8-sig")
+                )
+            except (OSError, UnicodeDecodeError) as exc:
+                raise UsageError(f"cannot read {user}", why=str(exc)) from exc
+            named += [line.strip() for line in lines.splitlines() if line.strip()]
+        else:
+            named.append(user)
+    if any("\x00" in name for name in named):
+        raise RefusedError(f"a NUL character among the {what}", fix="pipe in text, one a line")
+    if not named:
+        raise UsageError(f"no {what} named", fix=f"name {what}, or pipe them in, one a line")
+    return named
+
+
+def chosen(conn: "Conn", run: Run, users: list[str]) -> tuple[list[render.Row], int]:
+    """Return the users (id, username, email), each once, and the exit code: 0, or 5 where some were skipped.
+
+    Raises RefusedError for one that is unknown or ambiguous; with --on-error skip only if there is none else.
+    """
+    from rollbook.people.queries.names import find_users
+
+    named = expanded(users)
+    try:
+        return find_users(conn, named), 0
+    except RefusedError as exc:
+        if run.on_error is not OnError.skip:
+            raise
+        first = exc
+    found: list[render.Row] = []
+    failures: list[RefusedError] = []
+    for token in named:
+        try:
+            found += [row for row in find_users(conn, [token]) if row not in found]
+        except RefusedError as exc:
+            failures.append(exc)
+    if not found:
+        raise first
+    for failure in failures:
+        render.error(run, failure)
+    return found, 5

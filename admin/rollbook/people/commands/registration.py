@@ -1,0 +1,130 @@
+"""`rollbook registration`: the keys by which new accounts become active."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from rollbook.core import render
+from rollbook.core.command import Run, command
+from rollbook.core.errors import RefusedError, UsageError
+from rollbook.people.commands.named_users import User
+from rollbook.people.commands.user import activated, tell_enrolled
+
+app = typer.Typer(name="registration", help="Activation keys: who has one, use it, renew it.", no_args_is_help=True)
+
+COLUMNS = ("username", "email", "created", "expires", "state")
+ACTIVATED = ("username", "email", "outcome")
+RENEWED = (*COLUMNS, "outcome", "activation_key")
+
+
+class State(StrEnum):
+    """What became of a key."""
+
+    pending = "pending"
+    activated = "activated"
+    expired = "expired"
+
+
+@command(
+    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    examples=("registration list --state pending", "registration list --state expired --sort created --json"),
+    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook registration renew",
+)  # fmt: skip
+def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only these.")] = None) -> None:
+    """List who has been given a key, and what became of it; never the key."""
+    from rollbook.people.queries import registration
+
+    limit = render.shown_limit(run)
+    with run.connect() as conn:
+        found, total = registration.registrations(
+            conn, state=state, match=run.match, limit=None if run.sort else limit
+        )  # fmt: skip
+    rows = render.ordered(run, found)[:limit]
+    render.rows(run, rows, COLUMNS, empty="no keys; rollbook user create makes one with the account", total=total)
+
+
+@command(
+    app, "show", sets=("document",),
+    examples=("registration show ada", "registration show ada@example.org --json"),
+    exits="0 found, 1 unknown user, or it has none, 3 unreachable, 4 not migrated",
+    see="rollbook registration renew, rollbook user show",
+)  # fmt: skip
+def show(run: Run, user: User) -> None:
+    """Show a user's registration: when the key was made, until when it is good, when it was used; never the key."""
+    from rollbook.people.queries import registration
+    from rollbook.people.queries.names import find_users
+
+    with run.connect() as conn:
+        who = find_users(conn, [user])[0]
+        found = registration.registration(conn, who["id"])
+    if found is None:
+        name = who["username"]
+        raise RefusedError(f"{name} has no registration", fix=f"rollbook registration renew {name}")
+    render.document(run, found, lambda out: render.sections(run, out, {"registration": found}))
+
+
+@command(
+    app, "activate", sets=("data", "writes"), columns=ACTIVATED,
+    examples=("registration activate ada", "registration activate --key-stdin < key.txt"),
+    exits="0 active, 1 unknown user, or a wrong, spent or expired key, 2 usage, 3 unreachable, 4 not migrated",
+    see="rollbook user activate",
+)  # fmt: skip
+def activate(
+    run: Run,
+    user: Annotated[
+        str | None, typer.Argument(metavar="[USER]", help="Whose account, without the key: you answer for it.")
+    ] = None,
+    key_stdin: Annotated[bool, typer.Option("--key-stdin", help="The key stands on stdin.")] = False,
+) -> int:
+    """Make an account active, by its key or by name. The key is spent; where the address is allowed, it is enrolled."""
+    if (user is None) != key_stdin:
+        raise UsageError("name a user, or give the key with --key-stdin")
+    if user is not None:
+        return activated(run, [user], ACTIVATED)
+    from rollbook.core import history
+    from rollbook.people import secret
+    from rollbook.people.queries import registration
+
+    key = secret.from_stdin("key").strip()
+    with run.connect() as conn:
+        found = registration.activate(conn, key)
+        history.record(
+            conn, run, found["username"], "activated", user_id=found["id"],
+            after={"is_active": True, "activation_key": key, "enrolled": found["enrolled"]},
+        )  # fmt: skip
+    tell_enrolled(run, found["username"], found["enrolled"])
+    render.rows(run, [found | {"outcome": "would activate" if run.dry_run else "activated"}], ACTIVATED)
+    return 0
+
+
+@command(
+    app, "renew", sets=("data", "writes"), columns=RENEWED,
+    examples=("registration renew ada", "registration renew ada --show-key --days 30"),
+    exits="0 renewed, 1 unknown user, 3 unreachable, 4 not migrated", see="rollbook registration activate",
+)  # fmt: skip
+def renew(
+    run: Run,
+    user: User,
+    show_key: Annotated[bool, typer.Option("--show-key", help="Print the new key, a secret.")] = False,
+    days: Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="How long it is good.")] = 14,
+) -> None:
+    """Give an account a new key; the old one is dead. Makes the registration where there is none."""
+    from rollbook.core import history
+    from rollbook.people.queries import registration
+    from rollbook.people.queries.names import find_users
+
+    with run.connect() as conn:
+        who = find_users(conn, [user])[0]
+        before = registration.registration(conn, who["id"])
+        key = registration.renew(conn, who["id"], days)
+        found = registration.registration(conn, who["id"])
+        assert found is not None  # noqa: S101 (it has just been made)
+        history.record(
+            conn, run, who["username"], "changed" if before else "created", user_id=who["id"],
+            before=before and {"expires": before["expires"], "activated": before["activated"]},
+            after={"activation_key": key, "expires": found["expires"]},
+        )  # fmt: skip
+    outcome = ("would change" if before else "would create") if run.dry_run else "changed" if before else "created"
+    row = found | {"outcome": outcome, "activation_key": None if run.dry_run else key}
+    render.rows(run, [row], RENEWED if show_key else RENEWED[:-1])

@@ -1,0 +1,148 @@
+"""`rollbook user import` and `export`: accounts from and to files. The other commands on users stand in user.py."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rollbook.core import render
+from rollbook.core.command import Run, command
+from rollbook.core.errors import UsageError
+from rollbook.people.commands.user import app
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+    from rollbook.core.importing import Staged
+
+__all__ = ["app"]  # its other commands stand in user.py
+
+IMPORTED = ("line", "username", "outcome", "detail")
+EXPORTED = (
+    "username", "email", "first_name", "last_name", "name", "gender", "level_of_education", "year_of_birth",
+    "mailing_address", "goals", "language", "location", "is_active", "password_hash",
+)  # fmt: skip
+
+
+class Mode(StrEnum):
+    """What becomes of users who are there, or who are not."""
+
+    create = "create"
+    update = "update"
+    upsert = "upsert"
+
+
+def find_wrong(conn: "Conn", mode: str) -> None:
+    """Note what is wrong with the staged users."""
+    from rollbook.core import importing as bulk
+    from rollbook.people.queries import user_file
+
+    user_file.match(conn, mode)
+    bulk.check_emails(conn, user_file.KEPT_EMAILS)
+    user_file.find_wrong(conn, mode)
+
+
+@command(
+    app, "import", sets=("data", "writes", "bulk"), columns=IMPORTED, long=True,
+    examples=(
+        "user import people.csv --dry-run",
+        "user import people.csv --mode upsert --on-error skip --rejects wrong.csv",
+        "user import --oneroster bundle/",
+        "user import --template",
+    ),
+    exits="0 done, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
+    "5 some rows skipped",
+    see="rollbook user export, rollbook enrollment import",
+)  # fmt: skip
+def import_(
+    run: Run,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="create (the default): all are new; update: all are there; upsert: both (the default of a bundle)."
+        ),
+    ] = None,
+    oneroster: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="A OneRoster 1.1 or 1.2 bundle: its users, classes and enrollments."),
+    ] = None,
+) -> int:
+    r"""Make or change accounts as a file says, all or nothing. A blank field leaves a value alone, \N empties it."""
+    from rollbook.core import importing as bulk
+    from rollbook.people.queries import user_file
+
+    if oneroster is not None:
+        if file is not None:
+            raise UsageError("FILE and --oneroster exclude each other", fix="name one of them")
+        return import_bundle(run, oneroster, str(mode or Mode.upsert))
+    chosen = str(mode or Mode.create)
+    required = ("username",) if chosen == Mode.update else ("username", "email")
+    kind = bulk.Import(
+        sheet=bulk.Sheet(user_file.COLUMNS, required, ("username",)),
+        turn="rollbook user import",
+        check=lambda conn, _: find_wrong(conn, chosen),
+        apply=lambda conn, _: user_file.apply(conn, run.reason or ""),
+        columns=IMPORTED,
+    )
+    return bulk.imported(run, kind, file)
+
+
+def import_bundle(run: Run, folder: str, mode: str) -> int:
+    """Import a OneRoster bundle: users, then courses, then enrollments, in one transaction."""
+    from rollbook.core import importing as bulk
+    from rollbook.people import oneroster
+    from rollbook.people.queries import oneroster as queries
+    from rollbook.people.queries import user_file
+
+    if run.template or run.rejects:
+        raise UsageError(
+            "--template and --rejects are for one file, not for a bundle",
+            fix="--on-error skip leaves out what is wrong",
+        )
+
+    def check(conn: "Conn", _: "Staged") -> None:
+        find_wrong(conn, mode)
+        queries.find_wrong(conn)
+
+    def apply(conn: "Conn", _: "Staged") -> None:
+        user_file.apply(conn, run.reason or "", oneroster.USERS)
+        oneroster.apply(conn, run)
+
+    kind = bulk.Import(
+        sheet=bulk.Sheet(user_file.COLUMNS, (), ("username",)), turn="rollbook user import", check=check, apply=apply,
+        columns=IMPORTED, stage=oneroster.stage, file=oneroster.USERS,
+    )  # fmt: skip
+    return bulk.imported(run, kind, folder)
+
+
+@command(
+    app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
+    examples=("user export -o people.csv", "user export --course edX/DemoX/2012_Fall --inactive > waiting.csv"),
+    exits="0 also if there is nobody, 1 unknown course, 3 unreachable, 4 not migrated",
+    see="rollbook user import, rollbook user list",
+)  # fmt: skip
+def export(
+    run: Run,
+    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only those enrolled there.")] = None,
+    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these.")] = None,
+    with_password_hash: Annotated[
+        bool, typer.Option("--with-password-hash", help="With the hashes: a secret, and yours to guard.")
+    ] = False,
+) -> None:
+    """Write accounts as `user import` reads them: CSV, unless another format is asked for; by id."""
+    from rollbook.core import importing as bulk
+    from rollbook.people.queries import user_file
+    from rollbook.replication.queries.courses import known_courses
+
+    columns = EXPORTED if with_password_hash else EXPORTED[:-1]
+    bulk.as_file(run)
+    with run.connect() as conn:
+        if course is not None:
+            known_courses(conn, [course])
+        found = user_file.export(
+            conn, with_hash=with_password_hash, match=run.match, course=course, active=active,
+            limit=None if run.all or run.sort else run.limit,
+        )  # fmt: skip
+        found = render.ordered(run, found)[: None if run.all else run.limit]
+        bulk.note_export(conn, run, f"course {course}" if course else "users", len(found), course)
+    render.rows(run, found, columns)

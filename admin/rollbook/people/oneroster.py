@@ -1,0 +1,127 @@
+"""OneRoster 1.1 and 1.2 bundles, as school information systems export them: a folder of CSV files.
+
+A class becomes a course with the class's sourcedId as its id; whoever is in users.csv becomes a user, named by the
+username, active unless `enabledUser` is false; students are enrolled. A row that is `tobedeleted` blocks the user,
+ends the enrollment, and leaves the course alone. Versions differ in where roles stand: 1.1 has a column in users.csv,
+1.2 the file roles.csv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, LiteralString
+
+from rollbook.core import history
+from rollbook.core import importing as bulk
+from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.rows import Row
+from rollbook.people.queries import oneroster as queries
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Run
+    from rollbook.core.db import Conn
+    from rollbook.core.importing import Sheet, Staged
+
+USERS = "users.csv"
+VERSIONS = ("1.1", "1.2")
+
+# File -> table, the columns that are read, and those of them that must be there.
+FILES: dict[str, tuple[LiteralString, tuple[str, ...], tuple[str, ...]]] = {
+    "manifest.csv": ("roster_manifest", ("propertyName", "value"), ("propertyName", "value")),
+    USERS: (
+        "roster_user",
+        ("sourcedId", "status", "enabledUser", "role", "username", "givenName", "middleName", "familyName", "email"),
+        ("sourcedId", "username", "givenName", "familyName", "enabledUser"),
+    ),
+    "courses.csv": ("roster_course", ("sourcedId", "status"), ("sourcedId",)),
+    "classes.csv": (
+        "roster_class", ("sourcedId", "status", "title", "courseSourcedId"), ("sourcedId", "courseSourcedId"),
+    ),
+    "enrollments.csv": (
+        "roster_enrollment", ("sourcedId", "status", "classSourcedId", "userSourcedId", "role"),
+        ("sourcedId", "classSourcedId", "userSourcedId", "role"),
+    ),
+}  # fmt: skip
+ROLES = ("roster_role", ("status", "userSourcedId", "roleType", "role"))
+
+
+def stage(conn: Conn, run: Run, sheet: Sheet, folder: str, advance: Callable[[int], None]) -> Staged:
+    """Read a bundle into pg_temp.roster_*, and its users into pg_temp.staged.
+
+    Raises UsageError for what is no folder, or a bad header; RefusedError for files that are missing, another version,
+    or what is no CSV.
+    """
+    if not Path(folder).is_dir():
+        raise UsageError(f"{folder} is no folder", fix="unpack the bundle, and name the folder that holds manifest.csv")
+    if missing := [name for name in FILES if not (Path(folder) / name).is_file()]:
+        raise RefusedError(
+            f"the bundle lacks {', '.join(missing)}", why=f"a bundle has {', '.join(FILES)}",
+            fix="export it again, with classes and enrollments",
+        )  # fmt: skip
+    total = 0
+    for name in FILES:
+        total += read(conn, run, Path(folder) / name, advance)
+        if name == "manifest.csv":
+            check_manifest(conn)
+    table, columns = ROLES
+    if (Path(folder) / "roles.csv").is_file():
+        read_table(conn, run, Path(folder) / "roles.csv", table, columns, ("userSourcedId", "role"), advance)
+    else:
+        queries.no_roles(conn)
+    bulk.load(conn, "staged", sheet.columns, list(sheet.columns), iter(()))
+    queries.stage_users(conn)
+    return bulk.Staged(list(sheet.columns), total)
+
+
+def read(conn: Conn, run: Run, path: Path, advance: Callable[[int], None]) -> int:
+    """Read one of the bundle's files into its table and return how many rows it has, but for the manifest's."""
+    table, columns, required = FILES[path.name]
+    count = read_table(conn, run, path, table, columns, required, advance)
+    return 0 if path.name == "manifest.csv" else count
+
+
+def read_table(
+    conn: Conn, run: Run, path: Path, table: LiteralString, columns: tuple[str, ...], required: tuple[str, ...],
+    advance: Callable[[int], None],
+) -> int:  # fmt: skip
+    """Read a file into a table, whose columns are the file's in lower case; others are passed over."""
+    with bulk.opened(str(path), run.encoding) as file:
+        found = bulk.records(file, run, str(path))
+        _, first = next(found, (1, []))
+        header = [name.strip().lower() for name in first]
+        known = [name.lower() for name in columns]
+        expected = f"columns: {', '.join(columns)}, and any others"
+        for name in required:
+            if name.lower() not in header:
+                raise UsageError(f"{path.name}: the column {name} is missing", fix=expected)
+        if double := [name for name in columns if header.count(name.lower()) > 1]:
+            raise UsageError(f"{path.name}: the column {double[0]} is there twice", fix=expected)
+        # Of the users the file is said later, when the judge of users has spoken.
+        name_of_file = None if path.name == USERS else path.name
+        return bulk.load(conn, table, known, header, found, advance=advance, file=name_of_file).rows
+
+
+def check_manifest(conn: Conn) -> None:
+    """Raise RefusedError for a version that is not known, or files that the manifest calls absent."""
+    said = queries.manifest(conn)
+    version = said.get("oneroster.version")
+    if version not in VERSIONS:
+        raise RefusedError(
+            f"OneRoster {version}: this version is not known" if version else "manifest.csv has no oneroster.version",
+            fix=f"export the bundle as {' or '.join(VERSIONS)}",
+        )
+    for name in FILES:
+        if said.get(f"file.{name.removesuffix('.csv')}") == "absent":
+            raise RefusedError(f"the manifest says that {name} is absent", fix="export the bundle again, with it")
+
+
+def apply(conn: Conn, run: Run) -> None:
+    """Make the courses, enroll the students, end what is to end; the users are there by now."""
+    made = queries.make_courses(conn)
+    entries: list[Row] = [
+        {"object": course_id, "outcome": "created", "after": {"on_leave": "keep"}, "course_id": course_id}
+        for course_id in made
+    ]
+    history.record_many(conn, run, entries)
+    queries.enroll(conn, made)

@@ -1,0 +1,248 @@
+"""The discussion service: whether changes are noted for it, and the outbox of what it has not been told yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rollbook.core.errors import RefusedError
+from rollbook.core.rows import Row, one
+from rollbook.people.queries.names import find_users
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+
+SETTINGS = "select active, url, api_key from rollbook.discussion"
+
+CONFIGURE = """
+update rollbook.discussion
+set active = %(active)s, url = coalesce(%(url)s, url), api_key = coalesce(%(api_key)s, api_key)
+where row(active, url, api_key)
+    is distinct from row(%(active)s, coalesce(%(url)s, url), coalesce(%(api_key)s, api_key))
+"""
+
+STATE = """
+select
+    count(*) as pending, count(*) filter (where o.attempts > 0) as failed,
+    floor(extract(epoch from now() - min(o.created_at)))::bigint as oldest_seconds,
+    (
+        select l.error from rollbook.discussion_outbox as l where l.attempts > 0
+        order by l.tried_at desc, l.id desc limit 1
+    ) as last_error
+from rollbook.discussion_outbox as o
+"""
+
+# A change without a name tells the user as it is by then. Name and address come from the same snapshot as the outbox:
+# what the user is told to be is never older than a change that stands before it.
+OUTBOX = """
+select
+    o.id, o.user_id, coalesce(o.username, u.username) as username, o.operation, o.attempts,
+    o.next_try_at as next_try, o.error, o.created_at as since
+from rollbook.discussion_outbox as o
+left join portal.auth_user as u on u.id = o.user_id
+where (%(ids)s::bigint[] is null or o.user_id = any(%(ids)s))
+    and (not %(failed)s or o.attempts > 0)
+    and (
+        %(match)s::text is null
+        or strpos(lower(concat_ws(' ', o.username, u.username, o.error)), lower(%(match)s)) > 0
+    )
+order by o.id
+limit %(limit)s
+"""
+
+TOTAL = """
+select count(*) as total from rollbook.discussion_outbox as o
+where (%(ids)s::bigint[] is null or o.user_id = any(%(ids)s)) and o.id <= coalesce(%(until)s, o.id)
+"""
+
+QUEUE = """
+insert into rollbook.discussion_outbox (user_id, operation)
+select u.id, 'put' from portal.auth_user as u
+where (%(ids)s::bigint[] is null or u.id = any(%(ids)s)) and not exists (
+    select from rollbook.discussion_outbox as o
+    where o.user_id = u.id and o.operation = 'put' and o.username is null
+)
+order by u.id
+"""
+
+# What can be tried, oldest first, of all users: a name that one gives up is free before another takes it. Whoever has
+# an older change that waits for its next try waits with it.
+DUE = """
+select o.id, o.user_id
+from rollbook.discussion_outbox as o
+where (%(ids)s::bigint[] is null or o.user_id = any(%(ids)s)) and o.user_id <> all(%(held)s::bigint[])
+    and o.id <= coalesce(%(until)s, o.id)
+    and (%(at_once)s or (o.next_try_at <= now() and not exists (
+        select from rollbook.discussion_outbox as p
+        where p.user_id = o.user_id and p.id < o.id and p.next_try_at > now()
+    )))
+order by o.id
+limit 200
+"""
+
+HEAD = """
+select
+    o.id, o.user_id, o.operation, coalesce(o.username, u.username) as username,
+    case when o.username is null then u.email else o.email end as email,
+    o.operation = 'put' and o.username is null and u.id is null as is_gone
+from rollbook.discussion_outbox as o
+left join portal.auth_user as u on u.id = o.user_id
+where o.id = %(id)s and (%(at_once)s or o.next_try_at <= now())
+    and not exists (select from rollbook.discussion_outbox as p where p.user_id = o.user_id and p.id < o.id)
+"""
+
+# A PUT that was refused for what it says, and not for the first time, gives way to what the user became since.
+GIVE_WAY = """
+delete from rollbook.discussion_outbox as o
+where o.id = %(id)s and o.operation = 'put' and o.attempts > 0 and %(http_status)s = any(array[400, 409, 422])
+    and exists (select from rollbook.discussion_outbox as n where n.user_id = o.user_id and n.id > o.id)
+returning o.id
+"""
+
+FAILED = """
+update rollbook.discussion_outbox
+set attempts = attempts + 1, tried_at = now(), http_status = %(http_status)s, error = %(error)s,
+    next_try_at = now() + least(interval '1 hour', interval '10 seconds' * 2 ^ least(attempts, 12))
+where id = %(id)s
+"""
+
+# Until when nothing can be tried: the oldest change of each user says so for the others.
+NEXT_TRY = """
+select extract(epoch from min(h.next_try_at) - now())::float8 as seconds
+from (
+    select distinct on (o.user_id) o.next_try_at from rollbook.discussion_outbox as o order by o.user_id, o.id
+) as h
+"""
+
+# The change at which a user stands still: the oldest one, once it has been tried in vain.
+DISCARD = """
+delete from rollbook.discussion_outbox as o
+where o.user_id = %s and o.attempts > 0
+    and not exists (select from rollbook.discussion_outbox as p where p.user_id = o.user_id and p.id < o.id)
+returning o.user_id, o.username, o.operation, o.attempts, o.http_status, o.error
+"""
+
+LOCK = "select pg_try_advisory_lock(hashtextextended('rollbook discussion ' || %s::bigint, 0)) as ours"
+UNLOCK = "select pg_advisory_unlock(hashtextextended('rollbook discussion ' || %s::bigint, 0))"
+
+
+def settings(conn: Conn) -> Row:
+    """Return active, url and api_key, which is a secret."""
+    return one(conn, SETTINGS)
+
+
+def configure(conn: Conn, *, active: bool, url: str | None = None, api_key: str | None = None) -> bool:
+    """Set what is given; say whether anything changed."""
+    return conn.execute(CONFIGURE, {"active": active, "url": url, "api_key": api_key}).rowcount > 0
+
+
+def state(conn: Conn) -> Row:
+    """Return pending (all that is not delivered), failed (of these, tried in vain), oldest_seconds, last_error."""
+    return one(conn, STATE)
+
+
+def outbox(
+    conn: Conn, *, ids: list[int] | None = None, failed: bool = False, match: str | None = None,
+    limit: int | None = None,
+) -> list[Row]:  # fmt: skip
+    """Return what is not delivered, the oldest first: id user_id username operation attempts next_try error since."""
+    return conn.execute(OUTBOX, {"ids": ids, "failed": failed, "match": match, "limit": limit}).fetchall()
+
+
+def total(conn: Conn, ids: list[int] | None, until: int | None) -> int:
+    """Return how many changes of these users, or of all, are not delivered, up to a number."""
+    return int(one(conn, TOTAL, {"ids": ids, "until": until})["total"])  # type: ignore[arg-type]
+
+
+def last(conn: Conn) -> int:
+    """Return the number of the latest change that is there, 0 for none."""
+    return int(one(conn, "select coalesce(max(id), 0) as id from rollbook.discussion_outbox")["id"])
+
+
+def named(conn: Conn, tokens: Sequence[str]) -> list[int]:
+    """Return the ids of users; `id:N` may be one who is deleted and of whom something waits. Raises RefusedError."""
+    found: list[int] = []
+    for token in tokens:
+        try:
+            found.append(find_users(conn, [token])[0]["id"])
+        except RefusedError:
+            number = token.removeprefix("id:")
+            waits = "select from rollbook.discussion_outbox where user_id = %s limit 1"
+            known = token != number and number.isdecimal() and len(number) < 19
+            if not (known and conn.execute(waits, [int(number)]).fetchone() is not None):
+                raise
+            found.append(int(number))
+    return list(dict.fromkeys(found))
+
+
+def queue(conn: Conn, ids: list[int] | None) -> int:
+    """Queue users, all for None, to be told as they are when it is their turn; return how many."""
+    return conn.execute(QUEUE, {"ids": ids}).rowcount
+
+
+def due(
+    conn: Conn, ids: list[int] | None, held: list[int], *, at_once: bool, until: int | None = None
+) -> list[Row]:  # fmt: skip
+    """Return the next changes to try, in order: id, user_id; nothing of users `held`."""
+    return conn.execute(DUE, {"ids": ids, "held": held, "at_once": at_once, "until": until}).fetchall()
+
+
+@contextmanager
+def claimed(conn: Conn, user_id: int) -> Iterator[bool]:
+    """Claim a user against other syncs, not against writers; yield whether it is ours. Gone with the session, too."""
+    ours = bool(one(conn, LOCK, [user_id])["ours"])
+    try:
+        yield ours
+    finally:
+        if ours and not conn.closed:
+            conn.execute(UNLOCK, [user_id])
+
+
+def head(conn: Conn, number: int, *, at_once: bool) -> Row | None:
+    """Return a change if it is still there, due, and the oldest of its user, who has been claimed before."""
+    return conn.execute(HEAD, {"id": number, "at_once": at_once}).fetchone()
+
+
+def delivered(conn: Conn, number: int) -> None:
+    """Strike a change out."""
+    conn.execute("delete from rollbook.discussion_outbox where id = %s", [number])
+
+
+def discard(conn: Conn, user_id: int, name: str) -> Row:
+    """Strike out the change at which a user stands still, undelivered; return it. Raises RefusedError for none."""
+    row = conn.execute(DISCARD, [user_id]).fetchone()
+    if row is None:
+        raise RefusedError(
+            f"no change of {name} has been tried in vain",
+            fix="rollbook discussion list --state failed shows whose have",
+        )
+    return row
+
+
+def gives_way(conn: Conn, number: int, http_status: int | None) -> bool:
+    """Strike out a change that was refused again while a later one of its user waits; say whether that was so."""
+    return conn.execute(GIVE_WAY, {"id": number, "http_status": http_status}).fetchone() is not None
+
+
+def failed(conn: Conn, number: int, http_status: int | None, error: str) -> None:
+    """Note a try in vain; the next one is later and later, after an hour at most."""
+    conn.execute(FAILED, {"id": number, "http_status": http_status, "error": error})
+
+
+def next_try(conn: Conn) -> float | None:
+    """Return in how many seconds something can be tried, None where nothing waits."""
+    seconds = one(conn, NEXT_TRY)["seconds"]
+    return None if seconds is None else float(seconds)
+
+
+def listen(conn: Conn) -> None:
+    """Be told of new changes by NOTIFY; a quiet session is not ended."""
+    conn.execute("set idle_session_timeout = 0")
+    conn.execute("listen rollbook_discussion")
+
+
+def wait(conn: Conn, seconds: float) -> None:
+    """Wait until something is noted, or so many seconds."""
+    for _ in conn.notifies(timeout=seconds, stop_after=1):
+        pass

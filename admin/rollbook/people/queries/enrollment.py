@@ -1,0 +1,363 @@
+"""Enrollments in bulk: the rows of pg_temp.staged, whom they mean, what is wrong with them, and what is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, LiteralString
+
+from rollbook.core.rows import Row, nearest, one
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+
+ENROLL = """
+insert into portal.student_courseenrollment (user_id, course_id)
+select id, %(course)s from unnest(%(ids)s::bigint[]) as id order by id
+on conflict (user_id, course_id) do nothing
+returning user_id
+"""
+
+LEAVE = """
+delete from portal.student_courseenrollment where course_id = %(course)s and user_id = any(%(ids)s) returning user_id
+"""
+
+ENROLLMENTS = """
+select course_id as course, username, email, created, replicated
+from rollbook.enrollment_status
+where (%(course)s::text is null or course_id = %(course)s) and (%(user_id)s::bigint is null or user_id = %(user_id)s)
+    and (%(match)s::text is null or strpos(lower(username || ' ' || email), lower(%(match)s)) > 0)
+order by id
+limit %(limit)s
+"""
+
+ENROLLMENTS_TOTAL = """
+select count(*) as n
+from portal.student_courseenrollment as e inner join portal.auth_user as u on u.id = e.user_id
+where (%(course)s::text is null or e.course_id = %(course)s) and (%(user_id)s::bigint is null or u.id = %(user_id)s)
+    and (%(match)s::text is null or strpos(lower(u.username || ' ' || u.email), lower(%(match)s)) > 0)
+"""
+
+COUNT_ENROLLMENTS: dict[str, LiteralString] = {
+    "": """
+        select count(*) as enrollments from portal.student_courseenrollment
+        where %(course)s::text is null or course_id = %(course)s
+        """,
+    "course": """
+        select course_id as key, count(*) as enrollments from portal.student_courseenrollment
+        where %(course)s::text is null or course_id = %(course)s group by 1 order by 2 desc, 1
+        """,
+    "day": """
+        select to_char(created at time zone 'UTC', 'YYYY-MM-DD') as key, count(*) as enrollments
+        from portal.student_courseenrollment
+        where %(course)s::text is null or course_id = %(course)s group by 1 order by 1
+        """,
+}
+
+
+def enroll(conn: Conn, course_id: str, user_ids: list[int]) -> set[int]:
+    """Enroll users and return those who were not yet."""
+    return {row["user_id"] for row in conn.execute(ENROLL, {"course": course_id, "ids": user_ids})}
+
+
+def leave(conn: Conn, course_id: str, user_ids: list[int]) -> set[int]:
+    """End enrollments and return the users who had one."""
+    return {row["user_id"] for row in conn.execute(LEAVE, {"course": course_id, "ids": user_ids})}
+
+
+def list_enrollments(
+    conn: Conn, *, course: str | None, user_id: int | None, match: str | None, limit: int | None
+) -> tuple[list[Row], int]:
+    """Return enrollments by id, and how many there are without the limit."""
+    parameters = {"course": course, "user_id": user_id, "match": match, "limit": limit}
+    found = conn.execute(ENROLLMENTS, parameters).fetchall()
+    full = limit is not None and len(found) == limit
+    return found, one(conn, ENROLLMENTS_TOTAL, parameters)["n"] if full else len(found)  # type: ignore[arg-type]
+
+
+def count_enrollments(conn: Conn, course: str | None, by: str | None) -> list[Row]:
+    """Return how many enrollments there are: all, by course, or by day (UTC)."""
+    return conn.execute(COUNT_ENROLLMENTS[by or ""], {"course": course}).fetchall()
+
+
+COLUMNS = ("course_id", "user", "status")
+
+# Everybody whom a row's USER may mean: a username, an e-mail, id:N, username:X or email:X, as find_users has it.
+HITS = """
+create temporary table hit on commit drop as
+with named as (
+    select
+        s.line,
+        case when split_part(s."user", ':', 1) in ('id', 'username', 'email') and strpos(s."user", ':') > 0
+            then split_part(s."user", ':', 1) end as kind,
+        case when split_part(s."user", ':', 1) in ('id', 'username', 'email') and strpos(s."user", ':') > 0
+            then substr(s."user", strpos(s."user", ':') + 1) else s."user" end as name
+    from pg_temp.staged as s
+)
+select n.line, u.id as user_id
+from named as n inner join portal.auth_user as u on u.username = n.name
+where n.kind is null or n.kind = 'username'
+union
+select n.line, u.id
+from named as n inner join portal.auth_user as u on lower(u.email) = lower(n.name) and u.email <> ''
+where n.kind is null or n.kind = 'email'
+union
+select n.line, u.id
+from named as n
+inner join portal.auth_user as u on u.id = case when n.name ~ '^[0-9]{1,18}$' then n.name::bigint end
+where n.kind = 'id'
+"""
+
+WRONG_USERS = r"""
+insert into pg_temp.problem (line, column_name, value, reason)
+select
+    s.line, 'user', s."user",
+    case
+        when s."user" is null or s."user" = '\N' then 'a user is needed'
+        when many.users is null then 'there is no such user'
+        else format('fits several users: %s; name one as id:N, username:X or email:X', many.users)
+    end
+from pg_temp.staged as s
+left join (
+    select h.line, string_agg(format('id:%s (%s)', u.id, u.username), ', ' order by u.id) as users
+    from pg_temp.hit as h inner join portal.auth_user as u on u.id = h.user_id
+    where h.line in (select d.line from pg_temp.hit as d group by d.line having count(*) > 1)
+    group by h.line
+) as many on many.line = s.line
+where (many.line is not null or not exists (select from pg_temp.hit as f where f.line = s.line))
+    and not exists (select from pg_temp.problem as p where p.line = s.line)
+"""
+
+# For what a user has one of.
+SECONDS = """
+insert into pg_temp.problem (line, column_name, value, reason)
+select d.line, 'user', d."user", format('the same user as on line %s', d.first)
+from (
+    select s.line, s."user", min(s.line) over (partition by h.user_id) as first
+    from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
+) as d
+where d.line > d.first and not exists (select from pg_temp.problem as p where p.line = d.line)
+"""
+
+# A course that is not there can be left, by whoever waits for it.
+WRONG_COURSES = r"""
+insert into pg_temp.problem (line, column_name, value, reason)
+select
+    s.line, f.name, f.value, f.reason
+from pg_temp.staged as s
+left join rollbook.course as c on c.course_id = s.course_id
+cross join lateral (
+    values
+    ('course_id', s.course_id, case
+        when s.course_id is null or s.course_id = '\N' then 'a course is needed'
+        when c.course_id is null and not exists (
+            select from portal.student_courseenrollment as e inner join pg_temp.hit as h on h.user_id = e.user_id
+            where h.line = s.line and e.course_id = s.course_id
+        ) then 'there is no such course'
+    end),
+    ('status', s.status, case
+        when lower(s.status) not in ('enrolled', 'deleted') then 'status is enrolled or deleted; blank is enrolled'
+    end)
+) as f (name, value, reason)
+where f.reason is not null and not exists (
+    select from pg_temp.problem as p where p.line = s.line and p.column_name is null
+)
+"""
+
+# The same again does no harm; the opposite cannot be meant.
+CONTRADICTIONS = """
+insert into pg_temp.problem (line, column_name, value, reason)
+select d.line, 'status', d.status, format('line %s says the opposite of the same user and course', d.first)
+from (
+    select
+        s.line, s.status, coalesce(lower(s.status), 'enrolled') as wanted,
+        min(s.line) over w as first, first_value(coalesce(lower(s.status), 'enrolled')) over w as wanted_first
+    from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
+    window w as (partition by h.user_id, s.course_id order by s.line)
+) as d
+where d.wanted <> d.wanted_first
+    and not exists (select from pg_temp.problem as p where p.line = d.line)
+"""
+
+NEAREST = """
+update pg_temp.problem set reason = reason || '; ' || %(nearest)s where column_name = 'course_id' and value = %(value)s
+"""
+
+APPLY = """
+with wanted as (
+    select s.line, h.user_id, s.course_id, coalesce(lower(s.status), 'enrolled') as status,
+        row_number() over (partition by h.user_id, s.course_id order by s.line) as turn
+    from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
+),
+added as (
+    insert into portal.student_courseenrollment (user_id, course_id)
+    select w.user_id, w.course_id from wanted as w where w.turn = 1 and w.status = 'enrolled'
+    order by w.user_id, w.course_id
+    on conflict (user_id, course_id) do nothing
+    returning user_id, course_id
+),
+removed as (
+    delete from portal.student_courseenrollment as e
+    using wanted as w
+    where w.turn = 1 and w.status = 'deleted' and e.user_id = w.user_id and e.course_id = w.course_id
+    returning e.user_id, e.course_id
+)
+insert into pg_temp.outcome (line, outcome)
+select
+    w.line,
+    case when w.turn > 1 then 'unchanged' when a.user_id is not null then 'created'
+        when r.user_id is not null then 'removed' else 'unchanged' end
+from wanted as w
+left join added as a on a.user_id = w.user_id and a.course_id = w.course_id
+left join removed as r on r.user_id = w.user_id and r.course_id = w.course_id
+"""
+
+TOUCHED = """
+select distinct s.course_id
+from pg_temp.staged as s inner join pg_temp.outcome as o on o.line = s.line
+where o.outcome <> 'unchanged'
+"""
+
+EXPORT = """
+select e.course_id, u.username as "user", 'enrolled' as status
+from portal.student_courseenrollment as e inner join portal.auth_user as u on u.id = e.user_id
+where (%(course)s::text is null or e.course_id = %(course)s)
+    and (%(match)s::text is null or strpos(lower(u.username || ' ' || u.email), lower(%(match)s)) > 0)
+order by e.course_id, u.username
+limit %(limit)s
+"""
+
+# A username that reads like another kind of name, or is somebody's address, is written so that it reads one way.
+PLAIN_NAMES = """
+select u.username
+from portal.auth_user as u
+where u.username = any(%(names)s) and (
+    split_part(u.username, ':', 1) in ('id', 'username', 'email') and strpos(u.username, ':') > 0
+    or exists (
+        select from portal.auth_user as o where lower(o.email) = lower(u.username) and o.email <> '' and o.id <> u.id
+    )
+)
+"""
+
+# What a roster would change, before it does. Nobody goes whom a row may mean, wrong as it may be.
+PLAN = """
+select u.id, u.username, u.email, e.id as enrollment_id,
+    case when e.id is null then 'created' when m.user_id is null then 'removed' else 'unchanged' end as outcome
+from (
+    select distinct h.user_id from pg_temp.hit as h
+    where not exists (select from pg_temp.problem as p where p.line = h.line)
+        or exists (
+            select from portal.student_courseenrollment as e where e.user_id = h.user_id and e.course_id = %(course)s
+        )
+) as m
+full join (
+    select e.id, e.user_id from portal.student_courseenrollment as e where e.course_id = %(course)s
+) as e on e.user_id = m.user_id
+inner join portal.auth_user as u on u.id = coalesce(m.user_id, e.user_id)
+order by u.username
+"""
+
+ADD = """
+insert into portal.student_courseenrollment (user_id, course_id)
+select id, %(course)s from unnest(%(ids)s::bigint[]) as id order by id
+on conflict (user_id, course_id) do nothing
+"""
+
+REMOVE = "delete from portal.student_courseenrollment where id = any(%s)"
+
+# Who is where, of those who are to move.
+SEATS = """
+select
+    u.id as user_id, u.username, u.email, f.id as enrollment_id, t.id is not null as is_there
+from portal.auth_user as u
+left join portal.student_courseenrollment as f on f.user_id = u.id and f.course_id = %(source)s
+left join portal.student_courseenrollment as t on t.user_id = u.id and t.course_id = %(target)s
+where u.id = any(%(ids)s)
+order by array_position(%(ids)s, u.id)
+"""
+
+MOVE = "update portal.student_courseenrollment set course_id = %(target)s where id = any(%(ids)s)"
+
+SERVERS = """
+select course_id as course, schema_name, server from rollbook.course where course_id = any(%s) and server is not null
+"""
+
+
+def find_hits(conn: Conn) -> None:
+    """Note in pg_temp.hit whom the staged rows mean, and in pg_temp.problem those that mean nobody, or several."""
+    conn.execute(HITS)
+    conn.execute("analyze pg_temp.hit")
+    conn.execute(WRONG_USERS)
+
+
+def find_seconds(conn: Conn) -> None:
+    """Note in pg_temp.problem the staged rows that mean a user whom one before means. After `find_hits`."""
+    conn.execute(SECONDS)
+
+
+def find_wrong(conn: Conn) -> None:
+    """Note in pg_temp.problem what is wrong with the staged enrollments."""
+    find_hits(conn)
+    conn.execute(WRONG_COURSES)
+    conn.execute(CONTRADICTIONS)
+    unknown = conn.execute(
+        "select distinct value from pg_temp.problem where column_name = 'course_id' and value is not null limit 50"
+    ).fetchall()
+    if unknown:
+        known = [row["course_id"] for row in conn.execute("select course_id from rollbook.course")]
+        for row in unknown:
+            if near := nearest(row["value"], known):
+                conn.execute(NEAREST, {"nearest": near, "value": row["value"]})
+
+
+def apply(conn: Conn) -> None:
+    """Enroll and leave as the staged rows say; note in pg_temp.outcome what was done to each."""
+    conn.execute(APPLY)
+
+
+def touched(conn: Conn) -> list[str]:
+    """Return the courses in which the staged rows changed something."""
+    return [row["course_id"] for row in conn.execute(TOUCHED)]
+
+
+def export(conn: Conn, *, course: str | None, match: str | None, limit: int | None) -> list[Row]:
+    """Return enrollments as an import reads them."""
+    found = conn.execute(EXPORT, {"course": course, "match": match, "limit": limit}).fetchall()
+    names = list({row["user"] for row in found if ":" in row["user"] or "@" in row["user"]})
+    if names:
+        odd = {row["username"] for row in conn.execute(PLAIN_NAMES, {"names": names})}
+        for row in found:
+            if row["user"] in odd:
+                row["user"] = f"username:{row['user']}"
+    return found
+
+
+def plan(conn: Conn, course: str) -> list[Row]:
+    """Return what a roster would do: id username email enrollment_id outcome, by username."""
+    return conn.execute(PLAN, {"course": course}).fetchall()
+
+
+def follow(conn: Conn, course: str, planned: list[Row]) -> None:
+    """Do as planned: nobody else comes or goes, whatever happened since."""
+    conn.execute(ADD, {"course": course, "ids": [row["id"] for row in planned if row["outcome"] == "created"]})
+    conn.execute(REMOVE, [[row["enrollment_id"] for row in planned if row["outcome"] == "removed"]])
+
+
+def seats(conn: Conn, source: str, target: str, user_ids: list[int]) -> list[Row]:
+    """Return who of these is in `source` (enrollment_id) and who in `target` (is_there), in the given order."""
+    return conn.execute(SEATS, {"source": source, "target": target, "ids": user_ids}).fetchall()
+
+
+def move(conn: Conn, target: str, moving: list[int], leaving: list[int]) -> None:
+    """Let these enrollments be of another course, id and time kept; end those whose user is there already."""
+    conn.execute(MOVE, {"target": target, "ids": sorted(moving)})
+    conn.execute(REMOVE, [sorted(leaving)])
+
+
+def waits_for(conn: Conn, course: str) -> bool:
+    """Say whether there are enrollments in this id, be it a course or not (yet)."""
+    call = "select exists (select from portal.student_courseenrollment where course_id = %s) as yes"
+    return bool(one(conn, call, [course])["yes"])
+
+
+def on_servers(conn: Conn, courses: list[str]) -> list[Row]:
+    """Return those of the courses that are on a server: course, schema_name, server."""
+    return conn.execute(SERVERS, [courses]).fetchall()

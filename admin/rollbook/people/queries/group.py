@@ -1,0 +1,292 @@
+"""Groups of users, and who is in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, LiteralString
+
+from psycopg import sql
+
+from rollbook.core.errors import RefusedError
+from rollbook.core.rows import Row, nearest, one
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from decimal import Decimal
+
+    from rollbook.core.db import Conn
+
+GROUPS = """
+select g.id, g.name, count(m.id) as members, g.description, count(*) over () as total
+from portal.student_usertestgroup as g
+left join portal.student_usertestgroup_users as m on m.usertestgroup_id = g.id
+where %(match)s::text is null or strpos(lower(g.name || ' ' || g.description), lower(%(match)s)) > 0
+group by g.id
+order by g.id
+limit %(limit)s
+"""
+
+GROUP = """
+select
+    g.id, g.name, g.description,
+    (select count(*) from portal.student_usertestgroup_users as m where m.usertestgroup_id = g.id) as members
+from portal.student_usertestgroup as g where g.name = %s
+"""
+
+MEMBERS = """
+select u.id, u.username, u.email, p.name, u.is_active
+from portal.student_usertestgroup_users as m
+inner join portal.auth_user as u on u.id = m.user_id
+left join portal.auth_userprofile as p on p.user_id = u.id
+where m.usertestgroup_id = %s
+order by u.id
+"""
+
+CREATE = """
+insert into portal.student_usertestgroup (name, description)
+values (%(name)s::text, coalesce(%(description)s::text, rollbook.default_group(%(name)s), ''))
+returning id, name, description
+"""
+
+# A default group is made on first use; two sessions that use it first make one.
+CREATE_DEFAULT = """
+insert into portal.student_usertestgroup (name, description)
+select %(name)s::text, rollbook.default_group(%(name)s) where rollbook.default_group(%(name)s) is not null
+on conflict (name) do nothing
+returning id
+"""
+
+NAMES = """
+select name from portal.student_usertestgroup
+union
+select name
+from unnest(array['email_future_courses', 'email_helpers', 'mitx_unenroll', '6002x_unenroll']) as d (name)
+"""
+
+ADD = """
+insert into portal.student_usertestgroup_users (usertestgroup_id, user_id)
+select %(group)s, id from unnest(%(ids)s::bigint[]) as id order by id
+on conflict (usertestgroup_id, user_id) do nothing
+returning user_id
+"""
+
+REMOVE = """
+delete from portal.student_usertestgroup_users where usertestgroup_id = %(group)s and user_id = any(%(ids)s)
+returning user_id
+"""
+
+AMONG: dict[str, LiteralString] = {
+    "course": "exists (select from portal.student_courseenrollment as e where e.user_id = u.id and e.course_id = {})",
+    "group": "exists (select from portal.student_usertestgroup_users as m inner join portal.student_usertestgroup as g "
+    "on g.id = m.usertestgroup_id where m.user_id = u.id and g.name = {})",
+    "active": "u.is_active",
+    "inactive": "not u.is_active",
+    "staff": "u.is_staff",
+    "superuser": "u.is_superuser",
+}
+
+EXPORT = """
+select
+    g.name as group,
+    case
+        when u.username ~ '^(id|username|email):' or exists (
+            select from portal.auth_user as o
+            where lower(o.email) = lower(u.username) and o.email <> '' and o.id <> u.id
+        ) then 'username:' || u.username
+        else u.username
+    end as user
+from portal.student_usertestgroup_users as m
+inner join portal.student_usertestgroup as g on g.id = m.usertestgroup_id
+inner join portal.auth_user as u on u.id = m.user_id
+where %(names)s::text[] is null or g.name = any(%(names)s)
+order by g.id, u.id
+"""
+
+# Who each line of pg_temp.staged names: none, one or (an ambiguous name) several users.
+NAMED = """
+create temporary table named on commit drop as
+with token as (
+    select
+        s.line,
+        case when s."user" ~ '^(id|username|email):' then split_part(s."user", ':', 1) end as kind,
+        regexp_replace(s."user", '^(id|username|email):', '') as text
+    from pg_temp.staged as s where s."user" is not null
+),
+hit as (
+    select t.line, u.id from token as t inner join portal.auth_user as u on u.username = t.text
+    where t.kind is null or t.kind = 'username'
+    union
+    select t.line, u.id from token as t
+    inner join portal.auth_user as u on lower(u.email) = lower(t.text) and u.email <> ''
+    where t.kind is null or t.kind = 'email'
+    union
+    select t.line, u.id from token as t
+    inner join portal.auth_user as u
+        on u.id = case when t.kind = 'id' and t.text ~ '^[0-9]{1,18}$' then t.text::bigint end
+)
+select line, min(id) as user_id, count(*) as users from hit group by line
+"""
+
+CHECK: tuple[LiteralString, ...] = (
+    """
+    insert into pg_temp.problem (line, column_name, reason)
+    select s.line, c.name, 'is missing'
+    from pg_temp.staged as s cross join lateral (values ('group', s."group"), ('user', s."user")) as c (name, value)
+    where c.value is null
+    """,
+    """
+    insert into pg_temp.problem (line, column_name, value, reason)
+    select s.line, 'user', s."user", case when n.users > 1 then 'fits several users' else 'no such user' end
+    from pg_temp.staged as s left join pg_temp.named as n on n.line = s.line
+    where s."user" is not null and n.users is distinct from 1
+    """,
+    """
+    insert into pg_temp.problem (line, column_name, value, reason)
+    select
+        s.line, 'group', s."group",
+        case
+            when length(s."group") > 32 then 'a name has at most 32 characters' else 'no such group'
+        end
+    from pg_temp.staged as s
+    where s."group" is not null
+        and (length(s."group") > 32 or not %(create)s and rollbook.default_group(s."group") is null)
+        and not exists (select from portal.student_usertestgroup as g where g.name = s."group")
+    """,
+)
+
+UNKNOWN_GROUPS = """
+select distinct value from pg_temp.problem where column_name = 'group' and reason = 'no such group' limit 100
+"""
+
+NOTE_NEAREST = """
+update pg_temp.problem set reason = reason || '; ' || %(near)s
+where column_name = 'group' and reason = 'no such group' and value = %(value)s
+"""
+
+MAKE_STAGED_GROUPS = """
+insert into portal.student_usertestgroup (name, description)
+select s."group", coalesce(rollbook.default_group(s."group"), '') from pg_temp.staged as s
+group by s."group" order by min(s.line)
+on conflict (name) do nothing
+"""
+
+# A line that repeats another finds its user in the group already.
+ADD_STAGED = """
+with wanted as (
+    select
+        s.line, g.id as group_id, n.user_id,
+        row_number() over (partition by g.id, n.user_id order by s.line) = 1 as is_first
+    from pg_temp.staged as s
+    inner join pg_temp.named as n on n.line = s.line
+    inner join portal.student_usertestgroup as g on g.name = s."group"
+),
+added as (
+    insert into portal.student_usertestgroup_users (usertestgroup_id, user_id)
+    select w.group_id, w.user_id from wanted as w where w.is_first order by w.user_id, w.group_id
+    on conflict (usertestgroup_id, user_id) do nothing
+    returning usertestgroup_id, user_id
+)
+insert into pg_temp.outcome (line, outcome)
+select w.line, case when a.user_id is null then 'unchanged' else 'created' end
+from wanted as w
+left join added as a on a.usertestgroup_id = w.group_id and a.user_id = w.user_id and w.is_first
+"""
+
+
+def groups(conn: Conn, match: str | None, limit: int | None) -> tuple[list[Row], int]:
+    """Return groups by id, id name members description, and how many there are without the limit."""
+    found = conn.execute(GROUPS, {"match": match, "limit": limit}).fetchall()
+    return found, found[0]["total"] if found else 0
+
+
+def group(conn: Conn, name: str, *, make: bool = False) -> Row:
+    """Return a group: id name description members; `make` makes a default group that is not there yet, `is_new`.
+
+    Raises RefusedError for any other that is not there, with the nearest.
+    """
+    is_new = make and bool(conn.execute(CREATE_DEFAULT, {"name": name}).fetchone())
+    found = conn.execute(GROUP, [name]).fetchone()
+    if found is None:
+        known = [row["name"] for row in conn.execute(NAMES)]
+        raise RefusedError(
+            f"Group {name} does not exist",
+            why=nearest(name, known),
+            fix="rollbook group list, or rollbook group create",
+        )
+    return found | {"is_new": is_new}
+
+
+def members(conn: Conn, group_id: int) -> list[Row]:
+    """Return the members of a group: id username email name is_active."""
+    return conn.execute(MEMBERS, [group_id]).fetchall()
+
+
+def create(conn: Conn, name: str, description: str | None) -> Row:
+    """Make a group: id name description. A default group without a description has its own."""
+    return one(conn, CREATE, {"name": name, "description": description})  # type: ignore[arg-type]
+
+
+def exists(conn: Conn, name: str) -> bool:
+    """Say whether there is such a group."""
+    return bool(conn.execute(GROUP, [name]).fetchone())
+
+
+def delete(conn: Conn, group_id: int) -> None:
+    """Delete a group with its memberships; the users stay."""
+    conn.execute("delete from portal.student_usertestgroup where id = %s", [group_id])
+
+
+def add(conn: Conn, group_id: int, user_ids: Sequence[int]) -> set[int]:
+    """Put users into a group and return those who were not in it."""
+    return {row["user_id"] for row in conn.execute(ADD, {"group": group_id, "ids": list(user_ids)})}
+
+
+def remove(conn: Conn, group_id: int, user_ids: Sequence[int]) -> set[int]:
+    """Take users out of a group and return those who were in it."""
+    return {row["user_id"] for row in conn.execute(REMOVE, {"group": group_id, "ids": list(user_ids)})}
+
+
+def among(conn: Conn, filters: Sequence[tuple[str, str]]) -> list[int] | None:
+    """Return the ids of the users for whom all filters (kind, value) hold; None, for everybody, without filters."""
+    if not filters:
+        return None
+    conditions = [sql.SQL(AMONG[kind]).format(sql.Literal(value)) for kind, value in filters]
+    found = conn.execute(
+        sql.SQL("select u.id from portal.auth_user as u where {} order by u.id").format(
+            sql.SQL(" and ").join(conditions)
+        )
+    )
+    return [row["id"] for row in found]
+
+
+def split(
+    conn: Conn, shares: dict[str, Decimal], seed: int, user_ids: list[int] | None, text: str
+) -> list[Row]:  # fmt: skip
+    """Make groups and put users into them by share. Return the groups. Raises RefusedError (RB013, RB014)."""
+    conn.execute(
+        "select rollbook.split_users(%s::text[], %s::numeric[], %s, %s::bigint[], %s)",
+        [list(shares), list(shares.values()), seed, user_ids, text],
+    )
+    return [one(conn, GROUP, [name]) for name in shares]
+
+
+def memberships(conn: Conn, names: list[str] | None) -> list[Row]:
+    """Return who is in which of the groups (None: in any): group, user, as `group import` reads them."""
+    return conn.execute(EXPORT, {"names": names}).fetchall()
+
+
+def check_staged(conn: Conn, *, create_groups: bool) -> None:
+    """Note in pg_temp.problem which lines of a file name no user, or no group that is there or can be made."""
+    conn.execute(NAMED)
+    conn.execute("analyze pg_temp.named")
+    for statement in CHECK:
+        conn.execute(statement, {"create": create_groups})
+    known = [row["name"] for row in conn.execute(NAMES)]
+    for row in conn.execute(UNKNOWN_GROUPS).fetchall():
+        if near := nearest(row["value"], known):
+            conn.execute(NOTE_NEAREST, {"value": row["value"], "near": near})
+
+
+def add_staged(conn: Conn) -> None:
+    """Put the users of a file into its groups, which are made where they may be; note in pg_temp.outcome."""
+    conn.execute(MAKE_STAGED_GROUPS)
+    conn.execute(ADD_STAGED)

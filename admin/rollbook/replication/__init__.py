@@ -1,0 +1,1 @@
+"""Courses and the servers that hold them: copies, verify, repair, native logical replication."""

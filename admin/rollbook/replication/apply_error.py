@@ -1,0 +1,348 @@
+"""What a server's slot still holds for it: the changes as pgoutput writes them, decoded, and tried out on the server.
+
+A subscription that stops on an error says why in the server's log alone. So the transaction at which it stands is read
+from the slot (peeked: nothing is consumed) and done on the server as the apply worker would, then rolled back: the
+server says it again, this time to us. Format: PostgreSQL manual, "Logical Replication Message Formats", version 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import errors, sql
+
+from rollbook.core.db import Conn, masked
+from rollbook.core.errors import UnreachableError
+from rollbook.core.rows import Row
+from rollbook.replication import stream
+from rollbook.replication.link import Server
+
+PEEKED = 20_000  # changes looked through; a larger transaction is read whole
+TRIED = 200  # transactions done to find the one at which a stream stands
+ORIGIN = "select remote_lsn::text as lsn from pg_replication_origin_status where external_id = 'pg_' || %s"
+PEEK = """
+select data from pg_logical_slot_peek_binary_changes(
+    %(slot)s::name, null, %(limit)s, 'proto_version', '1', 'publication_names', %(slot)s::text
+)
+"""
+
+
+# Deferred triggers of a course's own that fire for an apply worker; `operation` is one that queues them.
+DEFERRED = """
+select n.nspname as schema_name, c.relname as table, o.operation
+from pg_trigger as t
+inner join pg_class as c on c.oid = t.tgrelid
+inner join pg_namespace as n on n.oid = c.relnamespace
+cross join (values ('insert', 4), ('delete', 8), ('update', 16)) as o (operation, bit)
+where t.tginitdeferred and t.tgenabled in ('A', 'R') and t.tgtype & o.bit <> 0
+"""
+RESTRICTED = "cannot fire deferred trigger within security-restricted operation"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row changed in a transaction that the server has not applied; values are text, or None for null."""
+
+    operation: str  # insert, update, delete
+    schema_name: str
+    table: str
+    key: str | None  # the id by which the row is found
+    values: dict[str, str | None]
+    finish_lsn: str = ""  # of its transaction: what ALTER SUBSCRIPTION ... SKIP takes
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a stream stands still: where, and the server's own words."""
+
+    schema_name: str
+    table: str
+    key: str | None
+    operation: str  # insert, update, delete, copy (the first copy of a table) or commit (a deferred trigger)
+    sqlstate: str
+    message: str
+    finish_lsn: str | None
+
+    @property
+    def is_conflict(self) -> bool:
+        """Say whether a row stands on the server where the portal's belongs, which repair may delete."""
+        return self.sqlstate == errors.UniqueViolation.sqlstate
+
+    @property
+    def cannot_be_sent(self) -> bool:
+        """Say whether it holds a text that the server's encoding has no characters for."""
+        return self.sqlstate == errors.UntranslatableCharacter.sqlstate
+
+
+class Reader:
+    """Reads the fields of one message."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def number(self, form: str) -> int:
+        """Return the next integer, as struct spells it."""
+        (value,) = struct.unpack_from(f"!{form}", self.data, self.at)
+        self.at += struct.calcsize(f"!{form}")
+        return int(value)
+
+    def word(self) -> str:
+        """Return the next zero-terminated string."""
+        end = self.data.index(0, self.at)
+        value, self.at = self.data[self.at : end].decode(), end + 1
+        return value
+
+    def letter(self) -> str:
+        """Return the next byte as a character."""
+        self.at += 1
+        return chr(self.data[self.at - 1])
+
+    def row(self, columns: list[str]) -> dict[str, str | None]:
+        """Return a tuple's columns; those that TOAST left out are absent."""
+        found: dict[str, str | None] = {}
+        for name in columns[: self.number("H")]:
+            kind = self.letter()
+            if kind == "n":
+                found[name] = None
+            elif kind == "t":
+                length = self.number("I")
+                found[name] = self.data[self.at : self.at + length].decode()
+                self.at += length
+        return found
+
+
+def lsn(number: int) -> str:
+    """Return a position as PostgreSQL writes it."""
+    return f"{number >> 32:X}/{number & 0xFFFFFFFF:X}"
+
+
+def position(text: str) -> int:
+    """Return a written position as a number."""
+    high, _, low = text.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def decoded(messages: Iterator[bytes], after: int) -> Iterator[Change]:
+    """Return the changes of the transactions that end behind a position, in the order of their commits."""
+    relations: dict[int, tuple[str, str, list[str]]] = {}
+    transaction: list[Change] = []
+    for data in messages:
+        message = Reader(data)
+        kind = message.letter()
+        if kind == "B":
+            finish = lsn(message.number("Q"))
+            transaction = []
+        elif kind == "R":
+            number, schema_name, name = message.number("I"), message.word(), message.word()
+            message.letter()  # replica identity
+            columns = []
+            for _ in range(message.number("H")):
+                message.letter()  # whether it is of the key
+                columns.append(message.word())
+                message.number("I"), message.number("I")  # type and its modifier
+            relations[number] = (schema_name, name, columns)
+        elif kind in "IUD":
+            schema_name, name, columns = relations[message.number("I")]
+            old: dict[str, str | None] = {}
+            part = message.letter()
+            if part in "KO":
+                old = message.row(columns)
+                part = message.letter() if kind == "U" else ""
+            new = message.row(columns) if part == "N" else {}
+            key_column = columns[0]  # the copies' id, the heartbeat's number
+            key = old.get(key_column) or new.get(key_column)
+            word = {"I": "insert", "U": "update", "D": "delete"}[kind]
+            transaction.append(Change(word, schema_name, name, key, new, finish))
+        elif kind == "C":
+            message.number("B"), message.number("Q")  # flags, where the commit stands
+            if message.number("Q") > after:
+                yield from transaction
+
+
+def applied_until(conn: Conn, to: Server) -> int:
+    """Return up to where the server has applied; 0 where its origin is not known, or may not be read."""
+    found = stream.subscription(conn, to)
+    if found is None:
+        return 0
+    try:
+        row = conn.execute(ORIGIN, [str(found["oid"])]).fetchone()
+    except errors.InsufficientPrivilege:
+        return 0
+    return position(row["lsn"]) if row and row["lsn"] else 0
+
+
+def changes(portal: Conn, conn: Conn, to: Server) -> Iterator[Change]:
+    """Return what the slot holds that the server has not applied. The slot must not be in use."""
+    rows = portal.execute(PEEK, {"slot": to.stream, "limit": PEEKED}, binary=True)
+    return decoded((bytes(row["data"]) for row in rows), applied_until(conn, to))
+
+
+def statement_of(change: Change) -> tuple[sql.Composed, list[str | None]]:
+    """Return the statement that does a change, and its parameters."""
+    place = sql.Identifier(change.schema_name, change.table)
+    key = sql.Identifier("beat" if change.table == "heartbeat" else "id")
+    names = [sql.Identifier(name) for name in change.values]
+    if change.operation == "insert":
+        marks = sql.SQL(", ").join(sql.SQL("%s") for _ in names)
+        written = sql.SQL("insert into {} ({}) values ({})").format(place, sql.SQL(", ").join(names), marks)
+        return written, list(change.values.values())
+    if change.operation == "update":
+        sets = sql.SQL(", ").join(sql.SQL("{} = %s").format(name) for name in names)
+        written = sql.SQL("update {} set {} where {} = %s").format(place, sets, key)
+        return written, [*change.values.values(), change.key]
+    return sql.SQL("delete from {} where {} = %s").format(place, key), [change.key]
+
+
+def as_apply_worker(conn: Conn) -> None:
+    """Act within the transaction as an apply worker: no search path, no triggers but those made for it.
+
+    Raises UnreachableError for who may not.
+    """
+    try:
+        conn.execute("set local session_replication_role = replica")
+    except errors.InsufficientPrivilege as exc:
+        grant = f"grant set on parameter session_replication_role to {conn.info.user}"
+        raise UnreachableError(
+            "this role may not find out why a stream stands still",
+            why=f"why it stands still cannot be found out: it takes, on the server: {grant}", fix=grant,
+        ) from exc  # fmt: skip
+    conn.execute("set local search_path = ''")
+    conn.execute("set local row_security = off")  # apply refuses a table whose policies hold for it: so refuse too
+    if conn.info.server_version >= 160000:  # from there on it acts for the owner of the table
+        conn.execute("set local role rollbook_owner")
+
+
+def fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
+    """Return why a disabled subscription stopped; None if what it stands at would be applied now.
+
+    Nothing is changed on either side. Raises UnreachableError with what hinders the look.
+    """
+    return copy_fault(portal, conn, to) or apply_fault(portal, conn, to)
+
+
+def apply_fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
+    """Return why a transaction that comes next cannot be applied.
+
+    One without effect on the server (its rows are not there) was applied perhaps, and left no trace at the origin: the
+    next one is looked at too.
+    """
+    try:
+        waiting = changes(portal, conn, to)
+    except errors.ObjectInUse:
+        return None  # somebody reads the slot: the stream goes on
+    unfit = unfit_tables(portal, conn, to)
+    late = {(row["schema_name"], row["table"], row["operation"]) for row in conn.execute(DEFERRED)}
+    transactions = itertools.groupby(waiting, key=lambda change: change.finish_lsn)
+    for finish_lsn, due in itertools.islice(transactions, TRIED):
+        written, found = tried(conn, list(due), finish_lsn, unfit, late)
+        if found or written:
+            return found
+    return None
+
+
+def tried(
+    conn: Conn, due: list[Change], finish_lsn: str, unfit: dict[tuple[str, str], str], late: set[tuple[str, str, str]]
+) -> tuple[int, Fault | None]:
+    """Do one transaction as the apply worker would, and roll back; return how many rows it wrote, and its fault."""
+    written = 0
+    with conn.transaction(force_rollback=True):
+        as_apply_worker(conn)
+        for change in due:
+            place = (change.schema_name, change.table, change.key, change.operation)
+            if words := unfit.get((change.schema_name, change.table)):
+                return written, Fault(*place, "55000", words, finish_lsn)
+            try:
+                written += conn.execute(*statement_of(change)).rowcount
+            except psycopg.Error as exc:
+                return written, described(exc, *place, finish_lsn)
+            if (change.schema_name, change.table, change.operation) in late and conn.info.server_version >= 160000:
+                return written, Fault(*place, "42501", RESTRICTED, finish_lsn)
+        try:
+            conn.execute("set constraints all immediate")
+        except psycopg.Error as exc:
+            guilty = next((c for c in due if (c.schema_name, c.table, c.operation) in late), due[0])
+            return written, described(exc, guilty.schema_name, guilty.table, None, "commit", finish_lsn)
+    return written, None
+
+
+def unfit_tables(portal: Conn, conn: Conn, to: Server) -> dict[tuple[str, str], str]:
+    """Return by table of the server's courses what an apply worker says of one that is gone, or lacks a column."""
+    columns = stream.whitelist(portal)
+    schemas = [row["schema_name"] for row in stream.attached(portal, to)]
+    there = {
+        (row["schema_name"], row["table"]): row["lacking"] if row["is_there"] else None
+        for row in stream.copies(conn, columns, schemas, None)
+    }
+    found = {}
+    for place in itertools.product(schemas, stream.TABLES):
+        lacking = there.get(place)
+        relation = 'logical replication target relation "{}.{}"'.format(*place)
+        if lacking is None:
+            found[place] = f"{relation} does not exist"
+        elif lacking:
+            names = ", ".join(f'"{name}"' for name in lacking)
+            found[place] = f"{relation} is missing replicated column{'s' if len(lacking) > 1 else ''}: {names}"
+    return found
+
+
+def copy_fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
+    """Return why the first copy of a table cannot be done."""
+    columns = stream.whitelist(portal)
+    schemas = [row["schema_name"] for row in stream.attached(portal, to)]
+    for row in stream.copies(conn, columns, schemas, stream.subscription(conn, to)):
+        if row["sync"] is None or row["sync"] in "frs" or row["lacking"]:  # f: its rows are there already
+            continue
+        place = sql.Identifier(row["schema_name"], row["table"])
+        names = sql.SQL(", ").join(sql.Identifier(name) for name in columns.obj[row["table"]])
+        try:
+            with conn.transaction(force_rollback=True):
+                as_apply_worker(conn)
+                copy_rows(portal, conn, sql.SQL("select {} from {}").format(names, place), place, names)
+        except psycopg.Error as exc:
+            return described(exc, row["schema_name"], row["table"], None, "copy", None)
+    return None
+
+
+def copy_rows(portal: Conn, conn: Conn, query: sql.Composed, place: sql.Identifier, names: sql.Composed) -> None:
+    """Stream the rows of a query on the portal into a table on the server."""
+    source = sql.SQL("copy ({}) to stdout").format(query)
+    target = sql.SQL("copy {} ({}) from stdin").format(place, names)
+    with portal.cursor().copy(source) as out, conn.cursor().copy(target) as into:
+        for block in out:
+            into.write(block)
+
+
+def described(
+    exc: psycopg.Error, schema_name: str, table: str, key: str | None, operation: str, finish_lsn: str | None
+) -> Fault:
+    """Return an error of the server's as a fault."""
+    said = masked(exc.diag.message_primary or str(exc))
+    detail = exc.diag.message_detail
+    if detail and exc.sqlstate == errors.UniqueViolation.sqlstate and exc.diag.constraint_name == f"{table}_pkey":
+        said += f": {detail}"  # names the key alone; other details would show the row
+    return Fault(schema_name, table, key, operation, exc.sqlstate or "", said, finish_lsn)
+
+
+def expected_absent(portal: Conn, conn: Conn, to: Server) -> dict[tuple[str, str], list[int]]:
+    """Return by table the keys that pending inserts bring and nothing pending takes away before: not there yet."""
+    seen: set[tuple[str, str, str | None]] = set()
+    found: dict[tuple[str, str], list[int]] = {}
+    for change in changes(portal, conn, to):
+        place = (change.schema_name, change.table, change.key)
+        if change.operation == "insert" and place not in seen and change.key is not None:
+            found.setdefault(place[:2], []).append(int(change.key))
+        seen.add(place)
+    return found
+
+
+def counted(found: Row) -> int:
+    """Return how many errors and conflicts a subscription has met since its statistics began."""
+    return (
+        int(found["apply_errors"])
+        + int(found["sync_errors"])
+        + sum(int(n) for n in (found["conflicts"] or {}).values())
+    )

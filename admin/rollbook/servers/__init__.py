@@ -1,1 +1,0 @@
-"""Course servers: PostgreSQL servers that hold courses, fed by native logical replication."""

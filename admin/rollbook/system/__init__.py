@@ -1,0 +1,1 @@
+"""The schema, its migrations and checks, the history, the demo."""

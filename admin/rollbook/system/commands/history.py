@@ -1,0 +1,60 @@
+"""`rollbook history`: what the command line wrote."""
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from rollbook.core import render
+from rollbook.core.command import Run, command
+
+app = typer.Typer(name="history", help="What was written with this program: who, what, why.", no_args_is_help=True)
+
+COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason")
+
+
+@command(
+    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    examples=("history list --user ada", "history list --command 'user update' --since 2012-09-01 --json"),
+    exits="0 also if there is none, 1 unknown user, 2 no such time, 3 unreachable", see="rollbook history show",
+)  # fmt: skip
+def list_(
+    run: Run,
+    user: Annotated[str | None, typer.Option(metavar="USER", help="Only what concerns this user.")] = None,
+    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only what concerns this course.")] = None,
+    actor: Annotated[str | None, typer.Option(metavar="NAME", help="Only what this person did.")] = None,
+    command: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="`user update`, or `user` for all of it.")
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(metavar="TIME", help="Only from this time on, UTC.")] = None,
+) -> None:
+    """List what was written, the newest first."""
+    from datetime import UTC
+
+    from rollbook.core.history import list_history
+    from rollbook.people.queries.names import find_users
+
+    limit = render.shown_limit(run)
+    with run.connect() as conn:
+        found = list_history(
+            conn, user_id=find_users(conn, [user])[0]["id"] if user else None, course=course, actor=actor,
+            command=command, since=since and since.replace(tzinfo=UTC), match=run.match,
+            limit=None if run.sort else limit,
+        )  # fmt: skip
+    render.rows(run, render.ordered(run, found)[:limit], COLUMNS, empty="nothing was written")
+
+
+@command(
+    app, "show", sets=("document",),
+    examples=("history show 42", "history show 42 --json"),
+    exits="0 found, 1 no such entry, 3 unreachable", see="rollbook history list",
+)  # fmt: skip
+def show(run: Run, number: Annotated[int, typer.Argument(metavar="ID", help="The entry's id.")]) -> None:
+    """Show one entry, with the values before and after."""
+    from rollbook.core.history import find_history_entry
+
+    with run.connect() as conn:
+        found = find_history_entry(conn, number)
+    parts = {"Entry": {key: value for key, value in found.items() if key not in ("before", "after")}}
+    parts |= {key.capitalize(): found[key] or {} for key in ("before", "after")}
+    render.document(run, found, lambda out: render.sections(run, out, {k: v or [] for k, v in parts.items()}))

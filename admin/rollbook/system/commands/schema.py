@@ -1,0 +1,206 @@
+"""`rollbook schema`: the migrations, Alembic behind them."""
+
+from typing import Annotated
+
+import typer
+
+from rollbook.core import render
+from rollbook.core.command import Run, command
+from rollbook.core.errors import NotConfirmedError, RefusedError
+
+CURRENT = ("database", "revision", "is_head", "pending")
+HISTORY = ("revision", "down_revision", "title", "locks", "reversible")
+MOVED = ("database", "from", "to", "outcome")
+CHECKED = ("object", "kind", "difference")
+
+app = typer.Typer(
+    name="schema", help="The database's schema: upgrade it, check it, read its SQL.", no_args_is_help=True
+)
+
+
+def current_revision(run: Run) -> tuple[str, str | None]:
+    """Return the database's name and its revision, None where Rollbook is not installed."""
+    from rollbook.core.db import revision
+
+    with run.connect(migrated=False) as conn:
+        return conn.info.dbname, revision(conn)
+
+
+@command(
+    app, "current", sets=("data",), columns=CURRENT,
+    examples=("schema current", "schema current --json"),
+    exits="0 at the head, 3 unreachable, 4 not at the head", see="rollbook schema upgrade",
+)  # fmt: skip
+def current(run: Run) -> int:
+    """Show which revision the database stands at, and how many it lacks."""
+    from rollbook.core.migrating import known_revisions
+
+    database, found = current_revision(run)
+    known = known_revisions()
+    pending = [name for name in known if found is None or name > found]
+    row = {"database": database, "revision": found, "is_head": found == known[-1], "pending": len(pending)}
+    render.rows(run, [row], CURRENT)
+    return 0 if row["is_head"] else 4
+
+
+@command(
+    app, "history", sets=("data",), columns=HISTORY,
+    examples=("schema history", "schema history --json"),
+    exits="0 always; needs no server", see="rollbook schema sql",
+)  # fmt: skip
+def history(run: Run) -> None:
+    """List the revisions that this program ships, with what each locks."""
+    from rollbook.system.migration import scripts
+
+    rows = [
+        {
+            "revision": step.revision,
+            "down_revision": step.down_revision,
+            "title": (step.doc or "").split("\n")[0].rstrip("."),
+            "locks": next(
+                (" ".join(p.split())[7:] for p in step.longdoc.split("\n\n") if p.startswith("Locks: ")), None
+            ),
+            "reversible": hasattr(step.module, "downgrade"),
+        }
+        for step in reversed(list(scripts().walk_revisions()))
+    ]
+    render.rows(run, rows, HISTORY)
+
+
+@command(
+    app, "upgrade", sets=("data", "writes"), columns=MOVED, long=True,
+    examples=("schema upgrade", "schema upgrade --to 0001 --dry-run"),
+    exits="0 upgraded, or at the revision already, 1 refused, 3 unreachable, 4 newer than the program",
+    see="rollbook schema sql",
+)  # fmt: skip
+def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to this revision.")] = "head") -> None:
+    """Bring the database to the head, one transaction a revision. With --dry-run prints the SQL instead."""
+    target, database, found = planned(run, to, up=True)
+    move(run, target, database, found, up=True)
+
+
+@command(
+    app, "downgrade", sets=("data", "writes", "yes"), columns=MOVED, long=True,
+    examples=("schema downgrade --to 0001 --dry-run", "schema downgrade --to base --yes"),
+    exits="0 downgraded, 1 refused, 3 unreachable, 4 newer than the program, 6 not confirmed",
+    see="rollbook schema history",
+)  # fmt: skip
+def downgrade(
+    run: Run,
+    to: Annotated[str, typer.Option(metavar="REV", help="Down to this revision; `base` takes everything away.")],
+    confirm: Annotated[str | None, typer.Option(metavar="NAME", help="The database's name, instead of --yes.")] = None,
+) -> None:
+    """Take revisions back. Course schemas, with all that courses added to them, go with revision 0002."""
+    target, database, found = planned(run, to, up=False)
+    if found is not None and found >= "0003" and (target == "base" or target < "0003"):
+        refuse_with_servers(run)
+    goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
+    local = what_goes(run) if goes else ""
+    if not run.dry_run and confirm != database and not run.yes:
+        if confirm is not None:
+            raise NotConfirmedError(
+                f"--confirm {confirm} is not the database {database}", fix=f"add --confirm {database}"
+            )
+        away = f", dropping every course schema{local}" if goes else ""
+        render.confirm(run, f"downgrade {database} from {found or 'base'} to {target}{away}")
+    if goes and not run.dry_run:
+        drop_courses(run)
+    move(run, target, database, found, up=False)
+
+
+def planned(run: Run, to: str, *, up: bool) -> tuple[str, str, str | None]:
+    """Return the full name of the revision wanted, the database, and its revision. Refuses the wrong direction."""
+    from rollbook.core.db import refuse_newer
+    from rollbook.system import migration as schema
+
+    target = schema.known(to)
+    database, found = current_revision(run)
+    refuse_newer(found)
+    way = schema.steps(found or "base", target)
+    if way < 0 if up else way > 0:
+        raise RefusedError(
+            f"{to} is {'older' if up else 'newer'} than the database, which is at {found or 'base'}",
+            fix=f"rollbook schema {'downgrade' if up else 'upgrade'} --to {to}",
+        )
+    return target, database, found
+
+
+def refuse_with_servers(run: Run) -> None:
+    """Refuse while there are course servers: each has a slot here and a subscription there."""
+    from rollbook.replication import link
+
+    with run.connect(migrated=False) as conn:
+        if names := [to.name for to in link.servers(conn)]:
+            raise RefusedError(
+                f"there are course servers: {', '.join(names)}", fix=f"rollbook server remove {names[0]}"
+            )
+
+
+def what_goes(run: Run) -> str:
+    """Return in words what courses added themselves. Refuses while something elsewhere stops the downgrade."""
+    from rollbook.system.queries import list_dependents, list_local_objects
+
+    with run.connect(migrated=False) as conn:
+        if others := list_dependents(conn):
+            raise RefusedError(f"these depend on the portal's tables: {', '.join(others)}", fix="drop them first")
+        added = list_local_objects(conn)
+    return f" with what courses added ({'; '.join(added)})" if added else ""
+
+
+def drop_courses(run: Run) -> None:
+    """Drop all courses, each in a transaction of its own: thousands in one would not fit into the lock table."""
+    from rollbook.replication.queries.courses import drop_course, known_courses
+
+    with run.connect(migrated=False) as conn:
+        course_ids = known_courses(conn, [])
+        with render.progress(run, "drop courses", len(course_ids)) as advance:
+            for course_id in course_ids:
+                drop_course(conn, course_id, drop_local=True)
+                conn.commit()
+                advance(1)
+
+
+def move(run: Run, target: str, database: str, found: str | None, *, up: bool) -> None:
+    """Upgrade or downgrade and report; a dry run prints the SQL that would run."""
+    from rollbook.system import migration as schema
+
+    if run.dry_run:
+        render.text(run, schema.offline(found or "base", target))
+        return
+    schema.move(run.dsn, target, up=up, name=run.name, timeout=run.timeout, verbose=run.verbose)
+    reached = current_revision(run)[1]
+    outcome = "unchanged" if reached == found else "upgraded" if up else "downgraded"
+    render.rows(run, [dict(zip(MOVED, (database, found, reached, outcome), strict=True))], MOVED)
+
+
+@command(
+    app, "sql",
+    examples=("schema sql > review.sql", "schema sql --from 0001 --to head"),
+    exits="0 printed, 1 unknown revision; needs no server", see="rollbook schema upgrade",
+)  # fmt: skip
+def sql(
+    run: Run,
+    from_: Annotated[str, typer.Option("--from", metavar="REV", help="The revision the database stands at.")] = "base",
+    to: Annotated[str, typer.Option(metavar="REV", help="The revision wanted; an older one downgrades.")] = "head",
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")] = "-",
+) -> None:
+    """Print the SQL of the migrations, and nothing else."""
+    from rollbook.system import migration as schema
+
+    run.output = output
+    render.text(run, schema.offline(from_, to))
+
+
+@command(
+    app, "check", sets=("data",), columns=CHECKED,
+    examples=("schema check", "schema check --json"),
+    exits="0 as shipped, 3 unreachable, 4 differences", see="rollbook schema upgrade",
+)  # fmt: skip
+def check(run: Run) -> int:
+    """Compare functions, triggers, views, guards and copied columns in the database with what this program ships."""
+    from rollbook.system.schema_check import differences
+
+    with run.connect() as conn:
+        found = differences(conn)
+    render.rows(run, found, CHECKED, empty="everything is as this program ships it")
+    return 4 if found else 0

@@ -1,0 +1,100 @@
+"""Alembic behind the `schema` commands and the tests: its API, not its command line."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, TextIO
+
+from psycopg.rows import tuple_row
+
+from rollbook.core.db import session, translate
+from rollbook.core.errors import RefusedError
+from rollbook.core.migrating import MIGRATIONS, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+
+def configuration(output: TextIO | None = None, **attributes: Any) -> Config:  # noqa: ANN401
+    """Return Alembic's configuration for the shipped migrations; offline SQL goes to `output`."""
+    from alembic.config import Config  # 0.8 s, only for migrations
+
+    config = Config(output_buffer=output, stdout=io.StringIO())
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes.update(attributes)
+    return config
+
+
+def scripts() -> ScriptDirectory:
+    """Return the revisions that ship."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory.from_config(configuration())
+
+
+def known(revision: str) -> str:
+    """Return the full name of a revision; `head` and `base` pass. Raises RefusedError for an unknown one."""
+    from alembic.util import CommandError
+
+    if revision in ("head", "base"):
+        return revision
+    try:
+        return str(scripts().get_revision(revision).revision)
+    except CommandError as exc:
+        raise RefusedError(f"there is no revision {revision}", why=str(exc), fix="rollbook schema history") from exc
+
+
+def move(dsn: str | None, revision: str, *, up: bool, **how: Any) -> None:  # noqa: ANN401
+    """Upgrade or downgrade the database to a revision, one transaction a step. `how` goes to db.session.
+
+    Raises our errors, not Alembic's.
+    """
+    import psycopg
+    from alembic import command
+    from sqlalchemy.exc import DBAPIError
+
+    how = {"name": "rollbook schema", "long": True, **how}
+
+    def connected() -> Any:  # noqa: ANN401
+        conn = session(dsn, **how)
+        conn.row_factory = tuple_row  # type: ignore[assignment]
+        return conn
+
+    try:
+        (command.upgrade if up else command.downgrade)(configuration(connect=connected), known(revision))
+        if not up and revision == "base":
+            with session(dsn, **how) as conn:
+                conn.execute(f"drop table if exists public.{VERSION_TABLE}")
+    except psycopg.Error as exc:
+        raise translate(exc) from exc
+    except DBAPIError as exc:
+        if isinstance(exc.orig, psycopg.Error):
+            raise translate(exc.orig) from exc
+        raise
+
+
+def upgrade(dsn: str, revision: str = "head") -> None:
+    """Upgrade the database; for the tests and the demo."""
+    move(dsn, revision, up=True)
+
+
+def offline(start: str, end: str) -> str:
+    """Return the SQL from one revision to another; down where `end` is the older one. Needs no server."""
+    from alembic import command
+
+    output = io.StringIO()
+    way = steps(start, end)
+    if way:
+        start, end = (
+            known(name) if name != "head" else scripts().get_current_head() or "head" for name in (start, end)
+        )
+        (command.upgrade if way > 0 else command.downgrade)(configuration(output), f"{start}:{end}", sql=True)
+    return output.getvalue()
+
+
+def steps(start: str, end: str) -> int:
+    """Return how many revisions lie between: positive where `end` is newer, negative where it is older."""
+    order = ["base", *(step.revision for step in reversed(list(scripts().walk_revisions())))]
+    at, to = (order.index(order[-1] if name == "head" else known(name)) for name in (start, end))
+    return to - at

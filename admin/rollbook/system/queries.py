@@ -1,0 +1,155 @@
+"""What the catalog says of the schema, to compare with what ships."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, LiteralString
+
+from rollbook.core.rows import Row, one
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+
+COLUMN_LISTS = """
+select p.pubname as publication, p.schemaname as schema_name, p.tablename as table
+from rollbook.server as s
+inner join pg_publication_tables as p on p.pubname = 'rollbook_' || s.name and p.schemaname <> 'rollbook'
+where p.attnames::text[] is distinct from rollbook.replicated_columns(p.tablename)
+"""
+
+
+OWNER_RIGHTS = """
+select array_remove(array[
+    case when rolsuper then 'SUPERUSER' end, case when rolcanlogin then 'LOGIN' end,
+    case when rolcreaterole then 'CREATEROLE' end, case when rolcreatedb then 'CREATEDB' end,
+    case when rolreplication then 'REPLICATION' end, case when rolbypassrls then 'BYPASSRLS' end
+], null) as rights
+from pg_roles where rolname = 'rollbook_owner'
+"""
+
+
+# Who would stop a downgrade: views and foreign keys elsewhere that need the portal's or Rollbook's tables.
+DEPENDENTS = """
+with ours as (
+    select c.oid from pg_class as c
+    where c.relnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and c.relkind in ('r', 'v')
+),
+theirs (oid) as (
+    select r.ev_class from pg_depend as d inner join pg_rewrite as r on r.oid = d.objid
+    where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+        and d.refobjid in (select oid from ours)
+    union
+    select f.conrelid from pg_constraint as f where f.contype = 'f' and f.confrelid in (select oid from ours)
+)
+select c.oid::regclass::text as name
+from theirs inner join pg_class as c on c.oid = theirs.oid
+where c.oid not in (select oid from ours)
+    and c.relnamespace::regnamespace::text not in (select quote_ident(k.schema_name) from rollbook.course as k)
+order by 1
+"""
+
+
+LOCAL_OBJECTS = """
+select c.course_id || ': ' || string_agg(o.name, ', ') as words
+from rollbook.course as c cross join lateral rollbook.local_objects(c.schema_name) as o (name)
+group by c.course_id order by c.course_id
+"""
+
+
+FUNCTIONS = """
+select
+    p.proname as name, p.prosrc as body, p.prosecdef as is_definer, p.proconfig as settings,
+    pg_get_userbyid(p.proowner) as owner,
+    exists (
+        select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+        where a.grantee = 0 and a.privilege_type = 'EXECUTE'
+    ) as is_public
+from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
+"""
+
+
+TRIGGERS = """
+select
+    t.tgrelid::regclass::text as table, t.tgname as name, pg_get_triggerdef(t.oid) as definition,
+    t.tgenabled = 'O' as is_enabled
+from pg_trigger as t
+inner join pg_class as c on c.oid = t.tgrelid and c.relnamespace = 'portal'::regnamespace
+where not t.tgisinternal
+"""
+
+
+GUARDED_COPIES = """
+select
+    c.schema_name, t.name as table, rollbook.missing_columns(c.schema_name, t.name) as missing_columns,
+    (
+        select g.tgenabled = 'O' and pg_get_triggerdef(g.oid) = format(
+            'CREATE TRIGGER rollbook_guard_copy BEFORE INSERT OR DELETE OR UPDATE OF %s OR TRUNCATE ON %I.%I '
+            'FOR EACH STATEMENT WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) '
+            'EXECUTE FUNCTION rollbook.guard_copy()',
+            array_to_string(rollbook.replicated_columns(t.name), ', '), c.schema_name, t.name
+        )
+        from pg_trigger as g where g.tgrelid = k.oid and g.tgname = 'rollbook_guard_copy'
+    ) is true as is_guarded,
+    array(
+        select 'forced row security' where k.relforcerowsecurity
+        union all
+        select 'trigger ' || g.tgname from pg_trigger as g
+        where g.tgrelid = k.oid and not g.tgisinternal and g.tgtype & 3 = 3  -- BEFORE, for each row
+        union all
+        select 'rule ' || r.rulename from pg_rewrite as r where r.ev_class = k.oid
+        union all
+        select 'a parent table' from pg_inherits as i where i.inhrelid = k.oid
+    ) as bypasses,
+    array(
+        select distinct case a.grantee when 0 then 'PUBLIC' else pg_get_userbyid(a.grantee) end
+        from aclexplode(k.relacl) as a where a.privilege_type = 'TRIGGER' and a.grantee <> k.relowner
+    ) as trigger_grantees
+from rollbook.course as c
+cross join unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) as t (name)
+left join pg_namespace as n on n.nspname = c.schema_name
+left join pg_class as k on k.relnamespace = n.oid and k.relname = t.name
+order by c.schema_name, t.name
+"""
+
+
+def wrong_column_lists(conn: Conn) -> list[Row]:
+    """Return published copies that do not list exactly the replicated columns: publication schema_name table."""
+    return conn.execute(COLUMN_LISTS).fetchall()
+
+
+def owner_rights(conn: Conn) -> list[str]:
+    """Return the attributes of rollbook_owner that it should not have."""
+    return list(one(conn, OWNER_RIGHTS)["rights"])
+
+
+def list_dependents(conn: Conn) -> list[str]:
+    """Return views and tables elsewhere that depend on the portal's or Rollbook's tables."""
+    return [row["name"] for row in conn.execute(DEPENDENTS)]
+
+
+def list_local_objects(conn: Conn) -> list[str]:
+    """Return for each course that added something what that is, in words."""
+    return [row["words"] for row in conn.execute(LOCAL_OBJECTS)]
+
+
+def list_functions(conn: Conn) -> list[Row]:
+    """Return the functions of schema rollbook: name body is_definer settings owner is_public."""
+    return conn.execute(FUNCTIONS).fetchall()
+
+
+def list_triggers(conn: Conn) -> list[Row]:
+    """Return the triggers on the portal's tables: table name definition is_enabled."""
+    return conn.execute(TRIGGERS).fetchall()
+
+
+def view_definitions(conn: Conn, name: str, query: str) -> tuple[str, str | None]:
+    """Return a shipped query as this server spells it as a view, and the view that is there (None: gone)."""
+    conn.execute(f"create or replace temporary view rollbook_checked as {query}".encode())
+    definition: LiteralString = "select pg_get_viewdef(to_regclass(%s)) as text"
+    shipped, there = (one(conn, definition, [view])["text"] for view in ("pg_temp.rollbook_checked", name))
+    conn.execute("drop view pg_temp.rollbook_checked")
+    return shipped, there
+
+
+def list_copies(conn: Conn) -> list[Row]:
+    """Return every course's copies: schema_name, table, missing_columns, is_guarded, bypasses, trigger_grantees."""
+    return conn.execute(GUARDED_COPIES).fetchall()

@@ -1,0 +1,1 @@
+"""Candidates, authorizations, exams, and the files exchanged with the test centre."""

@@ -1,0 +1,1 @@
+"""The SQL of this wing: each function sends one statement, or a few that belong together."""

@@ -1,0 +1,80 @@
+"""The exams of courses that are sat at a test centre."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rollbook.core.rows import Row, as_json
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+
+LISTED = """
+select
+    e.course_id as course, e.exam_series_code as exam, e.display_name, e.first_appointment, e.last_appointment,
+    e.is_open, e.is_current, e.authorizations, e.registration_start, e.registration_end, e.name
+from rollbook.exam_status as e
+where (%(course)s::text is null or e.course_id = %(course)s)
+    and (
+        %(match)s::text is null
+        or strpos(lower(concat_ws(' ', e.exam_series_code, e.name, e.display_name)), lower(%(match)s)) > 0
+    )
+order by e.course_id, e.first_appointment, e.exam_series_code
+"""
+
+# All exams of a course become those of its policy.
+REPLACE = """
+with wanted as (
+    select *
+    from jsonb_to_recordset(%(exams)s) as e (
+        exam_series_code text, name text, display_name text, first_appointment timestamptz,
+        last_appointment timestamptz, registration_start timestamptz, registration_end timestamptz
+    )
+),
+before as (
+    select * from rollbook.exam as e where e.course_id = %(course)s order by e.exam_series_code for update
+),
+removed as (
+    delete from rollbook.exam as e
+    where e.course_id = %(course)s and e.exam_series_code not in (select w.exam_series_code from wanted as w)
+),
+written as (
+    insert into rollbook.exam (
+        course_id, exam_series_code, name, display_name, first_appointment, last_appointment, registration_start,
+        registration_end
+    )
+    select
+        %(course)s, w.exam_series_code, w.name, w.display_name, w.first_appointment, w.last_appointment,
+        w.registration_start, w.registration_end
+    from wanted as w
+    on conflict (course_id, exam_series_code) do update
+    set name = excluded.name, display_name = excluded.display_name, first_appointment = excluded.first_appointment,
+        last_appointment = excluded.last_appointment, registration_start = excluded.registration_start,
+        registration_end = excluded.registration_end
+)
+select
+    coalesce(w.exam_series_code, b.exam_series_code) as exam, coalesce(w.display_name, b.display_name) as display_name,
+    coalesce(w.first_appointment, b.first_appointment) as first_appointment,
+    coalesce(w.last_appointment, b.last_appointment) as last_appointment,
+    case
+        when b.exam_series_code is null then 'created'
+        when w.exam_series_code is null then 'removed'
+        when row(w.name, w.display_name, w.first_appointment, w.last_appointment, w.registration_start,
+                w.registration_end)
+            is distinct from row(b.name, b.display_name, b.first_appointment, b.last_appointment, b.registration_start,
+                b.registration_end) then 'changed'
+        else 'unchanged'
+    end as outcome
+from wanted as w full join before as b on b.exam_series_code = w.exam_series_code
+order by first_appointment, exam
+"""
+
+
+def listed(conn: Conn, *, course: str | None, match: str | None) -> list[Row]:
+    """Return the exams of a course, or of all. Source: exam_status."""
+    return conn.execute(LISTED, {"course": course, "match": match}).fetchall()
+
+
+def replace(conn: Conn, course: str, exams: list[Row]) -> list[Row]:
+    """Let a course have these exams and no others; return exam display_name first_ last_appointment outcome."""
+    return conn.execute(REPLACE, {"course": course, "exams": as_json(exams)}).fetchall()

@@ -1,0 +1,107 @@
+"""`rollbook course`: made, shown, dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from psycopg import Connection
+
+from tests.program import COPIED, KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, rows, snapshot
+from tests.school import Rollbook
+
+LATER, LATER_SCHEMA = "edX/later/2014", "course_edx_later_2014"
+
+
+def schemas(db: Connection[Any]) -> set[str]:
+    """The schemas of courses that stand."""
+    return {row[0] for row in db.execute("select nspname from pg_namespace where nspname like 'course\\_%'")}
+
+
+@pytest.mark.parametrize("on_leave", ["keep", "remove"])
+def test_create_makes_a_schema_filled_with_those_who_wait(
+    rollbook: Rollbook, school: Connection[Any], on_leave: str
+) -> None:
+    answer = rollbook("course", "create", LATER, "--on-leave", on_leave, "--json")
+    assert answer.row == {
+        "course": LATER, "schema_name": LATER_SCHEMA, "on_leave": on_leave, "enrolled": 1, "copied_users": 1,
+        "outcome": "created",
+    }  # fmt: skip
+    assert (LATER, on_leave) in rows(school, "rollbook.course", "course_id", "on_leave")
+    assert [rows(school, f"{LATER_SCHEMA}.{table}", "id") for table in COPIED] == [[(103,)], [(203,)], [(304,)]]
+
+
+def test_create_twice_is_refused_unless_content_with_the_one_there(rollbook: Rollbook, school: Connection[Any]) -> None:
+    before = snapshot(school)
+    refused = rollbook("course", "create", KEEP)
+    assert (refused.code, refused.out, f"course {KEEP} exists" in refused.err) == (1, "", True)
+    content = rollbook("course", "create", KEEP, "--if-not-exists", "--json")
+    assert (content.code, content.row["outcome"]) == (0, "unchanged")
+    assert snapshot(school) == before
+
+
+@pytest.mark.parametrize(("course", "code"), [("default", 1), ("", 1), ("  ", 1), ("x" * 256, 1)])
+def test_a_bad_course_id_is_refused(rollbook: Rollbook, school: Connection[Any], course: str, code: int) -> None:
+    before = snapshot(school)
+    answer = rollbook("course", "create", course)
+    assert (answer.code, answer.out) == (code, "")
+    assert [line.split(":")[0] for line in answer.err.splitlines()] == ["error", "fix"]
+    assert (snapshot(school), schemas(school)) == (before, {KEEP_SCHEMA, REMOVE_SCHEMA})
+
+
+def test_create_with_a_policy_off_the_list_is_usage(rollbook: Rollbook, empty: str) -> None:
+    del empty
+    assert rollbook("course", "create", "x", "--on-leave", "forget").code == 2
+
+
+def test_list_counts_enrolled_and_copied(rollbook: Rollbook, seen: str) -> None:
+    del seen
+    found = rollbook("course", "list", "--json").data
+    assert [list(row.values())[:-1] for row in found] == [
+        [KEEP, KEEP_SCHEMA, "ok", "keep", 2, 2, None], [REMOVE, REMOVE_SCHEMA, "ok", "remove", 1, 1, None],
+    ]  # fmt: skip
+
+
+def test_show_counts_and_names_what_the_course_added(rollbook: Rollbook, school: Connection[Any]) -> None:
+    school.execute(f"alter table {KEEP_SCHEMA}.auth_user add column note text")
+    school.execute(f"create table {KEEP_SCHEMA}.grade (id int)")
+    shown = rollbook("course", "show", KEEP, "--json").data
+    assert shown["local_objects"] == ["column auth_user.note", "table grade"]
+    assert (shown["copied_users"], shown["copied_profiles"], shown["copied_enrollments"]) == (2, 2, 2)
+    assert {table: len(columns) for table, columns in shown["replicated"].items()} == dict(
+        zip(COPIED, (11, 12, 4), strict=True)
+    )
+    assert rollbook("course", "show", KEEP[:-1]).err.splitlines()[1] == f"why:   the nearest is {KEEP}"
+
+
+def test_delete_drops_the_schema_and_keeps_the_enrollments(rollbook: Rollbook, school: Connection[Any]) -> None:
+    enrollments = rows(school, "portal.student_courseenrollment", "id", "course_id")
+    answer = rollbook("course", "delete", KEEP, "--confirm", KEEP, "--json")
+    assert answer.row == {
+        "course": KEEP, "schema_name": KEEP_SCHEMA, "enrolled": 2, "copied_users": 2, "outcome": "removed",
+    }  # fmt: skip
+    assert schemas(school) == {REMOVE_SCHEMA}
+    assert rows(school, "rollbook.course", "course_id") == [(REMOVE,)]
+    assert rows(school, "portal.student_courseenrollment", "id", "course_id") == enrollments
+    again = rollbook("course", "delete", KEEP, "--confirm", KEEP)
+    assert (again.code, f"there is no course {KEEP}" in again.err) == (1, True)
+
+
+def test_delete_needs_the_courses_own_name(rollbook: Rollbook, school: Connection[Any]) -> None:
+    before = snapshot(school)
+    for confirm in ((), ("--confirm", REMOVE), ("--confirm", "")):
+        answer = rollbook("course", "delete", KEEP, *confirm)
+        assert (answer.code, answer.out, f"--confirm '{KEEP}'" in answer.err) == (6, "", True)
+    assert snapshot(school) == before
+
+
+def test_delete_refuses_while_the_course_has_data_of_its_own(rollbook: Rollbook, school: Connection[Any]) -> None:
+    school.execute(f"create table {KEEP_SCHEMA}.grade as select 1 as id")
+    before = snapshot(school)
+    for dry in ((), ("-n",)):
+        answer = rollbook("course", "delete", KEEP, "--confirm", KEEP, *dry)
+        assert (answer.code, answer.out) == (1, "")
+        assert all(word in answer.err for word in ("table grade", "--drop-local"))
+    assert snapshot(school) == before
+    assert rollbook("course", "delete", KEEP, "--confirm", KEEP, "--drop-local").code == 0
+    assert schemas(school) == {REMOVE_SCHEMA}
