@@ -1,7 +1,7 @@
 # Only Python >= 3.11 and make are assumed; everything else goes into .venv.
 #   make setup   the program and its tools in .venv        make demo    the main job, on a private server
 #   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, all tests
-#   make bench   speed, as ratios                          make freeze REV=0003   copy sql/ into a revision
+#   make bench   speed, as ratios                          make freeze REV=0002   copy sql/ into a revision
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -33,7 +33,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint sql migrations/frozen --disable-progress-bar
+	$(BIN)/sqlfluff lint sql migrations/tables --disable-progress-bar
 	$(BIN)/python -m tests.tools.check_plpgsql
 
 bench: setup
@@ -42,6 +42,6 @@ bench: setup
 	$(BIN)/python -m tests.bench.pearson
 
 freeze: setup
-	@test -n "$(REV)" || { echo "usage: make freeze REV=0003"; exit 2; }
+	@test -n "$(REV)" || { echo "usage: make freeze REV=0002"; exit 2; }
 	@mkdir -p migrations/frozen/$(REV)
 	@cp -R sql/functions sql/triggers sql/views sql/grants.sql migrations/frozen/$(REV)/

@@ -3,7 +3,7 @@
 Locks: say which, for how long, and whether old code still runs.
 """
 
-from rollbook.core.migrating import apply_frozen, run_sql
+from rollbook.core.migrating import apply_objects, run_sql
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

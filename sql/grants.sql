@@ -31,23 +31,18 @@ comment on policy rollbook_reads on portal.student_courseenrollment is
     'Routing sees every row, also under row security.';
 do $$
 declare
-    routine record;
+    object record;
 begin
-    for routine in
-        select p.oid::regprocedure as signature from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
+    for object in select p.oid::regprocedure as name from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
     loop
-        execute format('alter function %s owner to rollbook_owner', routine.signature);
-        execute format('revoke execute on function %s from public', routine.signature);
+        execute format('alter function %s owner to rollbook_owner', object.name);
+        execute format('revoke execute on function %s from public', object.name);
+    end loop;
+    for object in
+        select format('%s %s', case c.relkind when 'r' then 'table' when 'v' then 'view' else 'type' end,
+                      c.oid::regclass) as name
+        from pg_class as c where c.relnamespace = 'rollbook'::regnamespace and c.relkind in ('r', 'v', 'c')
+    loop
+        execute format('alter %s owner to rollbook_owner', object.name);
     end loop;
 end $$;
-alter view rollbook.course_status owner to rollbook_owner;
-alter view rollbook.enrollment_status owner to rollbook_owner;
-alter view rollbook.slot_status owner to rollbook_owner;
-alter view rollbook.registration_status owner to rollbook_owner;
-alter view rollbook.email_change_status owner to rollbook_owner;
-alter view rollbook.name_change_status owner to rollbook_owner;
-alter view rollbook.allowed_status owner to rollbook_owner;
-alter view rollbook.candidate_status owner to rollbook_owner;
-alter view rollbook.authorization_status owner to rollbook_owner;
-alter view rollbook.exchange_file_status owner to rollbook_owner;
-alter view rollbook.exam_status owner to rollbook_owner;

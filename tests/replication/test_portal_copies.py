@@ -172,7 +172,7 @@ def test_version_tells_what_a_bug_report_needs(rollbook: Rollbook, seen: str) ->
     found = rollbook("version", "--json", dsn=seen).data
     assert (
         found.items()
-        >= {"rollbook": version("rollbook"), "ships_revision": "0005", "database_revision": "0005"}.items()
+        >= {"rollbook": version("rollbook"), "ships_revision": "0002", "database_revision": "0002"}.items()
     )
     assert found["server"]
     nowhere = rollbook("version", "--json", dsn="host=/nonexistent")

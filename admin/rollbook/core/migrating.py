@@ -20,10 +20,10 @@ def known_revisions() -> list[str]:
     return sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def object_files(folder: Path) -> list[Path]:
+def object_files(directory: Path) -> list[Path]:
     """Return the files of `sql/` or of a frozen revision in the order in which they are applied, grants last."""
-    files = [path for kind in KINDS for path in sorted((folder / kind).glob("*.sql"))]
-    return files + list(folder.glob("grants.sql"))
+    files = [path for kind in KINDS for path in sorted((directory / kind).rglob("*.sql"))]
+    return files + list(directory.glob("grants.sql"))
 
 
 def run_sql(script: str) -> None:
@@ -38,9 +38,20 @@ def run_sql(script: str) -> None:
     op.execute(text(re.sub(r"(?<!\\):", r"\\:", script)))
 
 
-def apply_frozen(revision: str) -> None:
-    """Apply the bodies that a revision shipped, from migrations/frozen/REVISION."""
+def run_tables(revision: str, *names: str) -> None:
+    """Run migrations/tables/REVISION/NAME.sql, in this order."""
+    for name in names:
+        run_sql((MIGRATIONS / "tables" / revision / f"{name}.sql").read_text())
+
+
+def apply_objects(revision: str) -> None:
+    """Create the functions, triggers, views and grants that a revision ships.
+
+    A released revision has a frozen copy, migrations/frozen/REVISION, of the files that it changed; a revision that is
+    not released yet takes `sql/` as it is.
+    """
+    frozen = MIGRATIONS / "frozen" / revision
     run_sql("set local check_function_bodies = off")
-    for path in object_files(MIGRATIONS / "frozen" / revision):
+    for path in object_files(frozen if frozen.is_dir() else SQL):
         run_sql(path.read_text())
     run_sql("set local check_function_bodies = on")

@@ -40,7 +40,9 @@ def owner(conn: Conn) -> list[tuple[str, str, str]]:
 
 def functions(conn: Conn) -> list[tuple[str, str, str]]:
     """Compare the functions of schema rollbook: body, rights, owner; none missing, none foreign."""
-    shipped = {path.stem: path.read_text() for kind in ("functions", "triggers") for path in (SQL / kind).glob("*.sql")}
+    shipped = {
+        path.stem: path.read_text() for kind in ("functions", "triggers") for path in (SQL / kind).rglob("*.sql")
+    }
     there: dict[str, Row] = {}
     found = []
     for row in list_functions(conn):

@@ -92,9 +92,9 @@ def downgrade(
 ) -> None:
     """Take revisions back. Course schemas, with all that courses added to them, go with revision 0002."""
     target, database, found = planned(run, to, up=False)
-    if found is not None and found >= "0003" and (target == "base" or target < "0003"):
-        refuse_with_servers(run)
     goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
+    if goes:
+        refuse_with_servers(run)
     local = what_goes(run) if goes else ""
     if not run.dry_run and confirm != database and not run.yes:
         if confirm is not None:

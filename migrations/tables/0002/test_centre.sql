@@ -1,0 +1,84 @@
+-- test_centre: exams, and the files exchanged with the test centre.
+-- Part of revision 0002. Locks: new tables only.
+
+create table rollbook.exam (
+    course_id text not null constraint exam_course_id_check check (course_id <> ''),
+    exam_series_code text not null constraint exam_exam_series_code_check check (
+        exam_series_code <> '' and length(exam_series_code) <= 15
+        and exam_series_code !~ '[^\u0020-\u007e\u00a0-\u00ff]'
+    ),
+    name text not null,
+    display_name text not null,
+    first_appointment timestamptz not null,
+    last_appointment timestamptz not null,
+    registration_start timestamptz not null,
+    registration_end timestamptz not null,
+    primary key (course_id, exam_series_code),
+    constraint exam_appointments_check check (first_appointment <= last_appointment),
+    constraint exam_registration_check check (registration_start <= registration_end),
+    constraint exam_registration_end_check check (registration_end <= last_appointment)
+);
+comment on table rollbook.exam is 'The exams of courses that are sat at a test centre.';
+comment on column rollbook.exam.course_id is 'The course.';
+comment on column rollbook.exam.exam_series_code is 'The test centre''s code of the exam.';
+comment on column rollbook.exam.name is 'What the course''s policy calls it.';
+comment on column rollbook.exam.display_name is 'What students read.';
+comment on column rollbook.exam.first_appointment is 'From when on it can be sat.';
+comment on column rollbook.exam.last_appointment is 'Until when it can be sat.';
+comment on column rollbook.exam.registration_start is 'From when on students may register.';
+comment on column rollbook.exam.registration_end is 'Until when students may register.';
+
+create table rollbook.exchange_file (
+    id bigint generated always as identity primary key,
+    direction text not null constraint exchange_file_direction_word check (direction in ('out', 'in')),
+    kind text not null constraint exchange_file_kind_word check (kind in ('cdd', 'ead', 'vcdc', 'eac')),
+    name text not null,
+    archive text,
+    at timestamptz not null default clock_timestamp(),
+    rows integer not null default 0,
+    set_aside integer not null default 0,
+    sha256 text,
+    actor text not null,
+    role text not null default session_user
+);
+create unique index on rollbook.exchange_file (name) where direction = 'out';
+comment on table rollbook.exchange_file is 'Every file to and from the test centre.';
+comment on column rollbook.exchange_file.id is 'Its number, the batch.';
+comment on column rollbook.exchange_file.direction is 'out: to the test centre; in: from it.';
+comment on column rollbook.exchange_file.kind is
+    'cdd: candidates, ead: authorizations; vcdc and eac: the answers to them.';
+comment on column rollbook.exchange_file.name is 'Its name, without a folder; of those that went out each is another.';
+comment on column rollbook.exchange_file.archive is 'The archive that it came in; null: it went out.';
+comment on column rollbook.exchange_file.at is
+    'Of one that went out: what its records have as uploaded_at; of an answer: when it was read.';
+comment on column rollbook.exchange_file.rows is 'Its rows, without the header.';
+comment on column rollbook.exchange_file.set_aside is 'Records that were due and could not be written.';
+comment on column rollbook.exchange_file.sha256 is 'What its content hashes to.';
+comment on column rollbook.exchange_file.actor is 'Who: ROLLBOOK_ACTOR, else the operating system''s user.';
+comment on column rollbook.exchange_file.role is 'The database role that was logged in.';
+
+create table rollbook.exchange_row (
+    file_id bigint not null,
+    line integer not null,
+    key text not null,
+    record_id bigint,
+    outcome text not null,
+    status text,
+    message text,
+    answered_at timestamptz,
+    primary key (file_id, line)
+);
+comment on table rollbook.exchange_row is
+    'Every row of every exchange file. No foreign keys: it is history, and 100,000 of them are written at once.';
+comment on column rollbook.exchange_row.file_id is 'The file, of rollbook.exchange_file.';
+comment on column rollbook.exchange_row.line is
+    'Of an answer: its line; of a file that went out: its place in the order, set aside ones counted.';
+comment on column rollbook.exchange_row.key is 'client_candidate_id or client_authorization_id.';
+comment on column rollbook.exchange_row.record_id is
+    'The record: id in student_testcenteruser or student_testcenterregistration; null: an answer to nothing known.';
+comment on column rollbook.exchange_row.outcome is
+    'Sent: sent, then accepted or rejected; or set aside. Answers: accepted, rejected, unchanged (known already), '
+    'older, outdated (a newer edit waits), unknown, never sent, refused.';
+comment on column rollbook.exchange_row.status is 'Pearson''s word.';
+comment on column rollbook.exchange_row.message is 'Pearson''s message, or why it was set aside.';
+comment on column rollbook.exchange_row.answered_at is 'When Pearson handled it, by their word.';
