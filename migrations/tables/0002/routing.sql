@@ -56,7 +56,9 @@ comment on column rollbook.verification.verdict is 'match, differs, not_comparab
 comment on column rollbook.verification.differing_rows is 'Missing, changed and extra rows together; null = not known.';
 comment on column rollbook.verification.run_at is 'Start of the verify run that compared this course.';
 
-create type rollbook.finding as (course_id text, table_name text, finding text, row_id bigint, columns text[]);  -- noqa: LT01
+create type rollbook.finding as (
+    course_id text, table_name text, finding text, row_id bigint, columns text[]  -- noqa: LT01
+);
 comment on type rollbook.finding is 'One difference, as rollbook.verify returns it.';
 create type rollbook.repaired as (
     course_id text, table_name text, inserted bigint, updated bigint, deleted bigint
