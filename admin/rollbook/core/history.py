@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from rollbook.core import render
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json
 
@@ -60,6 +59,7 @@ def find_history_entry(conn: Conn, number: int) -> Row:
     return row
 
 
+NOT_RECORDED = "this role may not write to the history: nothing was recorded there"
 SECRETS = ("password", "activation_key", "api_key", "admin_dsn", "subscription_dsn", "key")
 
 
@@ -75,10 +75,10 @@ def record(
     record_many(conn, run, [entry])
 
 
-def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **values: Any) -> None:  # noqa: ANN401
-    """Note what was done as `record` does; a role that may not write the history does it without a note, and is told.
+def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **values: Any) -> bool:  # noqa: ANN401
+    """Record a write as `record` does, unless this role may not write to the history; return whether it was recorded.
 
-    For what a role may do that is no administrator of people: exports and repairs.
+    For operations open to roles without user-admin rights: exports and repairs.
     """
     from psycopg import errors
 
@@ -86,7 +86,8 @@ def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **va
         with conn.transaction():  # of its own: what the caller has done stays
             record(conn, run, object_name, outcome, **values)
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
-        render.note(run, "this role may not write to the history: this is not noted there")
+        return False
+    return True
 
 
 def record_many(conn: Conn, run: Run, entries: Iterable[Row]) -> None:

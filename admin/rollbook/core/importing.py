@@ -491,21 +491,7 @@ def only_course(rows: Sequence[Row]) -> str | None:
 
 def report(run: Run, rows: list[Row], columns: Sequence[str], counts: Counter[str]) -> None:
     """Write what was done to each row, and how many there were of each kind."""
-    if run.dry_run:
-        would = {"created": "would create", "changed": "would change", "removed": "would remove"}
-        for row in rows:
-            row["outcome"] = would.get(row["outcome"], row["outcome"])
     limit = render.LIMIT_ON_TERMINAL if render.chosen_format(run) is Format.table else None
     render.rows(run, rows[:limit], columns, empty="no rows: nothing to do")
     words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no rows"
     render.note(run, f"{words}; dry run: nothing was changed" if run.dry_run else words)
-
-
-def note_export(conn: Conn, run: Run, what: str, rows: int, course_id: str | None = None) -> None:
-    """Note that personal data left."""
-    history.record_if_allowed(conn, run, what, "exported", after={"rows": rows}, course_id=course_id)
-
-
-def as_file(run: Run) -> None:
-    """Let an export be CSV, also on a terminal, unless a format was asked for."""
-    run.csv = run.csv or (run.format is None and not run.json)

@@ -36,6 +36,12 @@ MARKS = {
     "would create": ("+", "cyan"), "would remove": ("-", "cyan"), "would change": ("!", "cyan"),
 }  # fmt: skip
 MARKED = ("state", "verdict", "outcome", "verdict_after", "finding", "damage")
+# What a dry run reports in place of an outcome.
+PLANNED = {
+    "activated": "would activate", "cancelled": "would cancel", "changed": "would change", "created": "would create",
+    "deactivated": "would deactivate", "discarded": "would discard", "granted": "would grant",
+    "removed": "would remove", "revoked": "would revoke",
+}  # fmt: skip
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line feed
 PIPE_CLOSED = 141
 LIMIT_ON_TERMINAL = 100
@@ -265,15 +271,34 @@ def shown_limit(run: Run) -> int | None:
     return run.limit if run.limit is not None else LIMIT_ON_TERMINAL if chosen_format(run) is Format.table else None
 
 
+def fetch_limit(run: Run) -> int | None:
+    """Return how many rows of a list to fetch: those that are shown, or all where --sort orders them first."""
+    return None if run.sort else shown_limit(run)
+
+
+def listing(
+    run: Run, found: list[Row], columns: Sequence[str], *, empty: str, total: int | None = None, bar: str | None = None
+) -> None:
+    """Write a list that takes --limit, --all and --sort: `found` are the first `fetch_limit` of `total` rows.
+
+    `total` None: `found` is all there is.
+    """
+    total = len(found) if total is None else total
+    rows(run, ordered(run, found)[: shown_limit(run)], columns, empty=empty, total=total, bar=bar)
+
+
 def rows(
     run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found", total: int | None = None,
     bar: str | None = None,
 ) -> None:  # fmt: skip
     """Write rows in the chosen format. `columns` are the keys, in order; `total` is the number without a limit.
 
-    `bar` names a column of numbers that a terminal shows as bars as well.
+    `bar` names a column of numbers that a terminal shows as bars as well. With --dry-run an outcome is written as a
+    plan: `created` as `would create`.
     """
     found = list(found)
+    if run.dry_run and "outcome" in columns:
+        found = [row | {"outcome": PLANNED.get(row["outcome"], row["outcome"])} for row in found]
     names, style = picked(run, columns), chosen_format(run)
     with sink(run) as out:
         if style is Format.json:

@@ -82,9 +82,7 @@ def add(run: Run, course: Course, email: Emails, auto_enroll: AutoEnroll = None)
              "after": {"auto_enroll": auto_enroll, "detail": row["detail"]}}
             for row in found if row["outcome"] != "unchanged" or row["detail"] == "added"
         ])  # fmt: skip
-    would = {"created": "would create", "changed": "would change"} if run.dry_run else {}
-    rows = [{**row, "outcome": would.get(row["outcome"], row["outcome"])} for row in found]
-    render.rows(run, rows + [{"course": course, **row} for row in bad], ADDED)
+    render.rows(run, found + [{"course": course, **row} for row in bad], ADDED)
     return PartialError.exit_code if bad else 0
 
 
@@ -109,13 +107,8 @@ def remove(run: Run, course: Course, email: Emails) -> int:
             {"object": row["email"], "outcome": "removed", "course_id": course}
             for row in found if row["outcome"] == "removed"
         ])  # fmt: skip
-    rows = []
-    for row in found:
-        gone = row["outcome"] == "removed"
-        rows.append({
-            **row, "outcome": "would remove" if gone and run.dry_run else row["outcome"],
-            "detail": "removed from pending enrollment list" if gone else "was not allowed",
-        })  # fmt: skip
+    detail = {"removed": "removed from pending enrollment list"}
+    rows = [{**row, "detail": detail.get(row["outcome"], "was not allowed")} for row in found]
     render.rows(run, rows + [{"course": course, **row} for row in bad], ADDED)
     return PartialError.exit_code if bad else 0
 
@@ -135,13 +128,11 @@ def list_(
     """List the addresses that may enroll: whether a user has the address, and is enrolled."""
     from rollbook.people.queries import allowed
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
         found, total = allowed.listed(
-            conn, None if run.sort else limit, {"course": course, "match": run.match, "user_exists": user_exists}
+            conn, render.fetch_limit(run), {"course": course, "match": run.match, "user_exists": user_exists}
         )
-    rows = render.ordered(run, found)[:limit]
-    render.rows(run, rows, COLUMNS, empty="nobody; rollbook allowed add COURSE EMAIL...", total=total)
+    render.listing(run, found, COLUMNS, empty="nobody; rollbook allowed add COURSE EMAIL...", total=total)
 
 
 @command(
@@ -180,12 +171,10 @@ def export(
     run: Run, course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None
 ) -> None:
     """Write the addresses that may enroll as `allowed import` reads them: CSV, unless another format is asked for."""
-    from rollbook.core import importing as bulk
+    from rollbook.core import exporting
     from rollbook.people.queries import allowed
 
-    bulk.as_file(run)
-    with run.connect() as conn:
-        found = allowed.export(conn, course=course, match=run.match, limit=None if run.all or run.sort else run.limit)
-        found = render.ordered(run, found)[: None if run.all else run.limit]
-        bulk.note_export(conn, run, f"course {course}" if course else "allowed", len(found), course)
-    render.rows(run, found, EXPORTED)
+    exporting.export(
+        run, EXPORTED, lambda conn, limit: allowed.export(conn, course=course, match=run.match, limit=limit),
+        what=f"course {course}" if course else "allowed", course=course,
+    )  # fmt: skip

@@ -56,8 +56,7 @@ def switch(run: Run, *, active: bool, url: str | None = None, api_key: str | Non
         after = queries.settings(conn)
         word = "unchanged"
         if changed:
-            word = "change" if before["active"] == active else "activate" if active else "deactivate"
-            word = f"would {word}" if run.dry_run else f"{word}d"
+            word = "changed" if before["active"] == active else "activated" if active else "deactivated"
             history.record(conn, run, "discussion", word, before=before, after=after)
     return {"active": active, "url": after["url"], "has_api_key": after["api_key"] is not None, "outcome": word}
 
@@ -147,13 +146,12 @@ def list_(
     """List what is not delivered, the oldest first."""
     from rollbook.people.queries import discussion as queries
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
         found = queries.outbox(
-            conn, failed=state is State.failed, match=run.match, limit=None if run.sort else limit
+            conn, failed=state is State.failed, match=run.match, limit=render.fetch_limit(run)
         )  # fmt: skip
         total = queries.state(conn)["failed" if state is State.failed else "pending"] if not run.match else None
-    render.rows(run, render.ordered(run, found)[:limit], LISTED, empty="everything is delivered", total=total)
+    render.listing(run, found, LISTED, empty="everything is delivered", total=total)
 
 
 @command(
@@ -176,7 +174,7 @@ def discard(
         render.confirm(run, f"discard the {gone['operation']} of {user}, which failed with: {gone['error']}")
         before = {name: gone[name] for name in ("operation", "attempts", "http_status", "error")}
         history.record(conn, run, f"id:{user_id}", "discarded", before=before, user_id=user_id)
-    render.rows(run, [gone | {"outcome": "would discard" if run.dry_run else "discarded"}], DISCARDED)
+    render.rows(run, [gone | {"outcome": "discarded"}], DISCARDED)
 
 
 @command(

@@ -58,7 +58,7 @@ def create(
             after={"new_email": made["new_email"]}, user_id=found["id"],
         )  # fmt: skip
     if run.dry_run:
-        outcome, made["activation_key"] = ("would change" if before else "would create"), None
+        made["activation_key"] = None
     render.rows(run, [made | {"outcome": outcome}], columns)
 
 
@@ -80,11 +80,9 @@ def list_(run: Run) -> None:
     """List changes of address that wait for their key; `conflict` says that another user has the address by now."""
     from rollbook.people.queries import change
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
-        found, total = change.email_changes(conn, run.match, None if run.sort else limit)
-    rows = render.ordered(run, found)[:limit]
-    render.rows(run, rows, COLUMNS, empty="no change of address waits", total=total)
+        found, total = change.email_changes(conn, run.match, render.fetch_limit(run))
+    render.listing(run, found, COLUMNS, empty="no change of address waits", total=total)
 
 
 @command(
@@ -118,7 +116,7 @@ def confirm(
             conn, run, done["username"], "changed", before={"email": done["old_email"]},
             after={"email": done["new_email"]}, user_id=done["id"],
         )  # fmt: skip
-    render.rows(run, [done | {"outcome": "would change" if run.dry_run else "changed"}], CONFIRMED)
+    render.rows(run, [done | {"outcome": "changed"}], CONFIRMED)
 
 
 @command(
@@ -171,10 +169,9 @@ def cancel(run: Run, user: Users) -> int:
              "user_id": row["id"]}
             for row in found if row["id"] in gone
         ])  # fmt: skip
-    word = "would cancel" if run.dry_run else "cancelled"
     rows = [
         {"username": row["username"], "new_email": gone.get(row["id"]),
-         "outcome": word if row["id"] in gone else "unchanged"}
+         "outcome": "cancelled" if row["id"] in gone else "unchanged"}
         for row in found
     ]  # fmt: skip
     render.rows(run, rows, CANCELLED)

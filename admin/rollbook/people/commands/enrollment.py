@@ -55,8 +55,7 @@ def link(run: Run, course: str, users: list[str], wait: float | None, *, join: b
             {"object": row["username"], "outcome": outcome, "user_id": row["id"], "course_id": course}
             for row in found if row["id"] in touched
         ])  # fmt: skip
-    done = ("would create" if join else "would remove") if run.dry_run else outcome
-    rows = [{"course": course, **row, "outcome": done if row["id"] in touched else "unchanged"} for row in found]
+    rows = [{"course": course, **row, "outcome": outcome if row["id"] in touched else "unchanged"} for row in found]
     render.rows(run, rows, LINKED)
     late = awaited(run, [course], wait)
     return code or late
@@ -174,12 +173,7 @@ def move(
              "before": {"course": source}, "after": {"course": target}}
             for row in seats if row["outcome"] != "unchanged"
         ])  # fmt: skip
-    would = {"changed": "would change", "removed": "would remove"} if run.dry_run else {}
-    rows = [
-        {**row, "course": source if row["outcome"] == "removed" else target,
-         "outcome": would.get(row["outcome"], row["outcome"])}
-        for row in seats
-    ]  # fmt: skip
+    rows = [{**row, "course": source if row["outcome"] == "removed" else target} for row in seats]
     render.rows(run, rows, LINKED)
     late = awaited(run, [source, target], wait)
     return code or late
@@ -280,11 +274,8 @@ def roster(
             bulk.take_turn(conn, run, TURN)  # not before: nobody waits for an answer on somebody's terminal
             enrollment.follow(conn, course, planned)
             history.record(conn, run, f"{course}: {bulk.shown(file)}", "imported", after=counts, course_id=course)
-    would = {"created": "would create", "removed": "would remove"} if run.dry_run else {}
-    render.rows(
-        run, [{"course": course, **row, "outcome": would.get(row["outcome"], row["outcome"])} for row in planned],
-        LINKED, empty="nobody is in the course, and nobody comes",
-    )  # fmt: skip
+    rows = [{"course": course, **row} for row in planned]
+    render.rows(run, rows, LINKED, empty="nobody is in the course, and nobody comes")
     late = awaited(run, [course], wait)
     return PartialError.exit_code if rejected else late
 
@@ -333,17 +324,13 @@ def export(
     course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course; it need not exist.")] = None,
 ) -> None:
     """Write enrollments as `enrollment import` reads them: CSV, unless another format is asked for."""
-    from rollbook.core import importing as bulk
+    from rollbook.core import exporting
     from rollbook.people.queries import enrollment
 
-    bulk.as_file(run)
-    with run.connect() as conn:
-        found = enrollment.export(
-            conn, course=course, match=run.match, limit=None if run.all or run.sort else run.limit
-        )
-        found = render.ordered(run, found)[: None if run.all else run.limit]
-        bulk.note_export(conn, run, f"course {course}" if course else "enrollments", len(found), course)
-    render.rows(run, found, EXPORTED)
+    exporting.export(
+        run, EXPORTED, lambda conn, limit: enrollment.export(conn, course=course, match=run.match, limit=limit),
+        what=f"course {course}" if course else "enrollments", course=course,
+    )  # fmt: skip
 
 
 @command(
@@ -361,14 +348,12 @@ def list_(
     from rollbook.people.queries.enrollment import list_enrollments
     from rollbook.people.queries.names import find_users
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
         user_id = find_users(conn, [user])[0]["id"] if user is not None else None
         found, total = list_enrollments(
-            conn, course=course, user_id=user_id, match=run.match, limit=None if run.sort else limit
+            conn, course=course, user_id=user_id, match=run.match, limit=render.fetch_limit(run)
         )
-    rows = render.ordered(run, found)[:limit]
-    render.rows(run, rows, COLUMNS, empty="no enrollments; rollbook enrollment add COURSE USER...", total=total)
+    render.listing(run, found, COLUMNS, empty="no enrollments; rollbook enrollment add COURSE USER...", total=total)
 
 
 @command(

@@ -13,6 +13,9 @@ from rollbook.people.commands import named_users as people
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from rollbook.core.db import Conn
+    from rollbook.core.rows import Row
+
 app = typer.Typer(name="group", help="Groups: named sets of users.", no_args_is_help=True)
 
 COLUMNS = ("id", "name", "members", "description")
@@ -62,7 +65,7 @@ def create(
 
     checked_name(name)
     with run.connect() as conn:
-        outcome = "would create" if run.dry_run else "created"
+        outcome = "created"
         if not groups.exists(conn, name):
             made = groups.create(conn, name, description)
             history.record(conn, run, name, "created", after={"description": made["description"]})
@@ -83,11 +86,9 @@ def list_(run: Run) -> None:
     """List groups by id. --match looks into name and description."""
     from rollbook.people.queries import group as groups
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
-        found, total = groups.groups(conn, run.match, None if run.sort else limit)
-    rows = render.ordered(run, found)[:limit]
-    render.rows(run, rows, COLUMNS, empty="no groups; rollbook group create NAME", total=total, bar="members")
+        found, total = groups.groups(conn, run.match, render.fetch_limit(run))
+    render.listing(run, found, COLUMNS, empty="no groups; rollbook group create NAME", total=total, bar="members")
 
 
 @command(
@@ -150,7 +151,7 @@ def delete(
         groups.delete(conn, found["id"])
         gone = {name: found[name] for name in ("description", "members")}
         history.record(conn, run, group, "removed", before=gone)
-    render.rows(run, [found | {"outcome": "would remove" if run.dry_run else "removed"}], CREATED)
+    render.rows(run, [found | {"outcome": "removed"}], CREATED)
 
 
 def link(run: Run, name: str, users: list[str], *, join: bool) -> int:
@@ -169,8 +170,7 @@ def link(run: Run, name: str, users: list[str], *, join: bool) -> int:
             {"object": f"{name}: {row['username']}", "outcome": outcome, "user_id": row["id"]}
             for row in found if row["id"] in touched
         ])  # fmt: skip
-    done = ("would create" if join else "would remove") if run.dry_run else outcome
-    rows = [{"group": name, **row, "outcome": done if row["id"] in touched else "unchanged"} for row in found]
+    rows = [{"group": name, **row, "outcome": outcome if row["id"] in touched else "unchanged"} for row in found]
     render.rows(run, rows, LINKED)
     return code
 
@@ -291,8 +291,7 @@ def split(
                 "share": str(shares[row["name"]]), "members": row["members"], "seed": chosen, "among": among}}
             for row in made
         ])  # fmt: skip
-    outcome = "would create" if run.dry_run else "created"
-    rows = [row | {"share": float(shares[row["name"]]), "seed": chosen, "outcome": outcome} for row in made]
+    rows = [row | {"share": float(shares[row["name"]]), "seed": chosen, "outcome": "created"} for row in made]
     render.rows(run, rows, SPLIT, bar="members")
 
 
@@ -334,15 +333,14 @@ def export(
     run: Run, group: Annotated[list[str] | None, typer.Argument(metavar="[GROUP...]", help="Default: all.")] = None
 ) -> None:  # fmt: skip
     """Write who is in which group as CSV, `group,user`, which `group import` reads."""
-    from rollbook.core import importing as bulk
+    from rollbook.core import exporting
     from rollbook.people.queries import group as groups
 
-    if run.format is None and not run.json:
-        run.csv = True
     names = list(dict.fromkeys(group)) if group else None
-    with run.connect() as conn:
+
+    def memberships(conn: "Conn", _: int | None) -> "list[Row]":
         for name in names or []:
             groups.group(conn, name)
-        found = groups.memberships(conn, names)
-        bulk.note_export(conn, run, ", ".join(names or ["all groups"]), len(found))
-    render.rows(run, found, EXPORTED)
+        return groups.memberships(conn, names)
+
+    exporting.export(run, EXPORTED, memberships, what=", ".join(names or ["all groups"]))

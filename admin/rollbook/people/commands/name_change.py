@@ -62,8 +62,6 @@ def create(
             conn, run, found["username"], outcome, before=before and asked(before), after=asked(made),
             user_id=found["id"],
         )  # fmt: skip
-    if run.dry_run:
-        outcome = "would change" if before else "would create"
     render.rows(run, [made | {"outcome": outcome}], CREATED)
 
 
@@ -84,11 +82,9 @@ def list_(
     """List changes of name that wait for a decision, or those that were approved or rejected; the oldest first."""
     from rollbook.people.queries import change
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
-        found, total = change.name_changes(conn, state, run.match, None if run.sort else limit)
-    rows = render.ordered(run, found)[:limit]
-    render.rows(run, rows, COLUMNS, empty=f"no change of name is {state}; --state shows others", total=total)
+        found, total = change.name_changes(conn, state, run.match, render.fetch_limit(run))
+    render.listing(run, found, COLUMNS, empty=f"no change of name is {state}; --state shows others", total=total)
 
 
 def decide(run: Run, numbers: list[int], *, approved: bool) -> int:

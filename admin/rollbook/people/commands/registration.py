@@ -35,13 +35,11 @@ def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only these
     """List who has been given a key, and what became of it; never the key."""
     from rollbook.people.queries import registration
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
         found, total = registration.registrations(
-            conn, state=state, match=run.match, limit=None if run.sort else limit
+            conn, state=state, match=run.match, limit=render.fetch_limit(run)
         )  # fmt: skip
-    rows = render.ordered(run, found)[:limit]
-    render.rows(run, rows, COLUMNS, empty="no keys; rollbook user create makes one with the account", total=total)
+    render.listing(run, found, COLUMNS, empty="no keys; rollbook user create makes one with the account", total=total)
 
 
 @command(
@@ -94,7 +92,7 @@ def activate(
             after={"is_active": True, "activation_key": key, "enrolled": found["enrolled"]},
         )  # fmt: skip
     tell_enrolled(run, found["username"], found["enrolled"])
-    render.rows(run, [found | {"outcome": "would activate" if run.dry_run else "activated"}], ACTIVATED)
+    render.rows(run, [found | {"outcome": "activated"}], ACTIVATED)
     return 0
 
 
@@ -125,6 +123,6 @@ def renew(
             before=before and {"expires": before["expires"], "activated": before["activated"]},
             after={"activation_key": key, "expires": found["expires"]},
         )  # fmt: skip
-    outcome = ("would change" if before else "would create") if run.dry_run else "changed" if before else "created"
+    outcome = "changed" if before else "created"
     row = found | {"outcome": outcome, "activation_key": None if run.dry_run else key}
     render.rows(run, [row], RENEWED if show_key else RENEWED[:-1])

@@ -174,16 +174,14 @@ def list_(
         "match": run.match, "course": course, "group": group, "pending": pending, "is_active": active,
         "is_staff": staff, "is_superuser": superuser,
     }  # fmt: skip
-    limit = render.shown_limit(run)
     with run.connect() as conn:
         if course is not None:
             known_courses(conn, [course])
         if group is not None:
             accounts.known_group(conn, group)
-        found, total = accounts.listed(conn, None if run.sort else limit, filters)
-    rows = render.ordered(run, found)[:limit]
-    render.rows(
-        run, rows, COLUMNS, empty="nobody found; --match TEXT looks into username, e-mail and name", total=total
+        found, total = accounts.listed(conn, render.fetch_limit(run), filters)
+    render.listing(
+        run, found, COLUMNS, empty="nobody found; --match TEXT looks into username, e-mail and name", total=total
     )
 
 
@@ -285,8 +283,6 @@ def create(
             history.record(conn, run, username, "created", user_id=made["id"], course_id=course_id)
         if active:
             tell_enrolled(run, username, accounts.auto_enroll(conn, [made["id"]])[made["id"]])
-    if run.dry_run:
-        made["outcome"] = "would create"
     render.rows(run, [made], CREATED)
 
 
@@ -401,7 +397,7 @@ def activated(run: Run, users: list[str], columns: tuple[str, ...] = DONE) -> in
         ])  # fmt: skip
     for row in found:
         tell_enrolled(run, row["username"], enrolled.get(row["id"], 0))
-    report(run, found, active, "would activate" if run.dry_run else "activated", columns)
+    report(run, found, active, "activated", columns)
     return code
 
 
@@ -431,7 +427,7 @@ def deactivate(run: Run, user: Users) -> int:
              "before": {"is_active": True}, "after": {"is_active": False}}
             for row in found if row["id"] in blocked
         ])  # fmt: skip
-    report(run, found, blocked, "would deactivate" if run.dry_run else "deactivated")
+    report(run, found, blocked, "deactivated")
     return code
 
 
@@ -485,7 +481,7 @@ def flag(run: Run, users: list[str], *, staff: bool, superuser: bool, value: boo
             for row in found if changes[row["id"]]
         ])  # fmt: skip
     touched = {user_id for user_id, changed in changes.items() if changed}
-    report(run, found, touched, f"would {verb}" if run.dry_run else done)
+    report(run, found, touched, done)
     return code
 
 
@@ -551,7 +547,7 @@ def password(
             before, after = (dict(zip(PASSWORD[1:3], secret.described(one), strict=True)) for one in (old, stored))
             history.record(conn, run, found["username"], "changed", before=before, after=after, user_id=found["id"])
     algorithm, iterations = secret.described(stored)
-    outcome = "match" if check else "would change" if run.dry_run else "changed"
+    outcome = "match" if check else "changed"
     row = {"username": found["username"], "algorithm": algorithm, "iterations": iterations, "outcome": outcome}
     render.rows(run, [row], PASSWORD)
 
@@ -598,8 +594,7 @@ def delete(
         }  # who is deleted wants to be forgotten: no address, no name
         accounts.delete(conn, found["id"])
         history.record(conn, run, found["username"], "removed", before=before, user_id=found["id"])
-    outcome = "would remove" if run.dry_run else "removed"
-    render.rows(run, [row | {"outcome": outcome} for row in rows], DELETED)
+    render.rows(run, [row | {"outcome": "removed"} for row in rows], DELETED)
 
 
 def not_confirmed(username: str, confirm: str | None, rows: list[render.Row]) -> NotConfirmedError:

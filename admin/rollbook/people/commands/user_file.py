@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rollbook.core import render
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UsageError
 from rollbook.people.commands.user import app
@@ -13,6 +12,7 @@ from rollbook.people.commands.user import app
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.core.importing import Staged
+    from rollbook.core.rows import Row
 
 __all__ = ["app"]  # its other commands stand in user.py
 
@@ -130,19 +130,16 @@ def export(
     ] = False,
 ) -> None:
     """Write accounts as `user import` reads them: CSV, unless another format is asked for; by id."""
-    from rollbook.core import importing as bulk
+    from rollbook.core import exporting
     from rollbook.people.queries import user_file
     from rollbook.replication.queries.courses import known_courses
 
-    columns = EXPORTED if with_password_hash else EXPORTED[:-1]
-    bulk.as_file(run)
-    with run.connect() as conn:
+    def accounts(conn: "Conn", limit: int | None) -> "list[Row]":
         if course is not None:
             known_courses(conn, [course])
-        found = user_file.export(
-            conn, with_hash=with_password_hash, match=run.match, course=course, active=active,
-            limit=None if run.all or run.sort else run.limit,
-        )  # fmt: skip
-        found = render.ordered(run, found)[: None if run.all else run.limit]
-        bulk.note_export(conn, run, f"course {course}" if course else "users", len(found), course)
-    render.rows(run, found, columns)
+        return user_file.export(
+            conn, with_hash=with_password_hash, match=run.match, course=course, active=active, limit=limit
+        )
+
+    columns = EXPORTED if with_password_hash else EXPORTED[:-1]
+    exporting.export(run, columns, accounts, what=f"course {course}" if course else "users", course=course)

@@ -347,14 +347,16 @@ def mend(
                 whole.note_verdicts(conn, report, count_portal(conn)["observed_at"])
             if written:
                 done = {"portal": written}
-                history.record_if_allowed(conn, run, course_id, "repaired", after=done, course_id=course_id)
+                if not history.record_if_allowed(conn, run, course_id, "repaired", after=done, course_id=course_id):
+                    render.note(run, history.NOT_RECORDED)
         if server is not None and run.dry_run:
             written = added(course_id, [], would)
         elif server is not None:
             there, after = mend_there(run, course_id, server)
             with run.connect() as conn:
                 note = {"server": server, "written_there": there}
-                history.record_if_allowed(conn, run, course_id, "repaired", after=note, course_id=course_id)
+                if not history.record_if_allowed(conn, run, course_id, "repaired", after=note, course_id=course_id):
+                    render.note(run, history.NOT_RECORDED)
             written = added(course_id, written, there)
         prefix = "would " if run.dry_run and set(after.values()) <= {"match"} else ""
         shown = {row["table"] for row in written}

@@ -47,9 +47,7 @@ def list_(run: Run) -> None:
 
     with run.connect() as conn:
         found = list_courses(conn, run.match)
-    limit = render.shown_limit(run)
-    rows = render.ordered(run, found)[:limit]
-    render.rows(run, rows, COLUMNS, empty="no courses yet: rollbook course create COURSE", total=len(found))
+    render.listing(run, found, COLUMNS, empty="no courses yet: rollbook course create COURSE")
 
 
 @command(
@@ -87,7 +85,7 @@ def create(
     from rollbook.replication.queries.courses import course_sql, create_course, find_course, list_courses
 
     with run.connect() as conn:
-        outcome = "would create" if run.dry_run else "created"
+        outcome = "created"
         there = [row for row in list_courses(conn, course) if row["course"] == course] if if_not_exists else []
         if there:
             outcome = "unchanged"
@@ -145,8 +143,7 @@ def delete(
         statement = course_sql("rollbook.drop_course", [course, drop_local])
     if run.dry_run and render.chosen_format(run) is Format.table:
         render.text(run, statement)
-    outcome = "would remove" if run.dry_run else "removed"
-    render.rows(run, [found | {"outcome": outcome}], DELETED)
+    render.rows(run, [found | {"outcome": "removed"}], DELETED)
 
 
 Several = Annotated[list[str], typer.Argument(metavar="COURSE...", help="The ids that enrollments bear.")]

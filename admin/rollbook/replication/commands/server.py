@@ -349,8 +349,6 @@ def remove(
                 history.record(portal, run, name, "removed", before=gone)
     if run.dry_run and render.chosen_format(run) is Format.table:
         show_steps(run, steps)
-    if run.dry_run:
-        rows = [row | {"outcome": row["outcome"].replace("removed", "would remove")} for row in rows]
     render.rows(run, rows, REMOVED)
     if code == 5:
         render.note(run, left_there(to, [row["schema_name"] for row in courses]))

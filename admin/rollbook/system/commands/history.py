@@ -34,14 +34,13 @@ def list_(
     from rollbook.core.history import list_history
     from rollbook.people.queries.names import find_users
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
         found = list_history(
             conn, user_id=find_users(conn, [user])[0]["id"] if user else None, course=course, actor=actor,
             command=command, since=since and since.replace(tzinfo=UTC), match=run.match,
-            limit=None if run.sort else limit,
+            limit=render.fetch_limit(run),
         )  # fmt: skip
-    render.rows(run, render.ordered(run, found)[:limit], COLUMNS, empty="nothing was written")
+    render.listing(run, found, COLUMNS, empty="nothing was written")
 
 
 @command(

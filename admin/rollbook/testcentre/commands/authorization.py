@@ -100,11 +100,10 @@ def list_(
     """List authorizations: who may sit which exam from when to when, and what the test centre says."""
     from rollbook.testcentre.queries import authorization
 
-    limit = render.shown_limit(run)
     filters = {"course": course, "exam": exam, "state": state, "accommodation": accommodation, "match": run.match}
     with run.connect() as conn:
-        found, total = authorization.listed(conn, None if run.sort else limit, filters)
-    render.rows(run, render.ordered(run, found)[:limit], COLUMNS, empty="no authorization", total=total)
+        found, total = authorization.listed(conn, render.fetch_limit(run), filters)
+    render.listing(run, found, COLUMNS, empty="no authorization", total=total)
 
 
 @command(
@@ -170,8 +169,7 @@ def create(
         )
     for remark in remarks:
         render.note(run, f"note: {remark}")
-    outcome = "would create" if run.dry_run else "created"
-    render.rows(run, [made | {"username": found["username"], "outcome": outcome}], CREATED)
+    render.rows(run, [made | {"username": found["username"], "outcome": "created"}], CREATED)
 
 
 @command(
@@ -243,10 +241,9 @@ def cancel(run: Run, key: Keys) -> int:
              "course_id": row["course"]}
             for row in found if row["id"] in gone
         ])  # fmt: skip
-    word = "would cancel" if run.dry_run else "cancelled"
     rows = [
         row | {
-            "outcome": word if row["id"] in gone else "unchanged",
+            "outcome": "cancelled" if row["id"] in gone else "unchanged",
             "detail": "was cancelled already" if row["id"] not in gone
             else "the next export deletes it at the test centre" if row["uploaded_at"] else "was never sent",
         }
@@ -310,14 +307,11 @@ def import_(
 )  # fmt: skip
 def export(run: Run, course: Course = None, exam: Exam = None) -> None:
     """Write authorizations that stand as `authorization import` reads them: CSV, unless another format is asked for."""
-    from rollbook.core import importing as bulk
+    from rollbook.core import exporting
     from rollbook.testcentre.queries import authorization
 
-    bulk.as_file(run)
-    with run.connect() as conn:
-        found = authorization.export(
-            conn, course=course, exam=exam, match=run.match, limit=None if run.all or run.sort else run.limit
-        )
-        found = render.ordered(run, found)[: None if run.all else run.limit]
-        bulk.note_export(conn, run, "authorizations", len(found), course)
-    render.rows(run, found, EXPORTED)
+    exporting.export(
+        run, EXPORTED,
+        lambda conn, limit: authorization.export(conn, course=course, exam=exam, match=run.match, limit=limit),
+        what="authorizations", course=course,
+    )  # fmt: skip

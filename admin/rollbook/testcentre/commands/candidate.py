@@ -81,10 +81,9 @@ def list_(
     """List candidates: whether their record is to be sent, was sent, accepted or rejected, and why."""
     from rollbook.testcentre.queries import candidate
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
-        found, total = candidate.listed(conn, None if run.sort else limit, {"state": state, "match": run.match})
-    render.rows(run, render.ordered(run, found)[:limit], COLUMNS, empty="no candidate", total=total)
+        found, total = candidate.listed(conn, render.fetch_limit(run), {"state": state, "match": run.match})
+    render.listing(run, found, COLUMNS, empty="no candidate", total=total)
 
 
 @command(
@@ -126,8 +125,7 @@ def create(run: Run, user: User, given: dict[str, str]) -> None:
         found = find_users(conn, [user])[0]
         made = make(conn, run, found, given)
     name = f"{made['first_name']} {made['last_name']}"
-    outcome = "would create" if run.dry_run else "created"
-    render.rows(run, [made | {"username": found["username"], "name": name, "outcome": outcome}], CREATED)
+    render.rows(run, [made | {"username": found["username"], "name": name, "outcome": "created"}], CREATED)
 
 
 def make(conn: "Conn", run: Run, user: render.Row, given: dict[str, str]) -> render.Row:
@@ -239,14 +237,10 @@ def import_(
 )  # fmt: skip
 def export(run: Run, state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None) -> None:
     """Write candidates as `candidate import` reads them: CSV, unless another format is asked for; by id."""
-    from rollbook.core import importing as bulk
+    from rollbook.core import exporting
     from rollbook.testcentre.queries import candidate
 
-    bulk.as_file(run)
-    with run.connect() as conn:
-        found = candidate.export(
-            conn, state=state, match=run.match, limit=None if run.all or run.sort else run.limit
-        )  # fmt: skip
-        found = render.ordered(run, found)[: None if run.all else run.limit]
-        bulk.note_export(conn, run, "candidates", len(found))
-    render.rows(run, found, EXPORTED)
+    exporting.export(
+        run, EXPORTED, lambda conn, limit: candidate.export(conn, state=state, match=run.match, limit=limit),
+        what="candidates",
+    )  # fmt: skip

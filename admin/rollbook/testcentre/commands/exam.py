@@ -33,8 +33,7 @@ def list_(
 
     with run.connect() as conn:
         found = exam.listed(conn, course=course, match=run.match)
-    rows = render.ordered(run, found)[: render.shown_limit(run)]
-    render.rows(run, rows, COLUMNS, empty="no exam; rollbook exam import COURSE FILE", total=len(found))
+    render.listing(run, found, COLUMNS, empty="no exam; rollbook exam import COURSE FILE")
 
 
 @command(
@@ -77,6 +76,4 @@ def import_(
     if course not in known:  # it may be one that the learning platform has and Rollbook has not
         near = nearest(course, known)
         render.note(run, f"note: there is no course {course} here" + (f"; {near}" if near else ""))
-    would = {"created": "would create", "changed": "would change", "removed": "would remove"} if run.dry_run else {}
-    rows = [row | {"outcome": would.get(row["outcome"], row["outcome"])} for row in found]
-    render.rows(run, rows, IMPORTED, empty="the policy has no exams, nor had the course")
+    render.rows(run, found, IMPORTED, empty="the policy has no exams, nor had the course")

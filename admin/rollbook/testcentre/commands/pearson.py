@@ -192,11 +192,10 @@ def list_(
     """List the exchange files, the newest first, and how many of their rows were answered."""
     from rollbook.testcentre.queries import pearson
 
-    limit = render.shown_limit(run)
     with run.connect() as conn:
-        found = pearson.files(conn, None if run.sort else limit, kind=kind, match=run.match)
+        found = pearson.files(conn, render.fetch_limit(run), kind=kind, match=run.match)
         late = pearson.overdue(conn, max_age) if max_age is not None else 0
-    render.rows(run, render.ordered(run, found)[:limit], LISTED, empty="no file yet; rollbook pearson export -o DIR")
+    render.listing(run, found, LISTED, empty="no file yet; rollbook pearson export -o DIR")
     if not late:
         return 0
     error = AttentionError(
@@ -240,14 +239,14 @@ def dump(
     output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")] = "-",
 ) -> None:
     """Write all authorizations with their states as JSON."""
-    from rollbook.core import importing as bulk
+    from rollbook.core import exporting
     from rollbook.testcentre.queries import pearson
 
     run.output, run.json = output, True
     run.check(())
     with run.connect() as conn:
         found = pearson.dump(conn, course=course, exam=exam, accommodation_pending=accommodation_pending)
-        bulk.note_export(conn, run, "authorizations", len(found), course)
+        exporting.record_export(conn, run, "authorizations", len(found), course)
     render.document(run, found, lambda _: None)
 
 
