@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from rollbook.core import command as options
 from rollbook.core import render
-from rollbook.core.errors import AdminError, BugError, UsageError
+from rollbook.core.errors import INTERRUPTED, PIPE_CLOSED, AdminError, BugError, UsageError
 from rollbook.people.commands import (
     allowed,
     discussion,
@@ -57,8 +57,6 @@ app.add_typer(history.app, rich_help_panel="Look")
 app.add_typer(schema.app, rich_help_panel="System")
 app.add_typer(demo.app, rich_help_panel="System")
 app.add_typer(version.app)
-
-INTERRUPTED = 130
 
 
 @app.callback()
@@ -154,5 +152,5 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = render.PIPE_CLOSED
+        code = PIPE_CLOSED
     sys.exit(code)

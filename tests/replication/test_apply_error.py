@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rollbook.core.db import Conn, session
+from rollbook.core.db import Caller, Conn, session
 from rollbook.replication import apply_error as pending
 from rollbook.replication import link
 from rollbook.replication.apply_error import Change, Fault
@@ -207,7 +207,7 @@ def sessions(site: Site) -> Iterator[tuple[Conn, Conn, link.Server]]:
     with session(site.portal_dsn, name="test") as portal:
         portal.autocommit = True
         to = link.server(portal, site.name)
-        with link.reached(to, name="test") as server:
+        with link.reached(to, Caller("test")) as server:
             yield portal, server, to
 
 

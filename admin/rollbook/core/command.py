@@ -14,7 +14,7 @@ import typer
 from rollbook.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from rollbook.core.db import Conn
+    from rollbook.core.db import Caller, Conn
 
 
 class Format(StrEnum):
@@ -110,6 +110,12 @@ class Run:
         import getpass
 
         return os.environ.get("ROLLBOOK_ACTOR") or getpass.getuser()
+
+    def caller(self, timeout: float | None = None) -> "Caller":
+        """Return who asks a course server; `timeout` in seconds where --timeout does not bound the question alone."""
+        from rollbook.core.db import Caller
+
+        return Caller(self.name, self.timeout if timeout is None else timeout)
 
     def connect(self, *, migrated: bool = True) -> "AbstractContextManager[Conn]":
         """Connect as the options say; with --dry-run everything is rolled back at the end."""

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -149,6 +150,14 @@ SETTINGS = {
     "search_path": "pg_catalog, pg_temp",
     "default_transaction_isolation": "read committed",
 }
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who opens a session: its application name, and its bound in seconds, None for the default."""
+
+    name: str
+    timeout: float | None = None
 
 
 def session(

@@ -1,12 +1,29 @@
-"""What can go wrong, each with its exit code; and the one map from SQLSTATE to it."""
+"""The exit codes, and the errors that end a command with one."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+EXIT_CODES = {
+    0: "done; healthy; nothing to do; an empty list",
+    1: "refused: unknown, already exists, or a rule forbids it. Nothing was changed",
+    2: "usage: a wrong option, argument, file header or column",
+    3: "unknown: the server did not answer, a permission is missing, or something could not be compared",
+    4: "attention: drift, lag, something pending, or the database is not migrated",
+    5: "partial: some items were done and others not; the report says which",
+    6: "not confirmed: the answer was no, or nobody could be asked",
+    70: "a bug in rollbook; the message names the log file",
+    INTERRUPTED: "interrupted by Ctrl-C",
+    PIPE_CLOSED: "the reader closed the pipe",
+}
+"""Exit code -> meaning. Every command uses them alike; the reference is written from here. Where several apply, the
+first of 70, 2, 6, 3, 5, 4, 1 wins."""
+
 
 class AdminError(Exception):
-    """An error for the user: a fact, perhaps the server's reason, and a remedy. Subclasses set the exit code."""
+    """An error for the user: a fact, a reason if there is one, and a remedy. Subclasses set the exit code."""
 
     exit_code: ClassVar[int] = 1
     code: ClassVar[str] = "refused"
@@ -20,7 +37,7 @@ class AdminError(Exception):
 
 
 class RefusedError(AdminError):
-    """Not found, exists already, or a rule says no. Nothing was changed."""
+    """Not found, already exists, or a rule forbids it. Nothing was changed."""
 
 
 class UsageError(AdminError):
@@ -31,35 +48,35 @@ class UsageError(AdminError):
 
 
 class UnreachableError(AdminError):
-    """No answer, no right, or not comparable: the truth is not known."""
+    """The server did not answer, a permission is missing, or something could not be compared."""
 
     exit_code = 3
     code = "unknown"
 
 
 class AttentionError(AdminError):
-    """The program works, the database needs somebody: not migrated, drifted."""
+    """The database needs attention: it is not migrated, or it drifted."""
 
     exit_code = 4
     code = "attention"
 
 
 class BugError(AdminError):
-    """An uncaught exception: ours to mend."""
+    """An uncaught exception: a bug in rollbook."""
 
     exit_code = 70
     code = "bug"
 
 
 class PartialError(AdminError):
-    """Some of it is done, the rest is not."""
+    """Some items were done and others not."""
 
     exit_code = 5
     code = "partial"
 
 
 class NotConfirmedError(AdminError):
-    """The command needs --yes or --confirm, and nobody could be asked or the answer was no."""
+    """The command needs --yes or --confirm: the answer was no, or nobody could be asked."""
 
     exit_code = 6
     code = "not_confirmed"

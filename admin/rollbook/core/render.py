@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rollbook.core.command import Format, Run, When
-from rollbook.core.errors import AdminError, NotConfirmedError, UsageError
+from rollbook.core.errors import PIPE_CLOSED, AdminError, NotConfirmedError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +43,6 @@ PLANNED = {
     "removed": "would remove", "revoked": "would revoke",
 }  # fmt: skip
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line feed
-PIPE_CLOSED = 141
 LIMIT_ON_TERMINAL = 100
 
 

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from rollbook.core.db import Conn, masked, session, translate
+from rollbook.core.db import Caller, Conn, masked, session, translate
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError, UsageError
 from rollbook.core.rows import Row, nearest, one
 
@@ -113,16 +113,16 @@ def has_password(given: str) -> bool:
 
 
 @contextmanager
-def reached(to: Server, *, name: str, timeout: float | None = None, long: bool = False) -> Iterator[Conn]:
+def reached(to: Server, caller: Caller, *, long: bool = False) -> Iterator[Conn]:
     """Yield an autocommit session on the server. Raises UnreachableError; other errors inside become ours, named."""
     try:
-        conn = session(watched(to.admin_dsn), name=name, timeout=timeout or ANSWER_SECONDS, long=long)
+        conn = session(watched(to.admin_dsn), name=caller.name, timeout=caller.timeout or ANSWER_SECONDS, long=long)
     except psycopg.Error as exc:
         raise unreachable(to, exc) from exc
     conn.cursor_factory = named_cursor(to)
     with conn:
         conn.autocommit = True
-        if long and timeout is None:  # else it bounds each statement too
+        if long and caller.timeout is None:  # else it bounds each statement too
             conn.execute("set statement_timeout = 0")
         # A failed CREATE SUBSCRIPTION would stand in the server's log, password and all; only superusers may say so.
         if conn.execute("select current_setting('is_superuser') as is_superuser").fetchone() == {"is_superuser": "on"}:
@@ -174,19 +174,19 @@ def spoken(to: Server, exc: psycopg.Error) -> AdminError:
 
 
 def ask(
-    asked: Iterable[Server], question: Callable[[Server, Conn], Answer], *, name: str, timeout: float | None
+    asked: Iterable[Server], question: Callable[[Server, Conn], Answer], caller: Caller
 ) -> dict[str, Answer | UnreachableError]:
     """Ask all servers at once and return each one's answer, or why there is none.
 
-    None takes longer than `timeout` seconds (5 if None) to connect and as long again to answer; who is silent
+    None takes longer than the caller's timeout (5 s if None) to connect and as long again to answer; who is silent
     longer, a stopped process say, is left to itself.
     """
-    seconds = timeout or ANSWER_SECONDS
+    seconds = caller.timeout or ANSWER_SECONDS
     answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
     def run(to: Server) -> None:
         try:
-            with reached(to, name=name, timeout=seconds) as conn:
+            with reached(to, Caller(caller.name, seconds)) as conn:
                 answers.put((to.name, question(to, conn)))
         except UnreachableError as exc:
             answers.put((to.name, exc))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from psycopg import errors, sql
 
-from rollbook.core.db import Conn
+from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import Row
 from rollbook.replication import apply_error as pending
@@ -217,7 +217,7 @@ def carry_on(portal: Conn, conn: Conn, to: Server) -> bool:
 
     So it is where the slot came along: by pg_upgrade, from PostgreSQL 17 on, or on a standby that was promoted.
     """
-    (seen,) = state.look(portal, [to], name="rollbook server add", timeout=None, deep=False)
+    (seen,) = state.look(portal, [to], Caller("rollbook server add"), deep=False)
     found = stream.subscription(conn, to)
     if (
         seen.slot is None or seen.slot["alarm"] == "lost" or found is None or found["slot"] != to.stream
@@ -233,7 +233,7 @@ def carry_on(portal: Conn, conn: Conn, to: Server) -> bool:
 
 def restore_stream(portal: Conn, conn: Conn, to: Server, course: Row, seconds: float) -> None:
     """Make whatever is lacking for a course's changes to flow: stream, tables, their place in the stream."""
-    (seen,) = state.look(portal, [to], name="rollbook resync", timeout=None)
+    (seen,) = state.look(portal, [to], Caller("rollbook resync"))
     found = stream.subscription(conn, to)
     lost = seen.slot is None or seen.slot["alarm"] == "lost" or found is None or found["slot"] != to.stream
     lost = lost or (found is not None and not found["is_whole"]) or not seen.is_published

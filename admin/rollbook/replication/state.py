@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from rollbook.core.db import Conn
+from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import AdminError, UnreachableError
 from rollbook.core.rows import Row, one
 from rollbook.replication import apply_error as pending
@@ -120,8 +120,8 @@ def beat_if_allowed(portal: Conn) -> Row | None:
         return None
 
 
-def look(portal: Conn, asked: Sequence[Server], *, name: str, timeout: float | None, deep: bool = True) -> list[Seen]:
-    """Ask all these servers at once; `deep`: find out why a stream stands still. Silent ones delay it by `timeout`."""
+def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = True) -> list[Seen]:
+    """Ask all these servers at once; `deep`: find out why a stream has stopped. Silent ones cost the timeout."""
     if not asked:
         return []
     columns = stream.whitelist(portal)
@@ -131,7 +131,7 @@ def look(portal: Conn, asked: Sequence[Server], *, name: str, timeout: float | N
     def question(to: Server, conn: Conn) -> Answer:
         found = stream.subscription(conn, to)
         there = one(conn, "select to_regclass('rollbook.heartbeat') is not null as ready")["ready"]
-        seconds = min(ARRIVAL_SECONDS, timeout or ARRIVAL_SECONDS)
+        seconds = min(ARRIVAL_SECONDS, caller.timeout or ARRIVAL_SECONDS)
         waited = arrival(conn, to, beat, seconds) if beat is not None and there and found else None
         copies: dict[str, list[Row]] = {}
         for row in stream.copies(conn, columns, schemas[to.name], found):
@@ -140,7 +140,7 @@ def look(portal: Conn, asked: Sequence[Server], *, name: str, timeout: float | N
         version = str(conn.info.parameter_status("server_version")).split()[0]
         return Answer(found, copies, beats, waited, version, pending.applied_until(conn, to))
 
-    answers = ask(asked, question, name=name, timeout=timeout)
+    answers = ask(asked, question, caller)
     sent = portal.execute(SENT).fetchall()
     newest = max((row["beat"] for row in sent), default=0)
     if any(row["beat"] > newest for answer in answers.values() if isinstance(answer, Answer) for row in answer.beats):
@@ -157,10 +157,10 @@ def look(portal: Conn, asked: Sequence[Server], *, name: str, timeout: float | N
         )
         for to in asked
     ]  # fmt: skip
-    return [explained(portal, seen, name, timeout) if deep else seen for seen in found]
+    return [explained(portal, seen, caller) if deep else seen for seen in found]
 
 
-def explained(portal: Conn, seen: Seen, name: str, timeout: float | None) -> Seen:
+def explained(portal: Conn, seen: Seen, caller: Caller) -> Seen:
     """Return what is known, with the reason why a stream stands still, if it does."""
     answer = seen.reached
     if (
@@ -173,7 +173,7 @@ def explained(portal: Conn, seen: Seen, name: str, timeout: float | None) -> See
         return pending.fault(portal, conn, to)
 
     try:
-        found = ask([seen.to], question, name=name, timeout=timeout)[seen.to.name]
+        found = ask([seen.to], question, caller)[seen.to.name]
     except AdminError as exc:
         return replace(seen, hindrance=exc.why or exc.message)
     except errors.UndefinedObject:  # up to PostgreSQL 17 a slot cannot be read past a time without its publication
@@ -183,23 +183,23 @@ def explained(portal: Conn, seen: Seen, name: str, timeout: float | None) -> See
     if isinstance(found, UnreachableError):
         return replace(seen, hindrance=found.why or found.message)
     if found is None and seen.is_published and not lost_beats(seen)[1]:
-        return revived(portal, seen, name, timeout)
+        return revived(portal, seen, caller)
     return replace(seen, fault=found)
 
 
-def revived(portal: Conn, seen: Seen, name: str, timeout: float | None) -> Seen:
+def revived(portal: Conn, seen: Seen, caller: Caller) -> Seen:
     """Let a stream go on that stopped although the server would take what it stands at, and look again.
 
     disable_on_error counts a lost connection as an error: a portal that restarts stops its streams. What the server
     would refuse again stays stopped, and so does what an operator has paused.
     """
     try:
-        answer = ask([seen.to], lambda to, conn: stream.enable(conn, to), name=name, timeout=timeout)[seen.to.name]
+        answer = ask([seen.to], lambda to, conn: stream.enable(conn, to), caller)[seen.to.name]
     except psycopg.Error as exc:
         return replace(seen, hindrance=f"it may go on, but: {exc.diag.message_primary or exc}")
     if isinstance(answer, UnreachableError):
         return replace(seen, hindrance=f"it may go on, but: {answer.why or answer.message}")
-    (again,) = look(portal, [seen.to], name=name, timeout=timeout, deep=False)
+    (again,) = look(portal, [seen.to], caller, deep=False)
     return again
 
 
@@ -351,14 +351,11 @@ def row(course: Row, seen: Seen | None) -> Row:
     }  # fmt: skip
 
 
-def status(portal: Conn, course_ids: list[str] | None, *, name: str, timeout: float | None) -> list[Row]:
+def status(portal: Conn, course_ids: list[str] | None, caller: Caller) -> list[Row]:
     """Return a line a course, the worst first. The session must be in autocommit."""
     asked = courses(portal, course_ids)
     wanted = {course["server"] for course in asked}
-    seen = {
-        s.to.name: s
-        for s in look(portal, [to for to in servers(portal) if to.name in wanted], name=name, timeout=timeout)
-    }
+    seen = {s.to.name: s for s in look(portal, [to for to in servers(portal) if to.name in wanted], caller)}
     found = [row(course, seen.get(course["server"])) for course in asked]
     return sorted(found, key=lambda each: (SEVERITY.index(each["state"]), each["course"]))
 

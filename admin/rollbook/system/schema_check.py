@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from rollbook.core.db import Caller
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
 from rollbook.replication import link, stream
@@ -141,7 +142,7 @@ def servers(conn: Conn) -> list[tuple[str, str, str]]:
         )
         for row in wrong_column_lists(conn)
     ]
-    for name, answer in link.ask(link.servers(conn), question, name="rollbook schema check", timeout=None).items():
+    for name, answer in link.ask(link.servers(conn), question, Caller("rollbook schema check")).items():
         if isinstance(answer, UnreachableError):
             found.append((name, "server", f"not checked: {answer.why}"))
             continue

@@ -91,7 +91,7 @@ def awaited(run: Run, courses: list[str], seconds: float | None) -> int:
             )
 
         asked = [to for to in link.servers(portal) if to.name in {row["server"] for row in placed}]
-        answers = link.ask(asked, question, name=run.name, timeout=seconds)
+        answers = link.ask(asked, question, run.caller(seconds))
     late = False
     for name, answer in answers.items():
         if isinstance(answer, UnreachableError):

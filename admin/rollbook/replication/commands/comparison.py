@@ -170,10 +170,10 @@ def compare_server(
     silent: AdminError | None = None
     with ExitStack() as stack:
         try:
-            there = stack.enter_context(link.reached(to, name=run.name, timeout=run.timeout, long=True))
+            there = stack.enter_context(link.reached(to, run.caller(), long=True))
             found_there = stream.subscription(there, to)
             if found_there and not found_there["enabled"]:  # perhaps at a lost connection: then it is let go on
-                state.look(conn, [to], name=run.name, timeout=run.timeout)
+                state.look(conn, [to], run.caller())
         except UnreachableError as exc:
             render.note(run, f"{exc.message}: {exc.why}")
             silent, word = exc, "unreachable"
@@ -287,7 +287,7 @@ def planned(
         courses = [row["course"] for row in stream.attached(conn, to) if row["course"] in asked]
         if not courses:
             continue
-        (seen,) = state.look(conn, [to], name=run.name, timeout=run.timeout)
+        (seen,) = state.look(conn, [to], run.caller())
         if seen.fault is not None and seen.fault.is_conflict:
             guilty = repairing.course_of(conn, seen.fault.schema_name)
             if guilty in asked:
@@ -403,7 +403,7 @@ def mend_there(
         to = link.server(portal, server)
         course = next(row for row in stream.attached(portal, to) if row["course"] == course_id)
         columns = comparing.columns_of(portal)
-        with link.held(portal, to), link.reached(to, name=run.name, timeout=run.timeout, long=True) as conn:
+        with link.held(portal, to), link.reached(to, run.caller(), long=True) as conn:
             if thoroughly:
                 if to.paused_at is not None:  # what is brought back must flow
                     render.note(run, f"server {server} was paused; its stream goes on")

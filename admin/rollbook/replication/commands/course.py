@@ -180,7 +180,7 @@ def attach(
                     f"course {elsewhere[0]['course']} is on server {elsewhere[0]['server']}",
                     fix=f"rollbook course detach '{elsewhere[0]['course']}'",
                 )
-            with link.reached(server, name=run.name, timeout=run.timeout, long=True) as conn:
+            with link.reached(server, run.caller(), long=True) as conn:
                 outcome = put_on(run, portal, conn, server, found, steps)
     if run.dry_run:
         if render.chosen_format(run) is Format.table:
@@ -221,7 +221,7 @@ def rows_there(run: Run, course: str, server: "Server") -> dict[str, int]:
 
     with run.connect() as portal:
         schema_name = find_course(portal, course)["schema_name"]
-    with link.reached(server, name=run.name, timeout=run.timeout) as conn:
+    with link.reached(server, run.caller()) as conn:
         return comparing.rows_on(conn, schema_name)
 
 
@@ -339,7 +339,7 @@ def detach(
             mine = [row for row in placed if row["server"] == name]
             with link.held(portal, server):
                 try:
-                    with link.reached(server, name=run.name, timeout=run.timeout, long=True) as conn:
+                    with link.reached(server, run.caller(), long=True) as conn:
                         rows += taken_off(portal, conn, server, mine, steps, keep=keep_data, drop_local=drop_local)
                 except UnreachableError:
                     if not unreachable:

@@ -81,7 +81,7 @@ def show(run: Run, course: Annotated[str, typer.Argument(metavar="COURSE", help=
         if line["server"] is None:
             found: dict[str, Any] = {**state.row(line, None), "server": None}
         else:
-            (seen,) = state.look(portal, [link.server(portal, line["server"])], name=run.name, timeout=run.timeout)
+            (seen,) = state.look(portal, [link.server(portal, line["server"])], run.caller())
             found = state.detail(portal, line, seen)
     parts = {"Course": {key: value for key, value in found.items() if not isinstance(value, dict | list)}}
     for key in ("error", "subscription", "slot", "tables"):
@@ -121,12 +121,12 @@ def wait(
         def question(to: "Server", conn: "Conn") -> float | None:
             return link.arrival(conn, to, beat, max(0.0, end - time.monotonic()))
 
-        answers = link.ask(asked, question, name=run.name, timeout=seconds)
+        answers = link.ask(asked, question, run.caller(seconds))
         while time.monotonic() < end and (still := [to for to in asked if answers[to.name] is None]):
-            seen = state.look(portal, still, name=run.name, timeout=run.timeout)  # lets go on what can
+            seen = state.look(portal, still, run.caller())  # lets go on what can
             if not any(each.flows for each in seen):
                 break
-            answers |= link.ask(still, question, name=run.name, timeout=max(0.1, end - time.monotonic()))
+            answers |= link.ask(still, question, run.caller(max(0.1, end - time.monotonic())))
     rows = []
     for name, courses in placed.items():
         answer = answers[name]
@@ -181,7 +181,7 @@ def canary(run: Run, course: Courses = []) -> int:  # noqa: B006
 
         sender = threading.Thread(target=send)
         sender.start()
-        answers = link.ask(asked, question, name=run.name, timeout=seconds)
+        answers = link.ask(asked, question, run.caller(seconds))
         sender.join()
     rows = []
     for name, courses in placed.items():
@@ -239,7 +239,7 @@ def conflicts(run: Run, course: Courses = []) -> int:  # noqa: B006
         portal.autocommit = True
         placed = chosen(portal, course)
         asked = [to for to in link.servers(portal) if to.name in placed]
-        for seen in state.look(portal, asked, name=run.name, timeout=run.timeout):
+        for seen in state.look(portal, asked, run.caller()):
             if seen.reached is None:
                 silent = True
                 render.error(run, seen.answer)  # type: ignore[arg-type]
@@ -326,7 +326,7 @@ def switched(run: Run, courses: list[str], servers: list[str], *, paused: bool, 
             raise UsageError("--skip is for one server", fix="name one course")
         for name in placed:
             to = link.server(portal, name)
-            with link.held(portal, to), link.reached(to, name=run.name, timeout=run.timeout) as conn:
+            with link.held(portal, to), link.reached(to, run.caller()) as conn:
                 outcome = "would pause" if paused else "would resume"
                 if not run.dry_run:
                     outcome = turned(portal, conn, to, paused=paused, skip=skip, seconds=run.timeout or 10)

@@ -72,7 +72,7 @@ def add(
             to = known
         with (
             link.held(portal, to),
-            link.reached(to, name=run.name, timeout=run.timeout or FIRST_SECONDS, long=True) as conn,
+            link.reached(to, run.caller(run.timeout or FIRST_SECONDS), long=True) as conn,
         ):
             refuse_itself(portal, conn, to)
             stream.check_room(portal, conn, to)
@@ -183,7 +183,7 @@ def list_(run: Run) -> int:
 
     with run.connect() as portal:
         portal.autocommit = True
-        seen = state.look(portal, link.servers(portal), name=run.name, timeout=run.timeout, deep=False)
+        seen = state.look(portal, link.servers(portal), run.caller(), deep=False)
         rows = [server_row(portal, each) for each in seen]
     render.rows(run, rows, LISTED, empty="no course servers: rollbook server add NAME ...")
     return 4 if any(row["state"] != "ok" for row in rows) else 0
@@ -223,12 +223,12 @@ def show(run: Run, name: Name) -> int:
     with run.connect() as portal:
         portal.autocommit = True
         to = link.server(portal, name)
-        (seen,) = state.look(portal, [to], name=run.name, timeout=run.timeout)
+        (seen,) = state.look(portal, [to], run.caller())
         line = server_row(portal, seen)
         courses = [row["course"] for row in stream.attached(portal, to)]
         kept: list[str] = []
         if seen.reached:
-            with link.reached(to, name=run.name, timeout=run.timeout) as conn:
+            with link.reached(to, run.caller()) as conn:
                 kept = stream.kept_schemas(conn, [row["schema_name"] for row in stream.attached(portal, to)])
     found = seen.reached.subscription if seen.reached else None
     head = {
@@ -277,7 +277,7 @@ def ping(run: Run, name: Name) -> int:
                 return {"reached": reached, "tried": None, "reason": exc.why}
 
         began = time.monotonic()
-        answer = link.ask([to], question, name=run.name, timeout=run.timeout)[name]
+        answer = link.ask([to], question, run.caller())[name]
     if isinstance(answer, UnreachableError):
         rows = [route(name, "admin", None, answer.why), route(name, "subscription", None, "not asked: no way there")]
     else:
@@ -328,7 +328,7 @@ def remove(
         render.confirm(run, f"remove server {name} and its slot{lost}")
         with link.held(portal, to):
             try:
-                with link.reached(to, name=run.name, timeout=run.timeout, long=True) as conn:
+                with link.reached(to, run.caller(), long=True) as conn:
                     if courses:
                         raise RefusedError(
                             f"server {name} answers, and holds {render.plural(len(courses), 'course')}",

@@ -73,7 +73,7 @@ def states(run: Run, conn: "Conn", asked: list[str]) -> "list[Row]":
 
     conn.autocommit = True
     ids = known_courses(conn, asked) if asked else None
-    return state.status(conn, ids, name=run.name, timeout=run.timeout)
+    return state.status(conn, ids, run.caller())
 
 
 def advice(found: "list[Row]") -> str:

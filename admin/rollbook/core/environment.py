@@ -1,0 +1,22 @@
+"""The environment variables that Rollbook reads: one table, from which the reference is written."""
+
+VARIABLES = {
+    "ROLLBOOK_DSN": "The portal database, as with --dsn: a URI, key=value pairs, service=NAME or a database name.",
+    "ROLLBOOK_FORMAT": "The default of --format: table, json, jsonl, csv or tsv.",
+    "ROLLBOOK_ACTOR": "The name that the history records for a change. Default: the operating system's user.",
+    "ROLLBOOK_LOG_FILE": "The file for tracebacks of bugs. Default: rollbook/rollbook.log in XDG_STATE_HOME.",
+    "ROLLBOOK_DISCUSSION_URL": "The address of the discussion service. It overrides the address in the database.",
+    "ROLLBOOK_DISCUSSION_API_KEY": "The key of the discussion service. It overrides the key in the database.",
+    "ROLLBOOK_SECRET_KEY": "The secret for pseudonyms, where --secret-file names no file.",
+    "ROLLBOOK_DEMO_DIR": "The directory of the demo's private server. Default: a directory of yours in TMPDIR.",
+    "PGHOST, PGPORT, PGDATABASE, PGUSER, PGSERVICE, ...": "libpq's own variables. They describe the portal database "
+    "only; a course server's conninfo names its host and database itself.",
+    "PGAPPNAME": "The application name of sessions. Default: the command, such as `rollbook user show`.",
+    "PG_BINDIR": "The directory of the PostgreSQL programs that the demo's server uses, instead of those of the wheel.",
+    "XDG_STATE_HOME": "The directory of the log file. Default: ~/.local/state.",
+    "NO_COLOR": "Any value switches colour off.",
+    "FORCE_COLOR": "Any value switches colour on in a pipe. It draws no progress bar.",
+    "COLUMNS": "The width of a table that is written into a pipe.",
+    "TERM": "`dumb` switches colour off.",
+}
+"""Variable -> one sentence. Names in one key share the sentence."""
