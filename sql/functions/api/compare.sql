@@ -14,13 +14,15 @@ declare
     target record;
     leaver_ids bigint[];
     comparable boolean;
+    copied record;
     result rollbook.comparison;
 begin
     for target in select * from rollbook.routed_courses(course_ids) loop
         leaver_ids := rollbook.leaver_ids(target.course, target.routed_ids);
         comparable := true;
-        foreach result.table_name in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
+        for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
             result.course_id := (target.course).course_id;
+            result.table_name := copied.table_name;
             if rollbook.missing_columns((target.course).schema_name, result.table_name) <> '{}' then
                 comparable := false;
                 result := (result.course_id, result.table_name, null, null, null, null, null, 'not_comparable');

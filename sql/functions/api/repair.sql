@@ -13,7 +13,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    tables constant text[] := array['auth_user', 'auth_userprofile', 'student_courseenrollment'];
+    tables constant text[] := array(select t.table_name from rollbook.copied_tables() as t order by t.ordinal);
     target record;
     step record;
     course rollbook.course;

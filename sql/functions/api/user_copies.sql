@@ -11,7 +11,7 @@ as $$
 declare
     wanted constant bigint := user_id;
     course rollbook.course;
-    compared text;
+    copied record;
     state text;
     states text[];
 begin
@@ -30,8 +30,8 @@ begin
             select from portal.student_courseenrollment as e where e.user_id = wanted and e.course_id = course.course_id
         );
         states := '{}';
-        foreach compared in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
-            if rollbook.missing_columns(course.schema_name, compared) <> '{}' then
+        for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
+            if rollbook.missing_columns(course.schema_name, copied.table_name) <> '{}' then
                 states := states || 'unknown'::text;
                 continue;
             end if;
@@ -41,11 +41,10 @@ begin
                 'else ''ok'' end '
                 'from (values (1)) as always left join (%3$s) as p on p.%4$I = $3 '
                 'left join %5$I.%6$I as c on c.%4$I = $3',
-                'p.' || array_to_string(rollbook.replicated_columns(compared), ', p.'),
-                'c.' || array_to_string(rollbook.replicated_columns(compared), ', c.'),
-                rollbook.due_rows(compared),
-                case compared when 'auth_user' then 'id' else 'user_id' end,
-                course.schema_name, compared
+                'p.' || array_to_string(rollbook.replicated_columns(copied.table_name), ', p.'),
+                'c.' || array_to_string(rollbook.replicated_columns(copied.table_name), ', c.'),
+                rollbook.due_rows(copied.table_name),
+                copied.user_column, course.schema_name, copied.table_name
             ) into state using course.course_id, rollbook.leaver_ids(course, array[wanted]), wanted;
             states := states || state;
         end loop;

@@ -10,19 +10,19 @@ language plpgsql stable
 as $$
 declare
     leaver_ids constant bigint[] := rollbook.leaver_ids(course, routed_ids);
-    compared text;
+    copied record;
     absent text[];
     whitelist text[];
 begin
-    foreach compared in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
-        absent := rollbook.missing_columns(course.schema_name, compared);
+    for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
+        absent := rollbook.missing_columns(course.schema_name, copied.table_name);
         if absent <> '{}' then
             raise exception 'course % cannot be compared: %.% lacks %', course.course_id,
-                    course.schema_name, compared, array_to_string(absent, ', ')
+                    course.schema_name, copied.table_name, array_to_string(absent, ', ')
                 using errcode = 'RB008',
                     hint = 'Drop the course with drop_local and create it again, or put the columns back.';
         end if;
-        whitelist := rollbook.replicated_columns(compared);
+        whitelist := rollbook.replicated_columns(copied.table_name);
         return query execute format(
             'select %1$L, '
             'case when c.id is null then ''missing'' when p.id is null then ''extra'' else ''changed'' end, '
@@ -30,11 +30,11 @@ begin
             'case when p.id = c.id then array_remove(array[%3$s], null) end '
             'from (%4$s) as p full join %5$I.%1$I as c on c.id = p.id '
             'where row(%6$s) is distinct from row(%7$s)',
-            compared,
-            case compared when 'auth_user' then 'id' else 'user_id' end,
+            copied.table_name,
+            copied.user_column,
             (select string_agg(format('case when p.%1$I is distinct from c.%1$I then %1$L end', w), ', ')
              from unnest(whitelist) as w),
-            rollbook.due_rows(compared),
+            rollbook.due_rows(copied.table_name),
             course.schema_name,
             'p.' || array_to_string(whitelist, ', p.'),
             'c.' || array_to_string(whitelist, ', c.')

@@ -10,7 +10,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     new_schema constant text := rollbook.course_schema(new_course_id);
-    table_name text;
+    copied record;
     statement text;
 begin
     lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
@@ -21,13 +21,13 @@ begin
     order by e.user_id
     on conflict (user_id) do update set written = r.written + 1, schemas = r.schemas || excluded.schemas;
 
-    foreach table_name in array array['auth_user', 'auth_userprofile', 'student_courseenrollment'] loop
-        for statement in select rollbook.copy_statements(new_schema, table_name) loop
+    for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
+        for statement in select rollbook.copy_statements(new_schema, copied.table_name) loop
             execute statement;
         end loop;
-        execute format('insert into %I.%I %s', new_schema, table_name, rollbook.due_rows(table_name))
+        execute format('insert into %I.%I %s', new_schema, copied.table_name, rollbook.due_rows(copied.table_name))
         using new_course_id, '{}'::bigint[];
-        for statement in select rollbook.guard_statements(new_schema, table_name) loop
+        for statement in select rollbook.guard_statements(new_schema, copied.table_name) loop
             execute statement;
         end loop;
     end loop;

@@ -5,17 +5,19 @@
 create or replace function rollbook.due_rows(table_name text) returns text
 language sql stable
 as $$
-    select case table_name
+    select case t.table_name
         when 'student_courseenrollment'
-            then format('select %s from portal.%I where course_id = $1', columns, table_name)
+            then format('select %s from portal.%I where course_id = $1', columns, t.table_name)
         else format(
             'select %1$s from portal.%2$I where %3$I in ('
             'select e.user_id from portal.student_courseenrollment as e where e.course_id = $1) '
             'union all select %1$s from portal.%2$I where %3$I = any ($2)',
-            columns, table_name, case table_name when 'auth_user' then 'id' else 'user_id' end
+            columns, t.table_name, t.user_column
         )
     end
-    from array_to_string(rollbook.replicated_columns(table_name), ', ') as columns
+    from rollbook.copied_tables() as t
+    cross join array_to_string(rollbook.replicated_columns(t.table_name), ', ') as columns
+    where t.table_name = due_rows.table_name
 $$;
 comment on function rollbook.due_rows(text) is
     'The query for the portal rows of one table that a course should hold.';

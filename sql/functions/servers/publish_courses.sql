@@ -27,8 +27,8 @@ begin
     ),
     wanted as (
         select c.schema_name::text as schema_name, t.table_name
-        from rollbook.course as c,
-            unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) as t (table_name)
+        from rollbook.course as c
+        cross join rollbook.copied_tables() as t
         where c.server = server_name and c.state <> 'detached'
     )
     select
