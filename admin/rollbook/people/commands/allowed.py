@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import Course, OfCourse
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import PartialError, RefusedError
 from rollbook.people.commands.named_users import expanded
@@ -19,7 +20,6 @@ IMPORTED = ("line", "course", "email", "outcome", "detail")
 EXPORTED = ("course_id", "email", "auto_enroll")
 COLUMNS = ("course", "email", "auto_enroll", "user_exists", "enrolled", "created")
 TURN = "rollbook allowed import"
-Course = Annotated[str, typer.Argument(metavar="COURSE", help="A course, see rollbook course list.")]
 Emails = Annotated[
     list[str], typer.Argument(metavar="EMAIL...", help="Addresses; - reads them from stdin, @FILE from a file.")
 ]
@@ -120,7 +120,7 @@ def remove(run: Run, course: Course, email: Emails) -> int:
 )  # fmt: skip
 def list_(
     run: Run,
-    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None,
+    course: OfCourse = None,
     user_exists: Annotated[
         bool | None, typer.Option("--with-account/--without-account", help="Only addresses of users, or of nobody.")
     ] = None,
@@ -167,9 +167,7 @@ def import_(
     examples=("allowed export -o addresses.csv", "allowed export --course edX/DemoX/2012_Fall"),
     exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed import",
 )  # fmt: skip
-def export(
-    run: Run, course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None
-) -> None:
+def export(run: Run, course: OfCourse = None) -> None:
     """Write the addresses that may enroll as `allowed import` reads them: CSV, unless another format is asked for."""
     from rollbook.core import exporting
     from rollbook.people.queries import allowed

@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import User, Users
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.people import secret
-from rollbook.people.commands.named_users import User, Users, chosen
+from rollbook.people.commands.named_users import chosen
 from rollbook.people.commands.user import checked_email
 
 app = typer.Typer(name="email-change", help="Changes of address: ask, confirm, cancel.", no_args_is_help=True)

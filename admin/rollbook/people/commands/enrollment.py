@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import Course, OfCourse, OfUser, Users
 from rollbook.core.command import Run, command
+from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, PartialError, RefusedError, UsageError
 from rollbook.people.commands import named_users as people
-from rollbook.people.commands.named_users import Users
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -25,7 +26,6 @@ COUNTED = ("key", "enrollments")
 COLUMNS = ("course", "username", "email", "created", "replicated")
 TURN = "rollbook enrollment import"
 NAMED = 10  # users whom a question names
-Course = Annotated[str, typer.Argument(metavar="COURSE", help="A course, see rollbook course list.")]
 File = Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")]
 Wait = Annotated[
     float | None,
@@ -142,8 +142,12 @@ def remove(run: Run, course: Course, user: Users, wait: Wait = None) -> int:
 def move(
     run: Run,
     user: Users,
-    source: Annotated[str, typer.Option("--from", metavar="COURSE", help="The course that they leave.")],
-    target: Annotated[str, typer.Option("--to", metavar="COURSE", help="The course that they enter.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="COURSE", help="The course that they leave.", autocompletion=courses)
+    ],
+    target: Annotated[
+        str, typer.Option("--to", metavar="COURSE", help="The course that they enter.", autocompletion=courses)
+    ],
     wait: Wait = None,
 ) -> int:
     """Move enrollments to another course, in one step: nobody is in neither. Who is in both leaves the first."""
@@ -321,7 +325,7 @@ def check_plan(run: Run, course: str, planned: "list[Row]", share: tuple[float, 
 )  # fmt: skip
 def export(
     run: Run,
-    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course; it need not exist.")] = None,
+    course: OfCourse = None,
 ) -> None:
     """Write enrollments as `enrollment import` reads them: CSV, unless another format is asked for."""
     from rollbook.core import exporting
@@ -341,8 +345,8 @@ def export(
 )  # fmt: skip
 def list_(
     run: Run,
-    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course; it need not exist.")] = None,
-    user: Annotated[str | None, typer.Option(metavar="USER", help="Only this user.")] = None,
+    course: OfCourse = None,
+    user: OfUser = None,
 ) -> None:
     """List enrollments; `replicated` says whether the copy stands in the course (empty: there is no such course)."""
     from rollbook.people.queries.enrollment import list_enrollments
@@ -364,7 +368,7 @@ def list_(
 def count(
     run: Run,
     by: Annotated[By | None, typer.Option(help="One row for each.")] = None,
-    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None,
+    course: OfCourse = None,
 ) -> None:
     """Count enrollments: all, by course, or by day; on a terminal with bars."""
     from rollbook.people.queries.enrollment import count_enrollments

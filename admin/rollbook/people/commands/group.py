@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import AnyGroups, Group, Groups
 from rollbook.core.command import Run, command
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
 from rollbook.people.commands import named_users as people
@@ -27,7 +28,6 @@ EXPORTED = ("group", "user")
 WIDTH = 32
 SHOWN = 100  # members of a group on a terminal
 SEEDS = 2**63
-Group = Annotated[str, typer.Argument(metavar="GROUP", help="A group, see rollbook group list.")]
 Users = Annotated[
     list[str] | None, typer.Argument(metavar="[USER...]", help="Users; - reads them from stdin, @FILE from a file.")
 ]
@@ -96,7 +96,7 @@ def list_(run: Run) -> None:
     examples=("group show testers", "group show trial_a trial_b --json"),
     exits="0 found, 1 unknown, 3 unreachable, 4 not migrated", see="rollbook group export (members as CSV)",
 )  # fmt: skip
-def show(run: Run, group: Annotated[list[str], typer.Argument(metavar="GROUP...", help="One or more groups.")]) -> None:
+def show(run: Run, group: Groups) -> None:
     """Show groups with their members; several are also compared in size."""
     from rollbook.people.queries import group as groups
 
@@ -330,7 +330,7 @@ def import_(
     see="rollbook group import",
 )  # fmt: skip
 def export(
-    run: Run, group: Annotated[list[str] | None, typer.Argument(metavar="[GROUP...]", help="Default: all.")] = None
+    run: Run, group: AnyGroups = None
 ) -> None:  # fmt: skip
     """Write who is in which group as CSV, `group,user`, which `group import` reads."""
     from rollbook.core import exporting

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import User
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import RefusedError
-from rollbook.people.commands.named_users import User
 
 app = typer.Typer(name="name-change", help="Changes of name: ask, approve, reject.", no_args_is_help=True)
 

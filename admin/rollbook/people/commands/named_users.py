@@ -1,7 +1,7 @@
 """What commands on people share: the users that a command line names, and what is to be when one is not there."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,11 +11,6 @@ from rollbook.core.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
-
-User = Annotated[str, typer.Argument(metavar="USER", help="A username, an e-mail, id:N, username:X or email:X.")]
-Users = Annotated[
-    list[str], typer.Argument(metavar="USER...", help="Users; - reads them from stdin, @FILE from a file.")
-]
 
 
 def expanded(users: list[str], what: str = "users") -> list[str]:

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
-from rollbook.people.commands.named_users import User
 from rollbook.people.commands.user import activated, tell_enrolled
 
 app = typer.Typer(name="registration", help="Activation keys: who has one, use it, renew it.", no_args_is_help=True)

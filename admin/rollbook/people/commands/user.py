@@ -11,10 +11,11 @@ from typing import IO, Annotated, Any
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import OfCourse, OfGroup, User, Users
 from rollbook.core.command import Run, command
+from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
 from rollbook.people.commands import named_users as people
-from rollbook.people.commands.named_users import User, Users
 
 app = typer.Typer(name="user", help="People: find them, make accounts, change them.", no_args_is_help=True)
 
@@ -160,8 +161,8 @@ def list_(
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these.")] = None,
     staff: Annotated[bool | None, typer.Option("--staff/--no-staff", help="Only these.")] = None,
     superuser: Annotated[bool | None, typer.Option("--superuser/--no-superuser", help="Only these.")] = None,
-    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only those enrolled there.")] = None,
-    group: Annotated[str | None, typer.Option(metavar="GROUP", help="Only its members.")] = None,
+    course: OfCourse = None,
+    group: OfGroup = None,
     pending: Annotated[
         bool | None, typer.Option("--pending/--no-pending", help="With a change of name or e-mail that waits.")
     ] = None,
@@ -236,7 +237,9 @@ def create(
     password_file: File = None,
     password_hash_file: HashFile = None,
     active: Annotated[bool, typer.Option("--active", help="Active at once, without the key.")] = False,
-    course: Annotated[list[str], typer.Option(metavar="COURSE", help="Enroll there; can be repeated.")] = [],  # noqa: B006 (Typer's way)
+    course: Annotated[
+        list[str], typer.Option(metavar="COURSE", help="Enroll there; can be repeated.", autocompletion=courses)
+    ] = [],  # noqa: B006 (Typer's way)
     if_not_exists: Annotated[bool, typer.Option("--if-not-exists", help="Be content with one that is there.")] = False,
 ) -> None:
     """Make an account: user, profile and activation key, all or nothing.
@@ -620,7 +623,9 @@ def not_confirmed(username: str, confirm: str | None, rows: list[render.Row]) ->
 def pseudonym(
     run: Run,
     user: Users,
-    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Another one in each course.")] = None,
+    course: Annotated[
+        str | None, typer.Option(metavar="COURSE", help="Another one in each course.", autocompletion=courses)
+    ] = None,
     legacy: Annotated[bool, typer.Option("--legacy", help="The old form: MD5 of secret and id.")] = False,
     secret_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Holds the secret. Else ROLLBOOK_SECRET_KEY.")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rollbook.core.arguments import OfCourse
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UsageError
 from rollbook.people.commands.user import app
@@ -123,7 +124,7 @@ def import_bundle(run: Run, folder: str, mode: str) -> int:
 )  # fmt: skip
 def export(
     run: Run,
-    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only those enrolled there.")] = None,
+    course: OfCourse = None,
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these.")] = None,
     with_password_hash: Annotated[
         bool, typer.Option("--with-password-hash", help="With the hashes: a secret, and yours to guard.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import AnyCourses, Courses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.replication.commands import status as whole
@@ -22,7 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )  # fmt: skip
 
-Courses = Annotated[list[str], typer.Argument(metavar="[COURSE...]", help="Default: all courses.", show_default=False)]
 BATCH = 25  # courses in one call: one pass over the routes for all of them, and a bar that moves
 SHOWN_PLAN = 5  # courses that the question names
 SHOWN = 20  # differing rows that a terminal is shown without being asked
@@ -55,7 +55,7 @@ RESYNCED = ("course", "server", "table", "inserted", "updated", "deleted", "verd
 )  # fmt: skip
 def verify(
     run: Run,
-    course: Courses = [],  # noqa: B006 (Typer's way)
+    course: AnyCourses = [],  # noqa: B006 (Typer's way)
     table: Annotated[list[Table], typer.Option(help="Only this table; can be repeated.")] = [],  # noqa: B006
     rows: Annotated[bool, typer.Option("--rows", help="List every differing row instead of a row a table.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out what the last run has compared.")] = False,
@@ -232,7 +232,7 @@ def unknown(local: "list[Row]", to: "Server", word: str) -> "list[Row]":
     exits="0 repaired, or nothing to do, 1 refused, 3 not comparable, 4 still unequal, 5 some only, 6 not confirmed",
     see="rollbook replication verify, rollbook replication resync",
 )  # fmt: skip
-def repair(run: Run, course: Courses = []) -> int:  # noqa: B006
+def repair(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Make the copies equal to the portal: writes what differs, never what a course added itself. Asks first.
 
     On a course server, rows that stand in the way of a stream are deleted and the stream is set going.
@@ -444,7 +444,7 @@ def mend_there(
 )  # fmt: skip
 def resync(
     run: Run,
-    course: Annotated[list[str], typer.Argument(metavar="COURSE...", help="Courses on a server.")],
+    course: Courses,
 ) -> int:
     """Bring a course on a server back, whatever happened: a lost slot, a restored server, a restored portal.
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import Course, Courses
 from rollbook.core.command import Format, Run, command
+from rollbook.core.completion import servers
 from rollbook.core.errors import AdminError, AttentionError, NotConfirmedError, RefusedError, UnreachableError
 from rollbook.replication.commands import comparison
 from rollbook.replication.commands.server import show_steps
@@ -25,7 +27,6 @@ CREATED = ("course", "schema_name", "on_leave", "enrolled", "copied_users", "out
 PLACED = ("course", "server", "table", "rows", "outcome")
 DELETED = ("course", "schema_name", "enrolled", "copied_users", "outcome")
 COLUMNS = ("course", "schema_name", "state", "on_leave", "enrolled", "copied_users", "server", "since")
-Course = Annotated[str, typer.Argument(metavar="COURSE", help="The id that enrollments bear.")]
 
 
 class OnLeave(StrEnum):
@@ -109,7 +110,8 @@ def delete(
     run: Run,
     course: Course,
     confirm: Annotated[
-        str | None, typer.Option(metavar="COURSE", help="The course's id again, as you mean it.")
+        str | None,
+        typer.Option(metavar="COURSE", help="Repeat the course ID to confirm."),
     ] = None,
     drop_local: Annotated[
         bool, typer.Option("--drop-local", "--drop-data", help="Drop the course's own columns and tables as well.")
@@ -146,9 +148,6 @@ def delete(
     render.rows(run, [found | {"outcome": "removed"}], DELETED)
 
 
-Several = Annotated[list[str], typer.Argument(metavar="COURSE...", help="The ids that enrollments bear.")]
-
-
 @command(
     app, "attach", sets=("data", "writes", "yes"), columns=PLACED, long=True,
     examples=("course attach MITx/6.002x/2012_Fall --to east", "course attach edX/A edX/B --to east --dry-run"),
@@ -156,7 +155,9 @@ Several = Annotated[list[str], typer.Argument(metavar="COURSE...", help="The ids
     see="rollbook server add, rollbook replication status, rollbook course detach",
 )  # fmt: skip
 def attach(
-    run: Run, course: Several, to: Annotated[str, typer.Option("--to", metavar="SERVER", help="A course server.")]
+    run: Run,
+    course: Courses,
+    to: Annotated[str, typer.Option("--to", metavar="SERVER", help="The course server.", autocompletion=servers)],
 ) -> int:
     """Put courses on a server: their schemas there, a first copy, then every change. They stay readable here.
 
@@ -308,7 +309,7 @@ def unfinished(run: Run, names: list[str], to: str, outcome: str) -> int:
 )  # fmt: skip
 def detach(
     run: Run,
-    course: Several,
+    course: Courses,
     keep_data: Annotated[bool, typer.Option("--keep-data", help="Leave the copies there, as they are now.")] = False,
     drop_local: Annotated[bool, typer.Option("--drop-local", help="Drop what the course added there as well.")] = False,
     unreachable: Annotated[

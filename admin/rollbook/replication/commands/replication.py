@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import AnyCourses, Course, OfServers
 from rollbook.core.command import Run, command
 from rollbook.core.errors import AttentionError, RefusedError, UnreachableError, UsageError
 from rollbook.replication.commands import status as whole
-from rollbook.replication.commands.comparison import Courses, app
+from rollbook.replication.commands.comparison import app
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -28,9 +29,6 @@ SLOTS = (
 )  # fmt: skip
 CONFLICTS = ("course", "server", "table", "key", "kind", "sqlstate", "message", "count", "resolution")
 PAUSED = ("course", "server", "outcome", "held_bytes", "safe_bytes")
-OnServer = Annotated[
-    list[str], typer.Option("--server", metavar="NAME", help="All courses of this server; can be repeated.")
-]
 
 
 def chosen(portal: "Conn", courses: list[str], servers: list[str] = []) -> "dict[str, list[Row]]":  # noqa: B006
@@ -59,7 +57,7 @@ def chosen(portal: "Conn", courses: list[str], servers: list[str] = []) -> "dict
     exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention",
     see="rollbook status, rollbook replication show",
 )  # fmt: skip
-def status(run: Run, course: Courses = []) -> int:  # noqa: B006
+def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Show the state of each course, the worst first, as its server answers now."""
     return whole.repeated(run, lambda: whole.courses_once(run, course))
 
@@ -69,7 +67,7 @@ def status(run: Run, course: Courses = []) -> int:  # noqa: B006
     examples=("replication show MITx/6.002x/2012_Fall", "replication show MITx/6.002x/2012_Fall --json"),
     exits="0 ok, 1 unknown course, 3 unreachable, 4 it needs attention", see="rollbook replication status",
 )  # fmt: skip
-def show(run: Run, course: Annotated[str, typer.Argument(metavar="COURSE", help="The course.")]) -> int:
+def show(run: Run, course: Course) -> int:
     """Show one course's stream: slot, subscription, tables, the error at which it stands, and what mends it."""
     from rollbook.replication import link, state
     from rollbook.replication.queries.courses import known_courses
@@ -99,7 +97,7 @@ def show(run: Run, course: Annotated[str, typer.Argument(metavar="COURSE", help=
 )  # fmt: skip
 def wait(
     run: Run,
-    course: Courses = [],  # noqa: B006
+    course: AnyCourses = [],  # noqa: B006
     until: Annotated[
         str, typer.Option(metavar="LSN", help="Wait until this position of the portal's WAL; `now`: all until now.")
     ] = "now",
@@ -152,7 +150,7 @@ def wait(
     exits="0 it arrived everywhere, 1 unknown course, 3 a server is silent, 4 it did not arrive in time",
     see="rollbook replication wait",
 )  # fmt: skip
-def canary(run: Run, course: Courses = []) -> int:  # noqa: B006
+def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Send one heartbeat and time it on each server: from the portal's commit until it is visible there."""
     from rollbook.replication import link
 
@@ -229,7 +227,7 @@ def slots(run: Run) -> int:
     exits="0 none stands in the way, 1 unknown course, 3 a server is silent, 4 a stream stands still",
     see="rollbook replication repair",
 )  # fmt: skip
-def conflicts(run: Run, course: Courses = []) -> int:  # noqa: B006
+def conflicts(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """List what stops a stream now (course, table, key, the server's words, what mends it), and what it has counted."""
     from rollbook.replication import link, state
 
@@ -283,7 +281,7 @@ def conflict_rows(portal: "Conn", seen: Any, courses: "list[Row]") -> "list[Row]
     examples=("replication pause MITx/6.002x/2012_Fall", "replication pause --server east --dry-run"),
     exits="0 paused, 1 unknown, or on no server, 2 nothing named, 3 unreachable", see="rollbook replication resume",
 )  # fmt: skip
-def pause(run: Run, course: Courses = [], server: OnServer = []) -> int:  # noqa: B006
+def pause(run: Run, course: AnyCourses = [], server: OfServers = []) -> int:  # noqa: B006
     """Stop the stream of these courses' servers. A server has one: its other courses pause too, and are listed."""
     return switched(run, course, server, paused=True, skip=None)
 
@@ -296,8 +294,8 @@ def pause(run: Run, course: Courses = [], server: OnServer = []) -> int:  # noqa
 )  # fmt: skip
 def resume(
     run: Run,
-    course: Courses = [],  # noqa: B006
-    server: OnServer = [],  # noqa: B006
+    course: AnyCourses = [],  # noqa: B006
+    server: OfServers = [],  # noqa: B006
     skip: Annotated[
         str | None,
         typer.Option(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import ServerName
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import RefusedError, UnreachableError
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="server", help="Course servers: add one, look, remove one.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The server's name.")]
 COLUMNS = ("server", "outcome", "lag_seconds")
 LISTED = ("server", "courses", "state", "version", "lag_bytes", "lag_seconds", "since")
 PINGED = ("server", "route", "verdict", "seconds", "reason")
@@ -34,7 +34,7 @@ FIRST_SECONDS = 10.0  # within which the first heartbeat must arrive
 )  # fmt: skip
 def add(
     run: Run,
-    name: Name,
+    name: ServerName,
     admin_dsn: Annotated[str, typer.Option(metavar="CONNINFO", help="How this program reaches the server.")],
     subscription_dsn: Annotated[
         str, typer.Option(metavar="CONNINFO", help="How the server reaches the portal; read on the server.")
@@ -215,7 +215,7 @@ def server_row(portal: "Conn", seen: "object") -> "render.Row":
     exits="0 found, 1 unknown server, 3 the portal is unreachable, 4 it needs attention",
     see="rollbook server ping",
 )  # fmt: skip
-def show(run: Run, name: Name) -> int:
+def show(run: Run, name: ServerName) -> int:
     """Show one server: routes (passwords masked), slot, subscription, its courses, and what else stands there."""
     from rollbook.core.db import masked
     from rollbook.replication import link, state, stream
@@ -257,7 +257,7 @@ def show(run: Run, name: Name) -> int:
     examples=("server ping east", "server ping east --timeout 2 --json"),
     exits="0 both routes work, 1 unknown server, 3 one does not; the row says which", see="rollbook server show",
 )  # fmt: skip
-def ping(run: Run, name: Name) -> int:
+def ping(run: Run, name: ServerName) -> int:
     """Try both routes: this program to the server, and the server to the portal."""
     import time
 
@@ -305,7 +305,7 @@ def route(name: str, which: str, seconds: float | None, reason: str | None) -> "
 )  # fmt: skip
 def remove(
     run: Run,
-    name: Name,
+    name: ServerName,
     unreachable: Annotated[
         bool, typer.Option("--unreachable", help="It is gone: clean the portal's side, and let go of its courses.")
     ] = False,

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import AnyCourses
 from rollbook.core.command import Format, Run, command
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def once(run: Run, asked: list[str]) -> int:
 )  # fmt: skip
 def status(
     run: Run,
-    course: Annotated[list[str], typer.Argument(metavar="[COURSE...]", help="Default: all.", show_default=False)] = [],  # noqa: B006
+    course: AnyCourses = [],  # noqa: B006
 ) -> int:
     """Show the portal and every course on one screen, the worst first, with the command that helps."""
     return repeated(run, lambda: once(run, course))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import OfCourse, OfUser
 from rollbook.core.command import Run, command
 
 app = typer.Typer(name="history", help="What was written with this program: who, what, why.", no_args_is_help=True)
@@ -20,8 +21,8 @@ COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason"
 )  # fmt: skip
 def list_(
     run: Run,
-    user: Annotated[str | None, typer.Option(metavar="USER", help="Only what concerns this user.")] = None,
-    course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only what concerns this course.")] = None,
+    user: OfUser = None,
+    course: OfCourse = None,
     actor: Annotated[str | None, typer.Option(metavar="NAME", help="Only what this person did.")] = None,
     command: Annotated[
         str | None, typer.Option(metavar="WORDS", help="`user update`, or `user` for all of it.")

@@ -7,9 +7,10 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import Course, OfCourse, User
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import PartialError, RefusedError, UsageError
-from rollbook.people.commands.named_users import User, expanded
+from rollbook.people.commands.named_users import expanded
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -78,7 +79,6 @@ Request = Annotated[
     str | None,
     typer.Option("--request", "--accommodation-request", metavar="TEXT", help="What the student asks for."),
 ]
-Course = Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")]
 Exam = Annotated[str | None, typer.Option("--exam", "--exam-series-code", metavar="CODE", help="Only this exam.")]
 
 
@@ -90,7 +90,7 @@ Exam = Annotated[str | None, typer.Option("--exam", "--exam-series-code", metava
 )  # fmt: skip
 def list_(
     run: Run,
-    course: Course = None,
+    course: OfCourse = None,
     exam: Exam = None,
     state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
     accommodation: Annotated[
@@ -138,7 +138,7 @@ def show(run: Run, key: Key) -> None:
 def create(
     run: Run,
     user: User,
-    course: Annotated[str, typer.Argument(metavar="COURSE", help="The course of the exam.")],
+    course: Course,
     exam: Annotated[
         str | None,
         typer.Option(
@@ -305,7 +305,7 @@ def import_(
     examples=("authorization export -o seats.csv", "authorization export --course edX/DemoX/2012_Fall"),
     exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook authorization import",
 )  # fmt: skip
-def export(run: Run, course: Course = None, exam: Exam = None) -> None:
+def export(run: Run, course: OfCourse = None, exam: Exam = None) -> None:
     """Write authorizations that stand as `authorization import` reads them: CSV, unless another format is asked for."""
     from rollbook.core import exporting
     from rollbook.testcentre.queries import authorization

@@ -8,9 +8,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import AttentionError, UsageError
-from rollbook.people.commands.named_users import User
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn

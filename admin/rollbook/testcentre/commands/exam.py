@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rollbook.core import render
+from rollbook.core.arguments import Course, OfCourse
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
 
@@ -25,9 +26,7 @@ IMPORTED = ("course", "exam", "display_name", "first_appointment", "last_appoint
     examples=("exam list", "exam list --course edX/DemoX/2012_Fall --json"),
     exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook exam import",
 )  # fmt: skip
-def list_(
-    run: Run, course: Annotated[str | None, typer.Option(metavar="COURSE", help="Only this course.")] = None
-) -> None:
+def list_(run: Run, course: OfCourse = None) -> None:
     """List exams: when they can be sat, when students may register, and how many are to sit them."""
     from rollbook.testcentre.queries import exam
 
@@ -45,7 +44,7 @@ def list_(
 )  # fmt: skip
 def import_(
     run: Run,
-    course: Annotated[str, typer.Argument(metavar="COURSE", help="The course of the policy.")],
+    course: Course,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A course policy with testcenter_info; - is stdin.")],
 ) -> None:
     """Let a course have the exams of its policy, and no others. Authorizations stay as they are."""

@@ -9,6 +9,7 @@ import typer
 
 from rollbook.core import render
 from rollbook.core.command import Run, command
+from rollbook.core.completion import courses
 from rollbook.core.errors import AttentionError, PartialError, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -229,7 +230,9 @@ def show(
 )  # fmt: skip
 def dump(
     run: Run,
-    course: Annotated[str | None, typer.Option("--course", "--course-id", metavar="COURSE", help="Only this.")] = None,
+    course: Annotated[
+        str | None, typer.Option("--course", "--course-id", metavar="COURSE", help="Only this.", autocompletion=courses)
+    ] = None,
     exam: Annotated[
         str | None, typer.Option("--exam", "--exam-series-code", metavar="CODE", help="Only this exam.")
     ] = None,
