@@ -1,21 +1,35 @@
 # Only Python >= 3.11 and make are assumed; everything else goes into .venv.
 #   make setup   the program and its tools in .venv        make demo    the main job, on a private server
 #   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, all tests
-#   make bench   speed, as ratios                          make freeze REV=0002   copy sql/ into a revision
+#   make bench   speed, as ratios                          make lock    renew requirements.lock
+#   make freeze REV=0002   copy the files of sql/ that a release ships with this revision
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup demo test slow check lint bench freeze
+.PHONY: setup lock demo test slow check lint bench freeze
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml
+# What is installed is what requirements.lock says, to the hash; the program itself is linked, not copied.
+.venv/ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Rollbook needs Python 3.11 or newer")'
-	@echo "setting up .venv (once, up to a minute)"
+	@echo "1/3 creating .venv"
+	@rm -f .venv/installed
 	@$(PYTHON) -m venv .venv 2>/dev/null || { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev
+	@echo "2/3 installing the packages of requirements.lock, about a minute"
+	@{ $(PIP) install --require-hashes --requirement requirements.lock && touch .venv/installed; } \
+		| sed -n 's/^Collecting \([^ ;]*\).*/    \1/p; s/^Installing collected packages:.*/    unpacking/p'
+	@test -f .venv/installed
+	@echo "3/3 installing rollbook itself, editable"
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Keeps the versions that requirements.lock has and adds what pyproject.toml asks for; UPGRADE=--upgrade renews all.
+lock: setup
+	@$(PIP) install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --extra demo --group dev \
+		--index-strategy unsafe-best-match --no-annotate --no-header --quiet $(UPGRADE) --output-file requirements.lock
 
 demo: setup
 	@$(BIN)/rollbook demo up
@@ -43,5 +57,4 @@ bench: setup
 
 freeze: setup
 	@test -n "$(REV)" || { echo "usage: make freeze REV=0002"; exit 2; }
-	@mkdir -p migrations/frozen/$(REV)
-	@cp -R sql/functions sql/triggers sql/views sql/grants.sql migrations/frozen/$(REV)/
+	@$(BIN)/python -m tests.tools.freeze $(REV)
