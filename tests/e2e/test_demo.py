@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.program import COPIED, PROGRAM, Result
+from tests.program import COPIED, PACKAGE, PROGRAM, Result
 
 BROKEN = "edX/DemoX/2012_Fall"
 
@@ -113,6 +114,41 @@ def test_the_newcomers_path_ends_where_it_began(home: Path) -> None:
     assert (run(home, "demo", "down").code, home.exists()) == (0, False)
     refused = run(home, "demo", "break")
     assert (refused.code, refused.out, "rollbook demo up" in refused.err) == (1, "", True)
+
+
+def test_a_shell_takes_the_printed_lines_where_a_path_has_a_blank(nest: Path) -> None:
+    """As after `make demo` in a checkout, and with a TMPDIR, whose paths have blanks and an apostrophe."""
+    temporary = nest / "Ada's tmp"
+    temporary.mkdir()
+    (nest / "my checkout").symlink_to(Path(sys.executable).parents[1])
+    python = nest / "my checkout" / "bin" / "python"
+    env = environment(nest, TMPDIR=str(temporary))
+    del env["ROLLBOOK_DEMO_DIR"], env["ROLLBOOK_DSN"]
+    done = subprocess.run(
+        [python, "-m", "rollbook", "demo", "up"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (home,) = temporary.iterdir()
+    exports = [line for line in done.stdout.splitlines() if line.startswith("  export ")]
+    assert len(exports) == 2
+    script = "\n".join([*exports, 'printf "%s\\n" "$PATH"', "rollbook demo status --json", "rollbook demo down"])
+    pasted = subprocess.run(["sh", "-euc", script], env=env, capture_output=True, text=True, check=False)
+    assert (pasted.returncode, home.exists(), processes(home)) == (0, False, []), pasted.stderr
+    assert pasted.stdout.splitlines()[0] == f"{python.parent}:{env['PATH']}"
+
+
+def test_each_checkout_has_a_demo_of_its_own(nest: Path) -> None:
+    homes = []
+    for name in ("one", "two", "one"):
+        source = nest / name / "admin"
+        shutil.copytree(PACKAGE.parent, source, dirs_exist_ok=True)
+        code = "from rollbook.system.demo.platform import demo_home; print(demo_home())"
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(source), "TMPDIR": str(nest)}
+        homes.append(
+            subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        )
+    assert homes[0] == homes[2] != homes[1]
+    assert all(home.startswith(f"{nest}/rollbook-demo-{os.geteuid()}-") for home in homes)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`rollbook demo`: the main job on a private server, to watch and to break."""
 
 import io
+import shlex
 import shutil
 import sys
 import time
@@ -23,7 +24,7 @@ app = typer.Typer(name="demo", help="An invented platform on a private server: n
 
 NEXT = """
 Next, in this shell:
-{path}  export ROLLBOOK_DSN='{dsn}'
+{path}  export ROLLBOOK_DSN={dsn}
   rollbook status                     every course on one screen
   rollbook user show {username:<17}one student, and the copies in each course
   rollbook demo break                 damage a course; then: rollbook replication verify
@@ -74,8 +75,10 @@ def up(run: Run) -> None:
     to_the_test_centre(run, platform)
     render.text(run, "\nEvery copy against the portal:\n\n")
     comparison.verify(Run(**{**vars(run_on(as_table, platform)), "fields": "course,table,course_rows,verdict"}))
-    path = "" if shutil.which("rollbook") else f"  export PATH={Path(sys.executable).parent}:$PATH\n"
-    render.text(run, NEXT.format(path=path, dsn=platform.dsn, username=who["username"]))
+    programs = Path(sys.executable).parent
+    found = shutil.which("rollbook") == str(programs / "rollbook")
+    path = "" if found else f'  export PATH={shlex.quote(str(programs))}:"$PATH"\n'
+    render.text(run, NEXT.format(path=path, dsn=shlex.quote(platform.dsn), username=who["username"]))
     render.note(run, f"({time.monotonic() - began:.1f} s)")
 
 
@@ -201,7 +204,7 @@ def break_(run: Run) -> None:
     render.rows(run, found, BROKEN)
     render.note(
         run,
-        f"Next:\n  export ROLLBOOK_DSN='{platform.dsn}'\n"
+        f"Next:\n  export ROLLBOOK_DSN={shlex.quote(platform.dsn)}\n"
         "  rollbook replication verify             finds the three rows\n"
         "  rollbook replication repair --dry-run   shows what would be written\n"
         "  rollbook replication repair             asks, and mends",

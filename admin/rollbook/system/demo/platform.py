@@ -5,6 +5,7 @@ Each step can be run again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
@@ -16,6 +17,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from rollbook.core.db import session, translated
+from rollbook.core.migrating import ROOT
 from rollbook.core.rows import one
 from rollbook.replication.queries.courses import create_course, find_course, list_courses
 from rollbook.system import migration as schema
@@ -93,9 +95,11 @@ INVENT = sql.SQL(
 
 
 def demo_home() -> Path:
-    """Return where the demo lives: ROLLBOOK_DEMO_DIR, else one folder a user below the temporary directory."""
-    given = os.environ.get("ROLLBOOK_DEMO_DIR")
-    return Path(given).absolute() if given else Path(tempfile.gettempdir()) / f"rollbook-demo-{os.geteuid()}"
+    """Return the demo's directory: ROLLBOOK_DEMO_DIR, else a temporary one, one for each user and installation."""
+    if given := os.environ.get("ROLLBOOK_DEMO_DIR"):
+        return Path(given).absolute()
+    installation = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:6]
+    return Path(tempfile.gettempdir()) / f"rollbook-demo-{os.geteuid()}-{installation}"
 
 
 def with_database(server: PrivateServer, name: str) -> None:

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from psycopg.conninfo import make_conninfo
+
 from rollbook.core.errors import RefusedError, UnreachableError
 
 SOCKET = ".s.PGSQL.5432"  # a name, not a port that is taken
@@ -71,7 +73,7 @@ class PrivateServer:
 
     def dsn(self, dbname: str = "postgres") -> str:
         """Return a conninfo for the superuser `postgres`."""
-        return f"host={self.home} port=5432 dbname={dbname} user=postgres"
+        return make_conninfo(host=str(self.home), port=5432, dbname=dbname, user="postgres")
 
     def is_running(self) -> bool:
         """Say whether the server answers on its socket. A pid would not do: that of a killed postmaster may linger."""
@@ -117,6 +119,11 @@ class PrivateServer:
             raise RefusedError(
                 f"the path {self.home} is too long for a Unix socket", fix="set ROLLBOOK_DEMO_DIR to a shorter path"
             )
+        if "," in str(self.home):
+            raise RefusedError(
+                f"the path {self.home} has a comma, which separates hosts in a conninfo",
+                fix="set ROLLBOOK_DEMO_DIR to a path without one",
+            )
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not any(self.home.iterdir()):
             (self.home / MARKER).touch()
@@ -145,9 +152,10 @@ class PrivateServer:
         self._run(
             "initdb", "-D", str(aside), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-instructions", *locale
         )
-        settings = {**SETTINGS, "unix_socket_directories": str(self.home), **self.settings}
+        socket_directory = '"{}"'.format(str(self.home).replace('"', '""'))
+        settings = {**SETTINGS, "unix_socket_directories": socket_directory, **self.settings}
         with (aside / "postgresql.conf").open("a") as conf:
-            conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+            conf.writelines("{} = '{}'\n".format(name, text.replace("'", "''")) for name, text in settings.items())
         aside.rename(self.data)
 
     def _major(self) -> int:
