@@ -149,9 +149,9 @@ def test_a_dry_run_leaves_nothing(rollbook: Rollbook, school: Connection[Any], t
         (
             {"classes.csv": "sourcedId,courseSourcedId,sourcedid\n"},
             2,
-            "classes.csv: the column sourcedId is there twice",
+            "classes.csv: column sourcedId appears twice",
         ),
-        ({"courses.csv": 'sourcedId\n"c1\n'}, 1, "line 2 of courses.csv is no CSV"),
+        ({"courses.csv": 'sourcedId\n"c1\n'}, 1, "line 2 of courses.csv is not valid CSV"),
     ],
 )
 def test_a_bundle_that_is_not_whole_is_refused(

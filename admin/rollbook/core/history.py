@@ -1,4 +1,4 @@
-"""The history: each write of the command line leaves who, command, object, before, after and reason. Never a secret."""
+"""The history: who wrote what with which command, before, after and reason. Secrets are never recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
 
-NOTE_HISTORY = """
+WRITE_HISTORY = """
 insert into rollbook.history (actor, command, reason, object, outcome, before, after, user_id, course_id)
 select
     %(actor)s, %(command)s, %(reason)s, e.object, e.outcome, e.before, e.after, e.user_id, e.course_id
@@ -40,14 +40,14 @@ from rollbook.history where id = %s
 """
 
 
-def note_history(conn: Conn, command: str, actor: str, reason: str | None, entries: list[Row]) -> None:
-    """Note writes: object outcome before after user_id course_id. Values that JSON has no form for become text."""
+def write_history(conn: Conn, command: str, actor: str, reason: str | None, entries: list[Row]) -> None:
+    """Record writes: object outcome before after user_id course_id. Values without a JSON form become text."""
     content = as_json(entries)
-    conn.execute(NOTE_HISTORY, {"command": command, "actor": actor, "reason": reason, "entries": content})
+    conn.execute(WRITE_HISTORY, {"command": command, "actor": actor, "reason": reason, "entries": content})
 
 
 def list_history(conn: Conn, **filters: Any) -> list[Row]:  # noqa: ANN401
-    """Return the history, the newest first: id at actor role command object outcome reason."""
+    """Return the history, newest first: id at actor role command object outcome reason."""
     return conn.execute(HISTORY, filters).fetchall()
 
 
@@ -55,7 +55,7 @@ def find_history_entry(conn: Conn, number: int) -> Row:
     """Return one entry with before and after. Raises RefusedError for an unknown one."""
     row = conn.execute(HISTORY_ENTRY, [number]).fetchone()
     if row is None:
-        raise RefusedError(f"there is no history entry {number}", fix="rollbook history list")
+        raise RefusedError(f"no history entry {number}", fix="rollbook history list")
     return row
 
 
@@ -67,7 +67,7 @@ def record(
     conn: Conn, run: Run, object_name: str, outcome: str, *, before: Row | None = None, after: Row | None = None,
     user_id: int | None = None, course_id: str | None = None,
 ) -> None:  # fmt: skip
-    """Note one write in the transaction that does it: a dry run's is rolled back with it."""
+    """Record one write in its own transaction; a dry run rolls both back."""
     entry = {
         "object": object_name, "outcome": outcome, "before": public(before), "after": public(after),
         "user_id": user_id, "course_id": course_id,
@@ -83,7 +83,7 @@ def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **va
     from psycopg import errors
 
     try:
-        with conn.transaction():  # of its own: what the caller has done stays
+        with conn.transaction():  # a savepoint: a refusal must not undo the writes of the caller
             record(conn, run, object_name, outcome, **values)
     except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
         return False
@@ -91,12 +91,12 @@ def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **va
 
 
 def record_many(conn: Conn, run: Run, entries: Iterable[Row]) -> None:
-    """Note many writes of one command: object outcome before after user_id course_id."""
-    note_history(conn, run.verb, run.actor, run.reason, list(entries))
+    """Record many writes of one command: object outcome before after user_id course_id."""
+    write_history(conn, run.verb, run.actor, run.reason, list(entries))
 
 
 def public(values: Row | None) -> Row | None:
-    """Return values without secrets: that one was set is told, not what it is."""
+    """Return values without secrets: the history shows that one was set, not its value."""
     if values is None:
         return None
     return {name: "(secret)" if name in SECRETS and value else value for name, value in values.items()}

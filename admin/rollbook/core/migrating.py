@@ -1,4 +1,4 @@
-"""What migrations need: where their files are, and how to run plain SQL through Alembic, online and offline."""
+"""For migrations: where their files are, and how to run plain SQL through Alembic, online and offline."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ ROOT = PACKAGE if (PACKAGE / "migrations").is_dir() else PACKAGE.parents[1]  # i
 MIGRATIONS = ROOT / "migrations"
 SQL = ROOT / "sql"
 
-# In this order a database is built from sql/: bodies are not checked until all are there, views need functions.
+# A database is built from sql/ in this order: views need functions; bodies are checked when all exist.
 KINDS = ("functions", "triggers", "views")
 VERSION_TABLE = "rollbook_revision"
 
 
 def known_revisions() -> list[str]:
-    """Return the revisions that this program ships, oldest first, without importing Alembic."""
+    """Return the revisions of this program, oldest first, without importing Alembic."""
     return sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
@@ -27,13 +27,13 @@ def object_files(directory: Path) -> list[Path]:
 
 
 def run_sql(script: str) -> None:
-    """Run a script of several statements as it stands: colons are not parameters."""
+    """Run a script of several statements unchanged: colons are not parameters."""
     from alembic import op  # 0.8 s, only for migrations
     from sqlalchemy import text
 
     context = op.get_context()
     if context.as_sql:
-        context.impl.static_output(script.strip().removesuffix(";") + ";\n")  # as it stands: text() would double %
+        context.impl.static_output(script.strip().removesuffix(";") + ";\n")  # unchanged: text() would double %
         return
     op.execute(text(re.sub(r"(?<!\\):", r"\\:", script)))
 

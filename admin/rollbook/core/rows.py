@@ -1,4 +1,4 @@
-"""A row as the database gives it, and what every module of queries needs."""
+"""Rows as the database returns them, and helpers for every module of queries."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from psycopg import sql
-from psycopg.types.json import Jsonb
-
 if TYPE_CHECKING:
+    from psycopg import sql
+    from psycopg.types.json import Jsonb
+
     from rollbook.core.db import Conn
 
 Row = dict[str, Any]
 
 
 def one(conn: Conn, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> Row:
-    """Return the single row of a query that always has one."""
+    """Return the row of a query that always returns one."""
     row = conn.execute(query, parameters).fetchone()
-    assert row is not None  # noqa: S101 (such queries only)
+    assert row is not None  # noqa: S101 (the query always returns one)
     return row
 
 
 def as_json(value: Any) -> Jsonb:  # noqa: ANN401
-    """Return a value as a parameter of type jsonb; what JSON has no form for becomes text."""
+    """Return a value as a parameter of type jsonb; values without a JSON form become text."""
+    from psycopg.types.json import Jsonb  # psycopg costs 0.2 s, which --help must not pay
+
     return Jsonb(value, dumps=lambda found: json.dumps(found, default=str, ensure_ascii=False))
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return `the nearest is X`, or None where nothing is near."""
+    """Return `the nearest is X`, or None if nothing is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, list(known), n=1)

@@ -16,12 +16,14 @@ from rollbook.core import history
 from rollbook.core import importing as bulk
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.rows import Row
+from rollbook.core.sheet import opened, records
 from rollbook.people.queries import oneroster as queries
 
 if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
-    from rollbook.core.importing import Sheet, Staged
+    from rollbook.core.importing import Staged
+    from rollbook.core.sheet import Sheet
 
 USERS = "users.csv"
 VERSIONS = ("1.1", "1.2")
@@ -86,8 +88,8 @@ def read_table(
     advance: Callable[[int], None],
 ) -> int:  # fmt: skip
     """Read a file into a table, whose columns are the file's in lower case; others are passed over."""
-    with bulk.opened(str(path), run.encoding) as file:
-        found = bulk.records(file, run, str(path))
+    with opened(str(path), run.encoding) as file:
+        found = records(file, run, str(path))
         _, first = next(found, (1, []))
         header = [name.strip().lower() for name in first]
         known = [name.lower() for name in columns]
@@ -96,7 +98,7 @@ def read_table(
             if name.lower() not in header:
                 raise UsageError(f"{path.name}: the column {name} is missing", fix=expected)
         if double := [name for name in columns if header.count(name.lower()) > 1]:
-            raise UsageError(f"{path.name}: the column {double[0]} is there twice", fix=expected)
+            raise UsageError(f"{path.name}: column {double[0]} appears twice", fix=expected)
         # Of the users the file is said later, when the judge of users has spoken.
         name_of_file = None if path.name == USERS else path.name
         return bulk.load(conn, table, known, header, found, advance=advance, file=name_of_file).rows

@@ -149,6 +149,7 @@ def import_(
     """Let the addresses of a file enroll: course_id, email, and auto_enroll; a blank flag leaves an old one alone."""
     from rollbook.core import importing as bulk
     from rollbook.core.db import Conn
+    from rollbook.core.sheet import Sheet
     from rollbook.people.queries import allowed
 
     def check(conn: Conn, _: bulk.Staged) -> None:
@@ -156,7 +157,7 @@ def import_(
         allowed.find_wrong(conn)
 
     kind = bulk.Import(
-        sheet=bulk.Sheet(allowed.COLUMNS, ("course_id", "email"), ("course_id", "email")), turn=TURN, check=check,
+        sheet=Sheet(allowed.COLUMNS, ("course_id", "email"), ("course_id", "email")), turn=TURN, check=check,
         apply=lambda conn, _: allowed.apply(conn), columns=IMPORTED,
     )  # fmt: skip
     return bulk.imported(run, kind, file)

@@ -137,6 +137,7 @@ def import_(
     """
     from rollbook.core import importing as bulk
     from rollbook.core.db import Conn
+    from rollbook.core.sheet import Sheet
     from rollbook.people.queries import change
 
     def check(conn: Conn, _: bulk.Staged) -> None:
@@ -144,7 +145,7 @@ def import_(
         change.find_wrong_addresses(conn)
 
     kind = bulk.Import(
-        sheet=bulk.Sheet(change.IMPORTED, change.IMPORTED, change.IMPORTED), turn="rollbook email-change import",
+        sheet=Sheet(change.IMPORTED, change.IMPORTED, change.IMPORTED), turn="rollbook email-change import",
         check=check, apply=lambda conn, _: change.request_email_changes(conn), columns=IMPORTED,
     )  # fmt: skip
     return bulk.imported(run, kind, file)

@@ -211,6 +211,7 @@ def strangers(run: Run, seats: "list[Row]", source: str) -> int:
 def import_(run: Run, file: File = None, wait: Wait = None) -> int:
     """Enroll and leave as a file says: course_id, user, and status, blank or enrolled to enroll, deleted to leave."""
     from rollbook.core import importing as bulk
+    from rollbook.core.sheet import Sheet
     from rollbook.people.queries import enrollment
 
     touched: set[str] = set()
@@ -220,7 +221,7 @@ def import_(run: Run, file: File = None, wait: Wait = None) -> int:
         touched.update(enrollment.touched(conn))
 
     kind = bulk.Import(
-        sheet=bulk.Sheet(enrollment.COLUMNS, ("course_id", "user"), ("course_id", "user")),
+        sheet=Sheet(enrollment.COLUMNS, ("course_id", "user"), ("course_id", "user")),
         turn=TURN, check=lambda conn, _: enrollment.find_wrong(conn), apply=apply,
         columns=IMPORTED,
     )  # fmt: skip
@@ -254,21 +255,22 @@ def roster(
     """
     from rollbook.core import history
     from rollbook.core import importing as bulk
+    from rollbook.core.sheet import Sheet, check_rejects, line_count, shown
     from rollbook.people.queries import enrollment
     from rollbook.replication.queries.courses import known_courses
 
-    sheet = bulk.Sheet(("user",), ("user",), ("user",))
+    sheet = Sheet(("user",), ("user",), ("user",))
     share = checked_share(max_removals)
     if run.template:
         render.text(run, "user\n")
         return 0
     if file is None:
         raise UsageError("no file named", fix="name a file, or - for stdin; --template prints its header")
-    bulk.check_rejects(run, file)
+    check_rejects(run, file)
     with run.connect() as conn:
         known_courses(conn, [course])
         bulk.begin(conn)
-        with render.progress(run, run.verb, bulk.line_count(file)) as advance:
+        with render.progress(run, run.verb, line_count(file)) as advance:
             staged = bulk.stage(conn, run, sheet, file, advance)
         enrollment.find_hits(conn)
         rejected = bulk.judged(conn, run, staged)
@@ -277,7 +279,7 @@ def roster(
         if counts["created"] or counts["removed"]:
             bulk.take_turn(conn, run, TURN)  # not before: nobody waits for an answer on somebody's terminal
             enrollment.follow(conn, course, planned)
-            history.record(conn, run, f"{course}: {bulk.shown(file)}", "imported", after=counts, course_id=course)
+            history.record(conn, run, f"{course}: {shown(file)}", "imported", after=counts, course_id=course)
     rows = [{"course": course, **row} for row in planned]
     render.rows(run, rows, LINKED, empty="nobody is in the course, and nobody comes")
     late = awaited(run, [course], wait)

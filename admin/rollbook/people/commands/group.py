@@ -313,9 +313,10 @@ def import_(
     or be among the four that are made on first use; --create makes others too.
     """
     from rollbook.core import importing as bulk
+    from rollbook.core.sheet import Sheet
     from rollbook.people.queries import group as groups
 
-    sheet = bulk.Sheet(EXPORTED, EXPORTED, EXPORTED)
+    sheet = Sheet(EXPORTED, EXPORTED, EXPORTED)
     kind = bulk.Import(
         sheet, "group", lambda conn, _: groups.check_staged(conn, create_groups=create),
         lambda conn, _: groups.add_staged(conn), IMPORTED,

@@ -70,6 +70,7 @@ def import_(
 ) -> int:
     r"""Make or change accounts as a file says, all or nothing. A blank field leaves a value alone, \N empties it."""
     from rollbook.core import importing as bulk
+    from rollbook.core.sheet import Sheet
     from rollbook.people.queries import user_file
 
     if oneroster is not None:
@@ -79,7 +80,7 @@ def import_(
     chosen = str(mode or Mode.create)
     required = ("username",) if chosen == Mode.update else ("username", "email")
     kind = bulk.Import(
-        sheet=bulk.Sheet(user_file.COLUMNS, required, ("username",)),
+        sheet=Sheet(user_file.COLUMNS, required, ("username",)),
         turn="rollbook user import",
         check=lambda conn, _: find_wrong(conn, chosen),
         apply=lambda conn, _: user_file.apply(conn, run.reason or ""),
@@ -91,6 +92,7 @@ def import_(
 def import_bundle(run: Run, folder: str, mode: str) -> int:
     """Import a OneRoster bundle: users, then courses, then enrollments, in one transaction."""
     from rollbook.core import importing as bulk
+    from rollbook.core.sheet import Sheet
     from rollbook.people import oneroster
     from rollbook.people.queries import oneroster as queries
     from rollbook.people.queries import user_file
@@ -110,7 +112,7 @@ def import_bundle(run: Run, folder: str, mode: str) -> int:
         oneroster.apply(conn, run)
 
     kind = bulk.Import(
-        sheet=bulk.Sheet(user_file.COLUMNS, (), ("username",)), turn="rollbook user import", check=check, apply=apply,
+        sheet=Sheet(user_file.COLUMNS, (), ("username",)), turn="rollbook user import", check=check, apply=apply,
         columns=IMPORTED, stage=oneroster.stage, file=oneroster.USERS,
     )  # fmt: skip
     return bulk.imported(run, kind, folder)

@@ -289,11 +289,12 @@ def import_(
     A blank leaves a value alone, or to the exam; \N empties it. Who is authorized for the exam already is changed.
     """
     from rollbook.core import importing as bulk
+    from rollbook.core.sheet import Sheet
     from rollbook.testcentre.queries import authorization
 
     keys = authorization.COLUMNS[:3]
     kind = bulk.Import(
-        sheet=bulk.Sheet(authorization.COLUMNS, keys, keys), turn="rollbook authorization import",
+        sheet=Sheet(authorization.COLUMNS, keys, keys), turn="rollbook authorization import",
         check=lambda conn, _: authorization.find_wrong(conn), apply=lambda conn, _: authorization.apply(conn),
         columns=IMPORTED,
     )  # fmt: skip

@@ -221,10 +221,11 @@ def import_(
 ) -> int:
     r"""Make or change the candidates of a file: user, and any fields. A blank leaves a value alone, \N empties it."""
     from rollbook.core import importing as bulk
+    from rollbook.core.sheet import Sheet
     from rollbook.testcentre.queries import candidate
 
     kind = bulk.Import(
-        sheet=bulk.Sheet(candidate.COLUMNS, ("user",), ("user",)), turn="rollbook candidate import",
+        sheet=Sheet(candidate.COLUMNS, ("user",), ("user",)), turn="rollbook candidate import",
         check=lambda conn, _: candidate.find_wrong(conn), apply=lambda conn, _: candidate.apply(conn), columns=IMPORTED,
     )  # fmt: skip
     return bulk.imported(run, kind, file)
