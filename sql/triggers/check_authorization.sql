@@ -45,6 +45,6 @@ create or replace trigger rollbook_check_authorization_update
 comment on function rollbook.check_authorization() is
     'An authorization is stored as the test centre takes it, or refused with all its faults.';
 comment on trigger rollbook_check_authorization_insert on portal.student_testcenterregistration is
-    'Calls rollbook.check_authorization, which says what it does.';
+    'Before an authorization is inserted: trim its fields and check them; refuse it with all faults.';
 comment on trigger rollbook_check_authorization_update on portal.student_testcenterregistration is
-    'Calls rollbook.check_authorization, which says what it does.';
+    'Before an authorization changes: trim and check it, and mark it due if the test centre must hear of it.';

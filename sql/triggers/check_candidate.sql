@@ -50,6 +50,6 @@ create or replace trigger rollbook_check_candidate_update
 comment on function rollbook.check_candidate() is
     'A candidate''s record is stored as the test centre takes it, or refused with all its faults.';
 comment on trigger rollbook_check_candidate_insert on portal.student_testcenteruser is
-    'Calls rollbook.check_candidate, which says what it does.';
+    'Before a candidate is inserted: trim the fields and check them; refuse the record with all faults.';
 comment on trigger rollbook_check_candidate_update on portal.student_testcenteruser is
-    'Calls rollbook.check_candidate, which says what it does.';
+    'Before a candidate changes: trim and check the record, and mark it due if the test centre must hear of it.';

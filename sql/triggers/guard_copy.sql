@@ -1,23 +1,22 @@
--- guard_copy: nobody but the routing writes the rows and the replicated columns of a copy.
+-- guard_copy: refuse to change the rows or the replicated columns of a copy; only the routing writes them.
 -- Fires:    BEFORE INSERT, DELETE, TRUNCATE or UPDATE OF a replicated column, once per statement, on the three tables
 --           of each course, here and on course servers, WHEN current_user is not rollbook_owner (guard_statements
---           attaches it). The condition stands in the trigger, so routing never calls this function: PL/pgSQL would
---           keep a compiled one for every table.
---           Columns that a course adds for itself are free. Silent under session_replication_role = replica: there the
---           apply worker of a course server passes, and a superuser who asks for it by that name; verify finds what was
---           done then.
--- Locks:    nothing.
+--           creates the trigger). The condition is in the trigger, so routing never calls this function: PL/pgSQL would
+--           keep a compiled copy for every table. Columns that a course adds are free. Silent under
+--           session_replication_role = replica: this lets the apply worker of a course server pass, and a superuser who
+--           sets it; verify finds what they changed.
+-- Locks:    none.
 -- Security: INVOKER; current_user is rollbook_owner inside Rollbook's own functions only.
 create or replace function rollbook.guard_copy() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception '%.% is a copy: only the portal''s % may be written', tg_table_schema, tg_table_name, tg_table_name
+    raise exception '%.% is a copy: write the portal''s % instead', tg_table_schema, tg_table_name, tg_table_name
         using errcode = 'RB001',
             hint = format(
-                'Change portal.%I instead. Columns that the course added itself can be written.', tg_table_name
+                'Change portal.%I. Columns that the course added can be written here.', tg_table_name
             );
 end $$;
 comment on function rollbook.guard_copy() is
-    'Nobody but the routing writes the rows and the replicated columns of a copy.';
+    'Trigger function: refuse with RB001 to write the rows or the replicated columns of a copy.';

@@ -1,4 +1,4 @@
--- hold_courses: no course comes or goes while users are being deleted.
+-- hold_courses: allow no course to be created or dropped while users are being deleted.
 -- Fires:    BEFORE DELETE on portal.auth_user, once per statement, so before the first row is locked.
 -- Locks:    see lock_course_set, shared: deletions do not wait for one another.
 -- Security: DEFINER, owned by rollbook_owner.
@@ -14,6 +14,6 @@ end $$;
 create or replace trigger rollbook_hold_courses before delete on portal.auth_user
     for each statement execute function rollbook.hold_courses();
 comment on function rollbook.hold_courses() is
-    'No course comes or goes while users are being deleted.';
+    'Trigger function: lock the set of courses while users are deleted, so that none is created or dropped meanwhile.';
 comment on trigger rollbook_hold_courses on portal.auth_user is
-    'Calls rollbook.hold_courses, which says what it does.';
+    'Before users are deleted: lock the set of courses, so that none is created or dropped meanwhile.';

@@ -79,10 +79,10 @@ create or replace trigger rollbook_note_for_discussion_truncate before truncate 
 comment on function rollbook.note_for_discussion() is
     'Note in rollbook.discussion_outbox what the discussion service must be told of a user.';
 comment on trigger rollbook_note_for_discussion_insert on portal.auth_user is
-    'Calls rollbook.note_for_discussion, which says what it does.';
+    'After users are inserted: queue them for the discussion service, if it is active.';
 comment on trigger rollbook_note_for_discussion_update on portal.auth_user is
-    'Calls rollbook.note_for_discussion, which says what it does.';
+    'After users are updated: queue changed names and e-mail addresses for the discussion service, if it is active.';
 comment on trigger rollbook_note_for_discussion_delete on portal.auth_user is
-    'Calls rollbook.note_for_discussion, which says what it does.';
+    'After users are deleted: queue their deletion for the discussion service, if it is active.';
 comment on trigger rollbook_note_for_discussion_truncate on portal.auth_user is
-    'Calls rollbook.note_for_discussion, which says what it does.';
+    'Before TRUNCATE of all users: queue their deletion for the discussion service, if it is active.';

@@ -26,4 +26,4 @@ create or replace trigger rollbook_refuse_year_of_birth before insert or update 
 comment on function rollbook.refuse_year_of_birth() is
     'A year of birth lies within the last 120 years.';
 comment on trigger rollbook_refuse_year_of_birth on portal.auth_userprofile is
-    'Calls rollbook.refuse_year_of_birth, which says what it does.';
+    'Refuse a new year of birth that is not within the last 120 years.';

@@ -20,4 +20,4 @@ create or replace trigger rollbook_renew_candidate after update of email on port
 comment on function rollbook.renew_candidate() is
     'Another e-mail address of a user makes their candidate''s record due.';
 comment on trigger rollbook_renew_candidate on portal.auth_user is
-    'Calls rollbook.renew_candidate, which says what it does.';
+    'After an e-mail address changes: mark the user''s candidate record as due for export.';

@@ -1,4 +1,5 @@
--- route_enrollment_delete: delete the copies of enrollments that ended, and of their users where the course says so.
+-- route_enrollment_delete: delete the copies of ended enrollments, and of their users where the course's on_leave is
+-- `remove`.
 -- Fires:    AFTER DELETE on portal.student_courseenrollment, once per statement, also by cascade from auth_user.
 -- Locks:    see leave_courses.
 -- Security: DEFINER, owned by rollbook_owner.
@@ -22,6 +23,7 @@ create or replace trigger rollbook_route_enrollment_delete after delete on porta
     referencing old table as old_rows
     for each statement execute function rollbook.route_enrollment_delete();
 comment on function rollbook.route_enrollment_delete() is
-    'Delete the copies of enrollments that ended, and of their users where the course says so.';
+    'Trigger function: delete the copies of ended enrollments, and of their users where the course''s on_leave is '
+    'remove.';
 comment on trigger rollbook_route_enrollment_delete on portal.student_courseenrollment is
-    'Calls rollbook.route_enrollment_delete, which says what it does.';
+    'After enrollments are deleted: delete their copies, and user and profile where on_leave is remove.';

@@ -1,4 +1,4 @@
--- route_enrollment_insert: copy newly enrolled users into their courses, however many rows one statement brings.
+-- route_enrollment_insert: copy newly enrolled users into their courses, however many rows a statement inserts.
 -- Fires:    AFTER INSERT on portal.student_courseenrollment, once per statement (also COPY, MERGE and upsert).
 -- Locks:    see join_courses.
 -- Security: DEFINER, owned by rollbook_owner.
@@ -19,6 +19,6 @@ create or replace trigger rollbook_route_enrollment_insert after insert on porta
     referencing new table as new_rows
     for each statement execute function rollbook.route_enrollment_insert();
 comment on function rollbook.route_enrollment_insert() is
-    'Copy newly enrolled users into their courses, however many rows one statement brings.';
+    'Trigger function: copy newly enrolled users into their courses.';
 comment on trigger rollbook_route_enrollment_insert on portal.student_courseenrollment is
-    'Calls rollbook.route_enrollment_insert, which says what it does.';
+    'After enrollments are inserted: copy user, profile and enrollment into their courses.';

@@ -1,5 +1,5 @@
--- route_enrollment_update: an enrollment that moves to another course or user leaves the one and joins the other, in
--- one commit; one that merely changes is brought up to date where it is.
+-- route_enrollment_update: an enrollment that moves to another course or user leaves the old course and joins the new
+-- one, in one commit; any other change updates the copy in place.
 -- Fires:    AFTER UPDATE on portal.student_courseenrollment, once per statement.
 -- Locks:    see leave_courses and join_courses.
 -- Security: DEFINER, owned by rollbook_owner.
@@ -27,7 +27,7 @@ begin
         'select from new_rows as n where n.id = o.id and n.user_id = o.user_id and n.course_id = o.course_id)'
     into removed;
     if removed.ids is not null then
-        -- In the order of locks: tables, courses, routes. What moves has two of each.
+        -- In the order of locks: tables, courses, routes. A moved enrollment has two of each.
         lock table portal.auth_user, portal.auth_userprofile in access share mode;
         perform rollbook.lock_courses(array(
             select o.course_id::text from old_rows as o union select n.course_id from new_rows as n
@@ -46,6 +46,6 @@ create or replace trigger rollbook_route_enrollment_update after update on porta
     referencing old table as old_rows new table as new_rows
     for each statement execute function rollbook.route_enrollment_update();
 comment on function rollbook.route_enrollment_update() is
-    'An enrollment that moves leaves the one course and joins the other, in one commit.';
+    'Trigger function: move the copies of enrollments that change course or user; update the others in place.';
 comment on trigger rollbook_route_enrollment_update on portal.student_courseenrollment is
-    'Calls rollbook.route_enrollment_update, which says what it does.';
+    'After enrollments are updated: move copies to the new course or user, or update them in place.';

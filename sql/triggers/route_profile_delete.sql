@@ -1,6 +1,6 @@
--- route_profile_delete: delete the copies of a deleted profile. The user and the enrollment stay.
--- Fires:    AFTER DELETE on portal.auth_userprofile, once per statement. After a cascade from auth_user there is
---           nothing left to do: route_user_delete was here before.
+-- route_profile_delete: delete the copies of a deleted profile. User and enrollment stay.
+-- Fires:    AFTER DELETE on portal.auth_userprofile, once per statement. After a cascade from auth_user nothing is left
+--           to do: route_user_delete has run before.
 -- Locks:    a write of each user's rollbook.route row, in user-id order.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.route_profile_delete() returns trigger
@@ -18,6 +18,6 @@ create or replace trigger rollbook_route_profile_delete after delete on portal.a
     referencing old table as old_rows
     for each statement execute function rollbook.route_profile_delete();
 comment on function rollbook.route_profile_delete() is
-    'Delete the copies of a deleted profile.';
+    'Trigger function: delete the copies of deleted profiles; user and enrollment stay.';
 comment on trigger rollbook_route_profile_delete on portal.auth_userprofile is
-    'Calls rollbook.route_profile_delete, which says what it does.';
+    'After profiles are deleted: delete their copies in every course.';

@@ -1,4 +1,4 @@
--- route_profile_insert: copy a new profile to every course that holds its user, also where the enrollment came first.
+-- route_profile_insert: copy a new profile to every course that holds its user, also if the user enrolled before.
 -- Fires:    AFTER INSERT on portal.auth_userprofile, once per statement.
 -- Locks:    a write of each user's rollbook.route row, in user-id order.
 -- Security: DEFINER, owned by rollbook_owner.
@@ -15,6 +15,6 @@ create or replace trigger rollbook_route_profile_insert after insert on portal.a
     referencing new table as new_rows
     for each statement execute function rollbook.route_profile_insert();
 comment on function rollbook.route_profile_insert() is
-    'Copy a new profile to every course that holds its user, also where the enrollment came first.';
+    'Trigger function: copy new profiles to every course that holds their users.';
 comment on trigger rollbook_route_profile_insert on portal.auth_userprofile is
-    'Calls rollbook.route_profile_insert, which says what it does.';
+    'After profiles are inserted: copy them to every course that holds their users.';

@@ -1,4 +1,4 @@
--- route_profile_update: carry a changed profile to every course that holds its user, also where it went to another user
+-- route_profile_update: carry a changed profile to every course that holds its user, also if it moved to another user
 -- or got another id.
 -- Fires:    AFTER UPDATE on portal.auth_userprofile, once per statement. An update that changes no replicated value
 --           ends here: it takes no lock and writes no copy.
@@ -17,7 +17,7 @@ declare
     target record;
 begin
     if (select count(*) from (select from new_rows limit 2) as seen) = 1 then
-        -- One row, the common case: scalars instead of sets. The columns stand in full, as building them costs time.
+        -- One row, the common case: scalars instead of sets. The columns are spelled out, as building them costs time.
         select * into o from old_rows;
         select * into n from new_rows;
         if row(o.id, o.user_id, o.name, o.meta, o.courseware, o.language, o.location,
@@ -29,7 +29,7 @@ begin
             return null;
         elsif row(o.id, o.user_id) = row(n.id, n.user_id) then
             for target in select * from rollbook.touch_routes(array[n.user_id]) loop
-                -- The row as it is now: a trigger of the portal's own may have changed it after this statement did.
+                -- The current row: a trigger of the application may have changed it after this statement.
                 select * into n from portal.auth_userprofile as p where p.id = o.id and p.user_id = o.user_id;
                 perform rollbook.update_copy(target.schema_name, 'auth_userprofile', n);
             end loop;
@@ -59,6 +59,6 @@ create or replace trigger rollbook_route_profile_update after update on portal.a
     referencing old table as old_rows new table as new_rows
     for each statement execute function rollbook.route_profile_update();
 comment on function rollbook.route_profile_update() is
-    'Carry a changed profile to every course that holds its user.';
+    'Trigger function: carry changed profiles to every course that holds their users.';
 comment on trigger rollbook_route_profile_update on portal.auth_userprofile is
-    'Calls rollbook.route_profile_update, which says what it does.';
+    'After profiles are updated: update their copies if a replicated value changed.';

@@ -1,8 +1,8 @@
--- route_truncate: TRUNCATE of a replicated portal table acts like DELETE of all its rows. The copies are deleted, not
--- truncated: readers of a course see either all or none, and its own foreign keys are honoured.
--- Fires:    AFTER TRUNCATE on portal.auth_user, auth_userprofile and student_courseenrollment, once for each.
---           At READ COMMITTED only: elsewhere it would not see all that it has to delete.
--- Locks:    KEY SHARE on every course, then every route, in user-id order. TRUNCATE itself holds the portal table.
+-- route_truncate: TRUNCATE of a replicated portal table acts like DELETE of all its rows. It deletes the copies instead
+-- of truncating them: readers of a course see either all rows or none, and the course's own foreign keys hold.
+-- Fires:    AFTER TRUNCATE on portal.auth_user, auth_userprofile and student_courseenrollment, once for each. At READ
+--           COMMITTED only: at other levels it would not see all rows that it must delete.
+-- Locks:    KEY SHARE on every course, then every route, in user-id order. TRUNCATE itself locks the portal table.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.route_truncate() returns trigger
 language plpgsql
@@ -52,10 +52,11 @@ create or replace trigger rollbook_route_truncate after truncate on portal.auth_
 create or replace trigger rollbook_route_truncate after truncate on portal.student_courseenrollment
     for each statement execute function rollbook.route_truncate();
 comment on function rollbook.route_truncate() is
-    'TRUNCATE of a replicated portal table acts like DELETE of all its rows.';
+    'Trigger function: make TRUNCATE of a replicated portal table act like DELETE of all its rows. Raises RB009 above '
+    'READ COMMITTED.';
 comment on trigger rollbook_route_truncate on portal.auth_user is
-    'Calls rollbook.route_truncate, which says what it does.';
+    'After TRUNCATE of all users: delete every copy in every course.';
 comment on trigger rollbook_route_truncate on portal.auth_userprofile is
-    'Calls rollbook.route_truncate, which says what it does.';
+    'After TRUNCATE of all profiles: delete their copies in every course.';
 comment on trigger rollbook_route_truncate on portal.student_courseenrollment is
-    'Calls rollbook.route_truncate, which says what it does.';
+    'After TRUNCATE of all enrollments: act as if each had been deleted.';

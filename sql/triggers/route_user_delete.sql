@@ -1,7 +1,8 @@
 -- route_user_delete: delete every copy of a deleted user, in every course, whatever on_leave says; children first.
--- Fires:    AFTER DELETE on portal.auth_user, once per statement. The cascade has removed the enrollments by then: the
---           route still knows the courses. The triggers of the cascaded tables run after this one and find no route.
--- Locks:    a write of the users' rollbook.route rows, in user-id order; then they are deleted.
+-- Fires:    AFTER DELETE on portal.auth_user, once per statement. The cascade has deleted the enrollments before, but
+--           the route still knows the courses. The triggers of the cascaded tables run after this one and find no
+--           route.
+-- Locks:    a write of the users' rollbook.route rows, in user-id order; then it deletes them.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.route_user_delete() returns trigger
 language plpgsql
@@ -11,7 +12,7 @@ as $$
 declare
     target record;
 begin
-    -- Written even where there is none: an enrollment that this snapshot is too old to see made one, which is 40001.
+    -- Write it even if absent: an enrollment too new for this snapshot may have created one, which raises 40001.
     perform from rollbook.touch_routes(array(select o.id from old_rows as o));
 
     for target in
@@ -28,13 +29,13 @@ begin
         perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'user_id', target.user_ids);
         perform rollbook.delete_copies(target.schema_name, 'auth_user', 'id', target.user_ids);
     end loop;
-    perform set_config('rollbook.user_deletion', pg_current_xact_id()::text, true);  -- touch_routes asks for it
+    perform set_config('rollbook.user_deletion', pg_current_xact_id()::text, true);  -- touch_routes reads it
     return null;
 end $$;
 create or replace trigger rollbook_route_user_delete after delete on portal.auth_user
     referencing old table as old_rows
     for each statement execute function rollbook.route_user_delete();
 comment on function rollbook.route_user_delete() is
-    'Delete every copy of a deleted user, in every course, whatever on_leave says; children first.';
+    'Trigger function: delete every copy of deleted users, in every course, whatever on_leave says.';
 comment on trigger rollbook_route_user_delete on portal.auth_user is
-    'Calls rollbook.route_user_delete, which says what it does.';
+    'After users are deleted: delete every copy of them in every course, whatever on_leave says.';

@@ -1,4 +1,4 @@
--- route_user_update: carry a changed user to every course that holds a copy of them, and to no other.
+-- route_user_update: carry a changed user to every course that holds a copy, and to no other.
 -- Fires:    AFTER UPDATE on portal.auth_user, once per statement. An update that changes no replicated value ends here:
 --           it takes no lock and writes no copy.
 -- Locks:    a write of each changed user's rollbook.route row, in user-id order (touch_routes says why).
@@ -30,7 +30,7 @@ begin
         return null;
     end if;
 
-    -- One row, the common case: scalars instead of sets. The columns stand here in full, as building them costs time.
+    -- One row, the common case: scalars instead of sets. The columns are spelled out, as building them costs time.
     select * into o from old_rows;
     select * into n from new_rows;
     if row(o.username, o.first_name, o.last_name, o.email, o.password,
@@ -45,7 +45,7 @@ begin
     on conflict (user_id) do update set written = r.written + 1
     returning r.schemas into holders;
     if holders <> '{}' then
-        -- The row as it is now: a trigger of the portal's own may have changed it after this statement did.
+        -- The current row: a trigger of the application may have changed it after this statement.
         select * into n from portal.auth_user as u where u.id = n.id;
         foreach holder in array holders loop
             perform rollbook.update_copy(holder, 'auth_user', n);
@@ -57,6 +57,6 @@ create or replace trigger rollbook_route_user_update after update on portal.auth
     referencing old table as old_rows new table as new_rows
     for each statement execute function rollbook.route_user_update();
 comment on function rollbook.route_user_update() is
-    'Carry a changed user to every course that holds a copy of them, and to no other.';
+    'Trigger function: carry changed users to every course that holds a copy of them.';
 comment on trigger rollbook_route_user_update on portal.auth_user is
-    'Calls rollbook.route_user_update, which says what it does.';
+    'After users are updated: update their copies if a replicated value changed.';

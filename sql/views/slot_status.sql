@@ -1,8 +1,9 @@
--- slot_status: the logical slots of this database: whose they are, how much WAL each holds, how much it may still.
--- alarm: `lost` nothing but a resync helps · `unbounded` max_slot_wal_keep_size is -1, so a server that is down fills
--- the portal's disk · `near` less than a quarter of that bound is left, or PostgreSQL calls the slot unreserved ·
--- `foreign` it is inactive and no course server's of Rollbook's, so nobody may ever read it · null otherwise.
--- What only 17 and later know is asked of the row as JSON, which is null elsewhere.
+-- slot_status: the logical replication slots of this database: owner, retained WAL and remaining headroom.
+-- alarm: `lost` only a resync helps · `unbounded` max_slot_wal_keep_size is -1, so a server that is down fills the
+-- portal's disk · `near` less than a quarter of that limit is left, or PostgreSQL calls the slot unreserved · `foreign`
+-- the slot is inactive and belongs to no course server of Rollbook, so perhaps nobody will ever read it · null
+-- otherwise.
+-- Columns that exist only from PostgreSQL 17 on are read from the row as JSON, which is null elsewhere.
 -- Security: the rights of its owner, rollbook_owner.
 create or replace view rollbook.slot_status as
 select
@@ -27,15 +28,17 @@ cross join lateral (
 ) as keep
 left join rollbook.server as v on s.slot_name = 'rollbook_' || v.name
 where s.slot_type = 'logical' and s.database = current_database();
-comment on view rollbook.slot_status is 'The logical slots of this database: whose they are, what they hold.';
-comment on column rollbook.slot_status.slot_name is 'The slot.';
-comment on column rollbook.slot_status.server is 'The course server that reads it; null: none of Rollbook''s.';
-comment on column rollbook.slot_status.active is 'Whether somebody reads it now.';
-comment on column rollbook.slot_status.wal_status is 'reserved, extended, unreserved or lost, as PostgreSQL says.';
-comment on column rollbook.slot_status.held_bytes is 'WAL that the portal keeps for it.';
+comment on view rollbook.slot_status is
+    'The logical replication slots of this database: owner, retained WAL and remaining headroom.';
+comment on column rollbook.slot_status.slot_name is 'The name of the slot.';
+comment on column rollbook.slot_status.server is 'The course server that reads it; null = not a slot of Rollbook.';
+comment on column rollbook.slot_status.active is 'Whether a connection reads it now.';
+comment on column rollbook.slot_status.wal_status is
+    'reserved, extended, unreserved or lost, as PostgreSQL reports it.';
+comment on column rollbook.slot_status.held_bytes is 'WAL that the portal retains for it, in bytes.';
 comment on column rollbook.slot_status.safe_bytes is
-    'WAL that can be written before it is lost; null: no bound, or lost.';
-comment on column rollbook.slot_status.lag_bytes is 'WAL that the server has not confirmed yet.';
-comment on column rollbook.slot_status.inactive_since is 'When it was left; from PostgreSQL 17 on.';
+    'WAL that can still be written before the slot is lost, in bytes; null = unlimited, or lost.';
+comment on column rollbook.slot_status.lag_bytes is 'WAL that the server has not confirmed yet, in bytes.';
+comment on column rollbook.slot_status.inactive_since is 'Since when no connection reads it; from PostgreSQL 17 on.';
 comment on column rollbook.slot_status.invalidation_reason is 'Why it was lost; from PostgreSQL 17 on.';
-comment on column rollbook.slot_status.alarm is 'lost, near, unbounded or foreign; null: nothing to worry about.';
+comment on column rollbook.slot_status.alarm is 'lost, near, unbounded or foreign; null = no alarm.';

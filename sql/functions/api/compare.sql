@@ -1,9 +1,10 @@
--- compare: verify in numbers: one row for each course and copied table, also where nothing differs.
--- Called:   by `rollbook replication verify`, in batches of courses; null for all. One snapshot, the calling
---           statement's.
--- Returns:  portal_rows (what the course should hold), course_rows, missing, changed, extra, and a verdict: match,
---           differs, or not_comparable with nulls where the copy lacks a table or column. `route` only where it
---           differs.
+-- compare: count the differences between portal and copies: one row for each course and copied table, also where
+-- nothing differs.
+-- Called:   by `rollbook replication verify`, in batches of courses; null compares all courses. All rows come from the
+--           snapshot of the calling statement.
+-- Returns:  portal_rows (the rows that the course should hold), course_rows, missing, changed, extra, and a verdict:
+--           match, differs, or not_comparable with nulls where the copy lacks a table or column. The table name `route`
+--           appears only where routes differ.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.compare(course_ids text[]) returns setof rollbook.comparison
 language plpgsql stable
@@ -55,4 +56,5 @@ begin
     end loop;
 end $$;
 comment on function rollbook.compare(text[]) is
-    'Verify in numbers: one row for each course and copied table, also where nothing differs.';
+    'Count how the copies of the given courses (null: all courses) differ from the portal: one row for each course '
+    'and copied table, with the verdict match, differs or not_comparable. Unknown course IDs return no row.';

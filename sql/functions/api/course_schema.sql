@@ -1,4 +1,4 @@
--- course_schema: the schema of a course; an unknown course is refused.
+-- course_schema: return the schema of a course; refuse an unknown course.
 -- Security: INVOKER.
 create or replace function rollbook.course_schema(course_id text) returns name
 language plpgsql stable
@@ -15,4 +15,4 @@ begin
     return found_name;
 end $$;
 comment on function rollbook.course_schema(text) is
-    'The schema of a course; an unknown course is refused.';
+    'Return the schema that holds the copies of a course. Raises RB006 if the course does not exist.';

@@ -1,9 +1,10 @@
--- create_course: make a course's schema with its three copies, copy the students already enrolled, return the schema.
--- All or nothing. From its commit on every enrollment in this id is copied.
+-- create_course: create a course's schema with its three copies, copy the students who are already enrolled, return the
+-- schema.
+-- All or nothing. From its commit on, Rollbook copies every enrollment with this course ID.
 -- Called:   by a DBA, in psql or through `rollbook course create`.
--- Locks:    see register_course and fill_course; enrollments in this id wait for the commit.
--- Security: INVOKER, because making a schema takes the caller's right to CREATE in the database and to act for
---           rollbook_owner, who will own it; the rest runs as rollbook_owner.
+-- Locks:    see register_course and fill_course; enrollments with this course ID wait for the commit.
+-- Security: INVOKER, because creating a schema requires the caller's own CREATE right on the database and membership in
+--           rollbook_owner, which will own the schema; the rest runs as rollbook_owner.
 create or replace function rollbook.create_course(course_id text, on_leave text default 'keep') returns name
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -19,4 +20,6 @@ begin
     return schema_name;
 end $$;
 comment on function rollbook.create_course(text, text) is
-    'Make a course''s schema with its three copies, copy the students already enrolled, return the schema.';
+    'Create a course: its schema with the three copied tables, filled with the students who are already enrolled; '
+    'return the schema. on_leave says what happens to user and profile when an enrollment ends: keep (they stay and '
+    'stay current) or remove. Raises RB003 for an invalid ID or on_leave, RB005 if the course exists.';

@@ -1,6 +1,7 @@
--- drop_course: forget a course and drop its schema. The portal's enrollments stay and would be copied by a new
--- create_course. Refused, naming them, while the schema holds columns or tables of the course's own, unless drop_local;
--- refused while a course server holds it, whom only `rollbook course detach` can tell.
+-- drop_course: remove a course from Rollbook and drop its schema. The portal's enrollments stay; a new create_course
+-- would copy them again.
+-- Refuses, naming them, while the schema holds columns or tables of the course's own, unless drop_local. Refuses while
+-- a course server holds the course: only `rollbook course detach` can reach that server.
 -- Called:   by a DBA, in psql or through `rollbook course delete`.
 -- Locks:    lock_course_set; the rollbook.course row, so it waits for statements that route to the course; a write of
 --           the routes that lead to it; ACCESS EXCLUSIVE on the schema's tables.
@@ -37,7 +38,7 @@ begin
         execute format('drop schema if exists %I cascade', schema_name);
         return;
     end if;
-    -- RESTRICT: a view elsewhere that reads the copies is somebody's, and PostgreSQL names it.
+    -- RESTRICT: a view elsewhere may read the copies; PostgreSQL names it.
     execute format(
         'drop table if exists %1$I.student_courseenrollment, %1$I.auth_userprofile, %1$I.auth_user', schema_name
     );
@@ -48,4 +49,6 @@ exception when dependent_objects_still_exist then
         using errcode = 'RB007', detail = reason, hint = 'Drop those objects, or drop the course with drop_local.';
 end $$;
 comment on function rollbook.drop_course(text, boolean) is
-    'Forget a course and drop its schema.';
+    'Drop a course and its schema; the portal''s enrollments stay. drop_local also drops tables and columns that the '
+    'course added. Raises RB006 if the course does not exist, RB007 if the schema holds local objects or others '
+    'depend on it, RB009 above READ COMMITTED, RB011 while a course server holds the course.';

@@ -1,9 +1,9 @@
--- register_for_exam: a student registers for an exam of a course, and may ask for an accommodation. The dates are the
--- exam's; codes are none of a student's business. Who is registered stays so, as it is: a request is made once.
+-- register_for_exam: register a student for an exam of a course, optionally with a request for an accommodation. The
+-- dates are the exam's; students cannot set accommodation codes. A second call changes nothing: a request is made once.
 -- Called:   by a web application for the student who is signed in. Returns client_authorization_id.
--- Raises:   RB017 for who is no candidate or not enrolled, and for an exam that is not there, not open, or not the only
---           one and not named; for a request that is too long.
--- Security: DEFINER, owned by rollbook_owner: who may execute it needs no right on authorizations, and so cannot grant
+-- Raises:   RB017 if the user is not a candidate or not enrolled; if the exam does not exist, is not open, or is not
+--           named while several are open; if the request is too long.
+-- Security: DEFINER, owned by rollbook_owner: the caller needs no right on authorizations, and so cannot grant
 --           accommodations.
 create or replace function rollbook.register_for_exam(
     registering_user_id bigint, wanted_course_id text, wanted_exam text default null, request text default ''
@@ -19,19 +19,19 @@ declare
 begin
     select c.id into candidate from portal.student_testcenteruser as c where c.user_id = registering_user_id;
     if candidate is null then
-        raise exception 'the user is no candidate yet'
-            using errcode = 'RB017', hint = 'Names, address and telephone number come first.';
+        raise exception 'the user is not a candidate yet'
+            using errcode = 'RB017', hint = 'Create the candidate record first: names, address and telephone number.';
     end if;
     if not exists (
         select from portal.student_courseenrollment as e
         where e.user_id = registering_user_id and e.course_id = wanted_course_id
     ) then
         raise exception 'the user is not enrolled in %', wanted_course_id
-            using errcode = 'RB017', hint = 'Enroll first.';
+            using errcode = 'RB017', hint = 'Enroll the user first.';
     end if;
     if length(request) > 1024 then
-        raise exception 'the request has % characters, at most 1024 fit', length(request)
-            using errcode = 'RB017', hint = 'Shorten it.';
+        raise exception 'the request has % characters; the limit is 1024', length(request)
+            using errcode = 'RB017', hint = 'Shorten the request.';
     end if;
     exams := array(
         select e.exam_series_code from rollbook.exam_status as e
@@ -43,15 +43,17 @@ begin
         raise exception 'no registration is open for %', coalesce('exam ' || wanted_exam, 'an exam')
             using errcode = 'RB017', detail = coalesce((
                 select format(
-                    'It is from %s to %s (UTC).', e.registration_start at time zone 'UTC',
+                    'Registration is open from %s to %s (UTC).', e.registration_start at time zone 'UTC',
                     e.registration_end at time zone 'UTC'
                 )
                 from rollbook.exam as e where e.course_id = wanted_course_id and e.exam_series_code = wanted_exam
-            ), wanted_course_id || ' has no such exam, or none that is open.'), hint = 'rollbook.exam_status shows the exams and when they are open.';
+            ), wanted_course_id || ' has no such exam, or none is open.'),
+                hint = 'See rollbook.exam_status for the exams and their registration windows.';
     end if;
     if cardinality(exams) > 1 then
         raise exception 'several exams are open for registration'
-            using errcode = 'RB017', detail = array_to_string(exams, ', '), hint = 'Name one of them.';
+            using errcode = 'RB017', detail = array_to_string(exams, ', '),
+                hint = 'Pass the code of one of them as the third argument.';
     end if;
     insert into portal.student_testcenterregistration as r (
         testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
@@ -70,4 +72,6 @@ begin
     ));
 end $$;
 comment on function rollbook.register_for_exam(bigint, text, text, text) is
-    'A student registers for an exam of a course, and may ask for an accommodation.';
+    'Register a student for an exam of a course and return the client_authorization_id. The exam may be omitted if '
+    'only one is open; request asks for an accommodation. A second call changes nothing. Raises RB017 if the user is '
+    'not a candidate, is not enrolled, no such exam is open, or the request exceeds 1024 characters.';

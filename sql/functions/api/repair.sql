@@ -1,11 +1,10 @@
--- repair: make the copies equal to the portal, portal to course only. Writes only what differs, never a column or table
--- of the course's own; mends the routes as well, so that later changes reach what it mended. A second repair writes
--- nothing.
--- Called:   by a DBA, as rollbook.repair('course') or rollbook.repair() for all courses. An unknown course is refused.
--- Returns:  course_id, table_name, inserted, updated, deleted, for tables in which a row was written.
--- Locks:    KEY SHARE on the courses. Looks at all of them first, then writes the rollbook.route rows of the users
---           concerned, in user-id order, and looks again at these: from there on no writer can change what it compares.
---           At REPEATABLE READ a writer in between is 40001.
+-- repair: make the copies equal to the portal. Writes only rows that differ, never a column or table of the course's
+-- own. Fixes the routes as well, so that later changes reach the repaired rows. A second repair writes nothing.
+-- Called:   by a DBA, as rollbook.repair('course') or rollbook.repair() for all courses.
+-- Returns:  course_id, table_name, inserted, updated, deleted, for each table in which it wrote a row.
+-- Locks:    KEY SHARE on the courses. It compares all of them first, then writes the rollbook.route rows of the users
+--           with differences, in user-id order, and compares these users again: from then on no writer can change what
+--           it compares. A concurrent writer at REPEATABLE READ raises 40001.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.repair(only_course_id text default null) returns setof rollbook.repaired
 language plpgsql
@@ -53,7 +52,7 @@ begin
             ) as d
             where d.user_id = any (affected_ids)
             group by d.table_name, d.finding
-            -- Extra children go, then all is put right, parents first; extra users go when nothing points at them.
+            -- Delete extra children; fix the other rows, parents first; delete extra users when nothing refers to them.
             order by
                 case when d.finding <> 'extra' then 1 when d.table_name = 'auth_user' then 2 else 0 end,
                 array_position(tables, d.table_name) * case d.finding when 'extra' then -1 else 1 end
@@ -92,4 +91,6 @@ begin
     end loop;
 end $$;
 comment on function rollbook.repair(text) is
-    'Make the copies equal to the portal, portal to course only.';
+    'Make the copies of one course (null: all courses) equal to the portal and return the rows written in each table; '
+    'columns and tables that a course added are left alone. Raises RB006 if the course does not exist, RB008 if a '
+    'copy lacks a table or column.';

@@ -1,6 +1,7 @@
--- user_copies: one user's copies, course by course, each beside the portal: ok, missing, changed, extra, or none where
--- nothing is due and nothing is there (a user without a profile).
--- Called:   by `rollbook user show`; one snapshot, the calling statement's.
+-- user_copies: the state of one user's copies in each course, compared with the portal: ok, missing, changed, extra,
+-- unknown where the copy lacks a table or column, or none where no row is due and none exists (a user without a
+-- profile).
+-- Called:   by `rollbook user show`. All rows come from the snapshot of the calling statement.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.user_copies(user_id bigint)
 returns table (course_id text, is_enrolled boolean, user_copy text, profile_copy text, enrollment_copy text)
@@ -56,4 +57,5 @@ begin
     end loop;
 end $$;
 comment on function rollbook.user_copies(bigint) is
-    'One user''s copies, course by course, each beside the portal.';
+    'Compare one user''s copies with the portal: a row for each course that the user is enrolled in or that holds '
+    'copies, with ok, missing, changed, extra, unknown or none for user, profile and enrollment.';

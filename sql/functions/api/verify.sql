@@ -1,8 +1,9 @@
--- verify: compare every copy with the portal, row by row and column by column, and list what differs. No row: no
--- difference.
--- Called:   by a DBA, as rollbook.verify('course') or rollbook.verify() for all courses. An unknown course is refused.
--- Returns:  course_id, table_name, finding (missing, changed, extra), row_id, and for changed rows exactly the columns.
--- Locks:    nothing; one snapshot, that of the calling statement, so writers at work cause no false difference.
+-- verify: compare every copy with the portal, row by row and column by column, and list the differences. No row means
+-- no difference.
+-- Called:   by a DBA, as rollbook.verify('course') or rollbook.verify() for all courses.
+-- Returns:  course_id, table_name, finding (missing, changed, extra), row_id, and for changed rows exactly the columns
+--           that differ.
+-- Locks:    none; it reads the snapshot of the calling statement, so concurrent writers cause no false difference.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.verify(only_course_id text default null) returns setof rollbook.finding
 language plpgsql stable
@@ -29,4 +30,6 @@ begin
     end loop;
 end $$;
 comment on function rollbook.verify(text) is
-    'Compare every copy with the portal, row by row and column by column, and list what differs.';
+    'Compare the copies of one course (null: all courses) with the portal and return a row for each difference: '
+    'missing, changed (with the columns) or extra. No row means no difference. Raises RB006 if the course does not '
+    'exist, RB008 if a copy lacks a table or column.';

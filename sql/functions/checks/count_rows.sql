@@ -1,6 +1,6 @@
--- count_rows: how many rows a course's copy has; null where the table is gone.
+-- count_rows: count the rows of one copy in a course; null if the table is gone.
 -- Called:   by the view course_status.
--- Security: DEFINER, owned by rollbook_owner, as a monitor may count without reading.
+-- Security: DEFINER, owned by rollbook_owner: a monitor may count rows without a right to read them.
 create or replace function rollbook.count_rows(schema_name text, table_name text) returns bigint
 language plpgsql stable
 security definer
@@ -18,4 +18,4 @@ begin
     return counted;
 end $$;
 comment on function rollbook.count_rows(text, text) is
-    'How many rows a course''s copy has; null where the table is gone.';
+    'Count the rows of one copied table in a course''s schema; null if the table is gone or not a copy.';

@@ -1,8 +1,9 @@
--- differences: every row of the three copies of one course that is not as it should be.
--- Exact, whole rows by id: no hashes, so NULL against empty and one character count.
--- missing: due, not there. changed: there, some replicated columns differ (columns names them). extra: there, not due.
--- Called:   by verify and repair, one snapshot: the caller's.
--- Raises:   RB008 where a copy lacks a table or column.
+-- differences: every row in the three copies of one course that differs from the portal.
+-- Exact: it compares whole rows by id, without hashes; null and empty differ, and so does a single character.
+-- missing: due in the course, but absent. changed: present, but some replicated columns differ (`columns` names them).
+-- extra: present, but not due.
+-- Called:   by verify and repair, in the caller's snapshot.
+-- Raises:   RB008 if a copy lacks a table or column.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.differences(course rollbook.course, routed_ids bigint[])
 returns table (table_name text, finding text, row_id bigint, user_id bigint, columns text[])
@@ -20,7 +21,7 @@ begin
             raise exception 'course % cannot be compared: %.% lacks %', course.course_id,
                     course.schema_name, copied.table_name, array_to_string(absent, ', ')
                 using errcode = 'RB008',
-                    hint = 'Drop the course with drop_local and create it again, or put the columns back.';
+                    hint = 'Restore the columns, or drop the course with drop_local and create it again.';
         end if;
         whitelist := rollbook.replicated_columns(copied.table_name);
         return query execute format(
@@ -42,4 +43,5 @@ begin
     end loop;
 end $$;
 comment on function rollbook.differences(rollbook.course, bigint[]) is
-    'Every row of the three copies of one course that is missing, changed (which columns) or extra.';
+    'Every row in the three copies of one course that is missing, changed (with the columns) or extra. routed_ids: '
+    'the users whose routes lead to the course. Raises RB008 if a copy lacks a table or column.';

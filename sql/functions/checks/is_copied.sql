@@ -1,6 +1,6 @@
--- is_copied: whether an enrollment's copy stands in its course; null where there is no such course.
+-- is_copied: whether the copy of an enrollment is in its course; null if the course does not exist.
 -- Called:   by the view enrollment_status.
--- Security: DEFINER, owned by rollbook_owner, as a monitor may ask without reading.
+-- Security: DEFINER, owned by rollbook_owner: a monitor may ask without a right to read the copies.
 create or replace function rollbook.is_copied(course_id text, enrollment_id bigint) returns boolean
 language plpgsql stable
 security definer
@@ -18,4 +18,4 @@ begin
     return found_copy;
 end $$;
 comment on function rollbook.is_copied(text, bigint) is
-    'Whether an enrollment''s copy stands in its course; null where there is no such course.';
+    'Whether the copy of an enrollment is in its course; null if the course does not exist.';

@@ -1,6 +1,6 @@
--- local_objects: what a course has added to its schema: columns of the copies, tables, views, sequences, functions,
--- types.
--- Each in words, so that a refusal can name them. Indexes and triggers on the copies do not count: they hold no data.
+-- local_objects: what a course added to its schema: columns of the copies, tables, views, sequences, functions, types.
+-- Returns a phrase for each, so that a refusal can name it. Indexes and triggers on the copies do not count: they hold
+-- no data.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.local_objects(schema_name text) returns setof text
 language sql stable
@@ -32,4 +32,5 @@ as $$
     order by 1
 $$;
 comment on function rollbook.local_objects(text) is
-    'What a course has added to its schema: columns of the copies, tables, views, sequences, functions, types.';
+    'List what a course added to its schema, as phrases: columns of the copies, tables, views, sequences, functions, '
+    'types.';

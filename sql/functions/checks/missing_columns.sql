@@ -1,5 +1,5 @@
--- missing_columns: the replicated columns that a course's copy lacks; all of them where the table is gone.
--- A copy that lacks any cannot be compared, and routing to it fails.
+-- missing_columns: the replicated columns that a copy lacks; all of them if the table is gone.
+-- A copy that lacks any of them cannot be compared, and routing to it fails.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.missing_columns(schema_name text, table_name text) returns text[]
 language sql stable
@@ -19,4 +19,4 @@ as $$
     )
 $$;
 comment on function rollbook.missing_columns(text, text) is
-    'The replicated columns that a course''s copy lacks; all of them where the table is gone.';
+    'The replicated columns that one copied table in a course''s schema lacks; all of them if the table is gone.';

@@ -1,6 +1,7 @@
--- stray_routes: users of one course whose copy is right (or rightly absent), while the route says otherwise. missing:
--- the route does not lead there, so the next change would be lost. extra: it still leads there, to nothing.
--- Called:   by verify, compare and repair, one snapshot: the caller's. The copies have all their columns.
+-- stray_routes: users of one course whose copy is right (or rightly absent) while the route is wrong.
+-- missing: no route leads to the copy, so it would miss the next change. extra: the route leads to the course, but no
+-- copy is there.
+-- Called:   by verify, compare and repair, in the caller's snapshot. The copies must have all their columns.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.stray_routes(course rollbook.course, routed_ids bigint[])
 returns table (finding text, user_id bigint)
@@ -21,4 +22,5 @@ begin
     ) using course.course_id, routed_ids, course.on_leave = 'keep';
 end $$;
 comment on function rollbook.stray_routes(rollbook.course, bigint[]) is
-    'Users of one course whose copy is right, or rightly absent, while the route says otherwise.';
+    'Users of one course whose copy is right (or rightly absent) while the route is missing or extra. routed_ids: the '
+    'users whose routes lead to the course.';

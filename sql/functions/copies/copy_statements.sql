@@ -1,8 +1,8 @@
--- copy_statements: the statements that make one copy's table, bare: columns, types and NOT NULL come from the portal
--- through the whitelist. No defaults, no sequences, no unique natural keys, no foreign keys of ours: a subset cannot
--- prove them, they can only block. A course may add what it likes beside the copied columns.
--- Called:   by fill_course, which runs them here, and by `rollbook course attach`, which runs them on a course server;
---           guard_statements completes the table.
+-- copy_statements: the statements that create the bare table of one copy: columns, types and NOT NULL come from the
+-- portal through the whitelist. No defaults, no sequences, no unique natural keys, no foreign keys: a subset of the
+-- rows cannot guarantee them, so they could only block. A course may add columns of its own.
+-- Called:   by fill_course, which executes them on the portal, and by `rollbook course attach`, which executes them on
+--           a course server; guard_statements completes the table.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.copy_statements(schema_name text, table_name text) returns setof text
 language plpgsql stable
@@ -25,8 +25,8 @@ begin
     return next format('create table %I.%I (%s)', schema_name, table_name, definitions);
     return next format(
         'comment on table %I.%I is %L', schema_name, table_name,
-        format('Copy of the rows of portal.%s that are due in this course. Written by Rollbook alone; columns that the '
-               'course adds are its own.', table_name)
+        format('Copy of the rows of portal.%s that are due in this course. Only Rollbook writes it; the course may '
+               'add columns of its own.', table_name)
     );
     return query
     select format(
@@ -38,4 +38,4 @@ begin
         and a.attname = any (rollbook.replicated_columns(table_name));
 end $$;
 comment on function rollbook.copy_statements(text, text) is
-    'The statements that make one copy''s table, bare.';
+    'The statements that create one copied table in a course''s schema, without key, index and guard.';

@@ -1,9 +1,10 @@
--- delete_copies: delete copies in one course. Where a foreign key of the course's own forbids it, the portal's
--- statement fails whole, and the error names the course.
+-- delete_copies: delete copies in one course. If a foreign key of the course's own forbids it, the whole portal
+-- statement fails, and the error names the course.
 -- Called:   by leave_courses, the routing of deletes, and repair; children first. The keys are ids or user ids.
 -- Returns:  how many rows were deleted.
--- Locks:    the caller has written the users' routes.
--- Security: INVOKER, called with the rights of rollbook_owner, whom the copies' guard lets pass.
+-- Raises:   RB004 if rows that the course added refer to a copy.
+-- Locks:    none; the caller has written the users' routes.
+-- Security: INVOKER, called with the rights of rollbook_owner; the guard of the copies lets it pass.
 create or replace function rollbook.delete_copies(schema_name text, table_name text, key_column text, keys bigint[])
 returns bigint
 language plpgsql
@@ -23,4 +24,5 @@ exception when foreign_key_violation or restrict_violation then
             hint = format('Remove those rows in schema %I first, or let their foreign key cascade.', schema_name);
 end $$;
 comment on function rollbook.delete_copies(text, text, text, bigint[]) is
-    'Delete copies in one course.';
+    'Delete rows of one copied table by key and return their number. Raises RB004 if rows that the course added refer '
+    'to them.';

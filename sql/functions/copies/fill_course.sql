@@ -1,7 +1,7 @@
--- fill_course: the second half of create_course, done as rollbook_owner: make the copies in the new schema, with the
--- students who are enrolled already. Plain inserts: nobody else can see the course yet.
+-- fill_course: the second half of create_course, run as rollbook_owner: create the copies in the new schema, with the
+-- students who are already enrolled. Plain inserts: nobody else can see the course yet.
 -- Locks:    a write of the rollbook.route row of each of them, in user-id order. register_course holds the latch, so
---           the course's enrollments stand still until commit.
+--           the course's enrollments cannot change until commit.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.fill_course(new_course_id text) returns void
 language plpgsql
@@ -33,4 +33,5 @@ begin
     end loop;
 end $$;
 comment on function rollbook.fill_course(text) is
-    'The second half of create_course, done as rollbook_owner: make the copies with the students already enrolled.';
+    'Second half of create_course, run as rollbook_owner: create the copies and fill them with the students who are '
+    'already enrolled.';

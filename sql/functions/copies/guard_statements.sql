@@ -1,7 +1,7 @@
--- guard_statements: the statements that make a table a copy: the portal's id as its primary key, a plain index for what
--- a course looks users up by (it may add others), and the guard.
--- Called:   by fill_course, which runs them once the rows are in: building an index once is faster than growing it; and
---           by `rollbook course attach`, which runs them on a course server.
+-- guard_statements: the statements that complete a copy: the portal's id as its primary key, a plain index for looking
+-- up users (the course may add others), and the guard.
+-- Called:   by fill_course, which executes them after the inserts, because building an index once is faster than
+--           growing it; and by `rollbook course attach`, which executes them on a course server.
 -- Security: INVOKER; constant.
 create or replace function rollbook.guard_statements(schema_name text, table_name text) returns setof text
 language sql stable
@@ -21,9 +21,9 @@ as $$
             )),
             (format(
                 'comment on trigger rollbook_guard_copy on %I.%I is %L', schema_name, table_name,
-                'Calls rollbook.guard_copy, which says what it does.'
+                'Refuse with RB001 to write rows or replicated columns; only Rollbook may. Calls rollbook.guard_copy.'
             ))
     ) as statement (words)
 $$;
 comment on function rollbook.guard_statements(text, text) is
-    'The statements that make a table a copy: its primary key, its plain index, its guard.';
+    'The statements that complete one copied table in a course''s schema: primary key, index and guard.';

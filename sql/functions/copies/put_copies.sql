@@ -1,9 +1,10 @@
--- put_copies: make the copies of portal rows in one course: insert what is absent, update what differs.
--- Called:   on the membership path (enroll, create_course, profile insert) and by repair; the keys name the portal
---           rows, by id or by user_id. Never when a row merely changes: an upsert there would raise the dead.
+-- put_copies: copy portal rows into one course: insert those that are absent, update those that differ.
+-- Called:   when a user joins a course (enroll, create_course, profile insert) and by repair; the keys name the portal
+--           rows, by id or by user_id. Never when a row merely changes: an upsert there would bring deleted copies
+--           back.
 -- Returns:  how many rows were written.
--- Locks:    the caller has written the users' routes.
--- Security: INVOKER, called with the rights of rollbook_owner, whom the copies' guard lets pass.
+-- Locks:    none; the caller has written the users' routes.
+-- Security: INVOKER, called with the rights of rollbook_owner; the guard of the copies lets it pass.
 create or replace function rollbook.put_copies(schema_name text, table_name text, key_column text, keys bigint[])
 returns bigint
 language plpgsql
@@ -12,7 +13,7 @@ declare
     columns constant text[] := rollbook.replicated_columns(table_name);
     written bigint;
 begin
-    -- Not ON CONFLICT: it costs each row twice, and with the routes written nobody else can insert the same row.
+    -- Not ON CONFLICT: it doubles the cost of a row, and with the routes written nobody else can insert the same row.
     execute format(
         'insert into %1$I.%2$I (%3$s) select %4$s from portal.%2$I as p '
         'where p.%5$I = any ($1) and not exists (select from %1$I.%2$I as c where c.id = p.id)',
@@ -25,4 +26,5 @@ begin
     return written;
 end $$;
 comment on function rollbook.put_copies(text, text, text, bigint[]) is
-    'Make the copies of portal rows in one course: insert what is absent, update what differs.';
+    'Copy portal rows, named by key, into one course: insert those that are absent, update those that differ; return '
+    'the number written.';

@@ -1,5 +1,7 @@
 -- replicated_columns: THE WHITELIST. The columns of a portal table that travel to a course, in the copy's order.
--- Everything that names replicated columns asks here: the copies' tables, their guards, routing, verify and repair.
+-- The copies' tables, their guards, bulk routing, verify and repair are built from it. Three triggers also spell the
+-- columns out, because building a comparison for a single row costs time: route_user_update, route_profile_update and
+-- route_enrollment_update. `tests/tools/check_plpgsql.py` compares their lists with this one.
 -- Called:   by Rollbook's functions; null for a table that is not replicated.
 -- Security: INVOKER; constant.
 create or replace function rollbook.replicated_columns(table_name text) returns text[]
@@ -18,4 +20,5 @@ as $$
     end
 $$;
 comment on function rollbook.replicated_columns(text) is
-    'THE WHITELIST. The columns of a portal table that travel to a course, in the copy''s order.';
+    'THE WHITELIST: the columns of a portal table that travel to a course, in the copy''s order; null for other '
+    'tables.';

@@ -1,8 +1,8 @@
--- update_copies: bring the copies of changed portal rows up to date in one course. Rows that have no copy get none.
--- Called:   by the routing of user and profile updates for sets, and by repair; the keys name the portal rows.
+-- update_copies: update the copies of changed portal rows in one course. It creates no copies.
+-- Called:   by the routing of user and profile updates for several rows, and by repair; the keys name the portal rows.
 -- Returns:  how many rows were written.
--- Locks:    the caller has written the users' routes.
--- Security: INVOKER, called with the rights of rollbook_owner, whom the copies' guard lets pass.
+-- Locks:    none; the caller has written the users' routes.
+-- Security: INVOKER, called with the rights of rollbook_owner; the guard of the copies lets it pass.
 create or replace function rollbook.update_copies(schema_name text, table_name text, key_column text, keys bigint[])
 returns bigint
 language plpgsql
@@ -22,4 +22,5 @@ begin
     return written;
 end $$;
 comment on function rollbook.update_copies(text, text, text, bigint[]) is
-    'Bring the copies of changed portal rows up to date in one course.';
+    'Update the copies of portal rows, named by key, in one course where they differ; return the number written. '
+    'Creates no copies.';

@@ -1,8 +1,8 @@
--- update_copy: bring one copy up to date in one course, from the portal's row as scalars: a third of the time that
--- update_copies takes for one row.
--- Called:   by the routing of a single changed user or profile. A row of nulls, for one that is gone, updates nothing.
--- Locks:    the caller has written the user's route.
--- Security: INVOKER, called with the rights of rollbook_owner, whom the copies' guard lets pass.
+-- update_copy: update one copy in one course from the given portal row. For a single row it takes a third of the time
+-- of update_copies.
+-- Called:   by the routing of a single changed user or profile. A row of nulls, for a deleted row, updates nothing.
+-- Locks:    none; the caller has written the user's route.
+-- Security: INVOKER, called with the rights of rollbook_owner; the guard of the copies lets it pass.
 create or replace function rollbook.update_copy(schema_name text, table_name text, portal_row anyelement) returns void
 language plpgsql
 as $$
@@ -15,4 +15,4 @@ begin
     ) using portal_row;
 end $$;
 comment on function rollbook.update_copy(text, text, anyelement) is
-    'Bring one copy up to date in one course, from the portal''s row as scalars.';
+    'Update one copy in one course from the given portal row; a row of nulls updates nothing.';

@@ -1,6 +1,6 @@
--- choose_schema_name: the schema for a new course: `course_` and the id in lower case, every run of other characters
--- than a-z and 0-9 as one `_`, cut to 63 bytes, numbered where the name is taken, by whomever.
--- Called:   by create_course, which has taken its turn.
+-- choose_schema_name: choose the schema for a new course: `course_` and the ID in lower case, with each run of
+-- characters other than a-z and 0-9 replaced by one `_`, cut to 63 bytes, numbered if any schema has the name.
+-- Called:   by register_course, which holds lock_course_set.
 -- Security: INVOKER.
 create or replace function rollbook.choose_schema_name(course_id text) returns name
 language plpgsql stable
@@ -22,4 +22,5 @@ begin
     return candidate;
 end $$;
 comment on function rollbook.choose_schema_name(text) is
-    'The schema for a new course.';
+    'Choose a free schema name for a new course: course_ and the ID in lower case, other characters as underscores, '
+    'numbered if taken.';

@@ -1,6 +1,7 @@
--- due_rows: the query for the portal rows of one table that a course should hold. In it $1 is the course id, $2 the
--- users due there who are not enrolled (leaver_ids). Two branches, so that the planner knows the size of the first one.
--- Called:   by fill_course, differences, compare and user_copies, which run it.
+-- due_rows: build the query for the portal rows of one table that a course should hold. Its parameters: $1 is the
+-- course ID, $2 the users whose rows are due although they are not enrolled (leaver_ids). Two branches let the planner
+-- estimate the first one.
+-- Called:   by fill_course, differences, compare and user_copies, which execute the query.
 -- Security: INVOKER; builds text.
 create or replace function rollbook.due_rows(table_name text) returns text
 language sql stable
@@ -20,4 +21,5 @@ as $$
     where t.table_name = due_rows.table_name
 $$;
 comment on function rollbook.due_rows(text) is
-    'The query for the portal rows of one table that a course should hold.';
+    'Build the query for the portal rows of one table that a course should hold; its $1 is the course ID, its $2 the '
+    'leavers'' user ids.';

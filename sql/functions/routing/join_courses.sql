@@ -1,8 +1,8 @@
--- join_courses: copy users into the courses they are enrolled in: user, then profile, then enrollment.
--- What is copied is the state, not the event: an enrollment that is gone again by now is passed over, one that has
--- moved on is copied to where it is. Enrollments in courses that do not exist (yet) wait for create_course.
--- Called:   by the routing of enrollments, with the ids of those that are new or have changed, and by leave_courses.
--- Locks:    first the tables that are read, so that a TRUNCATE of them waits before anybody holds a route;
+-- join_courses: copy users into the courses in which they are enrolled: user, then profile, then enrollment.
+-- Reads current state, not events: it skips an enrollment that has been deleted meanwhile, and copies one that has
+-- moved to its present course. Enrollments in courses that do not exist (yet) wait for create_course.
+-- Called:   by the routing of enrollments, with the ids of new or changed enrollments, and by leave_courses.
+-- Locks:    first the tables that it reads, so that a TRUNCATE of them waits before anybody holds a route; then
 --           lock_courses; then a write of each user's rollbook.route row, in user-id order.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.join_courses(enrollment_ids bigint[]) returns void
@@ -45,4 +45,4 @@ begin
     end loop;
 end $$;
 comment on function rollbook.join_courses(bigint[]) is
-    'Copy users into the courses they are enrolled in: user, then profile, then enrollment.';
+    'Copy the users of these enrollments into their courses: user, then profile, then enrollment.';

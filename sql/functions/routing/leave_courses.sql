@@ -1,10 +1,10 @@
--- leave_courses: delete the copies of enrollments that ended, and what on_leave says of the user and the profile.
--- `keep`: they stay, and the route keeps them up to date. `remove`: they go, children first.
--- What counts is the state, not the event: an enrollment that is there by now, here or elsewhere, is copied first; a
--- user who is enrolled again stays.
--- Called:   by the routing of enrollments with the old rows as three parallel arrays.
--- Locks:    lock_courses; then touch_routes. A user who has no route after that is gone, and holds no copy. Reads no
---           other portal table than the one that the statement writes: a TRUNCATE that waits for it may hold them.
+-- leave_courses: delete the copies of ended enrollments, and user and profile as on_leave says.
+-- `keep`: user and profile stay, and the route keeps them current. `remove`: they are deleted, children first.
+-- Reads current state, not events: an enrollment that exists again by now, here or elsewhere, is copied first; a user
+-- who is enrolled again stays.
+-- Called:   by the routing of enrollments, with the old rows as three parallel arrays.
+-- Locks:    lock_courses; then touch_routes. A user without a route after that is deleted and holds no copy. It reads
+--           no portal table but the one that the statement writes: a waiting TRUNCATE may hold the others.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.leave_courses(user_ids bigint[], course_ids text[], enrollment_ids bigint[])
 returns void
@@ -56,4 +56,5 @@ begin
     end loop;
 end $$;
 comment on function rollbook.leave_courses(bigint[], text[], bigint[]) is
-    'Delete the copies of enrollments that ended, and what on_leave says of the user and the profile.';
+    'Delete the copies of ended enrollments, and user and profile where the course''s on_leave is remove. Arguments: '
+    'user ids, course IDs and enrollment ids of the old rows, in parallel.';

@@ -1,7 +1,9 @@
--- lock_course_set: let courses come and go one at a time, and not while users are being deleted. A deletion learns of
--- the courses only after it holds the routes, the wrong way round for lock_courses; this lock is taken before both.
+-- lock_course_set: allow one course at a time to be created or dropped, and none while users are being deleted. A
+-- deletion learns its courses only after it holds the routes, which is the wrong order for lock_courses; this lock
+-- comes before both.
 -- Called:   exclusive by register_course and drop_course; shared by hold_courses.
--- Locks:    the table rollbook.course until commit, which nobody else may lock: SHARE, or SHARE ROW EXCLUSIVE.
+-- Locks:    the table rollbook.course until commit, in SHARE or SHARE ROW EXCLUSIVE mode; nothing else locks this
+--           table.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.lock_course_set(is_exclusive boolean) returns void
 language plpgsql
@@ -15,4 +17,4 @@ begin
     end if;
 end $$;
 comment on function rollbook.lock_course_set(boolean) is
-    'Let courses come and go one at a time, and not while users are being deleted.';
+    'Lock the set of courses until commit: exclusive to create or drop a course, shared to delete users.';

@@ -1,6 +1,7 @@
--- register_course: the first half of create_course, done as rollbook_owner: check the id, choose the schema, note both.
--- Locks:    lock_course_set, so that one course is made at a time; a write of the id's rollbook.course_latch row,
---           where it meets every enrollment in that id that is not committed yet (lock_courses has the other end).
+-- register_course: the first half of create_course, run as rollbook_owner: check the ID, choose the schema, record
+-- both.
+-- Locks:    lock_course_set, so that one course is created at a time; a write of the ID's rollbook.course_latch row,
+--           where it meets every uncommitted enrollment with that ID (lock_courses has the other end).
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.register_course(new_course_id text, new_on_leave text) returns name
 language plpgsql
@@ -11,20 +12,20 @@ declare
     chosen name;
 begin
     if length(new_course_id) > 255 then
-        raise exception 'a course id has at most 255 characters, this one has %', length(new_course_id)
-            using errcode = 'RB003', hint = 'No enrollment could bear it.';
+        raise exception 'a course ID has at most 255 characters; this one has %', length(new_course_id)
+            using errcode = 'RB003', hint = 'Use the course ID of the enrollments; they have the same limit.';
     end if;
     if new_course_id is null or new_course_id !~ '[^[:space:]]' then
-        raise exception 'a course id is not empty and not blank'
-            using errcode = 'RB003', hint = 'Use the id that the enrollments bear, such as MITx/6.002x/2012_Fall.';
+        raise exception 'a course ID cannot be empty or blank'
+            using errcode = 'RB003', hint = 'Use the course ID of the enrollments, such as MITx/6.002x/2012_Fall.';
     end if;
     if new_course_id = 'default' then
-        raise exception 'the id "default" means the portal and cannot be a course'
-            using errcode = 'RB003', hint = 'Use the id that the enrollments bear, such as MITx/6.002x/2012_Fall.';
+        raise exception 'the ID "default" means the portal and cannot be a course'
+            using errcode = 'RB003', hint = 'Use the course ID of the enrollments, such as MITx/6.002x/2012_Fall.';
     end if;
     if new_on_leave is null or new_on_leave not in ('keep', 'remove') then
-        raise exception 'on_leave is "keep" or "remove", not "%"', new_on_leave
-            using errcode = 'RB003', hint = 'keep: user and profile stay, up to date. remove: they are deleted.';
+        raise exception 'on_leave must be "keep" or "remove", not "%"', new_on_leave
+            using errcode = 'RB003', hint = 'keep: user and profile stay and stay current. remove: they are deleted.';
     end if;
     perform rollbook.lock_course_set(is_exclusive => true);
     insert into rollbook.course_latch as latch (course_id) values (new_course_id)
@@ -39,4 +40,5 @@ begin
     return chosen;
 end $$;
 comment on function rollbook.register_course(text, text) is
-    'The first half of create_course, done as rollbook_owner: check the id, choose the schema, note both.';
+    'First half of create_course, run as rollbook_owner: check the ID and on_leave, choose the schema, record the '
+    'course. Raises RB003, RB005.';

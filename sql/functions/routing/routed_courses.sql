@@ -1,5 +1,4 @@
--- routed_courses: the courses asked for (all, where null) with the users whose routes lead there. One pass over the
--- routes.
+-- routed_courses: the given courses (null: all), each with the users whose routes lead to it. Reads the routes once.
 -- Called:   by verify, compare and repair.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.routed_courses(course_ids text[])
@@ -19,4 +18,4 @@ as $$
     order by c.course_id
 $$;
 comment on function rollbook.routed_courses(text[]) is
-    'The courses asked for (all, where null) with the users whose routes lead there.';
+    'The given courses (null: all), each with the users whose routes lead to it.';

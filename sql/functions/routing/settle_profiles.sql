@@ -1,7 +1,7 @@
--- settle_profiles: bring profiles into order in every course that holds one of their users: what is due there is
--- copied, then what is not due there any more is deleted. A profile that moved from user to user within a course keeps
--- what the course wrote beside it.
--- Called:   by the routing of profiles, with the ids they had and all users they had or have.
+-- settle_profiles: update the profile copies of these users in every course that holds them: copy the profiles that are
+-- due there, then delete those that are not. A profile that moves from one user to another within a course keeps the
+-- values that the course added.
+-- Called:   by the routing of profiles, with the ids that the profiles had and all users before and after.
 -- Locks:    a write of each user's rollbook.route row, in user-id order.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.settle_profiles(profile_ids bigint[], user_ids bigint[]) returns void
@@ -23,4 +23,5 @@ begin
     end loop;
 end $$;
 comment on function rollbook.settle_profiles(bigint[], bigint[]) is
-    'Bring profiles into order in every course that holds one of their users.';
+    'Copy the profiles of these users to every course that holds the users, and delete the copies of these profiles '
+    'where they are no longer due.';

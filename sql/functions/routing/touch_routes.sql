@@ -1,9 +1,9 @@
--- touch_routes: write the routes of users whose rows changed, and tell which schemas hold their copies.
--- Every path that changes what a copy must show writes the route row of the user first, in user-id order. So two paths
--- that meet at one user run one after the other, or the one with the older snapshot gets 40001. Locking the row
--- instead would not do: a REPEATABLE READ transaction does not notice a lock that is gone.
--- Called:   by all routing but join_courses, and by repair. Reads no portal table but for those who delete users:
---           a TRUNCATE that waits for the caller may hold it.
+-- touch_routes: write the routes of users whose rows changed, and return the schemas that hold their copies.
+-- Every path that changes the content of a copy first writes the user's route row, in user-id order. So two paths that
+-- meet at one user run one after the other, or the one with the older snapshot gets 40001. Locking the row instead
+-- would not do: a REPEATABLE READ transaction does not notice a lock that was released.
+-- Called:   by all routing but join_courses, and by repair. It reads a portal table only while users are deleted: a
+--           TRUNCATE that waits for the caller may hold that table.
 -- Locks:    a write of each user's rollbook.route row.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.touch_routes(user_ids bigint[])
@@ -12,7 +12,7 @@ language plpgsql
 as $$
 begin
     if current_setting('rollbook.user_deletion', true) = pg_current_xact_id()::text then
-        -- In the cascade of a deletion: who is gone is done with, and gets no new route.
+        -- In the cascade of a deletion: deleted users are finished and get no new route.
         user_ids := array(select u.id from portal.auth_user as u where u.id = any (user_ids));
     end if;
     return query
@@ -28,4 +28,4 @@ begin
     order by held.schema_name;
 end $$;
 comment on function rollbook.touch_routes(bigint[]) is
-    'Write the routes of users whose rows changed, and tell which schemas hold their copies.';
+    'Write the routes of users whose rows changed; return each schema that holds copies, with its users.';

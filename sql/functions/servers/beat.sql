@@ -1,11 +1,11 @@
--- beat: write one heartbeat, which travels to every course server as the copies do. Its arrival there proves that all
--- that was committed before it has arrived too; its age, while it has not, is the lag in seconds.
--- Called:   by the `rollbook` commands that look at course servers; by cron, should nobody look for long: a beat also
---           lets the slots of idle servers go forward. Alone in its transaction: others wait for its commit, up
---           to 5 s.
+-- beat: write one heartbeat, which travels to every course server as the copies do. Once it arrives there, everything
+-- committed before it has arrived too; until then its age is the lag in seconds.
+-- Called:   by the `rollbook` commands that read course servers; by cron where nobody runs them for long: a heartbeat
+--           also advances the slots of idle servers. Run it alone in its transaction: others wait for its commit, up to
+--           5 s.
 -- Returns:  the heartbeat.
--- Locks:    rollbook.heartbeat SHARE ROW EXCLUSIVE until commit: heartbeats are committed in the order of their
---           numbers, so that a hole in what a server holds is a loss. The newest 2,000 stay.
+-- Locks:    rollbook.heartbeat SHARE ROW EXCLUSIVE until commit: heartbeats commit in the order of their numbers, so a
+--           gap on a server is a loss. The newest 2,000 stay.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.beat() returns rollbook.heartbeat
 language plpgsql
@@ -27,4 +27,5 @@ begin
     return result;
 end $$;
 comment on function rollbook.beat() is
-    'Write one heartbeat, which travels to every course server as the copies do.';
+    'Send one heartbeat to every course server and return it. Run it alone in its transaction; it waits up to 5 s for '
+    'another heartbeat to commit.';

@@ -1,10 +1,10 @@
--- publish_courses: make the publication of one course server list exactly the heartbeat and the copies of the courses
--- that are attached to it, table by table, each with its column list. Writes only the difference, in place.
--- Called:   by `rollbook server add` and `rollbook course attach`, `detach`, after the tables stand on the server.
--- Returns:  how many tables were added and dropped together.
--- Locks:    SHARE UPDATE EXCLUSIVE on the tables added; writers go on.
--- Security: INVOKER, because making a publication takes the caller's right to CREATE in the database, and altering it
---           takes its owner.
+-- publish_courses: make the publication of one course server list exactly the heartbeat and the copies of its attached
+-- courses, table by table, each with its column list. Changes only what differs, in place.
+-- Called:   by `rollbook server add` and `rollbook course attach`, `detach`, after the tables exist on the server.
+-- Returns:  the number of tables added and dropped.
+-- Locks:    SHARE UPDATE EXCLUSIVE on the tables added; writers continue.
+-- Security: INVOKER, because creating a publication requires the caller's CREATE right on the database, and altering it
+--           requires its owner.
 create or replace function rollbook.publish_courses(server_name text) returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -52,4 +52,5 @@ begin
     return coalesce(cardinality(added), 0) + coalesce(cardinality(dropped), 0);
 end $$;
 comment on function rollbook.publish_courses(text) is
-    'Make the publication of one course server list exactly the copies of the courses that are attached to it.';
+    'Make the publication of one course server list exactly the heartbeat and the copies of its attached courses; '
+    'return the number of tables added and dropped.';

@@ -55,7 +55,7 @@ def test_no_request_at_all_is_none(school: Db) -> None:
 def test_who_may_not_is_refused(school: Db) -> None:
     ada = add_user(school, "ada")
     define(school, "Final", "-1 day", "1 day")
-    assert refused(school, "RB017", REGISTER, ada, KEEP).message_primary == "the user is no candidate yet"
+    assert refused(school, "RB017", REGISTER, ada, KEEP).message_primary == "the user is not a candidate yet"
     candidate(school, ada)
     assert refused(school, "RB017", REGISTER, ada, KEEP).message_primary == f"the user is not enrolled in {KEEP}"
     run(school, ENROLL, ada, KEEP)
@@ -69,7 +69,7 @@ def test_outside_the_window_nobody_registers(school: Db, start: str, end: str) -
     define(school, "Final", start, end)
     said = refused(school, "RB017", NAMED, ada, KEEP, "Final", "")
     assert said.message_primary == "no registration is open for exam Final"
-    assert (said.message_detail or "").startswith("It is from 20")
+    assert (said.message_detail or "").startswith("Registration is open from 20")
     assert refused(school, "RB017", REGISTER, ada, KEEP).message_primary == "no registration is open for an exam"
 
 
