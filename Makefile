@@ -2,12 +2,13 @@
 #   make setup   the program and its tools in .venv        make demo    the main job, on a private server
 #   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, all tests
 #   make bench   speed, as ratios                          make lock    renew requirements.lock
+#   make reference   docs/reference/ from the program      make man     manual pages in build/man/
 #   make freeze REV=0002   copy the files of sql/ that a release ships with this revision
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup lock demo test slow check lint bench freeze
+.PHONY: setup lock demo test slow check lint bench freeze reference man
 
 setup: .venv/ready
 
@@ -58,3 +59,9 @@ bench: setup
 freeze: setup
 	@test -n "$(REV)" || { echo "usage: make freeze REV=0002"; exit 2; }
 	@$(BIN)/python -m tests.tools.freeze $(REV)
+
+reference: setup
+	@$(BIN)/python -m tests.tools.reference
+
+man: setup
+	@$(BIN)/python -m tests.tools.reference --man build/man
