@@ -1,6 +1,7 @@
 # Only Python >= 3.11 and make are assumed; everything else goes into .venv.
 #   make setup   the program and its tools in .venv        make demo    the main job, on a private server
 #   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, all tests
+#   make versions   the tests on PostgreSQL 16 and 17 (TESTS=tests/sql: some of them)
 #   make bench   speed, as ratios                          make lock    renew requirements.lock
 #   make reference   docs/reference/ from the program      make man     manual pages in build/man/
 #   make freeze REV=0002   copy the files of sql/ that a release ships with this revision
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup lock demo test slow check lint bench freeze reference man
+.PHONY: setup lock demo test slow check versions lint bench freeze reference man
 
 setup: .venv/ready
 
@@ -39,6 +40,11 @@ test: setup
 	@$(BIN)/pytest
 
 check: lint test slow
+
+versions: setup
+	@$(BIN)/python -m tests.tools.fetch_postgres
+	@for bindir in "$(CURDIR)"/.postgres/1[67]/bin; do \
+	    [ ! -x "$$bindir/initdb" ] || PG_BINDIR="$$bindir" $(BIN)/pytest $(TESTS) || exit 1; done
 
 slow: setup
 	@$(BIN)/pytest -m slow

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from psycopg import Connection, sql
+
+from rollbook.system.demo.server import find_bindir
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "admin" / "rollbook"
@@ -98,6 +101,14 @@ def process(*arguments: str, env: dict[str, str] | None = None, stdin: bytes = b
         [PROGRAM, *arguments], input=stdin, capture_output=True, check=False, env=environment(**(env or {})), timeout=60
     )
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def postgres_program(name: str) -> Path:
+    """A program of the PostgreSQL under test, such as psql; the test is skipped where that came without its clients."""
+    program = find_bindir() / name
+    if not program.exists():
+        pytest.skip(f"this PostgreSQL came without {name}")
+    return program
 
 
 def snapshot(db: Connection[Any]) -> dict[str, list[str]]:

@@ -18,9 +18,10 @@ from psycopg import Connection, sql
 
 from rollbook import cli
 from rollbook.system import migration as schema
-from rollbook.system.demo.server import PrivateServer, find_bindir
+from rollbook.system.demo.server import PrivateServer
 from tests.catalog import catalog, changed
 from tests.conftest import FAST
+from tests.program import postgres_program
 
 ROOT = Path(__file__).parents[2]
 COURSE = "MITx/6.002x/2012_Fall"
@@ -102,7 +103,7 @@ def psql(dsn: str, script: str) -> subprocess.CompletedProcess[str]:
     """Run a script in psql as a DBA does, stopping at the first error."""
     quiet = f"{dsn} options='-c client_min_messages=warning'"
     return subprocess.run(
-        [find_bindir() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", quiet],
+        [postgres_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", quiet],
         input=script, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from tests.program import postgres_program
 from tests.sql.helpers import refused
 
 Db = Connection[Any]
@@ -89,13 +90,13 @@ def test_a_dump_restores_into_a_working_database(db: Db, dsn: str, cluster: Any)
 
     platform(db)
     before = db.execute("select schema_name, enrolled, copied_users from rollbook.course_status order by 1").fetchall()
-    programs = cluster.server.bindir
+    pg_dump, psql_program = postgres_program("pg_dump"), postgres_program("psql")
     env = {name: text for name, text in os.environ.items() if not name.startswith("PG")}
-    dump = subprocess.run([programs / "pg_dump", dsn], capture_output=True, check=True, env=env).stdout
+    dump = subprocess.run([pg_dump, dsn], capture_output=True, check=True, env=env).stdout
     target = cluster.server.dsn("restored")
     db.execute("create database restored")
     try:
-        psql = [programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", target]
+        psql = [psql_program, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", target]
         done = subprocess.run(psql, input=dump, capture_output=True, check=False, env=env)
         assert (done.returncode, done.stderr.decode()) == (0, "")
         with psycopg.connect(target, autocommit=True) as copy:
