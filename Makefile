@@ -56,6 +56,7 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint sql migrations/tables --disable-progress-bar
 	$(BIN)/python -m tests.tools.check_plpgsql
+	$(BIN)/python -m tests.tools.check_words
 
 bench: setup
 	$(BIN)/python -m tests.bench.bench
