@@ -46,7 +46,7 @@ MEANINGS = {
     "RB017": "The student may not register for the exam.",
 }
 
-COMMENT = re.compile(r"^comment on (?:\w+) rollbook\.(\S+?)(?:\([^)]*\))? is\s+('(?:[^']|'')*');", re.MULTILINE)
+COMMENT = re.compile(r"^comment on (?:\w+) rollbook\.(\S+?)(?:\([^)]*\))? is\s+((?:'(?:[^']|'')*'\s*)+);", re.MULTILINE)
 
 DIRECTORIES = {
     "functions/api": "Functions for applications and DBAs",
@@ -206,9 +206,8 @@ def sql_object(path: Path) -> SqlObject:
     if path.parent.name == "views":
         return SqlObject(name, f"rollbook.{name}", comments[name], columns)
     made = re.search(r"^create or replace function (rollbook\..*?)\n?language ", text, re.DOTALL | re.M)
-    return SqlObject(
-        name, re.sub(r"(?<=\() | (?=\))", "", " ".join(made.group(1).split())) if made else name, comments[name]
-    )
+    signature = " ".join(made.group(1).split()) if made else name
+    return SqlObject(name, re.sub(r"(?<=\() | (?=\))", "", signature), comments[name])
 
 
 def cell(text: str) -> str:
