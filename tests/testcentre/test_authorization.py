@@ -48,7 +48,7 @@ def test_p3_a_candidate_is_authorized_without_a_definition(rollbook: Rollbook) -
     }  # fmt: skip
     assert made.row["client_authorization_id"].startswith("edXexam")
     assert made.err == (
-        f"note: no exam exam1 of {COURSE} is defined here: the dates are those that were given\n"
+        f"note: exam exam1 of {COURSE} is not defined here: the given dates are used\n"
         f"note: ada is not enrolled in {COURSE}\n"
     )
     assert rollbook("authorization", "list", "--json").row["state"] == "due"
@@ -72,7 +72,7 @@ def test_the_only_current_exam_needs_no_name_and_of_several_none_is_guessed(  # 
     assert (none.code, f"course {KEEP} has no current exam" in none.err) == (1, True)
     define(school, "Final", ends="'2012-12-31'")
     made = rollbook("authorization", "create", "ada", KEEP, "--json")
-    assert (made.row["exam"], made.err) == ("Final", "note: registration for exam Final is not open to students now\n")
+    assert (made.row["exam"], made.err) == ("Final", "note: registration for exam Final is not open to students\n")
     define(school, "Midterm")
     before = snapshot(school)
     several = rollbook("authorization", "create", "ada", KEEP)
@@ -84,7 +84,7 @@ def test_the_only_current_exam_needs_no_name_and_of_several_none_is_guessed(  # 
     ("arguments", "code", "text"),
     [
         (("nobody", COURSE, "--exam", "e", *DAYS), 1, "there is no user nobody"),
-        (("bob", COURSE, "--exam", "e", *DAYS), 1, "bob has no demographics record"),
+        (("bob", COURSE, "--exam", "e", *DAYS), 1, "bob is not a candidate yet"),
         (("ada", COURSE, "--exam", "e"), 1, "First appointment date must be specified"),
         (("ada", COURSE, "--exam", "e", "--first", "2013-01-02", "--last", "2013-01-01"), 1,
          "First appointment date must be before last appointment date"),
@@ -237,12 +237,12 @@ def test_import_takes_the_dates_of_the_exam_and_tells_all_that_is_wrong(
     before = snapshot(school)
     refused = rollbook("authorization", "import", str(file))
     assert (refused.code, refused.err.splitlines()[:7]) == (1, [
-        "line 3, user: 'bob': has no demographics record: is no candidate yet",
+        "line 3, user: 'bob': is not a candidate yet",
         "line 4, accommodation_code: 'BOGUS': Invalid accommodation code specified: \"BOGUS\"",
         "line 4, eligibility_appointment_date_first: First appointment date must be specified",
         "line 4, eligibility_appointment_date_last: Last appointment date must be specified",
-        "line 5, eligibility_appointment_date_last: '2013-02-30': a date is written as YYYY-MM-DD",
-        "line 6, eligibility_appointment_date_first: '2013-W01-1': a date is written as YYYY-MM-DD",
+        "line 5, eligibility_appointment_date_last: '2013-02-30': not a date in the format YYYY-MM-DD",
+        "line 6, eligibility_appointment_date_first: '2013-W01-1': not a date in the format YYYY-MM-DD",
         "line 7, exam_series_code: 'Final': the same user and exam as on line 2",
     ])  # fmt: skip
     assert snapshot(school) == before

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
-from rollbook.testcentre.commands import candidate as commands
+from rollbook.testcentre.exchange_file import EMAIL, FIELD_NAMES, FIELDS
 from rollbook.testcentre.queries import candidate as queries
 from tests.program import rows, snapshot
 from tests.school import Rollbook
@@ -42,11 +42,25 @@ def states(db: Connection[Any]) -> list[tuple[Any, ...]]:
     return rows(db, "rollbook.candidate_status", "username", "progress")
 
 
-def test_the_fields_of_options_files_and_rules_are_the_same(db: Connection[Any]) -> None:
-    assert tuple(commands.FIELDS) == queries.FIELDS == commands.EXPORTED[1:] == queries.COLUMNS[1:]
-    given = dict.fromkeys(queries.FIELDS, "Ł")
-    found = db.execute("select field from rollbook.candidate_faults(%s)", [json.dumps(given)]).fetchall()
-    assert tuple(row[0] for row in found) == queries.FIELDS
+def test_the_fields_and_widths_of_the_program_are_those_of_the_table_and_of_the_rules(db: Connection[Any]) -> None:
+    widths = [(field.name, field.width) for field in FIELDS]
+    columns = db.execute(
+        """select attname, atttypmod - 4 from pg_attribute
+        where attrelid = 'portal.student_testcenteruser'::regclass and attname = any(%s)""",
+        [list(FIELD_NAMES)],
+    ).fetchall()
+    assert sorted(columns) == sorted(widths)
+    for excess, expected in ((0, []), (1, widths)):  # as wide as it may be, and one more
+        given = {field.name: "x" * (field.width + excess) for field in (*FIELDS, EMAIL)}
+        found = db.execute(
+            "select field, problem from rollbook.candidate_faults(%s) where problem like 'Ensure%%'",
+            [json.dumps(given)],
+        ).fetchall()
+        limits = [(field, f"Ensure this value has at most {width} characters") for field, width in expected]
+        assert [(field, problem.split(" (")[0]) for field, problem in found if field != EMAIL.name] == limits
+        assert (EMAIL.name in dict(found)) == bool(excess)
+    empty = db.execute("select field from rollbook.candidate_faults('{}') where problem = %s", [REQUIRED]).fetchall()
+    assert [row[0] for row in empty] == [field.name for field in FIELDS if field.required]
 
 
 def test_p1_without_any_field_all_that_is_missing_is_told(rollbook: Rollbook, school: Connection[Any]) -> None:
@@ -152,7 +166,7 @@ def test_usage(rollbook: Rollbook, school: Connection[Any]) -> None:
     assert (there.code, there.err.splitlines()[0]) == (1, "error: ada is a candidate already")
     missing = rollbook("candidate", "show", "bob")
     assert (missing.code, missing.err) == (
-        1, "error: bob has no demographics record: is no candidate yet\nfix:   rollbook candidate create bob\n"
+        1, "error: bob is not a candidate yet\nfix:   rollbook candidate create bob\n"
     )  # fmt: skip
     assert snapshot(school) == before
 
@@ -211,13 +225,13 @@ def test_export_is_what_import_reads(rollbook: Rollbook, school: Connection[Any]
     file = tmp_path / "all.csv"
     assert rollbook("candidate", "export", "-o", str(file)).code == 0
     assert file.read_text().splitlines()[0] == ",".join(queries.COLUMNS)
-    before = rows(school, TABLE, "user_id", *queries.FIELDS)
+    before = rows(school, TABLE, "user_id", *FIELD_NAMES)
     sent(school)
     assert rollbook("candidate", "import", str(file), "--json").column("outcome") == ["unchanged"] * 2
     assert states(school) == [("ada", "accepted"), ("bob", "accepted")]
     school.execute("delete from portal.student_testcenteruser")
     assert rollbook("candidate", "import", str(file), "--json").column("outcome") == ["created"] * 2
-    assert rows(school, TABLE, "user_id", *queries.FIELDS) == before
+    assert rows(school, TABLE, "user_id", *FIELD_NAMES) == before
 
 
 def test_every_wrong_row_is_told_and_nothing_is_stored(

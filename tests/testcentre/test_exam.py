@@ -86,12 +86,12 @@ def test_the_policy_is_the_whole_truth(rollbook: Rollbook, school: Connection[An
          "Registration start date must be before registration end date"),
         ({FIRST: "2013-01-26T00:01"}, "First appointment date must be before last appointment date"),
         ({END: "2013-01-26T00:01"}, "Registration end date must be before last appointment date"),
-        ({"Exam_Series_Code": "x" * 16}, f"Exam_Series_Code {'x' * 16} has 16 characters, at most 15 fit"),
+        ({"Exam_Series_Code": "x" * 16}, f"Exam_Series_Code {'x' * 16} has 16 characters; the limit is 15"),
         ({"Exam_Series_Code": "Ł"}, "Must only use characters in Latin-1 (iso-8859-1) encoding"),
-        ({"Exam_Series_Code": 7}, "Exam_Series_Code must be a text without control characters"),
-        ({"Exam_Series_Code": " Good "}, "Exam_Series_Code Good is that of exam Good as well"),
-        ({"Exam_Display_Name": ""}, "Exam_Display_Name must be a text without control characters"),
-        ({"Exam_Series_Code": "Good"}, "Exam_Series_Code Good is that of exam Good as well"),
+        ({"Exam_Series_Code": 7}, "Exam_Series_Code must be text without control characters"),
+        ({"Exam_Series_Code": " Good "}, "Exam_Series_Code Good is also that of exam Good"),
+        ({"Exam_Display_Name": ""}, "Exam_Display_Name must be text without control characters"),
+        ({"Exam_Series_Code": "Good"}, "Exam_Series_Code Good is also that of exam Good"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_told_with_the_exam_and_nothing_is_changed(
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_told_with_the_exam_and_nothing_is_changed(
     assert refused.code == 1
     details = json.loads(refused.err.splitlines()[-1])["error"]["details"]["problems"]
     assert details == [
-        {"exam": "Bad", "problem": problem}, {"exam": "Worse", "problem": "the definition is no JSON object"}
+        {"exam": "Bad", "problem": problem}, {"exam": "Worse", "problem": "the definition is not a JSON object"}
     ]  # fmt: skip
     assert snapshot(school) == before
 
@@ -116,8 +116,8 @@ def test_equal_dates_are_in_order_and_a_bad_optional_date_counts_as_absent(
     answer = rollbook("exam", "import", KEEP, policy(tmp_path, exams), "--json")
     assert answer.column("outcome") == ["created"] * 2
     assert answer.err.splitlines() == [
-        "Odd: Registration_Start_Date 'x' is no time such as 2013-01-25T00:00, and counts as absent",
-        "Odd: Registration_End_Date 7 is no time such as 2013-01-25T00:00, and counts as absent",
+        "Odd: Registration_Start_Date 'x' is not a time such as 2013-01-25T00:00 and is ignored",
+        "Odd: Registration_End_Date 7 is not a time such as 2013-01-25T00:00 and is ignored",
     ]
     assert rows(school, "rollbook.exam", "exam_series_code", "registration_start")[0][1].year == 1970
 

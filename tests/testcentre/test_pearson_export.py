@@ -397,7 +397,6 @@ KILLED = """
 import os, signal, sys
 from rollbook import cli
 from rollbook.testcentre import exchange_file as pearson
-from rollbook.testcentre.queries import pearson as queries
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -410,8 +409,8 @@ def after(function):
 
 step = sys.argv.pop(1)
 if step == "opened": pearson.Outgoing.write = die
-elif step == "written": pearson.Outgoing.settle = die
-elif step == "flushed": pearson.Outgoing.settle = after(pearson.Outgoing.settle)
+elif step == "written": pearson.Outgoing.flush = die
+elif step == "flushed": pearson.Outgoing.flush = after(pearson.Outgoing.flush)
 elif step == "noted": pearson.Outgoing.publish = die
 elif step == "renamed": pearson.Outgoing.publish = after(pearson.Outgoing.publish)
 elif step == "committed":

@@ -220,7 +220,7 @@ def test_19_wrong_lines_are_told_and_the_others_applied(mail: Mail, db: Db, sent
     assert details[0] == "Failed to find record for client_candidate_id edX999999999999"
     assert details[4].startswith("Error in CDD file processing (")
     assert details[4].endswith("): line 4 unreadable")
-    assert 'CandidateID "many" is no number' in details[6]
+    assert 'CandidateID "many" is not a valid number' in details[6]
     assert details[7] == "Failed to find record for client_auth_id edXexam999999999999"
     assert [row[0] for row in db.execute(STATE).fetchall()] == ["Accepted", "", ""]
 
@@ -278,7 +278,7 @@ def test_24_every_file_is_kept_with_its_rows_and_outcome(
     assert rollbook("pearson", "export", "cdd", "-o", str(tmp_path / "out"), "--all").code == 0
     assert [row["waiting"] for row in rollbook("pearson", "list", "--kind", "cdd", "--json").data] == [2, 0]
     unknown = rollbook("pearson", "show", "4711")
-    assert (unknown.code, "there is no batch 4711" in unknown.err) == (1, True)
+    assert (unknown.code, "there is no file 4711" in unknown.err) == (1, True)
 
 
 def test_an_import_waits_for_an_edit_under_way(mail: Mail, db: Db, dsn: str, sent: datetime) -> None:
@@ -375,14 +375,14 @@ def test_19_a_quote_that_is_not_closed_swallows_no_answer(mail: Mail, db: Db, se
     later = sent + timedelta(minutes=1)
     before = db.execute(STATE).fetchall()
     refused = mail.read(vcdc_1=CDD + answer(key(1), "Error", later, '"Jr.') + answer(key(2), "Accepted", later))
-    assert (refused.code, "a quote that is not closed" in refused.err) == (1, True)
+    assert (refused.code, "an unclosed quote" in refused.err) == (1, True)
     assert db.execute(STATE).fetchall() == before
 
 
 def test_19_an_answer_from_the_future_is_refused(mail: Mail, db: Db, sent: datetime) -> None:
     result = mail.read(vcdc_1=CDD + answer(key(1), "Error", sent.replace(year=2206)) + answer(key(2), "Accepted", sent))
     assert (result.code, result.column("outcome")) == (5, ["refused", "accepted"])
-    assert "lies in the future" in result.data[0]["detail"]
+    assert "is in the future" in result.data[0]["detail"]
     assert [row[0] for row in db.execute(STATE)] == ["", "Accepted"]
 
 

@@ -1,9 +1,7 @@
-"""`rollbook candidate`: who sits exams at a test centre, and the record of them that it is sent."""
+"""`rollbook candidate`: users who sit exams at a test centre, and the records that it is sent."""
 
-import inspect
-from collections.abc import Callable
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,9 +9,11 @@ from rollbook.core import render
 from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import AttentionError, UsageError
+from rollbook.testcentre.commands.record_fields import Clear, cleared, with_fields
+from rollbook.testcentre.exchange_file import FIELD_NAMES
 
 if TYPE_CHECKING:
-    from rollbook.core.db import Conn
+    from rollbook.testcentre.queries.candidate import Created
 
 app = typer.Typer(name="candidate", help="Candidates for exams at a test centre.", no_args_is_help=True)
 
@@ -22,48 +22,16 @@ UPDATED = ("field", "before", "after")
 COLUMNS = ("client_candidate_id", "username", "name", "country", "state", "sent_at", "confirmed_at", "error")
 FAULTS = ("candidate", "username", "authorization", "field", "problem")
 IMPORTED = ("line", "user", "outcome", "detail")
-# Field -> help. What the user provides, in the order of the form.
-FIELDS = {
-    "first_name": "As on the identity document; 30 characters at most.", "middle_name": "At most 30.",
-    "last_name": "As on the identity document; at most 50.", "suffix": "Such as Jr.; at most 255.",
-    "salutation": "Such as Dr.; at most 50.", "address_1": "Street; at most 40, as the next two.", "address_2": "",
-    "address_3": "", "city": "At most 32.", "state": "State or province, 20; needed in USA and CAN.",
-    "postal_code": "At most 16; needed in USA and CAN.", "country": "ISO 3166-1 alpha-3, such as USA.",
-    "phone": "Without country code; at most 35.", "extension": "At most 8.", "phone_country_code": "At most 3.",
-    "fax": "At most 35.", "fax_country_code": "At most 3; needed with a fax.", "company_name": "At most 50.",
-}  # fmt: skip
-EXPORTED = ("user", *FIELDS)
+EXPORTED = ("user", *FIELD_NAMES)
 
 
 class State(StrEnum):
-    """Where a record stands between here and the test centre."""
+    """The state of a record: to be exported, unanswered, accepted or rejected."""
 
     due = "due"
     sent = "sent"
     accepted = "accepted"
     rejected = "rejected"
-
-
-def with_fields(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Give a command an option for each field; those that are used reach it as one mapping, `given`."""
-    signature = inspect.signature(function, eval_str=True)
-    own = [parameter for parameter in signature.parameters.values() if parameter.name != "given"]
-    fields = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[
-                str | None, typer.Option(metavar="TEXT", help=text, rich_help_panel="Fields")
-            ],
-        )
-        for name, text in FIELDS.items()
-    ]  # fmt: skip
-
-    def call(*args: Any, **values: Any) -> int | None:  # noqa: ANN401
-        fields = {name: values.pop(name, None) for name in FIELDS}
-        return function(*args, given={name: text for name, text in fields.items() if text is not None}, **values)
-
-    call.__doc__ = function.__doc__
-    call.__signature__ = signature.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
-    return call
 
 
 @command(
@@ -75,25 +43,25 @@ def with_fields(function: Callable[..., int | None]) -> Callable[..., int | None
 def list_(
     run: Run,
     state: Annotated[
-        State | None, typer.Option(help="Only those to be sent, to be answered, accepted or rejected.")
+        State | None, typer.Option(help="Only candidates in this state: to be sent, unanswered, accepted or rejected.")
     ] = None,
 ) -> None:
-    """List candidates: whether their record is to be sent, was sent, accepted or rejected, and why."""
+    """List candidates with the state of their record, and the reason of a rejection."""
     from rollbook.testcentre.queries import candidate
 
     with run.connect() as conn:
         found, total = candidate.listed(conn, render.fetch_limit(run), {"state": state, "match": run.match})
-    render.listing(run, found, COLUMNS, empty="no candidate", total=total)
+    render.listing(run, found, COLUMNS, empty="no candidates", total=total)
 
 
 @command(
     app, "show", sets=("document",),
     examples=("candidate show ada", "candidate show ada@example.org --json"),
-    exits="0 found, 1 unknown user, or no candidate, 3 unreachable",
+    exits="0 found, 1 unknown user, or not a candidate, 3 unreachable",
     see="rollbook authorization list, rollbook pearson show",
 )  # fmt: skip
 def show(run: Run, user: User) -> None:
-    """Show a candidate: the record, its state, the exams, and each file that it went out with or was answered in."""
+    """Show a candidate: the record, its state, the authorizations, and the files that sent or answered it."""
     from rollbook.people.queries.names import find_users
     from rollbook.testcentre.queries import candidate
 
@@ -113,38 +81,37 @@ def show(run: Run, user: User) -> None:
         "--phone-country-code 44",
         "candidate create bob -n",
     ),
-    exits="0 made, 1 refused with all that is wrong, or is one already, 3 unreachable",
+    exits="0 created, 1 refused with all faults, or already a candidate, 3 unreachable",
     see="rollbook candidate update, rollbook authorization create",
 )  # fmt: skip
 @with_fields
 def create(run: Run, user: User, given: dict[str, str]) -> None:
-    """Make a user a candidate. Names and address that are not given are taken from the account, if they fit."""
+    """Make a user a candidate. Names and address default to the account's, if they fit."""
     from rollbook.people.queries.names import find_users
+    from rollbook.testcentre import candidates
 
     with run.connect() as conn:
         found = find_users(conn, [user])[0]
-        made = make(conn, run, found, given)
-    name = f"{made['first_name']} {made['last_name']}"
-    render.rows(run, [made | {"username": found["username"], "name": name, "outcome": "created"}], CREATED)
+        created = candidates.create(conn, run, found, given)
+    note_account(run, created)
+    record = created.record
+    render.rows(run, [{
+        "client_candidate_id": created.client_candidate_id, "username": found["username"],
+        "name": f"{record['first_name']} {record['last_name']}", "country": record["country"], "outcome": "created",
+    }], CREATED)  # fmt: skip
 
 
-def make(conn: "Conn", run: Run, user: render.Row, given: dict[str, str]) -> render.Row:
-    """Make a user a candidate, note it, and say what the account has filled; return the record."""
-    from rollbook.core import history
-    from rollbook.testcentre.queries import candidate
-
-    made, filled = candidate.create(conn, user, given)
-    told = {field: text for field, text in made.items() if text}
-    history.record(conn, run, user["username"], "created", after=told, user_id=user["id"])
-    if filled:
-        render.note(run, "from the account: " + ", ".join(f"{field} {made[field]!r}" for field in filled))
-    return made
+def note_account(run: Run, created: "Created") -> None:
+    """Report the fields that came from the account."""
+    if created.from_account:
+        fields = ", ".join(f"{name} {created.record[name]!r}" for name in created.from_account)
+        render.note(run, f"from the account: {fields}")
 
 
 @command(
     app, "update", sets=("data", "writes"), columns=UPDATED,
     examples=("candidate update ada --phone '617 555 0102'", "candidate update ada --clear fax --reason 'has none'"),
-    exits="0 changed or made, or nothing to change, 1 refused with all that is wrong, 2 nothing named, 3 unreachable",
+    exits="0 changed or created, or nothing to change, 1 refused with all faults, 2 no field named, 3 unreachable",
     see="rollbook candidate show, rollbook pearson export",
 )  # fmt: skip
 @with_fields
@@ -152,35 +119,20 @@ def update(
     run: Run,
     user: User,
     given: dict[str, str],
-    clear: Annotated[list[str], typer.Option(metavar="FIELD", help="Empty this field; can be repeated.")] = [],  # noqa: B006
+    clear: Clear = [],  # noqa: B006 (Typer's way)
 ) -> None:
-    """Change a candidate's record, which is due then; who is no candidate yet becomes one."""
-    from rollbook.core import history
+    """Change a candidate's record and mark it for the next export; the candidate is created if missing."""
     from rollbook.people.queries.names import find_users
-    from rollbook.testcentre.queries import candidate
+    from rollbook.testcentre import candidates
 
-    for field in clear:
-        column = field.replace("-", "_")
-        if column not in FIELDS:
-            raise UsageError(f"--clear {field}: no such field", fix=f"fields: {', '.join(FIELDS)}")
-        if column in given:
-            raise UsageError(f"--{field} and --clear {field} exclude each other")
-        given[column] = ""
+    given |= cleared(clear, FIELD_NAMES, given)
     if not given:
         raise UsageError("nothing to change", fix="name at least one field, such as --phone or --clear fax")
     with run.connect() as conn:
-        found = find_users(conn, [user])[0]
-        if candidate.demographics(conn, found["id"]) is None:
-            made = make(conn, run, found, given)
-            changes = [{"field": name, "before": None, "after": made[name]} for name in FIELDS if made[name]]
-        else:
-            changes = candidate.update(conn, found["id"], given)
-            if changes:
-                history.record(
-                    conn, run, found["username"], "changed", before=history.changed(changes, "before"),
-                    after=history.changed(changes, "after"), user_id=found["id"],
-                )  # fmt: skip
-    render.rows(run, changes, UPDATED, empty="nothing to change: it is so already")
+        changes, created = candidates.update(conn, run, find_users(conn, [user])[0], given)
+    if created:
+        note_account(run, created)
+    render.rows(run, changes, UPDATED, empty="nothing to change")
     if run.dry_run and changes:
         render.note(run, "dry run: nothing was changed")
 
@@ -188,15 +140,16 @@ def update(
 @command(
     app, "check", sets=("data",), columns=FAULTS, long=True,
     examples=("candidate check", "candidate check --csv -o faults.csv"),
-    exits="0 all is right, 3 unreachable, 4 something is wrong", see="rollbook candidate update, rollbook user update",
+    exits="0 all records are valid, 3 unreachable, 4 faults found",
+    see="rollbook candidate update, rollbook user update",
 )  # fmt: skip
 def check(run: Run) -> int:
-    """Check every record as stored, e-mail addresses and authorizations too: what came by before the rules, or past."""
+    """Check all stored records, e-mail addresses and authorizations, also those that predate or bypassed the rules."""
     from rollbook.testcentre.queries import candidate
 
     with run.connect() as conn:
         found = candidate.faults(conn)
-    render.rows(run, found, FAULTS, empty="all records are right")
+    render.rows(run, found, FAULTS, empty="all records are valid")
     if not found:
         return 0
     count = len({(row["candidate"], row["authorization"]) for row in found})
@@ -211,15 +164,14 @@ def check(run: Run) -> int:
 @command(
     app, "import", sets=("data", "writes", "bulk"), columns=IMPORTED, long=True,
     examples=("candidate import people.csv --dry-run", "candidate import people.csv --on-error skip"),
-    exits="0 done, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
-    "5 some rows skipped",
+    exits="0 done, 1 invalid rows or file; nothing changed, 2 invalid header, 3 unreachable, 5 some rows skipped",
     see="rollbook candidate export, rollbook candidate check",
 )  # fmt: skip
 def import_(
     run: Run,
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
 ) -> int:
-    r"""Make or change the candidates of a file: user, and any fields. A blank leaves a value alone, \N empties it."""
+    r"""Create or change candidates from a file: user, and any fields. A blank field keeps a value, \N empties it."""
     from rollbook.core import importing as bulk
     from rollbook.core.sheet import Sheet
     from rollbook.testcentre.queries import candidate
@@ -236,8 +188,10 @@ def import_(
     examples=("candidate export -o candidates.csv", "candidate export --state rejected > wrong.csv"),
     exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook candidate import",
 )  # fmt: skip
-def export(run: Run, state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None) -> None:
-    """Write candidates as `candidate import` reads them: CSV, unless another format is asked for; by id."""
+def export(
+    run: Run, state: Annotated[State | None, typer.Option(help="Only candidates in this state.")] = None
+) -> None:
+    """Write candidates as `candidate import` reads them, by id. The default format is CSV."""
     from rollbook.core import exporting
     from rollbook.testcentre.queries import candidate
 

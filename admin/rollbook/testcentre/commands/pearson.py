@@ -1,4 +1,4 @@
-"""`rollbook pearson`: the files that are exchanged with the test centre, Pearson VUE."""
+"""`rollbook pearson`: the files exchanged with the test centre, Pearson VUE."""
 
 from collections import Counter
 from enum import StrEnum
@@ -10,10 +10,9 @@ import typer
 from rollbook.core import render
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
-from rollbook.core.errors import AttentionError, PartialError, RefusedError, UsageError
+from rollbook.core.errors import AttentionError, PartialError, UsageError
 
 if TYPE_CHECKING:
-    from rollbook.core.render import Row
     from rollbook.testcentre.exchange_file import Kind
 
 app = typer.Typer(name="pearson", help="Files to and from the test centre, Pearson VUE.", no_args_is_help=True)
@@ -26,7 +25,7 @@ SHOWN = ("line", "key", "outcome", "status", "message", "answered_at")
 
 
 class Out(StrEnum):
-    """What goes out."""
+    """The kinds of files that go out."""
 
     cdd = "cdd"
     ead = "ead"
@@ -42,7 +41,7 @@ class FileKind(StrEnum):
 
 
 class Report(StrEnum):
-    """What a report is about."""
+    """The reports."""
 
     waiting = "waiting"
     rejected = "rejected"
@@ -58,10 +57,6 @@ REPORTS = {
 }
 
 
-def nothing(_: bytes) -> None:
-    """Take a line of a dry run."""
-
-
 @command(
     app, "export", sets=("data", "writes"), columns=EXPORTED, long=True,
     examples=(
@@ -69,72 +64,45 @@ def nothing(_: bytes) -> None:
         "pearson export ead -o /srv/pearson/out --dry-run",
         "pearson export ead -o /srv/pearson/out --all --force-add",
     ),
-    exits="0 done, also if nothing is due (a header is written), 1 the folder cannot be written, nothing was stamped, "
-    "2 no folder named, 3 unreachable, 5 records were set aside, the others are in the file",
+    exits="0 done, also if nothing is due (the file has only a header), 1 the directory cannot be written; nothing "
+    "changed, 2 no directory named, 3 unreachable, 5 some records were set aside, the others are in the file",
     see="rollbook pearson import, rollbook pearson list",
 )  # fmt: skip
 def export(
     run: Run,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="DIR", help="Where the files go; made if missing.")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="DIR", help="Write the files into DIR, created if missing.")
+    ],
     kind: Annotated[
-        list[Out] | None, typer.Argument(metavar="[cdd|ead]...", help="Candidates, authorizations; unsaid: both.")
+        list[Out] | None,
+        typer.Argument(metavar="[cdd|ead]...", help="cdd: candidates; ead: authorizations. Default: both."),
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Everything, not only what is due.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Export all records, not only those that are due.")] = False,
     force_add: Annotated[
-        bool, typer.Option("--force-add", help="Send authorizations as Add, also those that Pearson knows.")
+        bool, typer.Option("--force-add", help="Send all authorizations as Add, even if Pearson knows them.")
     ] = False,
 ) -> int:
-    """Write what Pearson has to know into files, and stamp it as sent, in one transaction.
+    """Export the records that are due into files, and stamp them as sent, in one transaction.
 
-    The file gets its name, flushed to the disk, just before the commit. Killed before that: nothing was stamped, and
-    what lies under a hidden name is removed by the next export. Killed between the two: the file is there, whole, and
-    its records are due again, so that they are sent twice. The other order could lose them: stamped, and in no file.
+    If it is killed, no record is lost: a file gets its name just before the commit. At worst a file is complete and its
+    records are still due, so that the next export sends them again.
     """
-    from rollbook.core import history
-    from rollbook.core import importing as bulk
-    from rollbook.testcentre.exchange_file import Outgoing, file_name
-    from rollbook.testcentre.queries import pearson
+    from rollbook.testcentre.export import export_files
 
     if not output:
-        raise UsageError("no folder named", fix="name one with -o DIR")
+        raise UsageError("no directory named", fix="name one with -o DIR")
     kinds: list[Kind] = list(dict.fromkeys(k.value for k in kind)) if kind else ["cdd", "ead"]
-    written: list[Outgoing] = []
-    rows: list[Row] = []
-    problems: list[Row] = []
-    try:
-        with run.connect() as conn:
-            bulk.take_turn(conn, run, pearson.TURN, "export")
-            for which in kinds:
-                at = pearson.now(conn)
-                file = None if run.dry_run else Outgoing(Path(output), which, at, pearson.taken_names(conn))
-                if file:
-                    written.append(file)
-                row, aside = pearson.export(
-                    conn, which, file.write if file else nothing, name=file.name if file else file_name(which, at),
-                    actor=run.actor, everything=all_, force_add=force_add,
-                )  # fmt: skip
-                sha256 = file.settle() if file else None
-                pearson.seal(conn, row["batch"], sha256)
-                rows.append({**row, "sha256": sha256, "batch": row["batch"] if file else None})
-                problems += aside
-                history.record(conn, run, row["file"], "exported", after=rows[-1])
-            for file in written:
-                file.publish()
-    except OSError as exc:  # such as a full disk
-        raise RefusedError(
-            f"cannot write into {output}", why=exc.strerror, fix="make room there, or name another folder with -o"
-        ) from exc
-    finally:
-        for file in written:
-            file.discard()
-    render.rows(run, rows, EXPORTED)
-    if not problems:
+    files, set_aside = export_files(run, Path(output), kinds, everything=all_, force_add=force_add)
+    render.rows(run, map(vars, files), EXPORTED)
+    if not set_aside:
         return 0
     partial = PartialError(
-        f"{render.plural(len(problems), 'record')} cannot be written, and set aside: the others are in the file",
-        why="; ".join(f"{row['key']} ({row['username']}): {row['reason']}" for row in problems[:SHOWN_PROBLEMS]),
-        fix="correct them with rollbook candidate update or rollbook user update, and export again", problems=problems,
-    )  # fmt: skip
+        f"{render.plural(len(set_aside), 'record')} cannot be written and {'was' if len(set_aside) == 1 else 'were'} "
+        "set aside; the others are in the file",
+        why="; ".join(f"{row.key} ({row.username}): {row.reason}" for row in set_aside[:SHOWN_PROBLEMS]),
+        fix="correct them with rollbook candidate update or rollbook user update, and export again",
+        problems=[vars(row) for row in set_aside],
+    )
     render.error(run, partial)
     return partial.exit_code
 
@@ -142,35 +110,27 @@ def export(
 @command(
     app, "import", sets=("data", "writes"), columns=IMPORTED, long=True,
     examples=("pearson import /srv/pearson/in/*.zip", "pearson import answers.zip --dry-run --json"),
-    exits="0 all was applied, or known already (a rejection by Pearson is an answer, no failure), 1 an archive is "
-    "refused, nothing was changed, 3 unreachable, 5 some lines could not be applied, the others were",
+    exits="0 all lines were applied or known already (Pearson's rejections are answers, not failures), 1 an archive is "
+    "refused; nothing changed, 3 unreachable, 5 some lines could not be applied, the others were",
     see="rollbook pearson report rejected, rollbook pearson list",
 )  # fmt: skip
 def import_(
     run: Run,
-    archive: Annotated[list[str], typer.Argument(metavar="ZIP...", help="Archives of vcdc- and eac- files.")],
+    archive: Annotated[list[str], typer.Argument(metavar="ZIP...", help="Zip archives of vcdc- and eac- files.")],
 ) -> int:
-    """Apply Pearson's answers. All archives are checked first, and applied in one transaction."""
-    from rollbook.core import history
-    from rollbook.core import importing as bulk
-    from rollbook.testcentre.exchange_file import read_archive
-    from rollbook.testcentre.queries import pearson
+    """Apply Pearson's answers. All archives are checked first, then applied in one transaction."""
+    from rollbook.testcentre.answers import import_archives
 
-    archives = [(name, read_archive(Path(name))) for name in dict.fromkeys(archive)]
-    with run.connect() as conn:
-        bulk.take_turn(conn, run, pearson.IMPORT_TURN)
-        rows, trouble = pearson.apply_answers(conn, archives, run.actor)
-        for name in dict.fromkeys(archive):
-            counts = Counter(row["outcome"] for row in rows if row["file"] == name)
-            history.record(conn, run, name, "imported", after=dict(counts))
-    render.rows(run, rows, IMPORTED, empty="no answers in it")
-    words = ", ".join(f"{n} {outcome}" for outcome, n in sorted(Counter(row["outcome"] for row in rows).items()))
-    render.note(run, (words or "no answers") + ("; dry run: nothing was changed" if run.dry_run else ""))
+    verdicts, trouble = import_archives(run, archive)
+    render.rows(run, map(vars, verdicts), IMPORTED, empty="no answers")
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no answers"
+    render.note(run, f"{words}; dry run: nothing was changed" if run.dry_run else words)
     if not trouble:
         return 0
     partial = PartialError(
-        f"{render.plural(trouble, 'line')} of {len(rows)} could not be applied, or not wholly; the others were",
-        fix="see the column detail, and ask Pearson", lines=trouble,
+        f"{render.plural(trouble, 'line')} of {len(verdicts)} could not be applied, or only in part; the others were",
+        fix="read the column detail, then ask Pearson", lines=trouble,
     )  # fmt: skip
     render.error(run, partial)
     return partial.exit_code
@@ -179,7 +139,7 @@ def import_(
 @command(
     app, "list", sets=("data", "listing"), columns=LISTED,
     examples=("pearson list", "pearson list --kind cdd --max-age 72", "pearson list --json"),
-    exits="0 also if there is none, 3 unreachable, 4 a file waits longer than --max-age for answers",
+    exits="0 also if there is none, 3 unreachable, 4 a file has waited longer than --max-age for answers",
     see="rollbook pearson show, rollbook pearson report waiting",
 )  # fmt: skip
 def list_(
@@ -190,18 +150,18 @@ def list_(
         typer.Option(metavar="HOURS", min=0, max=1_000_000, help="Exit 4 if a file has waited longer for answers."),
     ] = None,
 ) -> int:
-    """List the exchange files, the newest first, and how many of their rows were answered."""
+    """List the exchange files, newest first, and how many of their rows were answered."""
     from rollbook.testcentre.queries import pearson
 
     with run.connect() as conn:
         found = pearson.files(conn, render.fetch_limit(run), kind=kind, match=run.match)
         late = pearson.overdue(conn, max_age) if max_age is not None else 0
-    render.listing(run, found, LISTED, empty="no file yet; rollbook pearson export -o DIR")
+    render.listing(run, found, LISTED, empty="no files yet; rollbook pearson export -o DIR")
     if not late:
         return 0
     error = AttentionError(
         f"{render.plural(late, 'file')} waited longer than {max_age:g} hours for answers",
-        fix="ask Pearson; rollbook pearson report waiting names the records",
+        fix="ask Pearson; rollbook pearson report waiting lists the records",
     )
     render.error(run, error)
     return error.exit_code
@@ -210,17 +170,18 @@ def list_(
 @command(
     app, "show", sets=("data",), columns=SHOWN,
     examples=("pearson show 12", "pearson show 12 --json"),
-    exits="0 found, 1 no such batch, 3 unreachable", see="rollbook pearson list",
+    exits="0 found, 1 unknown file, 3 unreachable", see="rollbook pearson list",
 )  # fmt: skip
 def show(
-    run: Run, batch: Annotated[int, typer.Argument(metavar="BATCH", help="A file, see rollbook pearson list.")]
+    run: Run,
+    batch: Annotated[int, typer.Argument(metavar="BATCH", help="The id of a file; rollbook pearson list shows it.")],
 ) -> None:
-    """Show the rows of a file: a record each, and what became of it."""
+    """Show the rows of a file: one for each record, with its outcome."""
     from rollbook.testcentre.queries import pearson
 
     with run.connect() as conn:
         found = pearson.file_rows(conn, batch)
-    render.rows(run, found, SHOWN, empty="a file without records")
+    render.rows(run, found, SHOWN, empty="the file has no records")
 
 
 @command(
@@ -231,13 +192,14 @@ def show(
 def dump(
     run: Run,
     course: Annotated[
-        str | None, typer.Option("--course", "--course-id", metavar="COURSE", help="Only this.", autocompletion=courses)
+        str | None,
+        typer.Option("--course", "--course-id", metavar="COURSE", help="Only this course.", autocompletion=courses),
     ] = None,
     exam: Annotated[
         str | None, typer.Option("--exam", "--exam-series-code", metavar="CODE", help="Only this exam.")
     ] = None,
     accommodation_pending: Annotated[
-        bool, typer.Option("--accommodation-pending", help="Only requests that nobody has decided.")
+        bool, typer.Option("--accommodation-pending", help="Only undecided accommodation requests.")
     ] = False,
     output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")] = "-",
 ) -> None:
@@ -256,18 +218,18 @@ def dump(
 @command(
     app, "report", sets=("data",), columns=tuple(dict.fromkeys(name for names in REPORTS.values() for name in names)),
     examples=("pearson report waiting", "pearson report rejected --csv", "pearson report appointments --json"),
-    exits="0 also if there is nothing, 2 no such report, 3 unreachable", see="rollbook pearson list",
+    exits="0 also if it is empty, 2 unknown report, 3 unreachable", see="rollbook pearson list",
 )  # fmt: skip
 def report(
     run: Run,
     what: Annotated[
-        Report, typer.Argument(help="Not sent or not answered; refused by Pearson; requests to decide; exams by day.")
+        Report, typer.Argument(help="Unsent or unanswered; rejected by Pearson; undecided requests; exams by day.")
     ],
 ) -> None:
-    """Show what waits, what was rejected and why, accommodations to decide, or appointments by exam and day."""
+    """Report waiting records, rejections with reasons, undecided accommodations, or appointments by exam and day."""
     from rollbook.testcentre.queries import pearson
 
     run.check(REPORTS[what])
     with run.connect() as conn:
         found = pearson.report(conn, what)
-    render.rows(run, found, REPORTS[what], empty="nothing", bar="authorizations")
+    render.rows(run, found, REPORTS[what], empty="nothing to report", bar="authorizations")

@@ -1,15 +1,18 @@
-"""Authorizations to sit an exam: one at a time, and in bulk from pg_temp.staged. The rules are the database's."""
+"""Authorizations to sit an exam: one at a time, and in bulk from pg_temp.staged. The rules are SQL functions."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from typing import TYPE_CHECKING
+
+from psycopg.rows import class_row
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json, one
 from rollbook.people.queries.enrollment import find_hits
 from rollbook.people.queries.user import set_columns
-from rollbook.testcentre.queries.candidate import HISTORY, faulty, no_candidate
+from rollbook.testcentre.queries.candidate import HISTORY, faulty, not_a_candidate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +58,7 @@ from rollbook.authorization_status where client_authorization_id = %s
 FOUND = """
 select
     a.id, a.client_authorization_id, a.user_id, a.username, a.course_id as course, a.exam_series_code as exam,
-    a.cancelled_at, a.uploaded_at,
+    a.cancelled_at is not null as is_cancelled, a.uploaded_at is not null as was_sent,
     a.eligibility_appointment_date_first, a.eligibility_appointment_date_last, a.accommodation_code,
     a.accommodation_request
 from rollbook.authorization_status as a
@@ -63,15 +66,15 @@ where a.client_authorization_id = any(%(ids)s)
 order by array_position(%(ids)s, a.client_authorization_id::text)
 """
 
-# What there is to know before an authorization is made; the exam's definition may be missing.
-GROUND = """
+# Everything to check before an authorization is created. The exam's definition may be missing.
+BASIS = """
 select
     c.id as candidate_id,
     (
         select a.client_authorization_id from portal.student_testcenterregistration as a
         where a.testcenter_user_id = c.id and a.course_id = %(course)s and a.exam_series_code = %(exam)s
             and a.cancelled_at is null
-    ) as there,
+    ) as existing,
     exists (
         select from portal.student_courseenrollment as e where e.user_id = %(user)s and e.course_id = %(course)s
     ) as is_enrolled,
@@ -118,7 +121,7 @@ where course_id <> btrim(course_id) or exam_series_code <> btrim(exam_series_cod
 
 WRONG_DATES = """
 insert into pg_temp.problem (line, column_name, value, reason)
-select s.line, f.name, f.value, 'a date is written as YYYY-MM-DD'
+select s.line, f.name, f.value, 'not a date in the format YYYY-MM-DD'
 from pg_temp.staged as s
 cross join lateral (
     values ('eligibility_appointment_date_first', s.eligibility_appointment_date_first),
@@ -135,7 +138,8 @@ inner join portal.student_testcenteruser as c on c.id = r.testcenter_user_id
 where c.user_id in (select h.user_id from pg_temp.hit as h) order by r.id for no key update of r
 """
 
-# What is given over what stands there, or over the dates of a new one's exam. A blank leaves alone, \\N empties.
+# The given fields over the stored ones, or over the exam's dates for a new authorization. A blank field keeps a value,
+# \\N empties it.
 TARGET = r"""
 create temporary table target on commit drop as
 select s.line, c.id as candidate_id, r.id as authorization_id, n.record, n.record is distinct from n.old as is_changed
@@ -144,7 +148,7 @@ inner join pg_temp.hit as h on h.line = s.line
 left join portal.student_testcenteruser as c on c.user_id = h.user_id
 left join portal.student_testcenterregistration as r
     on r.testcenter_user_id = c.id and r.cancelled_at is null
-        -- No equality: by an index on the course, of which every row may be, the planner would go through all of them.
+        -- Not `=`: the planner would use the index on the course, and all rows may be of one course.
         and row(r.course_id, r.exam_series_code) is not distinct from row(s.course_id, s.exam_series_code)
 left join rollbook.exam as x on x.course_id = s.course_id and x.exam_series_code = s.exam_series_code
 cross join lateral (
@@ -174,7 +178,7 @@ where not exists (select from pg_temp.problem as p where p.line = s.line)
 
 WRONG = """
 insert into pg_temp.problem (line, column_name, value, reason)
-select t.line, 'user', s."user", 'has no demographics record: is no candidate yet'
+select t.line, 'user', s."user", 'is not a candidate yet'
 from pg_temp.target as t inner join pg_temp.staged as s on s.line = t.line
 where t.candidate_id is null
 union all
@@ -184,7 +188,7 @@ cross join lateral rollbook.authorization_faults(t.record) as f
 where t.is_changed or t.authorization_id is null
 """
 
-SECOND = """
+REPEATED = """
 insert into pg_temp.problem (line, column_name, value, reason)
 select d.line, 'exam_series_code', d.exam_series_code, format('the same user and exam as on line %s', d.first)
 from (
@@ -245,6 +249,24 @@ limit %(limit)s
 """
 
 
+@dataclass(frozen=True)
+class Authorization:
+    """An authorization with the fields that can be changed. `was_sent`: an export has sent it to the test centre."""
+
+    id: int
+    client_authorization_id: str
+    user_id: int
+    username: str
+    course: str
+    exam: str
+    is_cancelled: bool
+    was_sent: bool
+    eligibility_appointment_date_first: date
+    eligibility_appointment_date_last: date
+    accommodation_code: str
+    accommodation_request: str
+
+
 def listed(conn: Conn, limit: int | None, filters: Row) -> tuple[list[Row], int]:
     """Return authorizations by id, and how many there are without the limit.
 
@@ -255,110 +277,111 @@ def listed(conn: Conn, limit: int | None, filters: Row) -> tuple[list[Row], int]
 
 
 def report(conn: Conn, key: str) -> Row:
-    """Return all of an authorization: what it says, its states, its files. Raises RefusedError for an unknown one."""
+    """Return an authorization with its states and files. Raises RefusedError for an unknown one."""
     find(conn, [key])
     return {"authorization": one(conn, SHOWN, [key]), "files": conn.execute(HISTORY, [key]).fetchall()}
 
 
-def find(conn: Conn, keys: Sequence[str]) -> list[Row]:
+def find(conn: Conn, keys: Sequence[str]) -> list[Authorization]:
     """Return authorizations by client_authorization_id, each once. Raises RefusedError for an unknown one."""
-    found = conn.execute(FOUND, {"ids": list(dict.fromkeys(keys))}).fetchall()
-    there = {row["client_authorization_id"] for row in found}
+    with conn.cursor(row_factory=class_row(Authorization)) as cursor:
+        found = cursor.execute(FOUND, {"ids": list(dict.fromkeys(keys))}).fetchall()
+    known = {row.client_authorization_id for row in found}
     for key in keys:
-        if key not in there:
+        if key not in known:
             raise RefusedError(f"there is no authorization {key}", fix="rollbook authorization list --match TEXT")
     return found
 
 
 def current_exam(conn: Conn, course_id: str) -> str:
-    """Return the only current exam of a course. Raises RefusedError where there is none, or several."""
+    """Return the only current exam of a course. Raises RefusedError if there is none, or more than one."""
     query = "select exam_series_code as code from rollbook.exam_status where course_id = %s and is_current order by 1"
     codes = [row["code"] for row in conn.execute(query, [course_id])]
     if len(codes) == 1:
         return str(codes[0])
-    what = "several current exams" if codes else "no current exam"
+    count = "several current exams" if codes else "no current exam"
     raise RefusedError(
-        f"course {course_id} has {what}", why=", ".join(codes) or None,
+        f"course {course_id} has {count}", why=", ".join(codes) or None,
         fix="name one with --exam; rollbook exam list shows them",
     )  # fmt: skip
 
 
 def create(conn: Conn, user: Row, record: Row) -> tuple[Row, list[str]]:
-    """Authorize a candidate for an exam; return the authorization, and what somebody may want to know of it.
+    """Authorize a candidate for an exam; return the authorization, and remarks for staff.
 
-    Dates that are None come from the exam's definition. Raises RefusedError for who is no candidate or has one for
-    the exam already, and (RB016) with all that is wrong.
+    Dates that are None come from the exam's definition. Raises RefusedError with all faults, if the user is not a
+    candidate, or has an authorization for the exam already.
     """
     course, exam = record["course_id"].strip(), record["exam_series_code"].strip()
-    ground = one(conn, GROUND, {"user": user["id"], "course": course, "exam": exam})  # type: ignore[arg-type]
-    if ground["candidate_id"] is None:
-        raise no_candidate(user["username"])
-    if ground["there"]:
+    basis = one(conn, BASIS, {"user": user["id"], "course": course, "exam": exam})  # type: ignore[arg-type]
+    if basis["candidate_id"] is None:
+        raise not_a_candidate(user["username"])
+    if basis["existing"]:
         raise RefusedError(
-            f"{user['username']} has an authorization for exam {exam} of {course} already: {ground['there']}",
-            fix=f"rollbook authorization update {ground['there']}, or cancel it first",
+            f"{user['username']} already has an authorization for exam {exam} of {course}: {basis['existing']}",
+            fix=f"rollbook authorization update {basis['existing']}, or cancel it first",
         )
     wanted = record | {
-        FIRST: record[FIRST] or ground["first"], LAST: record[LAST] or ground["last"],
-        "candidate_id": ground["candidate_id"],
+        FIRST: record[FIRST] or basis["first"], LAST: record[LAST] or basis["last"],
+        "candidate_id": basis["candidate_id"],
     }  # fmt: skip
     check(conn, wanted)
-    return one(conn, CREATE, wanted), list(remarks(ground, user["username"], course, exam))  # type: ignore[arg-type]
+    return one(conn, CREATE, wanted), list(remarks(basis, user["username"], course, exam))  # type: ignore[arg-type]
 
 
-def remarks(ground: Row, username: str, course: str, exam: str) -> Sequence[str]:
-    """Return what is no error for staff, but may be a mistake."""
+def remarks(basis: Row, username: str, course: str, exam: str) -> Sequence[str]:
+    """Return what staff may do, but may have done by mistake."""
     found = []
-    if ground["is_open"] is None:
-        found.append(f"no exam {exam} of {course} is defined here: the dates are those that were given")
-    elif not ground["is_open"]:
-        found.append(f"registration for exam {exam} is not open to students now")
-    if not ground["is_enrolled"]:
+    if basis["is_open"] is None:
+        found.append(f"exam {exam} of {course} is not defined here: the given dates are used")
+    elif not basis["is_open"]:
+        found.append(f"registration for exam {exam} is not open to students")
+    if not basis["is_enrolled"]:
         found.append(f"{username} is not enrolled in {course}")
     return found
 
 
 def check(conn: Conn, record: Row) -> None:
-    """Raise RefusedError with all that is wrong with an authorization."""
+    """Raise RefusedError with all faults of an authorization."""
     faults = conn.execute("select * from rollbook.authorization_faults(%s)", [as_json(record)]).fetchall()
     if faults:
         raise faulty("the authorization", faults)
 
 
-def update(conn: Conn, found: Row, given: Row) -> list[Row]:
-    """Set fields of an authorization and return what changed: field, before, after. No change writes nothing.
+def update(conn: Conn, found: Authorization, given: Row) -> list[Row]:
+    """Set fields of an authorization; return the changes: field before after. Without a change nothing is written.
 
-    Raises RefusedError for one that was cancelled, and (RB016) with all that is wrong.
+    Raises RefusedError with all faults, or for a cancelled one.
     """
-    key = found["client_authorization_id"]
-    if found["cancelled_at"]:
-        raise RefusedError(f"{key} was cancelled", fix="make another one: rollbook authorization create")
+    key = found.client_authorization_id
+    if found.is_cancelled:
+        raise RefusedError(f"{key} was cancelled", fix="create a new one: rollbook authorization create")
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
     wanted = given | one(conn, "select rollbook.trimmed_record(%s) as record", [as_json(texts)])["record"]
-    if any(found[name] != value for name, value in wanted.items()):
-        check(conn, {"course_id": found["course"], "exam_series_code": found["exam"]} | found | wanted)
-    return set_columns(conn, TABLE, "client_authorization_id", key, wanted)
+    if any(getattr(found, name) != value for name, value in wanted.items()):
+        check(conn, {"course_id": found.course, "exam_series_code": found.exam} | asdict(found) | wanted)
+    return set_columns(conn, TABLE, "id", found.id, wanted)
 
 
 def cancel(conn: Conn, numbers: Sequence[int]) -> set[int]:
-    """Cancel authorizations by id; return those that were not yet."""
+    """Cancel authorizations by id; return the ids of those that were not cancelled before."""
     return {row["id"] for row in conn.execute(CANCEL, [list(numbers)])}
 
 
 def find_wrong(conn: Conn) -> None:
-    """Note in pg_temp.problem what is wrong with the staged authorizations."""
+    """Record the faults of the staged authorizations in pg_temp.problem."""
     conn.execute(TRIM)
     find_hits(conn)
     wrong = [row["d"] for row in conn.execute(DATES) if not is_date(row["d"])]
     conn.execute(WRONG_DATES, [wrong])
     conn.execute(LOCK)
-    conn.execute(SECOND)
+    conn.execute(REPEATED)
     conn.execute(TARGET, {"fields": list(COLUMNS[1:])})
     conn.execute(WRONG)
 
 
 def is_date(text: str) -> bool:
-    """Say whether a text is a date, or a time of which the date counts, as ISO 8601 writes them."""
+    """Return whether a text is an ISO 8601 date, or a time whose date counts."""
     try:
         return datetime.strptime(text[:10], "%Y-%m-%d") is not None and bool(datetime.fromisoformat(text))
     except ValueError:
@@ -366,10 +389,10 @@ def is_date(text: str) -> bool:
 
 
 def apply(conn: Conn) -> None:
-    """Make and change the staged authorizations; note in pg_temp.outcome what was done to each."""
+    """Create and change the staged authorizations; record the outcome of each in pg_temp.outcome."""
     conn.execute(APPLY)
 
 
 def export(conn: Conn, *, course: str | None, exam: str | None, match: str | None, limit: int | None) -> list[Row]:
-    """Return authorizations that stand, as an import reads them."""
+    """Return authorizations that are not cancelled, as an import reads them, by id."""
     return conn.execute(EXPORT, {"course": course, "exam": exam, "match": match, "limit": limit}).fetchall()

@@ -1,7 +1,8 @@
-"""Candidates for the test centre: one at a time, and in bulk from pg_temp.staged. The rules are the database's."""
+"""Candidates for the test centre: one at a time, and in bulk from pg_temp.staged. The rules are SQL functions."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -10,17 +11,13 @@ from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json, one
 from rollbook.people.queries.enrollment import find_hits, find_seconds
 from rollbook.people.queries.user import set_columns
+from rollbook.testcentre.exchange_file import FIELD_NAMES
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
-# What the user provides, in the order of the form.
-FIELDS = (
-    "first_name", "middle_name", "last_name", "suffix", "salutation", "address_1", "address_2", "address_3", "city",
-    "state", "postal_code", "country", "phone", "extension", "phone_country_code", "fax", "fax_country_code",
-    "company_name",
-)  # fmt: skip
-COLUMNS = ("user", *FIELDS)
+COLUMNS = ("user", *FIELD_NAMES)
+NAMES = sql.SQL(", ").join(map(sql.Identifier, FIELD_NAMES))
 TABLE = "student_testcenteruser"
 
 LISTED = """
@@ -74,8 +71,8 @@ from (
 order by f.id, f.authorization_id nulls first, f.place
 """
 
-# Whom the rows mean, with the record that would be stored: what is given over what stands there, or over what the
-# account says of a new one. A blank leaves alone, \\N empties.
+# The users of the rows, with the record that would be stored: the given fields over the stored ones, or over the draft
+# from the account for a new candidate. A blank field keeps a value, \\N empties it.
 TARGET = r"""
 create temporary table target on commit drop as
 select s.line, h.user_id, c.id as candidate_id, u.email, n.record, n.record is distinct from n.old as is_changed
@@ -101,7 +98,7 @@ cross join lateral (
 where not exists (select from pg_temp.problem as p where p.line = s.line)
 """
 
-# Whose candidates are written, in the order of ids, so that what is found of them stays so.
+# The candidates that will be written, in id order, so that they do not change after they were checked.
 LOCK = """
 select from portal.student_testcenteruser as c
 where c.user_id in (select h.user_id from pg_temp.hit as h) order by c.id for no key update
@@ -134,10 +131,10 @@ insert into pg_temp.outcome (line, outcome)
 select w.line, case when w.candidate_id is null then 'created' when w.is_changed then 'changed' else 'unchanged' end
 from wanted as w
 """).format(
-    names=sql.SQL(", ").join(map(sql.Identifier, FIELDS)),
-    typed=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in FIELDS),
-    filled=sql.SQL(", ").join(sql.SQL("coalesce({}, '')").format(sql.Identifier("w", name)) for name in FIELDS),
-    news=sql.SQL(", ").join(sql.Identifier("w", name) for name in FIELDS),
+    names=NAMES,
+    typed=sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in FIELD_NAMES),
+    filled=sql.SQL(", ").join(sql.SQL("coalesce({}, '')").format(sql.Identifier("w", name)) for name in FIELD_NAMES),
+    news=sql.SQL(", ").join(sql.Identifier("w", name) for name in FIELD_NAMES),
 )
 
 EXPORT = sql.SQL("""
@@ -151,7 +148,16 @@ where (%(state)s::text is null or c.progress = %(state)s)
     )
 order by c.id
 limit %(limit)s
-""").format(names=sql.SQL(", ").join(sql.Identifier("c", name) for name in FIELDS))
+""").format(names=sql.SQL(", ").join(sql.Identifier("c", name) for name in FIELD_NAMES))
+
+
+@dataclass(frozen=True)
+class Created:
+    """A new candidate: our id, the fields as stored, and the names of those that came from the account."""
+
+    client_candidate_id: str
+    record: dict[str, str]
+    from_account: list[str]
 
 
 def listed(conn: Conn, limit: int | None, filters: Row) -> tuple[list[Row], int]:
@@ -161,11 +167,11 @@ def listed(conn: Conn, limit: int | None, filters: Row) -> tuple[list[Row], int]
 
 
 def report(conn: Conn, user: Row) -> Row:
-    """Return all of a user's record: state, demographics, exams, files. Raises RefusedError where there is none."""
+    """Return a candidate: state, record, authorizations, files. Raises RefusedError if the user is not a candidate."""
     shown = conn.execute(SHOWN, [user["id"]]).fetchone()
     fields = demographics(conn, user["id"])
     if shown is None or fields is None:
-        raise no_candidate(user["username"])
+        raise not_a_candidate(user["username"])
     return {
         "candidate": shown,
         "demographics": fields,
@@ -174,44 +180,41 @@ def report(conn: Conn, user: Row) -> Row:
     }
 
 
-def no_candidate(username: str) -> RefusedError:
+def not_a_candidate(username: str) -> RefusedError:
     """Return the error for a user without a record."""
-    return RefusedError(
-        f"{username} has no demographics record: is no candidate yet", fix=f"rollbook candidate create {username}"
-    )
+    return RefusedError(f"{username} is not a candidate yet", fix=f"rollbook candidate create {username}")
 
 
 def demographics(conn: Conn, user_id: int) -> Row | None:
-    """Return what a user has provided; None: is no candidate."""
-    names = sql.SQL(", ").join(map(sql.Identifier, FIELDS))
+    """Return a candidate's fields, None if the user is not a candidate."""
     return conn.execute(
-        sql.SQL("select {} from portal.student_testcenteruser where user_id = %s").format(names), [user_id]
+        sql.SQL("select {} from portal.student_testcenteruser where user_id = %s").format(NAMES), [user_id]
     ).fetchone()
 
 
-def create(conn: Conn, user: Row, given: Row) -> tuple[Row, list[str]]:
-    """Make a user a candidate; return the record as stored, and which fields the account has filled.
+def create(conn: Conn, user: Row, given: dict[str, str]) -> Created:
+    """Make a user a candidate; fields that are not given come from the account.
 
-    Raises RefusedError with all that is wrong, and for who is one already.
+    Raises RefusedError with all faults, or if the user is a candidate already.
     """
     user_id = user["id"]
     if demographics(conn, user_id) is not None:
         name = user["username"]
         raise RefusedError(f"{name} is a candidate already", fix=f"rollbook candidate update {name}")
     draft = one(conn, "select rollbook.candidate_draft(%s) as draft", [user_id])["draft"]
-    record = dict.fromkeys(FIELDS, "") | draft | given
-    check(conn, user_id, record)  # a value that is too long meets our rule, not the column's
-    names = sql.SQL(", ").join(map(sql.Identifier, FIELDS))
+    record = dict.fromkeys(FIELD_NAMES, "") | draft | given
+    check(conn, user_id, record)  # before the insert, so that a long value gets this message and not the column's error
     statement = sql.SQL(
         "insert into portal.student_testcenteruser (user_id, {names}) values (%s, {values}) "
         "returning client_candidate_id, {names}"
-    ).format(names=names, values=sql.SQL(", ").join([sql.Placeholder()] * len(FIELDS)))
-    made = one(conn, statement, [user_id, *(record[name] for name in FIELDS)])
-    return made, [name for name in FIELDS if name in draft and name not in given]
+    ).format(names=NAMES, values=sql.SQL(", ").join([sql.Placeholder()] * len(FIELD_NAMES)))
+    stored = one(conn, statement, [user_id, *(record[name] for name in FIELD_NAMES)])
+    key = stored.pop("client_candidate_id")
+    return Created(key, stored, [name for name in FIELD_NAMES if name in draft and name not in given])
 
 
 def check(conn: Conn, user_id: int, record: Row) -> None:
-    """Raise RefusedError with all that is wrong with a record."""
+    """Raise RefusedError with all faults of a record."""
     faults = conn.execute(
         "select f.field, f.problem from rollbook.candidate_faults(%s || jsonb_build_object('email', "
         "(select u.email from portal.auth_user as u where u.id = %s))) as f", [as_json(record), user_id],
@@ -221,7 +224,7 @@ def check(conn: Conn, user_id: int, record: Row) -> None:
 
 
 def faulty(what: str, faults: list[Row]) -> RefusedError:
-    """Return the error that tells all faults of a record, a line each."""
+    """Return the error that lists all faults of a record, a line each."""
     why = "\n".join(f"{row['field']}: {row['problem']}" for row in faults)
     return RefusedError(
         f"{what} cannot be sent to the test centre", why=why, fix="correct these fields", problems=faults
@@ -229,9 +232,9 @@ def faulty(what: str, faults: list[Row]) -> RefusedError:
 
 
 def update(conn: Conn, user_id: int, given: Row) -> list[Row]:
-    """Set fields of a candidate and return what changed: field, before, after. No change writes nothing.
+    """Set fields of a candidate; return the changes: field before after. Without a change nothing is written.
 
-    Raises RefusedError (RB016) with all that is wrong.
+    Raises RefusedError with all faults.
     """
     old = demographics(conn, user_id)
     wanted = one(conn, "select rollbook.trimmed_record(%s) as record", [as_json(given)])["record"]
@@ -241,24 +244,24 @@ def update(conn: Conn, user_id: int, given: Row) -> list[Row]:
 
 
 def faults(conn: Conn) -> list[Row]:
-    """Return all that is wrong with what is stored: candidate username authorization field problem."""
+    """Return all faults of stored records: candidate username authorization field problem."""
     return conn.execute(CHECK).fetchall()
 
 
 def find_wrong(conn: Conn) -> None:
-    """Note in pg_temp.problem what is wrong with the staged candidates."""
+    """Record the faults of the staged candidates in pg_temp.problem."""
     find_hits(conn)
     conn.execute(LOCK)
     find_seconds(conn)
-    conn.execute(TARGET, {"fields": list(FIELDS)})
+    conn.execute(TARGET, {"fields": list(FIELD_NAMES)})
     conn.execute(WRONG)
 
 
 def apply(conn: Conn) -> None:
-    """Make and change the staged candidates; note in pg_temp.outcome what was done to each."""
+    """Create and change the staged candidates; record the outcome of each in pg_temp.outcome."""
     conn.execute(APPLY)
 
 
 def export(conn: Conn, *, state: str | None, match: str | None, limit: int | None) -> list[Row]:
-    """Return candidates as an import reads them."""
+    """Return candidates as an import reads them, by id."""
     return conn.execute(EXPORT, {"state": state, "match": match, "limit": limit}).fetchall()

@@ -22,7 +22,7 @@ where (%(course)s::text is null or e.course_id = %(course)s)
 order by e.course_id, e.first_appointment, e.exam_series_code
 """
 
-# All exams of a course become those of its policy.
+# The course gets exactly the exams of its policy.
 REPLACE = """
 with wanted as (
     select *
@@ -76,5 +76,8 @@ def listed(conn: Conn, *, course: str | None, match: str | None) -> list[Row]:
 
 
 def replace(conn: Conn, course: str, exams: list[Row]) -> list[Row]:
-    """Let a course have these exams and no others; return exam display_name first_ last_appointment outcome."""
+    """Replace the exams of a course.
+
+    Return exam display_name first_appointment last_appointment outcome, for removed ones too.
+    """
     return conn.execute(REPLACE, {"course": course, "exams": as_json(exams)}).fetchall()
