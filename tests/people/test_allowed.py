@@ -1,4 +1,7 @@
-"""`rollbook allowed`: addresses that may enroll in a course."""
+"""`rollbook allowed`: addresses that may enroll in a course.
+
+The rows are those of rollbook.allowed_status.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The state of a course on a server in one word, each brought about for real; and the looks that go with it."""
+"""The state of a course on a server in one word, each brought about for real; and the looks that go with it.
+
+Also tests rollbook.slot_status and rollbook.beat.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What must hold for every object of Rollbook, asked of the catalog; and what a role without rights can do: nothing."""
+"""Rules that hold for every object of Rollbook, by the catalog; and proof that a role without rights can do nothing.
+
+Also tests sql/grants.sql and rollbook.course_status.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hostile DBA tried: row security, a path of their own, a role with rights, a null for an answer."""
+"""What a hostile DBA tried: row security, another search_path, a role with rights, a null argument."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Races: sessions change what one student's copies must show, in every order, at every isolation level.
+"""Races: sessions change the copies of one student, in every order, at every isolation level.
 
 Whatever they do, each side commits, or gets 40001 (or a plain refusal of the portal's own constraints), and never a
 deadlock; then every copy equals the portal, by rollbook.verify and by a comparison that Rollbook has no part in.
+
+Also tests what serializes them: lock_courses, lock_course_set with hold_courses, touch_routes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
-"""The rules of candidates and authorizations, as psql meets them: what is refused, in which words; what is due.
+"""The rules of candidates and authorizations in psql: refusals, their words, and what is due.
 
 P1 to P8 are the scenarios of the original's own tests, [n] its defects.
+
+Tests check_candidate and check_authorization with candidate_faults, authorization_faults, text_fault, trimmed_record,
+accommodation_names; renew_candidate; and the views candidate_status, authorization_status and registration_status.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """`rollbook pearson import`, list, show, dump, report: answers meet the uploads that they answer.
 
 Numbers in the names are those of the original's defects.
+
+`pearson list` shows rollbook.exchange_file_status.
 """
 
 from __future__ import annotations

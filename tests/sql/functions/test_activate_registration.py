@@ -1,4 +1,4 @@
-"""sql/functions/activate_registration.sql: a key is good once, for a while, and for its owner."""
+"""sql/functions/accounts/activate_registration.sql: a key is good once, for a while, and for its owner."""
 
 from __future__ import annotations
 

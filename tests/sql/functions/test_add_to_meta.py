@@ -1,4 +1,4 @@
-"""sql/functions/add_to_meta.sql: one more entry in a list of a profile's meta, and nothing else touched."""
+"""sql/functions/accounts/add_to_meta.sql: one more entry in a list of a profile's meta, and nothing else touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sql/functions/candidate_draft.sql: what the account knows, and nothing that the test centre would not take."""
+"""sql/functions/testcentre/candidate_draft.sql: what the account knows, except what the test centre would refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sql/functions/change_email.sql: another address, and the old one in the profile's meta."""
+"""sql/functions/accounts/change_email.sql: another address, and the old one in the profile's meta."""
 
 from __future__ import annotations
 

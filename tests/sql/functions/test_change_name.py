@@ -1,4 +1,4 @@
-"""sql/functions/change_name.sql: another full name, and the old one in the profile's meta."""
+"""sql/functions/accounts/change_name.sql: another full name, and the old one in the profile's meta."""
 
 from __future__ import annotations
 

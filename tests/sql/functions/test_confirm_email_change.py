@@ -1,4 +1,4 @@
-"""sql/functions/confirm_email_change.sql: whoever has the key, has the address; once, and if nobody else has."""
+"""sql/functions/accounts/confirm_email_change.sql: the key confirms the e-mail address once, if it is still free."""
 
 from __future__ import annotations
 

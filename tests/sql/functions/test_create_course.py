@@ -1,4 +1,7 @@
-"""sql/functions/create_course.sql: any id makes a course; its schema is its own; all or nothing."""
+"""sql/functions/api/create_course.sql: any ID makes a course with a schema of its own; all or nothing.
+
+Also tests the functions that it calls: register_course, choose_schema_name, fill_course, copy_statements, due_rows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sql/functions/decide_name_change.sql: approved or rejected once, and a trace stays."""
+"""sql/functions/accounts/decide_name_change.sql: approved or rejected once, and a trace stays."""
 
 from __future__ import annotations
 

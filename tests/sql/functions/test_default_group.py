@@ -1,4 +1,4 @@
-"""sql/functions/default_group.sql: the four groups that are made on first use, and no other."""
+"""sql/functions/accounts/default_group.sql: the four groups that are made on first use, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sql/functions/delete_copies.sql: where a course's own foreign key forbids a removal, all fails, naming the course."""
+"""sql/functions/copies/delete_copies.sql: a foreign key of the course stops a removal; the error names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sql/functions/drop_course.sql: the copies go, the enrollments stay, and nothing of the course's own by mistake."""
+"""sql/functions/api/drop_course.sql: the copies are dropped, the enrollments stay, nothing local is lost by mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""sql/functions/register_for_exam.sql: who may register, for which exam, when; and what a student may not."""
+"""sql/functions/api/register_for_exam.sql: who may register, for which exam, when; and what students may not do.
+
+Which exams are open is what rollbook.exam_status shows.
+"""
 
 from __future__ import annotations
 

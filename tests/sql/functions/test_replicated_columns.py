@@ -1,4 +1,4 @@
-"""sql/functions/replicated_columns.sql: the whitelist, and the proof that each column of it travels by every road."""
+"""sql/functions/copies/replicated_columns.sql: the whitelist, and proof that every path carries each of its columns."""
 
 from __future__ import annotations
 

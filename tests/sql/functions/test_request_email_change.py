@@ -1,4 +1,4 @@
-"""sql/functions/request_email_change.sql: one request a user, with a key that nobody can guess."""
+"""sql/functions/accounts/request_email_change.sql: one request a user, with a key that nobody can guess."""
 
 from __future__ import annotations
 

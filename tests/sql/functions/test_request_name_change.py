@@ -1,4 +1,4 @@
-"""sql/functions/request_name_change.sql: one request a user, with a name that can be one."""
+"""sql/functions/accounts/request_name_change.sql: one request a user, with a name that can be one."""
 
 from __future__ import annotations
 

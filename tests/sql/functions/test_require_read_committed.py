@@ -1,4 +1,4 @@
-"""sql/functions/require_read_committed.sql: what must see all that others committed runs at READ COMMITTED only."""
+"""sql/functions/routing/require_read_committed.sql: TRUNCATE and drop_course run at READ COMMITTED only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sql/functions/split_users.sql: everybody in exactly one group, by share, repeatable by seed."""
+"""sql/functions/accounts/split_users.sql: everybody in exactly one group, by share, repeatable by seed."""
 
 from __future__ import annotations
 

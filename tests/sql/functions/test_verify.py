@@ -1,4 +1,7 @@
-"""sql/functions/verify.sql, repair.sql: every difference is found as what it is, and mended, and nothing else."""
+"""sql/functions/api/verify.sql, repair.sql: every difference is found and fixed, and nothing else.
+
+verify and repair read the differences of each course.
+"""
 
 from __future__ import annotations
 

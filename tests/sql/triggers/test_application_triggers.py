@@ -1,4 +1,4 @@
-"""Triggers that an application has on the portal's own tables: whatever they do to the rows, the copies end equal."""
+"""An application's own triggers on the portal's tables: whatever they change, the copies equal the portal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""sql/triggers/guard_copy.sql: nobody writes a copy but the routing; what a course added is its own."""
+"""sql/triggers/guard_copy.sql: only the routing writes a copy; columns that a course added are free.
+
+guard_statements creates the trigger.
+"""
 
 from __future__ import annotations
 

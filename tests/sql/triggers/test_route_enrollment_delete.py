@@ -1,4 +1,7 @@
-"""sql/triggers/route_enrollment_delete.sql: the enrollment copy goes; on_leave says what becomes of the rest."""
+"""sql/triggers/route_enrollment_delete.sql: the enrollment copy is deleted; on_leave decides about the rest.
+
+Also tests leave_courses.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""sql/triggers/route_enrollment_insert.sql: whoever enrolls is copied, whichever statement does it."""
+"""sql/triggers/route_enrollment_insert.sql: every new enrollment is copied, whichever statement inserts it.
+
+Also tests join_courses.
+"""
 
 from __future__ import annotations
 

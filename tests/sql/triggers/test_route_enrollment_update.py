@@ -1,4 +1,4 @@
-"""sql/triggers/route_enrollment_update.sql: an enrollment that moves leaves the one place and joins the other."""
+"""sql/triggers/route_enrollment_update.sql: an enrollment that moves leaves one course and joins the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""sql/triggers/route_profile_{insert,update,delete}.sql: a profile is wherever its user is, whole and current."""
+"""sql/triggers/route_profile_{insert,update,delete}.sql: a profile is current wherever its user is.
+
+Tests route_profile_insert, route_profile_update, route_profile_delete, and settle_profiles, which they share.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""sql/triggers/route_user_delete.sql: a deleted user is gone from every course, whatever on_leave says."""
+"""sql/triggers/route_user_delete.sql: a deleted user is deleted from every course, whatever on_leave says."""
 
 from __future__ import annotations
 

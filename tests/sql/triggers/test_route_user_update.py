@@ -1,4 +1,4 @@
-"""sql/triggers/route_user_update.sql: a changed user reaches every course that holds them, and no other."""
+"""sql/triggers/route_user_update.sql: a changed user reaches every course with a copy, and no other."""
 
 from __future__ import annotations
 

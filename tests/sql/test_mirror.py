@@ -1,0 +1,62 @@
+"""Every file of sql/ is tested: in a file of its own name, or where TESTED_IN says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+OBJECTS = {path.stem for path in (TESTS.parent / "sql").rglob("*.sql")}
+OWN_FILES = {path.stem.removeprefix("test_") for path in (TESTS / "sql").rglob("test_*.py")}
+
+# Test file below tests/ -> the objects that it tests. The file names each of them, at least in its docstring.
+TESTED_IN = {
+    "people/test_allowed.py": ["allowed_status"],
+    "replication/test_attach.py": ["publish_courses"],
+    "replication/test_server.py": ["course_server"],
+    "replication/test_status.py": ["beat", "slot_status"],
+    "sql/functions/test_activate_registration.py": ["auto_enroll", "renew_registration"],
+    "sql/functions/test_create_course.py": [
+        *("choose_schema_name", "copy_statements", "course_schema", "due_rows", "fill_course", "register_course"),
+    ],
+    "sql/functions/test_put_copies.py": ["update_copies", "update_copy"],
+    "sql/functions/test_register_for_exam.py": ["exam_status"],
+    "sql/functions/test_request_email_change.py": ["email_change_status"],
+    "sql/functions/test_request_name_change.py": ["name_change_status"],
+    "sql/functions/test_stray_routes.py": ["leaver_ids", "routed_courses"],
+    "sql/functions/test_verify.py": ["compare", "differences", "repair"],
+    "sql/test_catalog.py": ["course_status", "grants"],
+    "sql/test_races.py": ["hold_courses", "lock_course_set", "lock_courses", "touch_routes"],
+    "sql/test_test_centre.py": [
+        *("accommodation_names", "authorization_faults", "authorization_status", "candidate_faults"),
+        *("candidate_status", "check_authorization", "check_candidate", "registration_status"),
+        *("renew_candidate", "text_fault", "trimmed_record"),
+    ],
+    "sql/triggers/test_guard_copy.py": ["guard_statements"],
+    "sql/triggers/test_route_enrollment_delete.py": ["leave_courses"],
+    "sql/triggers/test_route_enrollment_insert.py": ["join_courses"],
+    "sql/triggers/test_route_profile.py": [
+        *("route_profile_delete", "route_profile_insert", "route_profile_update", "settle_profiles"),
+    ],
+    "sql/views/test_enrollment_status.py": ["is_copied"],
+    "testcentre/test_pearson_import.py": ["exchange_file_status"],
+}
+LISTED = [name for names in TESTED_IN.values() for name in names]
+
+
+def test_every_object_has_a_test_file_or_an_entry() -> None:
+    assert sorted(OBJECTS - OWN_FILES - set(LISTED)) == []
+
+
+def test_every_entry_names_one_object_that_has_no_test_file() -> None:
+    assert sorted(set(LISTED) - (OBJECTS - OWN_FILES)) == []
+    assert sorted(LISTED) == sorted(set(LISTED))
+
+
+def test_every_entrys_file_mentions_its_objects() -> None:
+    silent = {
+        file: missing
+        for file, names in TESTED_IN.items()
+        if (missing := [name for name in names if not re.search(rf"\b{name}\b", (TESTS / file).read_text())])
+    }
+    assert silent == {}
