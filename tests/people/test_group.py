@@ -390,7 +390,10 @@ def test_wrong_rows_are_all_told_and_nothing_is_done(
     rejects = tmp_path / "rejects.csv"
     answer = rollbook("group", "import", "-", "--rejects", str(rejects), stdin=WRONG.encode())
     assert (answer.code, answer.out) == (1, "")
-    for word in ("no such user", "no such group; the nearest is testers", "is missing", "fits several", "at most 32"):
+    for word in (
+        "no such user", "no such group; the nearest is testers", "a group is needed", "a user is needed",
+        "fits several", "at most 32",
+    ):  # fmt: skip
         assert word in answer.err, word
     assert snapshot(grouped) == before
     lines = rejects.read_text().splitlines()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rollbook.core.errors import RefusedError
@@ -102,6 +102,6 @@ def public(values: Row | None) -> Row | None:
     return {name: "(secret)" if name in SECRETS and value else value for name, value in values.items()}
 
 
-def changed(changes: Iterable[Row], side: str) -> dict[str, Any]:
+def changed(changes: Iterable[Mapping[str, Any]], side: str) -> dict[str, Any]:
     """Return one side, before or after, of rows of field, before, after."""
     return {row["field"]: row[side] for row in changes}

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -287,46 +287,46 @@ def listing(
 
 
 def rows(
-    run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found", total: int | None = None,
-    bar: str | None = None,
+    run: Run, found: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str = "nothing found",
+    total: int | None = None, bar: str | None = None,
 ) -> None:  # fmt: skip
     """Write rows in the chosen format. `columns` are the keys, in order; `total` is the number without a limit.
 
     `bar` names a column of numbers that a terminal shows as bars as well. With --dry-run an outcome is written as a
     plan: `created` as `would create`.
     """
-    found = list(found)
+    answer: list[Row] = [dict(row) for row in found]
     if run.dry_run and "outcome" in columns:
-        found = [row | {"outcome": PLANNED.get(row["outcome"], row["outcome"])} for row in found]
+        answer = [row | {"outcome": PLANNED.get(row["outcome"], row["outcome"])} for row in answer]
     names, style = picked(run, columns), chosen_format(run)
     with sink(run) as out:
         if style is Format.json:
-            json.dump([plain({n: row[n] for n in names}) for row in found], out, ensure_ascii=False, indent=2)
+            json.dump([plain({n: row[n] for n in names}) for row in answer], out, ensure_ascii=False, indent=2)
             out.write("\n")
         elif style is Format.jsonl:
-            for row in found:
+            for row in answer:
                 out.write(json.dumps(plain({n: row[n] for n in names}), ensure_ascii=False) + "\n")
         elif style is Format.csv:
             writer = csv.writer(out, lineterminator="\n")
             writer.writerows([] if run.no_header else [names])
-            writer.writerows([flat(row[n]) for n in names] for row in found)
+            writer.writerows([flat(row[n]) for n in names] for row in answer)
         elif style is Format.tsv:
             clean = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})  # as PostgreSQL's COPY
             lines = [] if run.no_header else [names]
             lines += [
-                [cell if type(cell) is str else flat(cell) for cell in map(row.__getitem__, names)] for row in found
+                [cell if type(cell) is str else flat(cell) for cell in map(row.__getitem__, names)] for row in answer
             ]
             for line in lines:
                 joined = "\t".join(line)
                 if "\\" in joined or "\n" in joined or "\r" in joined or joined.count("\t") >= len(line):
                     joined = "\t".join(cell.translate(clean) for cell in line)
                 out.write(joined + "\n")
-        elif not found:
+        elif not answer:
             out.write(f"({empty})\n")
         else:
-            table(run, out, found, names, bar if out.isatty() and bar in names else None)
-    if total is not None and total > len(found):
-        note(run, f"{len(found)} of {total} rows; --all shows all")
+            table(run, out, answer, names, bar if out.isatty() and bar in names else None)
+    if total is not None and total > len(answer):
+        note(run, f"{len(answer)} of {total} rows; --all shows all")
 
 
 # On a narrow screen these go first, then the others from the right; never the key or a verdict.

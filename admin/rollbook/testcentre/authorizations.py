@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
     from rollbook.core.rows import Row
+    from rollbook.people.queries.names import User
+    from rollbook.people.queries.user import Change
     from rollbook.testcentre.queries.authorization import Authorization
 
 
-def create(conn: Conn, run: Run, user: Row, given: Row) -> tuple[Row, list[str]]:
+def create(conn: Conn, run: Run, user: User, given: Row) -> tuple[Row, list[str]]:
     """Authorize a candidate; return the authorization, and remarks for staff.
 
     `given`: course_id, exam_series_code (None: the course's only current exam), the two dates (None: the exam's),
@@ -36,7 +38,7 @@ def create(conn: Conn, run: Run, user: Row, given: Row) -> tuple[Row, list[str]]
     return created, remarks
 
 
-def update(conn: Conn, run: Run, key: str, wanted: Row) -> list[Row]:
+def update(conn: Conn, run: Run, key: str, wanted: Row) -> list[Change]:
     """Set fields of an authorization; return the changes: field before after. Raises RefusedError with all faults."""
     (found,) = authorization.find(conn, [key])
     changes = authorization.update(conn, found, wanted)

@@ -11,11 +11,12 @@ from rollbook.testcentre.queries import candidate
 if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
-    from rollbook.core.rows import Row
+    from rollbook.people.queries.names import User
+    from rollbook.people.queries.user import Change
     from rollbook.testcentre.queries.candidate import Created
 
 
-def create(conn: Conn, run: Run, user: Row, given: dict[str, str]) -> Created:
+def create(conn: Conn, run: Run, user: User, given: dict[str, str]) -> Created:
     """Make a user a candidate. Raises RefusedError with all faults, or if the user is a candidate already."""
     created = candidate.create(conn, user, given)
     after = {name: text for name, text in created.record.items() if text}
@@ -24,7 +25,7 @@ def create(conn: Conn, run: Run, user: Row, given: dict[str, str]) -> Created:
     return created
 
 
-def update(conn: Conn, run: Run, user: Row, given: dict[str, str]) -> tuple[list[Row], Created | None]:
+def update(conn: Conn, run: Run, user: User, given: dict[str, str]) -> tuple[list[Change], Created | None]:
     """Set fields of a candidate; return the changes (field before after), and the candidate if it had to be created.
 
     Raises RefusedError with all faults.

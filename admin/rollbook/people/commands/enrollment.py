@@ -257,6 +257,7 @@ def roster(
     from rollbook.core import importing as bulk
     from rollbook.core.sheet import Sheet, check_rejects, line_count, shown
     from rollbook.people.queries import enrollment
+    from rollbook.people.queries.names import find_hits
     from rollbook.replication.queries.courses import known_courses
 
     sheet = Sheet(("user",), ("user",), ("user",))
@@ -272,7 +273,7 @@ def roster(
         bulk.begin(conn)
         with render.progress(run, run.verb, line_count(file)) as advance:
             staged = bulk.stage(conn, run, sheet, file, advance)
-        enrollment.find_hits(conn)
+        find_hits(conn)
         rejected = bulk.judged(conn, run, staged)
         planned = enrollment.plan(conn, course)
         counts = check_plan(run, course, planned, share)

@@ -11,6 +11,7 @@ from rollbook.core.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.people.queries.names import User as Named
 
 
 def expanded(users: list[str], what: str = "users") -> list[str]:
@@ -36,7 +37,7 @@ def expanded(users: list[str], what: str = "users") -> list[str]:
     return named
 
 
-def chosen(conn: "Conn", run: Run, users: list[str]) -> tuple[list[render.Row], int]:
+def chosen(conn: "Conn", run: Run, users: list[str]) -> "tuple[list[Named], int]":
     """Return the users (id, username, email), each once, and the exit code: 0, or 5 where some were skipped.
 
     Raises RefusedError for one that is unknown or ambiguous; with --on-error skip only if there is none else.
@@ -50,7 +51,7 @@ def chosen(conn: "Conn", run: Run, users: list[str]) -> tuple[list[render.Row], 
         if run.on_error is not OnError.skip:
             raise
         first = exc
-    found: list[render.Row] = []
+    found: list[Named] = []
     failures: list[RefusedError] = []
     for token in named:
         try:

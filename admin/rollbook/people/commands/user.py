@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Callable
 from enum import StrEnum
-from typing import IO, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,10 @@ from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
 from rollbook.people.commands import named_users as people
+
+if TYPE_CHECKING:
+    from rollbook.people.queries.names import User as Named
+    from rollbook.people.queries.user import Belongings
 
 app = typer.Typer(name="user", help="People: find them, make accounts, change them.", no_args_is_help=True)
 
@@ -285,7 +289,7 @@ def create(
             enroll(conn, course_id, [made["id"]])
             history.record(conn, run, username, "created", user_id=made["id"], course_id=course_id)
         if active:
-            tell_enrolled(run, username, accounts.auto_enroll(conn, [made["id"]])[made["id"]])
+            tell_enrolled(run, username, accounts.auto_enroll(conn, [made["id"]]).get(made["id"], 0))
     render.rows(run, [made], CREATED)
 
 
@@ -404,10 +408,10 @@ def activated(run: Run, users: list[str], columns: tuple[str, ...] = DONE) -> in
     return code
 
 
-def report(run: Run, found: list[render.Row], touched: set[int], word: str, columns: tuple[str, ...] = DONE) -> None:
+def report(run: Run, found: "list[Named]", touched: set[int], word: str, columns: tuple[str, ...] = DONE) -> None:
     """Write a row for each user: what was done, or unchanged."""
     render.rows(
-        run, [row | {"outcome": word if row["id"] in touched else "unchanged"} for row in found], columns
+        run, [{**row, "outcome": word if row["id"] in touched else "unchanged"} for row in found], columns
     )  # fmt: skip
 
 
@@ -600,7 +604,7 @@ def delete(
     render.rows(run, [row | {"outcome": "removed"} for row in rows], DELETED)
 
 
-def not_confirmed(username: str, confirm: str | None, rows: list[render.Row]) -> NotConfirmedError:
+def not_confirmed(username: str, confirm: str | None, rows: "list[Belongings]") -> NotConfirmedError:
     """Return the error that says what a deletion would take along, by course and table."""
     fix = f"add --confirm {username}"
     if confirm is not None:

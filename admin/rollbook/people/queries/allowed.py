@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rollbook.core.rows import Row, nearest
+from rollbook.core.rows import Row
+from rollbook.people.queries.staged import add_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
 COLUMNS = ("course_id", "email", "auto_enroll")
+COURSES = "select course_id as name from rollbook.course"
 
 STAGED = """
 create temporary table staged on commit drop as
@@ -117,10 +119,6 @@ left join account as a on a.line = w.line
 left join enrolled as n on n.user_id = a.user_id and n.course_id = w.course_id
 """
 
-NEAREST = """
-update pg_temp.problem set reason = reason || '; ' || %s where column_name = 'course_id' and value = %s
-"""
-
 OUTCOMES = """
 select s.course_id as course, s.email, o.outcome, o.detail
 from pg_temp.staged as s inner join pg_temp.outcome as o on o.line = s.line order by s.line
@@ -180,13 +178,7 @@ def find_wrong(conn: Conn) -> None:
     """Note in pg_temp.problem what is wrong with the staged addresses, their form apart."""
     conn.execute(WRONG)
     conn.execute(DOUBLES)
-    unknown = conn.execute(
-        "select distinct value from pg_temp.problem where column_name = 'course_id' and value is not null limit 50"
-    ).fetchall()
-    known = [row["course_id"] for row in conn.execute("select course_id from rollbook.course")] if unknown else []
-    for row in unknown:
-        if near := nearest(row["value"], known):
-            conn.execute(NEAREST, [near, row["value"]])
+    add_nearest(conn, "course_id", "there is no such course", COURSES)
 
 
 def apply(conn: Conn) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rollbook.core.db import translated
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, one
-from rollbook.people.queries.enrollment import find_hits, find_seconds
+from rollbook.people.queries.names import find_hits, find_repeated_users
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,7 +206,7 @@ def find_wrong_addresses(conn: Conn) -> None:
     find_hits(conn)
     conn.execute(LOCK)
     conn.execute(WRONG_ADDRESSES)
-    find_seconds(conn)
+    find_repeated_users(conn)
 
 
 def request_email_changes(conn: Conn) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, LiteralString
 
-from rollbook.core.rows import Row, nearest, one
+from rollbook.core.rows import Row, one
+from rollbook.people.queries.names import find_hits, unambiguous
+from rollbook.people.queries.staged import add_nearest
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -80,62 +82,7 @@ def count_enrollments(conn: Conn, course: str | None, by: str | None) -> list[Ro
 
 COLUMNS = ("course_id", "user", "status")
 
-# Everybody whom a row's USER may mean: a username, an e-mail, id:N, username:X or email:X, as find_users has it.
-HITS = """
-create temporary table hit on commit drop as
-with named as (
-    select
-        s.line,
-        case when split_part(s."user", ':', 1) in ('id', 'username', 'email') and strpos(s."user", ':') > 0
-            then split_part(s."user", ':', 1) end as kind,
-        case when split_part(s."user", ':', 1) in ('id', 'username', 'email') and strpos(s."user", ':') > 0
-            then substr(s."user", strpos(s."user", ':') + 1) else s."user" end as name
-    from pg_temp.staged as s
-)
-select n.line, u.id as user_id
-from named as n inner join portal.auth_user as u on u.username = n.name
-where n.kind is null or n.kind = 'username'
-union
-select n.line, u.id
-from named as n inner join portal.auth_user as u on lower(u.email) = lower(n.name) and u.email <> ''
-where n.kind is null or n.kind = 'email'
-union
-select n.line, u.id
-from named as n
-inner join portal.auth_user as u on u.id = case when n.name ~ '^[0-9]{1,18}$' then n.name::bigint end
-where n.kind = 'id'
-"""
-
-WRONG_USERS = r"""
-insert into pg_temp.problem (line, column_name, value, reason)
-select
-    s.line, 'user', s."user",
-    case
-        when s."user" is null or s."user" = '\N' then 'a user is needed'
-        when many.users is null then 'there is no such user'
-        else format('fits several users: %s; name one as id:N, username:X or email:X', many.users)
-    end
-from pg_temp.staged as s
-left join (
-    select h.line, string_agg(format('id:%s (%s)', u.id, u.username), ', ' order by u.id) as users
-    from pg_temp.hit as h inner join portal.auth_user as u on u.id = h.user_id
-    where h.line in (select d.line from pg_temp.hit as d group by d.line having count(*) > 1)
-    group by h.line
-) as many on many.line = s.line
-where (many.line is not null or not exists (select from pg_temp.hit as f where f.line = s.line))
-    and not exists (select from pg_temp.problem as p where p.line = s.line)
-"""
-
-# For what a user has one of.
-SECONDS = """
-insert into pg_temp.problem (line, column_name, value, reason)
-select d.line, 'user', d."user", format('the same user as on line %s', d.first)
-from (
-    select s.line, s."user", min(s.line) over (partition by h.user_id) as first
-    from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
-) as d
-where d.line > d.first and not exists (select from pg_temp.problem as p where p.line = d.line)
-"""
+COURSES = "select course_id as name from rollbook.course"
 
 # A course that is not there can be left, by whoever waits for it.
 WRONG_COURSES = r"""
@@ -175,10 +122,6 @@ from (
 ) as d
 where d.wanted <> d.wanted_first
     and not exists (select from pg_temp.problem as p where p.line = d.line)
-"""
-
-NEAREST = """
-update pg_temp.problem set reason = reason || '; ' || %(nearest)s where column_name = 'course_id' and value = %(value)s
 """
 
 APPLY = """
@@ -225,18 +168,6 @@ order by e.course_id, u.username
 limit %(limit)s
 """
 
-# A username that reads like another kind of name, or is somebody's address, is written so that it reads one way.
-PLAIN_NAMES = """
-select u.username
-from portal.auth_user as u
-where u.username = any(%(names)s) and (
-    split_part(u.username, ':', 1) in ('id', 'username', 'email') and strpos(u.username, ':') > 0
-    or exists (
-        select from portal.auth_user as o where lower(o.email) = lower(u.username) and o.email <> '' and o.id <> u.id
-    )
-)
-"""
-
 # What a roster would change, before it does. Nobody goes whom a row may mean, wrong as it may be.
 PLAN = """
 select u.id, u.username, u.email, e.id as enrollment_id,
@@ -281,31 +212,12 @@ select course_id as course, schema_name, server from rollbook.course where cours
 """
 
 
-def find_hits(conn: Conn) -> None:
-    """Note in pg_temp.hit whom the staged rows mean, and in pg_temp.problem those that mean nobody, or several."""
-    conn.execute(HITS)
-    conn.execute("analyze pg_temp.hit")
-    conn.execute(WRONG_USERS)
-
-
-def find_seconds(conn: Conn) -> None:
-    """Note in pg_temp.problem the staged rows that mean a user whom one before means. After `find_hits`."""
-    conn.execute(SECONDS)
-
-
 def find_wrong(conn: Conn) -> None:
     """Note in pg_temp.problem what is wrong with the staged enrollments."""
     find_hits(conn)
     conn.execute(WRONG_COURSES)
     conn.execute(CONTRADICTIONS)
-    unknown = conn.execute(
-        "select distinct value from pg_temp.problem where column_name = 'course_id' and value is not null limit 50"
-    ).fetchall()
-    if unknown:
-        known = [row["course_id"] for row in conn.execute("select course_id from rollbook.course")]
-        for row in unknown:
-            if near := nearest(row["value"], known):
-                conn.execute(NEAREST, {"nearest": near, "value": row["value"]})
+    add_nearest(conn, "course_id", "there is no such course", COURSES)
 
 
 def apply(conn: Conn) -> None:
@@ -321,12 +233,8 @@ def touched(conn: Conn) -> list[str]:
 def export(conn: Conn, *, course: str | None, match: str | None, limit: int | None) -> list[Row]:
     """Return enrollments as an import reads them."""
     found = conn.execute(EXPORT, {"course": course, "match": match, "limit": limit}).fetchall()
-    names = list({row["user"] for row in found if ":" in row["user"] or "@" in row["user"]})
-    if names:
-        odd = {row["username"] for row in conn.execute(PLAIN_NAMES, {"names": names})}
-        for row in found:
-            if row["user"] in odd:
-                row["user"] = f"username:{row['user']}"
+    for row, name in zip(found, unambiguous(conn, [row["user"] for row in found]), strict=True):
+        row["user"] = name
     return found
 
 

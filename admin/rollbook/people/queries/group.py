@@ -8,6 +8,8 @@ from psycopg import sql
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, nearest, one
+from rollbook.people.queries.names import find_hits, unambiguous
+from rollbook.people.queries.staged import add_nearest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +60,7 @@ returning id
 NAMES = """
 select name from portal.student_usertestgroup
 union
-select name
-from unnest(array['email_future_courses', 'email_helpers', 'mitx_unenroll', '6002x_unenroll']) as d (name)
+select name from rollbook.default_groups()
 """
 
 ADD = """
@@ -85,15 +86,7 @@ AMONG: dict[str, LiteralString] = {
 }
 
 EXPORT = """
-select
-    g.name as group,
-    case
-        when u.username ~ '^(id|username|email):' or exists (
-            select from portal.auth_user as o
-            where lower(o.email) = lower(u.username) and o.email <> '' and o.id <> u.id
-        ) then 'username:' || u.username
-        else u.username
-    end as user
+select g.name as "group", u.username as "user"
 from portal.student_usertestgroup_users as m
 inner join portal.student_usertestgroup as g on g.id = m.usertestgroup_id
 inner join portal.auth_user as u on u.id = m.user_id
@@ -101,65 +94,24 @@ where %(names)s::text[] is null or g.name = any(%(names)s)
 order by g.id, u.id
 """
 
-# Who each line of pg_temp.staged names: none, one or (an ambiguous name) several users.
-NAMED = """
-create temporary table named on commit drop as
-with token as (
-    select
-        s.line,
-        case when s."user" ~ '^(id|username|email):' then split_part(s."user", ':', 1) end as kind,
-        regexp_replace(s."user", '^(id|username|email):', '') as text
-    from pg_temp.staged as s where s."user" is not null
-),
-hit as (
-    select t.line, u.id from token as t inner join portal.auth_user as u on u.username = t.text
-    where t.kind is null or t.kind = 'username'
-    union
-    select t.line, u.id from token as t
-    inner join portal.auth_user as u on lower(u.email) = lower(t.text) and u.email <> ''
-    where t.kind is null or t.kind = 'email'
-    union
-    select t.line, u.id from token as t
-    inner join portal.auth_user as u
-        on u.id = case when t.kind = 'id' and t.text ~ '^[0-9]{1,18}$' then t.text::bigint end
-)
-select line, min(id) as user_id, count(*) as users from hit group by line
-"""
-
-CHECK: tuple[LiteralString, ...] = (
-    """
-    insert into pg_temp.problem (line, column_name, reason)
-    select s.line, c.name, 'is missing'
-    from pg_temp.staged as s cross join lateral (values ('group', s."group"), ('user', s."user")) as c (name, value)
-    where c.value is null
-    """,
-    """
-    insert into pg_temp.problem (line, column_name, value, reason)
-    select s.line, 'user', s."user", case when n.users > 1 then 'fits several users' else 'no such user' end
-    from pg_temp.staged as s left join pg_temp.named as n on n.line = s.line
-    where s."user" is not null and n.users is distinct from 1
-    """,
-    """
-    insert into pg_temp.problem (line, column_name, value, reason)
-    select
-        s.line, 'group', s."group",
-        case
-            when length(s."group") > 32 then 'a name has at most 32 characters' else 'no such group'
-        end
-    from pg_temp.staged as s
-    where s."group" is not null
-        and (length(s."group") > 32 or not %(create)s and rollbook.default_group(s."group") is null)
-        and not exists (select from portal.student_usertestgroup as g where g.name = s."group")
-    """,
-)
-
-UNKNOWN_GROUPS = """
-select distinct value from pg_temp.problem where column_name = 'group' and reason = 'no such group' limit 100
-"""
-
-NOTE_NEAREST = """
-update pg_temp.problem set reason = reason || '; ' || %(near)s
-where column_name = 'group' and reason = 'no such group' and value = %(value)s
+WRONG_GROUPS = """
+insert into pg_temp.problem (line, column_name, value, reason)
+select
+    s.line, 'group', s."group",
+    case
+        when s."group" is null then 'a group is needed'
+        when length(s."group") > 32 then 'a name has at most 32 characters'
+        else 'there is no such group'
+    end
+from pg_temp.staged as s
+where s."group" is null
+    or (
+        (
+            length(s."group") > 32
+            or not %(create)s and s."group" not in (select d.name from rollbook.default_groups() as d)
+        )
+        and s."group" not in (select g.name from portal.student_usertestgroup as g)
+    )
 """
 
 MAKE_STAGED_GROUPS = """
@@ -176,7 +128,7 @@ with wanted as (
         s.line, g.id as group_id, n.user_id,
         row_number() over (partition by g.id, n.user_id order by s.line) = 1 as is_first
     from pg_temp.staged as s
-    inner join pg_temp.named as n on n.line = s.line
+    inner join pg_temp.hit as n on n.line = s.line
     inner join portal.student_usertestgroup as g on g.name = s."group"
 ),
 added as (
@@ -270,20 +222,17 @@ def split(
 
 
 def memberships(conn: Conn, names: list[str] | None) -> list[Row]:
-    """Return who is in which of the groups (None: in any): group, user, as `group import` reads them."""
-    return conn.execute(EXPORT, {"names": names}).fetchall()
+    """Return the members of the groups (None: of all), group and user, as `group import` reads them."""
+    found = conn.execute(EXPORT, {"names": names}).fetchall()
+    users = unambiguous(conn, [row["user"] for row in found])
+    return [row | {"user": user} for row, user in zip(found, users, strict=True)]
 
 
 def check_staged(conn: Conn, *, create_groups: bool) -> None:
-    """Note in pg_temp.problem which lines of a file name no user, or no group that is there or can be made."""
-    conn.execute(NAMED)
-    conn.execute("analyze pg_temp.named")
-    for statement in CHECK:
-        conn.execute(statement, {"create": create_groups})
-    known = [row["name"] for row in conn.execute(NAMES)]
-    for row in conn.execute(UNKNOWN_GROUPS).fetchall():
-        if near := nearest(row["value"], known):
-            conn.execute(NOTE_NEAREST, {"value": row["value"], "near": near})
+    """Record in pg_temp.problem the lines with no such user, or with a group that is not there and is not created."""
+    find_hits(conn)
+    conn.execute(WRONG_GROUPS, {"create": create_groups})
+    add_nearest(conn, "group", "there is no such group", NAMES)
 
 
 def add_staged(conn: Conn) -> None:

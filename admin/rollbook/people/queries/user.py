@@ -1,23 +1,37 @@
-"""Accounts: user, profile and activation key; what is counted of them; what a deletion takes along."""
+"""Accounts: user, profile and activation key."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, TypedDict
 
 from psycopg import sql
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, one
+from rollbook.people.fields import PROFILE_FIELDS, USER_FIELDS, each, names
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
-USER_FIELDS = ("username", "first_name", "last_name")
-PROFILE_FIELDS = (
-    "courseware", "language", "location", "year_of_birth", "gender", "level_of_education", "mailing_address", "goals",
-)  # fmt: skip
-KEPT_IN_META = ("old_names", "old_emails")  # the history: a new meta does not end it
+
+class Change(TypedDict):
+    """A column that was changed."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class Belongings(TypedDict):
+    """Rows that a deletion takes along; `course` None: in the portal."""
+
+    course: str | None
+    table: str
+    rows: int
+
+
+KEPT_IN_META = ("old_names", "old_emails")  # a new meta does not remove the history
 
 USERS = """
 select
@@ -61,7 +75,7 @@ CONDITIONS: dict[str, LiteralString] = {
     "is_superuser": "u.is_superuser = %(is_superuser)s",
 }
 
-# What the hash is may be told, the hash may not.
+# The kind of the hash, never the hash.
 ACCOUNT = r"""
 select
     id, username, first_name, last_name, email, is_active, is_staff, is_superuser, last_login, date_joined,
@@ -73,10 +87,9 @@ select
 from portal.auth_user where id = %s
 """
 
-PROFILE = """
-select name, language, location, year_of_birth, gender, level_of_education, mailing_address, goals, courseware, meta
-from portal.auth_userprofile where user_id = %s
-"""
+PROFILE = sql.SQL("select {fields}, meta from portal.auth_userprofile where user_id = %s").format(
+    fields=each(PROFILE_FIELDS, "{name}")
+)
 
 REGISTRATION = """
 select state, created_at, expires_at, activated_at from rollbook.registration_status where user_id = %s
@@ -117,29 +130,27 @@ select course_id as course, is_enrolled, user_copy, profile_copy, enrollment_cop
 from rollbook.user_copies(%s) order by course_id
 """
 
-CREATE = """
+CREATE = sql.SQL("""
 with account as (
-    insert into portal.auth_user (username, email, first_name, last_name, is_active, password)
-    values (%(username)s, %(email)s, %(first_name)s, %(last_name)s, %(is_active)s, %(password)s)
+    insert into portal.auth_user (username, email, is_active, password, {user_fields})
+    values (%(username)s, %(email)s, %(is_active)s, %(password)s, {user_values})
     returning id, username, email, is_active
 ),
 profile as (
-    insert into portal.auth_userprofile
-        (user_id, name, meta, courseware, language, location, year_of_birth, gender, level_of_education,
-            mailing_address, goals)
-    select
-        id, %(name)s, %(meta)s, %(courseware)s, %(language)s, %(location)s, %(year_of_birth)s, %(gender)s,
-        %(level_of_education)s, %(mailing_address)s, %(goals)s
-    from account
+    insert into portal.auth_userprofile (user_id, meta, {profile_fields})
+    select id, %(meta)s, {profile_values} from account
 ),
 registration as (
     insert into portal.auth_registration (user_id, activation_key, activated_at)
     select id, %(activation_key)s, case when is_active then now() end from account
 )
 select id, username, email, is_active, 'created' as outcome from account
-"""
+""").format(
+    user_fields=each(USER_FIELDS, "{name}"), user_values=each(USER_FIELDS, "{value}"),
+    profile_fields=each(PROFILE_FIELDS, "{name}"), profile_values=each(PROFILE_FIELDS, "{value}"),
+)  # fmt: skip
 
-# An account that is active needs its key no more; one that is blocked must not be opened with it.
+# The key of an active account is not needed any more; a blocked account must not be opened with its key.
 ACTIVATE = """
 with active as (
     update portal.auth_user set is_active = true where id = any(%(ids)s) and not is_active returning id
@@ -162,9 +173,7 @@ dead as (
 select id from blocked
 """
 
-AUTO_ENROLL = """
-select u.id, rollbook.auto_enroll(u.id) as enrolled from unnest(%s::bigint[]) as u (id) order by u.id
-"""
+AUTO_ENROLL = "select user_id, count(*) as enrolled from rollbook.auto_enroll_users(%s::bigint[]) group by user_id"
 
 COUNT: dict[str, LiteralString] = {
     "": "select count(*) as users, count(*) filter (where is_active) as active from portal.auth_user",
@@ -268,29 +277,34 @@ def account(conn: Conn, user_id: int) -> Row:
 
 
 def create(conn: Conn, values: Row) -> Row:
-    """Make an account: user, profile and activation key, all or nothing; an active one's key is spent at once."""
+    """Create an account: user, profile and activation key; the key of an active one is marked as used.
+
+    `values` has each field, username, email, is_active, meta (text), and the secrets password and activation_key.
+    """
     return one(conn, CREATE, values)  # type: ignore[arg-type]
 
 
-def update(conn: Conn, user_id: int, values: Row, rationale: str) -> list[Row]:
-    """Set fields of user and profile and return what changed: field, before, after. No change writes nothing.
+def update(conn: Conn, user_id: int, values: Row, rationale: str) -> list[Change]:
+    """Set fields of user and profile and return what changed. No change writes nothing.
 
     A new address and a new name leave the old one in the profile's meta, with `rationale` for the name.
     """
-    changes = set_columns(conn, "auth_user", "id", user_id, {k: v for k, v in values.items() if k in USER_FIELDS})
+    user_fields = ("username", *names(USER_FIELDS))
+    profile_fields = [name for name in names(PROFILE_FIELDS) if name != "name"]
+    changes = set_columns(conn, "auth_user", "id", user_id, {k: v for k, v in values.items() if k in user_fields})
     place = sql.Identifier("portal", "auth_user")
     if "email" in values:
         old = one(conn, sql.SQL("select email from {} where id = %s for no key update").format(place), [user_id])
         if one(conn, "select rollbook.change_email(%s, %s) as done", [user_id, values["email"]])["done"]:
-            changes.append({"field": "email", "before": old["email"], "after": values["email"]})
-    profile = {k: v for k, v in values.items() if k in PROFILE_FIELDS}
+            changes.append(Change(field="email", before=old["email"], after=values["email"]))
     if "meta" in values:
         changes += set_meta(conn, user_id, values["meta"])
     if "name" in values:
         before = locked(conn, "auth_userprofile", "user_id", user_id)
         call = "select rollbook.change_name(%s, %s, %s) as done"
         if one(conn, call, [user_id, values["name"], rationale])["done"]:
-            changes.append({"field": "name", "before": before["name"], "after": values["name"]})
+            changes.append(Change(field="name", before=before["name"], after=values["name"]))
+    profile = {k: v for k, v in values.items() if k in profile_fields}
     return changes + set_columns(conn, "auth_userprofile", "user_id", user_id, profile)
 
 
@@ -303,7 +317,7 @@ def locked(conn: Conn, table: str, key: str, user_id: int) -> Row:
     return row
 
 
-def set_columns(conn: Conn, table: str, key: str, user_id: int, wanted: Row) -> list[Row]:
+def set_columns(conn: Conn, table: str, key: str, user_id: int, wanted: Row) -> list[Change]:
     """Set columns of one row and return what changed."""
     if not wanted:
         return []
@@ -314,10 +328,10 @@ def set_columns(conn: Conn, table: str, key: str, user_id: int, wanted: Row) -> 
         statement = sql.SQL("update {} set {} where {} = %s")
         place = sql.Identifier("portal", table)
         conn.execute(statement.format(place, sets, sql.Identifier(key)), [*changed.values(), user_id])
-    return [{"field": name, "before": old[name], "after": value} for name, value in changed.items()]
+    return [Change(field=name, before=old[name], after=value) for name, value in changed.items()]
 
 
-def set_meta(conn: Conn, user_id: int, wanted: Row) -> list[Row]:
+def set_meta(conn: Conn, user_id: int, wanted: Row) -> list[Change]:
     """Set the profile's meta, which keeps the old names and addresses; return what changed."""
     old = locked(conn, "auth_userprofile", "user_id", user_id)["meta"]
     before = json.loads(old or "{}")
@@ -329,22 +343,22 @@ def set_meta(conn: Conn, user_id: int, wanted: Row) -> list[Row]:
 
 
 def activate(conn: Conn, user_ids: list[int]) -> tuple[set[int], dict[int, int]]:
-    """Make accounts active, spend their keys, and enroll those that became active where their address is allowed.
+    """Activate accounts, mark their keys as used, and enroll those that became active where their address is allowed.
 
-    Return who became active, and for each of these how many enrollments are new.
+    Return the users that became active, and the number of new enrollments of each.
     """
     lock(conn, user_ids)
     active = {row["id"] for row in conn.execute(ACTIVATE, {"ids": user_ids})}
-    return active, auto_enroll(conn, sorted(active))
+    return active, dict.fromkeys(active, 0) | auto_enroll(conn, sorted(active))
 
 
 def auto_enroll(conn: Conn, user_ids: list[int]) -> dict[int, int]:
-    """Enroll users where their addresses are allowed with auto_enroll; return how many enrollments are new."""
-    return {row["id"]: row["enrolled"] for row in conn.execute(AUTO_ENROLL, [user_ids])}
+    """Enroll users where their addresses are allowed with auto_enroll; return the number of new enrollments by user."""
+    return {row["user_id"]: row["enrolled"] for row in conn.execute(AUTO_ENROLL, [user_ids])}
 
 
 def deactivate(conn: Conn, user_ids: list[int]) -> set[int]:
-    """Block accounts, and end their unspent keys; return who was active."""
+    """Block accounts and let their unused keys expire; return the users that were active."""
     lock(conn, user_ids)
     return {row["id"] for row in conn.execute(DEACTIVATE, {"ids": user_ids})}
 
@@ -354,8 +368,8 @@ def lock(conn: Conn, user_ids: list[int]) -> None:
     conn.execute("select from portal.auth_user where id = any(%s) order by id for no key update", [user_ids])
 
 
-def set_flags(conn: Conn, user_ids: list[int], flags: Row) -> dict[int, list[Row]]:
-    """Set is_staff and is_superuser; return what changed, by user: field, before, after."""
+def set_flags(conn: Conn, user_ids: list[int], flags: Row) -> dict[int, list[Change]]:
+    """Set is_staff and is_superuser; return what changed, by user."""
     lock(conn, user_ids)
     return {user_id: set_columns(conn, "auth_user", "id", user_id, flags) for user_id in sorted(user_ids)}
 
@@ -370,13 +384,14 @@ def set_password(conn: Conn, user_id: int, stored: str) -> None:
     conn.execute("update portal.auth_user set password = %s where id = %s", [stored, user_id])
 
 
-def belongings(conn: Conn, user_id: int) -> list[Row]:
-    """Return what a deletion takes along: course (None: the portal), table, rows."""
-    return conn.execute(BELONGINGS, {"id": user_id}).fetchall()
+def belongings(conn: Conn, user_id: int) -> list[Belongings]:
+    """Return what a deletion takes along, the portal first."""
+    found = conn.execute(BELONGINGS, {"id": user_id})
+    return [Belongings(course=row["course"], table=row["table"], rows=row["rows"]) for row in found]
 
 
 def delete(conn: Conn, user_id: int) -> None:
-    """Delete a user with all that belongs to it. Raises RefusedError (RB004) where a course holds on to a copy."""
+    """Delete a user with all that belongs to it. Raises RefusedError (RB004) if a course refuses to delete a copy."""
     conn.execute("delete from portal.auth_user where id = %s", [user_id])
 
 

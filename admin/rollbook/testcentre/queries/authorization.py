@@ -10,8 +10,8 @@ from psycopg.rows import class_row
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json, one
-from rollbook.people.queries.enrollment import find_hits
-from rollbook.people.queries.user import set_columns
+from rollbook.people.queries.names import User, find_hits
+from rollbook.people.queries.user import Change, set_columns
 from rollbook.testcentre.queries.candidate import HISTORY, faulty, not_a_candidate
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def current_exam(conn: Conn, course_id: str) -> str:
     )  # fmt: skip
 
 
-def create(conn: Conn, user: Row, record: Row) -> tuple[Row, list[str]]:
+def create(conn: Conn, user: User, record: Row) -> tuple[Row, list[str]]:
     """Authorize a candidate for an exam; return the authorization, and remarks for staff.
 
     Dates that are None come from the exam's definition. Raises RefusedError with all faults, if the user is not a
@@ -348,7 +348,7 @@ def check(conn: Conn, record: Row) -> None:
         raise faulty("the authorization", faults)
 
 
-def update(conn: Conn, found: Authorization, given: Row) -> list[Row]:
+def update(conn: Conn, found: Authorization, given: Row) -> list[Change]:
     """Set fields of an authorization; return the changes: field before after. Without a change nothing is written.
 
     Raises RefusedError with all faults, or for a cancelled one.

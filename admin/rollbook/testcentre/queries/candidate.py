@@ -9,8 +9,8 @@ from psycopg import sql
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json, one
-from rollbook.people.queries.enrollment import find_hits, find_seconds
-from rollbook.people.queries.user import set_columns
+from rollbook.people.queries.names import User, find_hits, find_repeated_users
+from rollbook.people.queries.user import Change, set_columns
 from rollbook.testcentre.exchange_file import FIELD_NAMES
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def listed(conn: Conn, limit: int | None, filters: Row) -> tuple[list[Row], int]
     return found, found[0]["total"] if found else 0
 
 
-def report(conn: Conn, user: Row) -> Row:
+def report(conn: Conn, user: User) -> Row:
     """Return a candidate: state, record, authorizations, files. Raises RefusedError if the user is not a candidate."""
     shown = conn.execute(SHOWN, [user["id"]]).fetchone()
     fields = demographics(conn, user["id"])
@@ -192,7 +192,7 @@ def demographics(conn: Conn, user_id: int) -> Row | None:
     ).fetchone()
 
 
-def create(conn: Conn, user: Row, given: dict[str, str]) -> Created:
+def create(conn: Conn, user: User, given: dict[str, str]) -> Created:
     """Make a user a candidate; fields that are not given come from the account.
 
     Raises RefusedError with all faults, or if the user is a candidate already.
@@ -231,7 +231,7 @@ def faulty(what: str, faults: list[Row]) -> RefusedError:
     )
 
 
-def update(conn: Conn, user_id: int, given: Row) -> list[Row]:
+def update(conn: Conn, user_id: int, given: Row) -> list[Change]:
     """Set fields of a candidate; return the changes: field before after. Without a change nothing is written.
 
     Raises RefusedError with all faults.
@@ -252,7 +252,7 @@ def find_wrong(conn: Conn) -> None:
     """Record the faults of the staged candidates in pg_temp.problem."""
     find_hits(conn)
     conn.execute(LOCK)
-    find_seconds(conn)
+    find_repeated_users(conn)
     conn.execute(TARGET, {"fields": list(FIELD_NAMES)})
     conn.execute(WRONG)
 
