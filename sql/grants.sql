@@ -1,19 +1,20 @@
 -- grants: who owns what and who may do what, in one place. Run last; can be run again.
--- rollbook_owner (NOLOGIN, no superuser) owns the machinery and reads the three replicated portal tables. EXECUTE is
--- nobody's by default; a DBA grants it. No right hangs on the database itself, as a cloned database does not inherit
--- it.
+-- rollbook_owner (NOLOGIN, no superuser) owns the machinery and reads the three replicated portal tables. Nobody has
+-- EXECUTE by default; a DBA grants it. No right depends on the database itself, because a cloned database does not
+-- inherit it.
 grant usage on schema portal to rollbook_owner;
 grant select on portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment to rollbook_owner;
--- Where somebody turns row security on, routing must still see every row, or it would take unseen ones for gone.
+-- If somebody enables row security, routing must still see every row, or it would treat hidden rows as deleted.
 drop policy if exists rollbook_reads on portal.auth_user;
 drop policy if exists rollbook_reads on portal.auth_userprofile;
 drop policy if exists rollbook_reads on portal.student_courseenrollment;
--- An e-mail that changes makes the candidate's record due, whoever changed it.
+-- renew_candidate marks the candidate's record as due when the e-mail address changes.
 grant select, update (user_updated_at, updated_at, upload_status) on portal.student_testcenteruser to rollbook_owner;
 drop policy if exists rollbook_renews on portal.student_testcenteruser;
 create policy rollbook_renews on portal.student_testcenteruser to rollbook_owner using (true);
-comment on policy rollbook_renews on portal.student_testcenteruser is 'As for the tables that are routed.';
--- A student who registers for an exam has no right on authorizations.
+comment on policy rollbook_renews on portal.student_testcenteruser is
+    'Rollbook sees every row, also under row security.';
+-- register_for_exam writes for students, who have no right on authorizations.
 grant select on portal.student_testcenterregistration to rollbook_owner;
 grant insert (
     testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
@@ -21,14 +22,15 @@ grant insert (
 ) on portal.student_testcenterregistration to rollbook_owner;
 drop policy if exists rollbook_registers on portal.student_testcenterregistration;
 create policy rollbook_registers on portal.student_testcenterregistration to rollbook_owner using (true);
-comment on policy rollbook_registers on portal.student_testcenterregistration is 'As for the tables that are routed.';
+comment on policy rollbook_registers on portal.student_testcenterregistration is
+    'Rollbook sees every row, also under row security.';
 create policy rollbook_reads on portal.auth_user for select to rollbook_owner using (true);
 create policy rollbook_reads on portal.auth_userprofile for select to rollbook_owner using (true);
 create policy rollbook_reads on portal.student_courseenrollment for select to rollbook_owner using (true);
-comment on policy rollbook_reads on portal.auth_user is 'Routing sees every row, also under row security.';
-comment on policy rollbook_reads on portal.auth_userprofile is 'Routing sees every row, also under row security.';
+comment on policy rollbook_reads on portal.auth_user is 'Rollbook sees every row, also under row security.';
+comment on policy rollbook_reads on portal.auth_userprofile is 'Rollbook sees every row, also under row security.';
 comment on policy rollbook_reads on portal.student_courseenrollment is
-    'Routing sees every row, also under row security.';
+    'Rollbook sees every row, also under row security.';
 do $$
 declare
     object record;

@@ -1,8 +1,8 @@
 """The machinery: schema rollbook with its tables, functions and views, and the triggers on the portal's tables.
 
 Locks: SHARE ROW EXCLUSIVE on the portal's tables that get triggers (accounts, profiles, enrollments, candidates,
-authorizations) until commit; no table is rewritten or scanned. Writes that an application sends meanwhile wait, then
-they are routed.
+authorizations) until commit; no table is rewritten or scanned. Writes of applications wait meanwhile, and
+are routed afterwards.
 """
 
 from rollbook.core.migrating import apply_objects, run_sql, run_tables
@@ -26,32 +26,32 @@ begin
         where r.rolname = 'rollbook_owner'
             and (r.rolsuper or r.rolcanlogin or r.rolcreaterole or r.rolcreatedb or r.rolbypassrls or r.rolreplication)
     ) then
-        raise exception 'there is a role rollbook_owner with rights of its own'
+        raise exception 'role rollbook_owner has rights that it must not have'
             using errcode = 'RB010', hint =
                 'alter role rollbook_owner nosuperuser nologin nocreaterole nocreatedb noreplication nobypassrls';
     end if;
-    -- From 16 on who makes a role is a member of it, but may not act for it.
+    -- From 16 on the creator of a role is a member of it, but may not SET ROLE to it.
     if not pg_has_role(current_user, 'rollbook_owner',
                        case when current_setting('server_version_num')::integer < 160000 then 'member' else 'set' end)
     then
         execute format('grant rollbook_owner to %I', current_user);
     end if;
 exception when insufficient_privilege then
-    raise exception 'role % may not act for rollbook_owner, which another database has made', current_user
-        using errcode = 'RB010', hint = format('Have a superuser run: grant rollbook_owner to %I', current_user);
+    raise exception 'role % may not act for rollbook_owner, which another database created', current_user
+        using errcode = 'RB010', hint = format('Ask a superuser to run: grant rollbook_owner to %I', current_user);
 end $$;
 
 create schema rollbook authorization rollbook_owner;
 comment on schema rollbook is 'Rollbook: which student is copied to which course, and the machinery that does it.';
 """
 
-# Profiles bring their users a route; users that are there already get theirs here.
+# A new profile creates the route of its user; existing users get theirs here.
 SEED = """
 insert into rollbook.route (user_id) select id from portal.auth_user on conflict do nothing;
 """
 
-# Course schemas go with all that courses added to them: `rollbook schema downgrade` lists that before it asks.
-# Triggers on the portal's tables go with their functions.
+# Course schemas are dropped with everything that courses added: `rollbook schema downgrade` lists it before it asks.
+# Triggers on the portal's tables are dropped with their functions.
 DROP = """
 do $$
 declare
@@ -60,7 +60,7 @@ declare
 begin
     if exists (select from rollbook.server) then
         raise exception 'there are course servers: %', (select string_agg(s.name, ', ') from rollbook.server as s)
-            using errcode = 'RB011', hint = 'Run for each: rollbook server remove NAME';
+            using errcode = 'RB011', hint = 'Remove each: rollbook server remove NAME';
     end if;
     for course in select schema_name from rollbook.course loop
         execute format('drop schema if exists %I cascade', course.schema_name);

@@ -1,4 +1,4 @@
--- accounts: decisions on names, the history of what the program wrote, the outbox of the discussion service.
+-- accounts: decisions on name changes, the history of what the program wrote, the outbox for the discussion service.
 -- Part of revision 0002. Locks: new tables only.
 
 create table rollbook.name_decision (
@@ -14,16 +14,16 @@ create table rollbook.name_decision (
     decided_by text not null default session_user
 );
 create index on rollbook.name_decision (user_id);
-comment on table rollbook.name_decision is 'What became of name changes that were asked for.';
-comment on column rollbook.name_decision.id is 'The id that the request had.';
-comment on column rollbook.name_decision.user_id is 'Who asked.';
-comment on column rollbook.name_decision.old_name is 'The name before.';
-comment on column rollbook.name_decision.new_name is 'The name asked for.';
-comment on column rollbook.name_decision.rationale is 'Why, in the person''s words.';
-comment on column rollbook.name_decision.requested_at is 'When it was asked for.';
+comment on table rollbook.name_decision is 'Decisions on requested name changes.';
+comment on column rollbook.name_decision.id is 'The id of the request.';
+comment on column rollbook.name_decision.user_id is 'The user who asked.';
+comment on column rollbook.name_decision.old_name is 'The full name before.';
+comment on column rollbook.name_decision.new_name is 'The requested name.';
+comment on column rollbook.name_decision.rationale is 'The reason, in the person''s words.';
+comment on column rollbook.name_decision.requested_at is 'Time of the request.';
 comment on column rollbook.name_decision.state is 'approved or rejected.';
-comment on column rollbook.name_decision.reason is 'Why it was rejected; null: not said.';
-comment on column rollbook.name_decision.decided_at is 'When it was decided.';
+comment on column rollbook.name_decision.reason is 'Reason for a rejection; null = not given.';
+comment on column rollbook.name_decision.decided_at is 'Time of the decision.';
 comment on column rollbook.name_decision.decided_by is 'The database role that decided.';
 
 create table rollbook.history (
@@ -43,19 +43,19 @@ create table rollbook.history (
 create index on rollbook.history (user_id);
 create index on rollbook.history (course_id);
 create index on rollbook.history (at);
-comment on table rollbook.history is 'What the command line wrote: who, what, before and after. Never a secret.';
-comment on column rollbook.history.id is 'Its number.';
-comment on column rollbook.history.at is 'When, by the database''s clock.';
+comment on table rollbook.history is 'What the command line wrote: who, what, values before and after. Never a secret.';
+comment on column rollbook.history.id is 'The number of the entry.';
+comment on column rollbook.history.at is 'Time of the change, by the database''s clock.';
 comment on column rollbook.history.actor is 'The person: ROLLBOOK_ACTOR, else the operating system''s user.';
 comment on column rollbook.history.role is 'The database role that was logged in.';
 comment on column rollbook.history.command is 'The command, such as user update.';
-comment on column rollbook.history.object is 'What it wrote to, as it was named.';
-comment on column rollbook.history.user_id is 'The user concerned, if it is one.';
-comment on column rollbook.history.course_id is 'The course concerned, if it is one.';
+comment on column rollbook.history.object is 'The object, as it was named.';
+comment on column rollbook.history.user_id is 'The user concerned; null = not a user.';
+comment on column rollbook.history.course_id is 'The course concerned; null = not a course.';
 comment on column rollbook.history.outcome is 'created, changed, removed and so on.';
-comment on column rollbook.history.before is 'The values before, of what changed.';
-comment on column rollbook.history.after is 'The values after.';
-comment on column rollbook.history.reason is 'Why, as the operator said with --reason.';
+comment on column rollbook.history.before is 'Values of the changed fields before.';
+comment on column rollbook.history.after is 'Values of the changed fields after.';
+comment on column rollbook.history.reason is 'The reason given with --reason.';
 
 create table rollbook.discussion (
     only_one boolean primary key default true constraint discussion_only_one check (only_one),
@@ -65,11 +65,11 @@ create table rollbook.discussion (
     api_key text constraint discussion_api_key_line check (api_key ~ '^[^[:cntrl:]]+$')
 );
 insert into rollbook.discussion default values;
-comment on table rollbook.discussion is 'The discussion service: whether changes of users are noted for it, and where.';
-comment on column rollbook.discussion.only_one is 'There is one row.';
-comment on column rollbook.discussion.active is 'Whether changes are noted; off by default.';
-comment on column rollbook.discussion.url is 'Its address, without /api/v1.';
-comment on column rollbook.discussion.api_key is 'Its key: a secret; null: taken from the environment.';
+comment on table rollbook.discussion is 'The discussion service: whether user changes are queued for it, and its URL.';
+comment on column rollbook.discussion.only_one is 'Always true: the table has one row.';
+comment on column rollbook.discussion.active is 'Whether user changes are queued; off by default.';
+comment on column rollbook.discussion.url is 'URL of the service, without /api/v1.';
+comment on column rollbook.discussion.api_key is 'API key, a secret; null = taken from the environment.';
 
 create table rollbook.discussion_outbox (
     id bigint generated always as identity primary key,
@@ -87,16 +87,18 @@ create table rollbook.discussion_outbox (
 create index on rollbook.discussion_outbox (user_id, id);
 create index on rollbook.discussion_outbox (next_try_at);
 comment on table rollbook.discussion_outbox is
-    'What the discussion service has not been told yet, in the order of the commits for each user. Delivered rows go.';
-comment on column rollbook.discussion_outbox.id is 'Its number; of one user the lower is the older.';
+    'User changes that the discussion service has not received, in commit order for each user. Delivered rows are '
+    'deleted.';
+comment on column rollbook.discussion_outbox.id is 'The number of the entry; for one user, lower is older.';
 comment on column rollbook.discussion_outbox.user_id is 'The user.';
-comment on column rollbook.discussion_outbox.operation is 'put: make or change; delete.';
+comment on column rollbook.discussion_outbox.operation is 'put: create or update; delete.';
 comment on column rollbook.discussion_outbox.username is
-    'The name to tell; of a deletion the last one; null: name and address as they are when it is told (sync --all).';
-comment on column rollbook.discussion_outbox.email is 'The address to tell.';
-comment on column rollbook.discussion_outbox.created_at is 'When the change was made.';
-comment on column rollbook.discussion_outbox.attempts is 'How often it was tried.';
-comment on column rollbook.discussion_outbox.next_try_at is 'Not before this.';
-comment on column rollbook.discussion_outbox.tried_at is 'When it was tried last; null: not yet.';
-comment on column rollbook.discussion_outbox.http_status is 'What the last try was answered; null: nothing, or no try.';
-comment on column rollbook.discussion_outbox.error is 'What the last try said.';
+    'The user name to send; for a deletion, the last one; null = name and e-mail address at delivery (sync --all).';
+comment on column rollbook.discussion_outbox.email is 'The e-mail address to send.';
+comment on column rollbook.discussion_outbox.created_at is 'Time of the change.';
+comment on column rollbook.discussion_outbox.attempts is 'Number of delivery attempts.';
+comment on column rollbook.discussion_outbox.next_try_at is 'Not tried before this time.';
+comment on column rollbook.discussion_outbox.tried_at is 'Time of the last attempt; null = none yet.';
+comment on column rollbook.discussion_outbox.http_status is
+    'HTTP status of the last attempt; null = no answer, or no attempt.';
+comment on column rollbook.discussion_outbox.error is 'Error of the last attempt.';

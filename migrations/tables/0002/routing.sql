@@ -14,32 +14,34 @@ create table rollbook.course (
 );
 create index on rollbook.course (server);
 comment on table rollbook.course is 'The courses that hold copies. Written by create_course and drop_course.';
-comment on column rollbook.course.course_id is 'The id that enrollments bear; any text but "default".';
-comment on column rollbook.course.schema_name is 'The schema of the copies, made by create_course.';
-comment on column rollbook.course.on_leave is 'When an enrollment ends, user and profile copies: keep or remove.';
-comment on column rollbook.course.state is 'What is known without looking at rows; see course_status.';
+comment on column rollbook.course.course_id is 'The course ID of the enrollments; any text but "default".';
+comment on column rollbook.course.schema_name is 'The schema of the copies, created by create_course.';
+comment on column rollbook.course.on_leave is
+    'What happens to user and profile copies when an enrollment ends: keep or remove.';
+comment on column rollbook.course.state is 'What is known without reading rows; see course_status.';
 comment on column rollbook.course.created_at is 'Time at which the course was created.';
-comment on column rollbook.course.server is 'The course server that holds it too; null = none.';
+comment on column rollbook.course.server is 'The course server that also holds the course; null = none.';
 
 create table rollbook.course_latch (
     course_id text primary key,
     written bigint not null default 1
 );
 comment on table rollbook.course_latch is
-    'Where create_course and enrollments in a course that does not exist yet meet: both write the row of the id.';
-comment on column rollbook.course_latch.course_id is 'An id that enrollments have borne or a course has had.';
-comment on column rollbook.course_latch.written is 'Counts the writes. Only that it is written matters.';
+    'Serializes create_course with enrollments in a course that does not exist yet: both write the row of the ID.';
+comment on column rollbook.course_latch.course_id is 'A course ID, of an enrollment or of a course.';
+comment on column rollbook.course_latch.written is 'Counts the writes; its value does not matter.';
 
 create table rollbook.route (
     user_id bigint primary key,
     schemas text[] not null default '{}',
     written bigint not null default 1
-) with (fillfactor = 50);  -- room for the next version beside each row: no index is touched
+) with (fillfactor = 50);  -- room for the next version on the same page: HOT updates
 comment on table rollbook.route is
-    'For each user the schemas that hold their copies. Whoever changes what a copy must show writes this row first.';
-comment on column rollbook.route.user_id is 'The portal user. No foreign key: a delete needs the route after the user.';
-comment on column rollbook.route.schemas is 'Schemas of courses; changes of the user and the profile go there.';
-comment on column rollbook.route.written is 'Counts the writes. Writing it lets racing transactions see one another.';
+    'For each user the schemas that hold their copies. Every change to the content of a copy writes this row first.';
+comment on column rollbook.route.user_id is
+    'The portal user. No foreign key: a delete needs the route after the user is gone.';
+comment on column rollbook.route.schemas is 'Schemas of courses that receive changes of the user and the profile.';
+comment on column rollbook.route.written is 'Counts the writes; the write makes racing transactions see one another.';
 
 create table rollbook.verification (
     course_id text primary key references rollbook.course on delete cascade,
@@ -49,12 +51,12 @@ create table rollbook.verification (
     differing_rows bigint,
     run_at timestamptz
 );
-comment on table rollbook.verification is 'What the last verify said of each course.';
+comment on table rollbook.verification is 'The last result of verify for each course.';
 comment on column rollbook.verification.course_id is 'The course.';
-comment on column rollbook.verification.verified_at is 'The time of the snapshot that was compared.';
+comment on column rollbook.verification.verified_at is 'Time of the compared snapshot.';
 comment on column rollbook.verification.verdict is 'match, differs, not_comparable or unreachable.';
-comment on column rollbook.verification.differing_rows is 'Missing, changed and extra rows together; null = not known.';
-comment on column rollbook.verification.run_at is 'Start of the verify run that compared this course.';
+comment on column rollbook.verification.differing_rows is 'Missing, changed and extra rows together; null = unknown.';
+comment on column rollbook.verification.run_at is 'Start of the verify run that compared the course.';
 
 create type rollbook.finding as (
     course_id text, table_name text, finding text, row_id bigint, columns text[]  -- noqa: LT01
@@ -68,22 +70,23 @@ create type rollbook.comparison as (
     course_id text, table_name text, portal_rows bigint, course_rows bigint,
     missing bigint, changed bigint, extra bigint, verdict text
 );
-comment on type rollbook.comparison is 'One table of one course in numbers, as rollbook.compare returns it.';
+comment on type rollbook.comparison is
+    'The differences of one table of one course in numbers, as rollbook.compare returns them.';
 comment on column rollbook.finding.course_id is 'The course.';
-comment on column rollbook.finding.table_name is 'The copy''s table; route: the user''s entry in rollbook.route.';
+comment on column rollbook.finding.table_name is 'The copied table; route = the user''s entry in rollbook.route.';
 comment on column rollbook.finding.finding is 'missing, changed or extra.';
-comment on column rollbook.finding.row_id is 'The row''s own id.';
-comment on column rollbook.finding.columns is 'For a changed row exactly the columns that differ.';
+comment on column rollbook.finding.row_id is 'The id of the row; for route, of the user.';
+comment on column rollbook.finding.columns is 'For a changed row, exactly the columns that differ.';
 comment on column rollbook.repaired.course_id is 'The course.';
-comment on column rollbook.repaired.table_name is 'The copy''s table.';
-comment on column rollbook.repaired.inserted is 'Rows that were missing.';
-comment on column rollbook.repaired.updated is 'Rows that were changed.';
-comment on column rollbook.repaired.deleted is 'Rows that were extra.';
+comment on column rollbook.repaired.table_name is 'The copied table.';
+comment on column rollbook.repaired.inserted is 'Missing rows that were inserted.';
+comment on column rollbook.repaired.updated is 'Changed rows that were updated.';
+comment on column rollbook.repaired.deleted is 'Extra rows that were deleted.';
 comment on column rollbook.comparison.course_id is 'The course.';
-comment on column rollbook.comparison.table_name is 'The copy''s table; route: entries in rollbook.route.';
+comment on column rollbook.comparison.table_name is 'The copied table; route = entries in rollbook.route.';
 comment on column rollbook.comparison.portal_rows is 'Rows that the course should hold.';
-comment on column rollbook.comparison.course_rows is 'Rows that it holds.';
-comment on column rollbook.comparison.missing is 'Due, not there.';
-comment on column rollbook.comparison.changed is 'There, some columns differ.';
-comment on column rollbook.comparison.extra is 'There, not due.';
+comment on column rollbook.comparison.course_rows is 'Rows that the course holds.';
+comment on column rollbook.comparison.missing is 'Rows that are due but absent.';
+comment on column rollbook.comparison.changed is 'Rows in which some columns differ.';
+comment on column rollbook.comparison.extra is 'Rows that are present but not due.';
 comment on column rollbook.comparison.verdict is 'match, differs or not_comparable.';

@@ -11,15 +11,16 @@ create table rollbook.server (
     created_at timestamptz not null default now()
 );
 comment on table rollbook.server is 'The PostgreSQL servers that hold courses. Written by `rollbook server`.';
-comment on column rollbook.server.name is 'Its name; its publication, slot and subscription are rollbook_NAME.';
-comment on column rollbook.server.admin_dsn is 'How the operator reaches the server.';
-comment on column rollbook.server.subscription_dsn is 'How the server reaches the portal.';
+comment on column rollbook.server.name is 'The name; publication, slot and subscription are called rollbook_NAME.';
+comment on column rollbook.server.admin_dsn is 'Connection string from the operator to the server.';
+comment on column rollbook.server.subscription_dsn is 'Connection string from the server to the portal.';
 comment on column rollbook.server.portal_identity is
-    'The cluster and database that feed it: a clone of the portal must not.';
+    'The cluster and database that feed the server; a clone of the portal must not.';
 comment on column rollbook.server.subscription is
-    'The oid of the subscription there; temporary slots are named after it.';
-comment on column rollbook.server.paused_at is 'Since when `rollbook replication pause` holds it; null: it does not.';
-comment on column rollbook.server.created_at is 'When it was added.';
+    'The oid of the subscription on the server; names of temporary slots contain it.';
+comment on column rollbook.server.paused_at is
+    'Since when `rollbook replication pause` stops the stream; null = not paused.';
+comment on column rollbook.server.created_at is 'Time at which the server was added.';
 
 create table rollbook.heartbeat (
     beat bigint primary key,
@@ -27,6 +28,6 @@ create table rollbook.heartbeat (
     lsn pg_lsn not null
 );
 comment on table rollbook.heartbeat is 'Heartbeats sent to the course servers, the newest 2,000. Written by beat.';
-comment on column rollbook.heartbeat.beat is 'Its number; committed in this order.';
-comment on column rollbook.heartbeat.sent_at is 'When it was sent.';
-comment on column rollbook.heartbeat.lsn is 'Where the WAL ended then.';
+comment on column rollbook.heartbeat.beat is 'The number; heartbeats commit in this order.';
+comment on column rollbook.heartbeat.sent_at is 'Time at which it was sent.';
+comment on column rollbook.heartbeat.lsn is 'End of the WAL at that time.';

@@ -18,15 +18,15 @@ create table rollbook.exam (
     constraint exam_registration_check check (registration_start <= registration_end),
     constraint exam_registration_end_check check (registration_end <= last_appointment)
 );
-comment on table rollbook.exam is 'The exams of courses that are sat at a test centre.';
+comment on table rollbook.exam is 'Exams of courses that students take at a test centre.';
 comment on column rollbook.exam.course_id is 'The course.';
-comment on column rollbook.exam.exam_series_code is 'The test centre''s code of the exam.';
-comment on column rollbook.exam.name is 'What the course''s policy calls it.';
-comment on column rollbook.exam.display_name is 'What students read.';
-comment on column rollbook.exam.first_appointment is 'From when on it can be sat.';
-comment on column rollbook.exam.last_appointment is 'Until when it can be sat.';
-comment on column rollbook.exam.registration_start is 'From when on students may register.';
-comment on column rollbook.exam.registration_end is 'Until when students may register.';
+comment on column rollbook.exam.exam_series_code is 'The test centre''s code for the exam.';
+comment on column rollbook.exam.name is 'The name in the course''s policy.';
+comment on column rollbook.exam.display_name is 'The name that students read.';
+comment on column rollbook.exam.first_appointment is 'Start of the appointments.';
+comment on column rollbook.exam.last_appointment is 'End of the appointments.';
+comment on column rollbook.exam.registration_start is 'Start of the registration window.';
+comment on column rollbook.exam.registration_end is 'End of the registration window.';
 
 create table rollbook.exchange_file (
     id bigint generated always as identity primary key,
@@ -42,19 +42,19 @@ create table rollbook.exchange_file (
     role text not null default session_user
 );
 create unique index on rollbook.exchange_file (name) where direction = 'out';
-comment on table rollbook.exchange_file is 'Every file to and from the test centre.';
-comment on column rollbook.exchange_file.id is 'Its number, the batch.';
+comment on table rollbook.exchange_file is 'Every file sent to the test centre or received from it.';
+comment on column rollbook.exchange_file.id is 'The number of the file, its batch.';
 comment on column rollbook.exchange_file.direction is 'out: to the test centre; in: from it.';
 comment on column rollbook.exchange_file.kind is
     'cdd: candidates, ead: authorizations; vcdc and eac: the answers to them.';
-comment on column rollbook.exchange_file.name is 'Its name, without a folder; of those that went out each is another.';
-comment on column rollbook.exchange_file.archive is 'The archive that it came in; null: it went out.';
+comment on column rollbook.exchange_file.name is 'File name without directory; unique among files sent.';
+comment on column rollbook.exchange_file.archive is 'The archive that contained it; null = the file was sent.';
 comment on column rollbook.exchange_file.at is
-    'Of one that went out: what its records have as uploaded_at; of an answer: when it was read.';
-comment on column rollbook.exchange_file.rows is 'Its rows, without the header.';
-comment on column rollbook.exchange_file.set_aside is 'Records that were due and could not be written.';
-comment on column rollbook.exchange_file.sha256 is 'What its content hashes to.';
-comment on column rollbook.exchange_file.actor is 'Who: ROLLBOOK_ACTOR, else the operating system''s user.';
+    'For a file sent, the uploaded_at of its records; for an answer, the time it was read.';
+comment on column rollbook.exchange_file.rows is 'Number of rows, without the header.';
+comment on column rollbook.exchange_file.set_aside is 'Records that were due but could not be written.';
+comment on column rollbook.exchange_file.sha256 is 'SHA-256 of the content.';
+comment on column rollbook.exchange_file.actor is 'The person: ROLLBOOK_ACTOR, else the operating system''s user.';
 comment on column rollbook.exchange_file.role is 'The database role that was logged in.';
 
 create table rollbook.exchange_row (
@@ -69,16 +69,16 @@ create table rollbook.exchange_row (
     primary key (file_id, line)
 );
 comment on table rollbook.exchange_row is
-    'Every row of every exchange file. No foreign keys: it is history, and 100,000 of them are written at once.';
-comment on column rollbook.exchange_row.file_id is 'The file, of rollbook.exchange_file.';
+    'Every row of every exchange file. No foreign keys: it is history, written 100,000 rows at a time.';
+comment on column rollbook.exchange_row.file_id is 'The file in rollbook.exchange_file.';
 comment on column rollbook.exchange_row.line is
-    'Of an answer: its line; of a file that went out: its place in the order, set aside ones counted.';
+    'In an answer, the line; in a file sent, the position, including records set aside.';
 comment on column rollbook.exchange_row.key is 'client_candidate_id or client_authorization_id.';
 comment on column rollbook.exchange_row.record_id is
-    'The record: id in student_testcenteruser or student_testcenterregistration; null: an answer to nothing known.';
+    'The id in student_testcenteruser or student_testcenterregistration; null = the record is unknown.';
 comment on column rollbook.exchange_row.outcome is
-    'Sent: sent, then accepted or rejected; or set aside. Answers: accepted, rejected, unchanged (known already), '
-    'older, outdated (a newer edit waits), unknown, never sent, refused.';
-comment on column rollbook.exchange_row.status is 'Pearson''s word.';
-comment on column rollbook.exchange_row.message is 'Pearson''s message, or why it was set aside.';
-comment on column rollbook.exchange_row.answered_at is 'When Pearson handled it, by their word.';
+    'Files sent: sent, then accepted or rejected; or set aside. Answers: accepted, rejected, unchanged (already '
+    'known), older, outdated (a newer edit waits), unknown, never sent, refused.';
+comment on column rollbook.exchange_row.status is 'Pearson''s status word.';
+comment on column rollbook.exchange_row.message is 'Pearson''s message, or the reason for setting it aside.';
+comment on column rollbook.exchange_row.answered_at is 'Time at which Pearson processed it, as Pearson reports.';
