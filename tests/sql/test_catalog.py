@@ -85,10 +85,14 @@ RULES: dict[str, LiteralString] = {
         select oid::regprocedure::text from pg_proc
         where pronamespace in ('portal'::regnamespace, 'rollbook'::regnamespace)
             and obj_description(oid, 'pg_proc') is null""",
-    "a trigger has a comment": """
+    "a trigger, of a copy too, has a comment of its own, which says more than a function's name": """
         select t.tgrelid::regclass::text || ' ' || t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
-        where c.relnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and not t.tgisinternal
-            and obj_description(t.oid, 'pg_trigger') is null""",
+        where c.relnamespace in (select oid from pg_namespace where nspname ~ '^(rollbook|portal|course_.*)$')
+            and not t.tgisinternal and (obj_description(t.oid, 'pg_trigger') is null
+            or obj_description(t.oid, 'pg_trigger') ~ '^Calls')""",
+    "a policy has a comment": """
+        select polrelid::regclass::text || ' ' || polname from pg_policy where polname like 'rollbook%'
+            and obj_description(oid, 'pg_policy') is null""",
     "a constraint of the machinery is valid": """
         select conname::text from pg_constraint
         where connamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and not convalidated""",
