@@ -1,6 +1,6 @@
--- authorization_status: authorizations to sit an exam, with the states that follow from what was sent and answered, and
--- the transaction that the next file bears. The test centre knows an authorization that it has accepted or given a
--- number; one whose every answer was a rejection must be added again.
+-- authorization_status: authorizations to sit an exam, with their states by exports and answers, and the transaction
+-- type of the next file. The test centre knows an authorization that it accepted or numbered. One that was only ever
+-- rejected must be sent as Add again.
 -- Security: security_invoker: whoever may read the portal's tables.
 create or replace view rollbook.authorization_status with (security_invoker = true) as
 select
@@ -55,15 +55,15 @@ cross join lateral (
 ) as w;
 comment on view rollbook.authorization_status is 'Authorizations to sit an exam at a test centre, with their states.';
 comment on column rollbook.authorization_status.id is 'Key of the authorization.';
-comment on column rollbook.authorization_status.testcenter_user_id is 'The candidate who may sit the exam.';
-comment on column rollbook.authorization_status.course_id is 'The course that the exam belongs to.';
-comment on column rollbook.authorization_status.created_at is 'Time at which the row was made.';
+comment on column rollbook.authorization_status.testcenter_user_id is 'The candidate.';
+comment on column rollbook.authorization_status.course_id is 'The course of the exam.';
+comment on column rollbook.authorization_status.created_at is 'When the row was created.';
 comment on column rollbook.authorization_status.updated_at is 'Time of the latest change by anyone, imports included.';
 comment on column rollbook.authorization_status.user_updated_at is
-    'Time of the latest change that Pearson has to know; later than uploaded_at = due.';
+    'Time of the latest change that Pearson must receive; later than uploaded_at = due.';
 comment on column rollbook.authorization_status.client_authorization_id is
-    'Our id of the authorization towards Pearson: edXexam and 12 digits.';
-comment on column rollbook.authorization_status.exam_series_code is 'Pearson''s code of the exam.';
+    'The authorization''s id in files: edXexam and 12 digits.';
+comment on column rollbook.authorization_status.exam_series_code is 'The test centre''s code of the exam.';
 comment on column rollbook.authorization_status.eligibility_appointment_date_first is
     'First day on which the exam may be sat.';
 comment on column rollbook.authorization_status.eligibility_appointment_date_last is
@@ -75,32 +75,32 @@ comment on column rollbook.authorization_status.accommodation_request is
 comment on column rollbook.authorization_status.uploaded_at is
     'Time of the latest export to Pearson; null = never sent.';
 comment on column rollbook.authorization_status.processed_at is
-    'Time at which Pearson handled it, by their word; null = no answer.';
+    'The date of Pearson''s answer; null = no answer.';
 comment on column rollbook.authorization_status.upload_status is
     'Pearson''s answer, Accepted or Error; empty = pending.';
 comment on column rollbook.authorization_status.upload_error_message is
     'Pearson''s reason for a rejection; else empty.';
 comment on column rollbook.authorization_status.authorization_id is
-    'Pearson''s id of the authorization; null = not told.';
+    'Pearson''s id of the authorization; null = not known.';
 comment on column rollbook.authorization_status.confirmed_at is
-    'Time at which we read Pearson''s answer; null = none read.';
+    'When Pearson''s answer was imported; null = no answer.';
 comment on column rollbook.authorization_status.accepted_at is
-    'When the test centre last accepted it; null: it does not know it.';
-comment on column rollbook.authorization_status.cancelled_at is 'When it was cancelled; null: it stands.';
+    'When the test centre last accepted it; null: not known there.';
+comment on column rollbook.authorization_status.cancelled_at is 'When it was cancelled; null: not cancelled.';
 comment on column rollbook.authorization_status.user_id is 'The user.';
-comment on column rollbook.authorization_status.username is 'The user''s name.';
-comment on column rollbook.authorization_status.client_candidate_id is 'Our id of the candidate.';
+comment on column rollbook.authorization_status.username is 'The username.';
+comment on column rollbook.authorization_status.client_candidate_id is 'The candidate''s id in files.';
 comment on column rollbook.authorization_status.needs_uploading is
-    'Whether it is to be sent: never sent, or changed since.';
+    'Whether the next export sends it: never sent, or changed since.';
 comment on column rollbook.authorization_status.transaction_type is
-    'What the next file says of it: Add, Update or Delete.';
+    'The transaction type in the next file: Add, Update or Delete.';
 comment on column rollbook.authorization_status.demographics_status is
     'The state of the candidate''s record: Accepted, Rejected or Pending.';
 comment on column rollbook.authorization_status.registration_status is
     'The state of the authorization itself: Accepted, Rejected or Pending.';
 comment on column rollbook.authorization_status.accommodation_status is
-    'Skipped: none asked for; Pending, Rejected or Accepted by staff.';
-comment on column rollbook.authorization_status.accommodation_names is 'What the accommodation codes are called.';
+    'Skipped: none requested; else Pending, Rejected or Accepted by staff.';
+comment on column rollbook.authorization_status.accommodation_names is 'The names of the accommodation codes.';
 comment on column rollbook.authorization_status.status is 'Accepted: both are; Rejected: one is; else Pending.';
 comment on column rollbook.authorization_status.progress is
-    'In one word: due (to be sent), sent (to be answered), accepted, rejected or cancelled.';
+    'due (to be sent), sent (unanswered), accepted, rejected or cancelled.';

@@ -1,5 +1,4 @@
--- candidate_status: candidates for the test centre with their user, and the states that follow from what was sent and
--- answered.
+-- candidate_status: candidates for the test centre with their account, and their states by exports and answers.
 -- Security: security_invoker: whoever may read the portal's tables.
 create or replace view rollbook.candidate_status with (security_invoker = true) as
 select
@@ -27,12 +26,12 @@ cross join lateral (select c.uploaded_at is null or c.uploaded_at < c.user_updat
 comment on view rollbook.candidate_status is 'Candidates for the test centre, with their states.';
 comment on column rollbook.candidate_status.id is 'Key of the candidate.';
 comment on column rollbook.candidate_status.user_id is 'The account; at most one candidate each.';
-comment on column rollbook.candidate_status.created_at is 'Time at which the row was made.';
+comment on column rollbook.candidate_status.created_at is 'When the row was created.';
 comment on column rollbook.candidate_status.updated_at is 'Time of the latest change by anyone, imports included.';
 comment on column rollbook.candidate_status.user_updated_at is
     'Time of the latest change by the user; later than uploaded_at = due.';
 comment on column rollbook.candidate_status.client_candidate_id is
-    'Our id of the candidate towards Pearson: edX and 12 digits.';
+    'The candidate''s id in files: edX and 12 digits.';
 comment on column rollbook.candidate_status.first_name is 'Given name as on the identity document.';
 comment on column rollbook.candidate_status.last_name is 'Family name as on the identity document.';
 comment on column rollbook.candidate_status.middle_name is 'Middle name; may be empty.';
@@ -54,18 +53,18 @@ comment on column rollbook.candidate_status.fax_country_code is
 comment on column rollbook.candidate_status.company_name is 'Employer; may be empty.';
 comment on column rollbook.candidate_status.uploaded_at is 'Time of the latest export to Pearson; null = never sent.';
 comment on column rollbook.candidate_status.processed_at is
-    'Time at which Pearson handled it, by their word; null = no answer.';
+    'The date of Pearson''s answer; null = no answer.';
 comment on column rollbook.candidate_status.upload_status is 'Pearson''s answer, Accepted or Error; empty = pending.';
 comment on column rollbook.candidate_status.upload_error_message is 'Pearson''s reason for a rejection; else empty.';
-comment on column rollbook.candidate_status.candidate_id is 'Pearson''s id of the candidate; null = not told.';
+comment on column rollbook.candidate_status.candidate_id is 'Pearson''s id of the candidate; null = not known.';
 comment on column rollbook.candidate_status.confirmed_at is
-    'Time at which we read Pearson''s answer; null = none read.';
-comment on column rollbook.candidate_status.username is 'The user''s name.';
-comment on column rollbook.candidate_status.email is 'The user''s address, which goes into the file.';
+    'When Pearson''s answer was imported; null = no answer.';
+comment on column rollbook.candidate_status.username is 'The username.';
+comment on column rollbook.candidate_status.email is 'The e-mail address of the account, which the file contains.';
 comment on column rollbook.candidate_status.name is 'The profile''s name.';
 comment on column rollbook.candidate_status.needs_uploading is
-    'Whether it is to be sent: never sent, or changed since.';
+    'Whether the next export sends it: never sent, or changed since.';
 comment on column rollbook.candidate_status.demographics_status is
-    'What the test centre says to the record: Accepted, Rejected or Pending.';
+    'The test centre''s answer: Accepted, Rejected or Pending.';
 comment on column rollbook.candidate_status.progress is
-    'In one word: due (to be sent), sent (to be answered), accepted or rejected.';
+    'due (to be sent), sent (unanswered), accepted or rejected.';

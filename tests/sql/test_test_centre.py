@@ -252,7 +252,7 @@ CODES = ["EQPMNT", "ET12ET", "ET30MN", "ETDBTM", "SEPRMM", "SRREAD", "SRRERC", "
         ({"accommodation_code": "BOGUS"}, [("accommodation_code", 'Invalid accommodation code specified: "BOGUS"')]),
         ({"accommodation_code": "EQPMNT*"}, [("accommodation_code", 'Invalid accommodation code specified: ""')]),
         ({"accommodation_code": "NONE*EQPMNT"},
-         [("accommodation_code", "NONE refuses all accommodations; it does not stand beside other codes")]),  # [23]
+         [("accommodation_code", "NONE refuses all accommodations and cannot be combined with other codes.")]),  # [23]
         ({"course_id": ""}, [("course_id", REQUIRED)]),
         ({"exam_series_code": " "}, [("exam_series_code", REQUIRED)]),
         ({"exam_series_code": "Ł"}, [("exam_series_code", LATIN)]),
@@ -280,7 +280,7 @@ def test_a_date_that_the_file_cannot_say_is_refused(portal: Db, day: str) -> Non
     mine = candidate(portal, add_user(portal, "ada"))
     with pytest.raises(psycopg.Error, match="cannot be sent") as refusal, portal.transaction():
         authorization(portal, mine, eligibility_appointment_date_last=day)
-    assert "A date lies within the years 1 to 9999." in (refusal.value.diag.message_detail or "")
+    assert "The year must be between 1 and 9999." in (refusal.value.diag.message_detail or "")
 
 
 def test_dates_that_are_missing_are_told_apart(portal: Db) -> None:

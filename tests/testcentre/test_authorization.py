@@ -94,7 +94,7 @@ def test_the_only_current_exam_needs_no_name_and_of_several_none_is_guessed(  # 
         (("ada", COURSE, "--exam", "e", *DAYS, "--accommodation", "NONE", "--accommodation", "ET30MN"), 1,
          "NONE refuses all accommodations"),  # [23]
         (("ada", COURSE, "--exam", "e", *DAYS, "--accommodation", "ET12ET", "--accommodation", "et12et"), 1,
-         "A code stands there twice."),
+         "A code occurs twice."),
         (("ada", COURSE, "--exam", "e", *DAYS, "--request", "x" * 1025), 1, "at most 1024 characters (it has 1025)"),
         (("ada", COURSE, "--exam", "e", "--first", "2013-02-30", "--last", "2013-03-01"), 2, "2013-02-30"),
         (("ada", COURSE, "--exam", "e", "--first", "soon", "--last", "2013-03-01"), 2, "soon"),

@@ -1,5 +1,5 @@
--- accommodation_names: what the accommodation codes of a registration, joined by *, are called.
--- Called:   by the view authorization_status, and by authorization_faults to know the codes that there are.
+-- accommodation_names: the names of an authorization's accommodation codes, which are joined by *.
+-- Called:   by the view authorization_status, and by authorization_faults to find unknown codes.
 -- Security: INVOKER; reads nothing but its argument.
 create or replace function rollbook.accommodation_names(codes text) returns text[]
 language sql
@@ -25,4 +25,4 @@ as $$
     where c.code <> ''
 $$;
 comment on function rollbook.accommodation_names(text) is
-    'What the accommodation codes of a registration are called; of an unknown code X: Unknown code X.';
+    'The names of accommodation codes, which are joined by *; an unknown code X is named Unknown code X.';

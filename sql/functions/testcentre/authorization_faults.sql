@@ -1,12 +1,12 @@
--- authorization_faults: all that is wrong with an authorization's record, a row for each field.
--- Called:   by the trigger of the table, for psql and everybody else; by `rollbook authorization`, to show all at once.
+-- authorization_faults: all faults of an authorization, one row a field.
+-- Called:   by check_authorization for every write, and by `rollbook authorization`.
 -- Security: INVOKER; reads nothing but its argument.
 create or replace function rollbook.authorization_faults(registration jsonb) returns table (field text, problem text)
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Materialized, or it would be trimmed anew for each field.
+    -- Materialized, so that the record is trimmed once, not for each field.
     with given as materialized (
         select
             r.record, r.record ->> 'accommodation_code' as codes,
@@ -32,19 +32,19 @@ as $$
         (2, 'exam_series_code', rollbook.text_fault(g.record ->> 'exam_series_code', 15, true)),
         (3, 'eligibility_appointment_date_first', case
             when coalesce(g.first, '') = '' then 'First appointment date must be specified'
-            when g.first !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' then 'A date lies within the years 1 to 9999.'
+            when g.first !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' then 'The year must be between 1 and 9999.'
             when g.first > g.last then 'First appointment date must be before last appointment date'
         end),
         (4, 'eligibility_appointment_date_last', case
             when coalesce(g.last, '') = '' then 'Last appointment date must be specified'
-            when g.last !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' then 'A date lies within the years 1 to 9999.'
+            when g.last !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' then 'The year must be between 1 and 9999.'
         end),
         (5, 'accommodation_code', case
             when g.unknown is not null then format('Invalid accommodation code specified: %s', g.unknown)
             when (select count(*) > count(distinct c.code) from regexp_split_to_table(g.codes, '[*]') as c (code))
-                then 'A code stands there twice.'
+                then 'A code occurs twice.'
             when g.codes <> 'NONE' and 'NONE' = any(string_to_array(g.codes, '*'))
-                then 'NONE refuses all accommodations; it does not stand beside other codes'
+                then 'NONE refuses all accommodations and cannot be combined with other codes.'
         end),
         (6, 'accommodation_request', case
             when length(g.record ->> 'accommodation_request') > 1024 then format(
@@ -57,4 +57,4 @@ as $$
     order by f.place
 $$;
 comment on function rollbook.authorization_faults(jsonb) is
-    'All that is wrong with an authorization''s record: field and problem.';
+    'All faults of an authorization: field and problem.';

@@ -1,13 +1,13 @@
--- candidate_faults: all that is wrong with a candidate's record, a row for each field, in the order of the form. An
--- `email` is looked at where the record has one: it goes into the file as well.
--- Called:   by the trigger of the table, for psql and everybody else; by `rollbook candidate`, to show all at once.
+-- candidate_faults: all faults of a candidate's record, one row a field, in the order of the form. The widths and the
+-- required fields are listed here. An `email` is checked if the record has one: the file contains it too.
+-- Called:   by check_candidate for every write, and by `rollbook candidate`.
 -- Security: INVOKER; reads rollbook.country.
 create or replace function rollbook.candidate_faults(candidate jsonb) returns table (field text, problem text)
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    -- Materialized, or it would be trimmed anew for each field.
+    -- Materialized, so that the record is trimmed once, not for each field.
     with r as materialized (select rollbook.trimmed_record(candidate) as record),
     given as (
         select w.place, w.name, coalesce(r.record ->> w.name, '') as value, r.record,
@@ -41,4 +41,4 @@ as $$
     select j.name, j.fault from judged as j where j.fault is not null order by j.place
 $$;
 comment on function rollbook.candidate_faults(jsonb) is
-    'All that is wrong with a candidate''s record: field and problem, in the order of the form.';
+    'All faults of a candidate''s record: field and problem, in the order of the form.';

@@ -1,4 +1,4 @@
--- text_fault: what is wrong with one text that goes into a file for the test centre; null for nothing.
+-- text_fault: the fault of one text that goes into a file for the test centre; null for none.
 -- Called:   by candidate_faults and authorization_faults.
 -- Security: INVOKER; reads nothing but its arguments.
 create or replace function rollbook.text_fault(value text, width integer, required boolean) returns text
@@ -15,4 +15,4 @@ as $$
     end
 $$;
 comment on function rollbook.text_fault(text, integer, boolean) is
-    'What is wrong with one text that goes into a file for the test centre; null for nothing.';
+    'The fault of one text that goes into a file for the test centre; null for none.';

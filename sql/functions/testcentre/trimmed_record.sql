@@ -1,6 +1,5 @@
--- trimmed_record: a test-centre record as it is stored: texts without blanks at their ends; the country and the
--- accommodation codes in capitals.
--- Called:   by the triggers of the test-centre tables and by what finds faults in a record.
+-- trimmed_record: a test-centre record as it is stored: texts trimmed, country and accommodation codes in upper case.
+-- Called:   by the triggers of the test-centre tables, and by candidate_faults and authorization_faults.
 -- Security: INVOKER; reads nothing but its argument.
 create or replace function rollbook.trimmed_record(record jsonb) returns jsonb
 language sql
@@ -20,4 +19,4 @@ as $$
     from jsonb_each(record) as f (name, value)
 $$;
 comment on function rollbook.trimmed_record(jsonb) is
-    'A test-centre record as it is stored: texts without blanks at their ends, country and codes in capitals.';
+    'A test-centre record as it is stored: texts trimmed, country and accommodation codes in upper case.';
