@@ -1,35 +1,25 @@
 """The program: the command tree, and the one place where an error becomes a message and an exit code."""
 
-import functools
+import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from rollbook.core import command as options
 from rollbook.core import render
-from rollbook.core.errors import INTERRUPTED, PIPE_CLOSED, AdminError, BugError, UsageError
-from rollbook.people.commands import (
-    allowed,
-    discussion,
-    email_change,
-    enrollment,
-    group,
-    name_change,
-    registration,
-    user_file,
-)
-from rollbook.replication.commands import course, replication, server, status
-from rollbook.system.commands import demo, history, schema, version
-from rollbook.testcentre.commands import authorization, candidate, exam, pearson
+from rollbook.core.errors import INTERRUPTED, AdminError, BugError, UsageError
+from rollbook.core.standard_output import StandardOutput
+from rollbook.tree import Root
 
 app = typer.Typer(
     name="rollbook",
+    cls=Root,
     help="Each student of a learning platform in exactly the course schemas they are enrolled in.",
     invoke_without_command=True,
     add_completion=True,
@@ -37,26 +27,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.add_typer(status.app)
-app.add_typer(course.app, rich_help_panel="Courses and replication")
-app.add_typer(replication.app, rich_help_panel="Courses and replication")
-app.add_typer(server.app, rich_help_panel="Courses and replication")
-app.add_typer(user_file.app, rich_help_panel="People")
-app.add_typer(registration.app, rich_help_panel="People")
-app.add_typer(group.app, rich_help_panel="People")
-app.add_typer(name_change.app, rich_help_panel="People")
-app.add_typer(email_change.app, rich_help_panel="People")
-app.add_typer(enrollment.app, rich_help_panel="People")
-app.add_typer(allowed.app, rich_help_panel="People")
-app.add_typer(discussion.app, rich_help_panel="People")
-app.add_typer(candidate.app, rich_help_panel="Test centre")
-app.add_typer(exam.app, rich_help_panel="Test centre")
-app.add_typer(authorization.app, rich_help_panel="Test centre")
-app.add_typer(pearson.app, rich_help_panel="Test centre")
-app.add_typer(history.app, rich_help_panel="Look")
-app.add_typer(schema.app, rich_help_panel="System")
-app.add_typer(demo.app, rich_help_panel="System")
-app.add_typer(version.app)
 
 
 @app.callback()
@@ -74,25 +44,25 @@ def root(
         raise typer.Exit(UsageError.exit_code)
 
 
-@functools.cache
-def commands() -> Callable[..., Any]:
-    """Build the command tree, once in a process: it takes 0.06 s."""
-    return typer.main.get_command(app)
-
-
 def run(arguments: list[str]) -> int:
     """Run the program and return its exit code; every error has been reported."""
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     options.current = options.Run(json=asks_for_json(arguments), debug="--debug" in arguments)
     try:
-        code: Any = commands()(arguments, standalone_mode=False, prog_name="rollbook")
+        code: Any = typer.main.get_command(app)(arguments, standalone_mode=False, prog_name="rollbook")
     except AdminError as exc:
         return failed(exc)
     except TyperException as exc:
         if type(exc).__name__ == "NoArgsIsHelpError":  # Typer keeps the class to itself
             return UsageError.exit_code  # the help has been printed
+        message = " ".join(exc.format_message().split()).rstrip(".")
         context = getattr(exc, "ctx", None)
-        fix = f"{context.command_path} --help" if context else "rollbook --help"
-        return failed(UsageError(" ".join(exc.format_message().split()).rstrip("."), fix=fix))
+        if context is None or isinstance(context.command, TyperGroup):
+            from rollbook.hints import explained
+
+            return failed(explained(arguments, message))
+        return failed(UsageError(message, fix=f"{context.command_path} --help"))
     except UnicodeEncodeError:
         return failed(UsageError("an argument is not valid UTF-8", fix="write it in the encoding of the terminal"))
     except (KeyboardInterrupt, typer.Abort):
@@ -129,8 +99,10 @@ def asks_for_json(arguments: list[str]) -> bool:
 
 
 def interrupted() -> int:
-    """Say what Ctrl-C left: the transaction under way is rolled back."""
-    render.note(options.current, "\ninterrupted; what was not reported as done is rolled back")
+    """Report Ctrl-C, and what it left where something was being written."""
+    run = options.current
+    undone = "; the open transaction was rolled back" if run.writes and not run.dry_run else ""
+    render.note(run, f"\ninterrupted{undone}")
     return INTERRUPTED
 
 
@@ -144,13 +116,12 @@ def fill_streams() -> None:
 def main() -> None:
     """Run as a program."""
     fill_streams()
-    if not os.environ.get("PYTHONUTF8") and hasattr(sys.stdout, "reconfigure"):
-        for stream in (sys.stdout, sys.stderr):  # names in several scripts, also where LANG=C
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    # UTF-8 also where LANG=C: names are in several scripts.
+    sys.stdout = StandardOutput(
+        sys.stdout.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=sys.stdout.isatty()
+    )
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
     code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = PIPE_CLOSED
+    sys.stdout.flush()
     sys.exit(code)

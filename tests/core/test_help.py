@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import typer
 
-from rollbook.cli import app
+from rollbook.tree import every_command
 from tests.program import PACKAGE, environment
 from tests.school import Rollbook
 
@@ -27,7 +26,7 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
         yield path
 
 
-LEAVES = list(leaves(typer.main.get_command(app)))
+LEAVES = [leaf for noun, command in every_command().items() for leaf in leaves(command, (noun,))]
 
 
 def test_the_commands_of_the_contract_are_there() -> None:

@@ -56,6 +56,7 @@ class Run:
 
     name: str = "rollbook"
     long: bool = False
+    writes: bool = False
     dsn: str | None = None
     timeout: float | None = None
     color: When = When.auto
@@ -209,7 +210,7 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
 
 def command(
     app: typer.Typer, verb: str, *, sets: tuple[str, ...] = (), columns: tuple[str, ...] = (), long: bool = False,
-    examples: tuple[str, ...], exits: str, see: str = "", panel: str | None = None,
+    examples: tuple[str, ...], exits: str, see: str = "",
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:  # fmt: skip
     """Register a command: its own parameters, then the shared ones, which reach it as a Run, its first argument.
 
@@ -233,7 +234,7 @@ def command(
 
         def call(*args: Any, **values: Any) -> int | None:  # noqa: ANN401
             global current  # noqa: PLW0603 (main() reports errors in the format that this command was asked for)
-            current = Run(name=title, long=long, **{p.name: values.pop(p.name) for p in extra})
+            current = Run(name=title, long=long, writes="writes" in sets, **{p.name: values.pop(p.name) for p in extra})
             current.check(columns)
             return function(current, *args, **values)
 
@@ -241,7 +242,7 @@ def command(
         call.__name__ = function.__name__
         call.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
-        app.command(verb, epilog=epilog, rich_help_panel=panel)(call)
+        app.command(verb, epilog=epilog)(call)
         return function
 
     return register

@@ -8,12 +8,13 @@ from rollbook.core import render
 from rollbook.core.arguments import Course, OfCourse
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import PartialError, RefusedError
+from rollbook.core.nouns import noun
 from rollbook.people.commands.named_users import expanded
 
 if TYPE_CHECKING:
     from rollbook.core.render import Row
 
-app = typer.Typer(name="allowed", help="Addresses that may enroll in a course.", no_args_is_help=True)
+app = noun("allowed")
 
 ADDED = ("course", "email", "outcome", "detail")
 IMPORTED = ("line", "course", "email", "outcome", "detail")

@@ -9,12 +9,13 @@ import typer
 from rollbook.core import render
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import UsageError
+from rollbook.core.nouns import noun
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.core.render import Row
 
-app = typer.Typer(name="discussion", help="The discussion service: told who users are.", no_args_is_help=True)
+app = noun("discussion")
 
 SET = ("active", "url", "has_api_key", "outcome")
 STATUS = ("active", "url", "pending", "failed", "oldest_seconds", "last_error", "reachable")

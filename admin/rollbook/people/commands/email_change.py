@@ -8,11 +8,12 @@ from rollbook.core import render
 from rollbook.core.arguments import User, Users
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.nouns import noun
 from rollbook.people import secret
 from rollbook.people.commands.named_users import chosen
 from rollbook.people.commands.user import checked_email
 
-app = typer.Typer(name="email-change", help="Changes of address: ask, confirm, cancel.", no_args_is_help=True)
+app = noun("email-change")
 
 COLUMNS = ("id", "username", "old_email", "new_email", "requested_at", "expires_at", "conflict")
 CREATED = ("id", "username", "old_email", "new_email", "requested_at", "expires_at", "outcome")

@@ -10,6 +10,7 @@ from rollbook.core.arguments import Course, OfCourse, OfUser, Users
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, PartialError, RefusedError, UsageError
+from rollbook.core.nouns import noun
 from rollbook.people.commands import named_users as people
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rollbook.core.render import Row
     from rollbook.replication.link import Server
 
-app = typer.Typer(name="enrollment", help="Enrollments: who is in which course.", no_args_is_help=True)
+app = noun("enrollment")
 
 LINKED = ("course", "username", "email", "outcome")
 IMPORTED = ("line", "course", "user", "outcome", "detail")

@@ -9,6 +9,7 @@ from rollbook.core import render
 from rollbook.core.arguments import AnyGroups, Group, Groups
 from rollbook.core.command import Run, command
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
+from rollbook.core.nouns import noun
 from rollbook.people.commands import named_users as people
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.core.rows import Row
 
-app = typer.Typer(name="group", help="Groups: named sets of users.", no_args_is_help=True)
+app = noun("group")
 
 COLUMNS = ("id", "name", "members", "description")
 CREATED = (*COLUMNS, "outcome")

@@ -9,8 +9,9 @@ from rollbook.core import render
 from rollbook.core.arguments import User
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import RefusedError
+from rollbook.core.nouns import noun
 
-app = typer.Typer(name="name-change", help="Changes of name: ask, approve, reject.", no_args_is_help=True)
+app = noun("name-change")
 
 COLUMNS = ("id", "username", "old_name", "new_name", "rationale", "requested_at", "state", "reason")
 CREATED = ("id", "username", "old_name", "new_name", "rationale", "requested_at", "outcome")

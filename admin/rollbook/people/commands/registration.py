@@ -9,9 +9,10 @@ from rollbook.core import render
 from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.nouns import noun
 from rollbook.people.commands.user import activated, tell_enrolled
 
-app = typer.Typer(name="registration", help="Activation keys: who has one, use it, renew it.", no_args_is_help=True)
+app = noun("registration")
 
 COLUMNS = ("username", "email", "created", "expires", "state")
 ACTIVATED = ("username", "email", "outcome")

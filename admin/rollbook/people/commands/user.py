@@ -15,13 +15,14 @@ from rollbook.core.arguments import OfCourse, OfGroup, User, Users
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
+from rollbook.core.nouns import noun
 from rollbook.people.commands import named_users as people
 
 if TYPE_CHECKING:
     from rollbook.people.queries.names import User as Named
     from rollbook.people.queries.user import Belongings
 
-app = typer.Typer(name="user", help="People: find them, make accounts, change them.", no_args_is_help=True)
+app = noun("user")
 
 CREATED = ("id", "username", "email", "is_active", "outcome")
 UPDATED = ("field", "before", "after")

@@ -11,6 +11,7 @@ from rollbook.core import render
 from rollbook.core.arguments import AnyCourses, Courses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
+from rollbook.core.nouns import noun
 from rollbook.replication.commands import status as whole
 
 if TYPE_CHECKING:
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
     from rollbook.core.render import Row
     from rollbook.replication.link import Server
 
-app = typer.Typer(
-    name="replication", help="Copies against the portal, here and on course servers: look, compare, repair.",
-    no_args_is_help=True,
-)  # fmt: skip
+app = noun("replication")
 
 BATCH = 25  # courses in one call: one pass over the routes for all of them, and a bar that moves
 SHOWN_PLAN = 5  # courses that the question names

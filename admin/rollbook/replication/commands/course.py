@@ -11,6 +11,7 @@ from rollbook.core.arguments import Course, Courses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.completion import servers
 from rollbook.core.errors import AdminError, AttentionError, NotConfirmedError, RefusedError, UnreachableError
+from rollbook.core.nouns import noun
 from rollbook.replication.commands import comparison
 from rollbook.replication.commands.server import show_steps
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from rollbook.replication.link import Server
     from rollbook.replication.stream import Steps
 
-app = typer.Typer(
-    name="course", help="Courses: make one, look at one, put it on a server, drop one.", no_args_is_help=True
-)
+app = noun("course")
 
 CREATED = ("course", "schema_name", "on_leave", "enrolled", "copied_users", "outcome")
 PLACED = ("course", "server", "table", "rows", "outcome")

@@ -8,13 +8,14 @@ from rollbook.core import render
 from rollbook.core.arguments import ServerName
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import RefusedError, UnreachableError
+from rollbook.core.nouns import noun
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.replication.link import Server
     from rollbook.replication.stream import Steps
 
-app = typer.Typer(name="server", help="Course servers: add one, look, remove one.", no_args_is_help=True)
+app = noun("server")
 
 COLUMNS = ("server", "outcome", "lag_seconds")
 LISTED = ("server", "courses", "state", "version", "lag_bytes", "lag_seconds", "since")

@@ -149,7 +149,7 @@ def once(run: Run, asked: list[str]) -> int:
 
 
 @command(
-    app, "status", sets=("data", "watch"), columns=COLUMNS, panel="Look",
+    app, "status", sets=("data", "watch"), columns=COLUMNS,
     examples=("status", "status --json", "status --watch 5"),
     exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention or the database is not migrated",
     see="rollbook replication verify",

@@ -9,18 +9,17 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from rollbook.core import render
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import RefusedError
+from rollbook.core.nouns import noun
 from rollbook.replication.commands import comparison, course, server
 from rollbook.testcentre.commands import authorization, candidate, pearson
 
 if TYPE_CHECKING:
     from rollbook.system.demo.platform import Platform
 
-app = typer.Typer(name="demo", help="An invented platform on a private server: no root, no port.", no_args_is_help=True)
+app = noun("demo")
 
 NEXT = """
 Next, in this shell:

@@ -8,8 +8,9 @@ import typer
 from rollbook.core import render
 from rollbook.core.arguments import OfCourse, OfUser
 from rollbook.core.command import Run, command
+from rollbook.core.nouns import noun
 
-app = typer.Typer(name="history", help="What was written with this program: who, what, why.", no_args_is_help=True)
+app = noun("history")
 
 COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason")
 

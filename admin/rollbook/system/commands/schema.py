@@ -7,15 +7,14 @@ import typer
 from rollbook.core import render
 from rollbook.core.command import Run, command
 from rollbook.core.errors import NotConfirmedError, RefusedError
+from rollbook.core.nouns import noun
 
 CURRENT = ("database", "revision", "is_head", "pending")
 HISTORY = ("revision", "down_revision", "title", "locks", "reversible")
 MOVED = ("database", "from", "to", "outcome")
 CHECKED = ("object", "kind", "difference")
 
-app = typer.Typer(
-    name="schema", help="The database's schema: upgrade it, check it, read its SQL.", no_args_is_help=True
-)
+app = noun("schema")
 
 
 def current_revision(run: Run) -> tuple[str, str | None]:

@@ -13,7 +13,7 @@ app = typer.Typer()
 
 
 @command(
-    app, "version", sets=("document",), panel="System",
+    app, "version", sets=("document",),
     examples=("version", "version --json"),
     exits="0 always, also where no database answers", see="rollbook schema current",
 )  # fmt: skip

@@ -9,10 +9,11 @@ from rollbook.core import render
 from rollbook.core.arguments import Course, OfCourse, User
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import PartialError, UsageError
+from rollbook.core.nouns import noun
 from rollbook.people.commands.named_users import expanded
 from rollbook.testcentre.commands.record_fields import Clear, Codes, First, Last, Request, cleared
 
-app = typer.Typer(name="authorization", help="Permissions of candidates to sit exams.", no_args_is_help=True)
+app = noun("authorization")
 
 COLUMNS = (
     "client_authorization_id", "username", "course", "exam", "first", "last", "accommodation", "state", "sent_at",

@@ -9,13 +9,14 @@ from rollbook.core import render
 from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import AttentionError, UsageError
+from rollbook.core.nouns import noun
 from rollbook.testcentre.commands.record_fields import Clear, cleared, with_fields
 from rollbook.testcentre.exchange_file import FIELD_NAMES
 
 if TYPE_CHECKING:
     from rollbook.testcentre.queries.candidate import Created
 
-app = typer.Typer(name="candidate", help="Candidates for exams at a test centre.", no_args_is_help=True)
+app = noun("candidate")
 
 CREATED = ("client_candidate_id", "username", "name", "country", "outcome")
 UPDATED = ("field", "before", "after")

@@ -8,8 +8,9 @@ from rollbook.core import render
 from rollbook.core.arguments import Course, OfCourse
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UsageError
+from rollbook.core.nouns import noun
 
-app = typer.Typer(name="exam", help="Exams of courses, sat at a test centre.", no_args_is_help=True)
+app = noun("exam")
 
 COLUMNS = (
     "course", "exam", "display_name", "first_appointment", "last_appointment", "is_open", "is_current",

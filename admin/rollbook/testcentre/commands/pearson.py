@@ -11,11 +11,12 @@ from rollbook.core import render
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import AttentionError, PartialError, UsageError
+from rollbook.core.nouns import noun
 
 if TYPE_CHECKING:
     from rollbook.testcentre.exchange_file import Kind
 
-app = typer.Typer(name="pearson", help="Files to and from the test centre, Pearson VUE.", no_args_is_help=True)
+app = noun("pearson")
 
 EXPORTED = ("batch", "file", "kind", "rows", "set_aside", "sha256")
 IMPORTED = ("file", "member", "line", "key", "status", "outcome", "detail")

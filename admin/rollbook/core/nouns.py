@@ -1,0 +1,62 @@
+"""The nouns of the command line: a table, so that the module of a noun is imported when the noun is called."""
+
+from typing import NamedTuple
+
+import typer
+
+
+class Noun(NamedTuple):
+    """A first word of the command line: the module that holds its commands, and its place in the help."""
+
+    module: str  # below rollbook; its `app` has all the commands of the noun
+    panel: str
+    help: str
+
+
+NOUNS = {
+    "status": Noun(
+        "replication.commands.status", "Look",
+        "Show the portal and every course on one screen, the worst first, with the command that helps.",
+    ),
+    "course": Noun(
+        "replication.commands.course", "Courses and replication",
+        "Courses: create, show, place on a server, delete.",
+    ),
+    "replication": Noun(
+        "replication.commands.replication", "Courses and replication",
+        "Copies in course schemas and on course servers: state, comparison, repair.",
+    ),
+    "server": Noun(
+        "replication.commands.server", "Courses and replication", "Course servers: add, show, ping, remove.",
+    ),
+    "user": Noun("people.commands.user_file", "People", "Users: find, create, change, import, export."),
+    "registration": Noun("people.commands.registration", "People", "Activation keys: show, use, renew."),
+    "group": Noun("people.commands.group", "People", "Groups: named sets of users."),
+    "name-change": Noun("people.commands.name_change", "People", "Changes of name: request, approve, reject."),
+    "email-change": Noun(
+        "people.commands.email_change", "People", "Changes of e-mail address: request, confirm, cancel.",
+    ),
+    "enrollment": Noun("people.commands.enrollment", "People", "Enrollments: the users of each course."),
+    "allowed": Noun("people.commands.allowed", "People", "E-mail addresses that may enroll in a course."),
+    "discussion": Noun("people.commands.discussion", "People", "User changes that the discussion service receives."),
+    "candidate": Noun("testcentre.commands.candidate", "Test centre", "Candidates for exams at a test centre."),
+    "exam": Noun("testcentre.commands.exam", "Test centre", "Exams of courses at a test centre."),
+    "authorization": Noun(
+        "testcentre.commands.authorization", "Test centre", "Authorizations of candidates for exams.",
+    ),
+    "pearson": Noun(
+        "testcentre.commands.pearson", "Test centre", "Files to and from the test centre, Pearson VUE.",
+    ),
+    "history": Noun("system.commands.history", "Look", "The record of changes made with this program."),
+    "schema": Noun("system.commands.schema", "System", "The database schema: upgrade, check, print its SQL."),
+    "demo": Noun("system.commands.demo", "System", "A demonstration platform on a private server: no root, no port."),
+    "version": Noun(
+        "system.commands.version", "System",
+        "Show the versions of the program and its parts, and of the database if one answers.",
+    ),
+}  # fmt: skip
+
+
+def noun(name: str) -> typer.Typer:
+    """Return what the module of a noun registers its commands with."""
+    return typer.Typer(name=name, help=NOUNS[name].help, no_args_is_help=True)

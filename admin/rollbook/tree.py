@@ -1,0 +1,46 @@
+"""The command tree: nouns from a table; the module of a noun is imported when the noun is called."""
+
+import copy
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from rollbook.core.nouns import NOUNS
+
+
+class Root(TyperGroup):
+    """The program. Help and completion of the first word read the table; a call loads its noun."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 (Typer's signature)
+        """Return the nouns, in the order of the help."""
+        return list(NOUNS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002
+        """Return what the help shows of a noun, None for an unknown one."""
+        noun = NOUNS.get(cmd_name)
+        return noun and TyperCommand(cmd_name, help=noun.help, rich_help_panel=noun.panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
+        """Return the commands of the noun that is called, and the words after it."""
+        noun, *rest = args
+        if noun not in NOUNS:
+            return super().resolve_command(ctx, args)
+        return noun, load(noun, rest[0] if rest else None), rest
+
+
+def load(noun: str, verb: str | None = None) -> Any:  # noqa: ANN401 (Typer keeps the class to itself)
+    """Return the commands of a noun; of them only the verb's, if there is such a one: each costs 2 ms."""
+    app: typer.Typer = import_module(f"rollbook.{NOUNS[noun].module}").app
+    only = [info for info in app.registered_commands if info.name == verb]
+    if only:
+        app = copy.copy(app)
+        app.registered_commands = only
+    group = typer.main.get_group(app)
+    return group if group.name else group.commands[noun]  # `status` and `version` are verbs themselves
+
+
+def every_command() -> dict[str, Any]:
+    """Return noun -> its commands, all loaded: for references and tests."""
+    return {noun: load(noun) for noun in NOUNS}
