@@ -59,6 +59,7 @@ lint: setup
 	$(BIN)/python -m tests.tools.check_words
 
 bench: setup
+	$(BIN)/python -m tests.bench.startup
 	$(BIN)/python -m tests.bench.bench
 	$(BIN)/python -m tests.bench.bulk
 	$(BIN)/python -m tests.bench.pearson

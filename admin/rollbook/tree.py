@@ -37,8 +37,10 @@ def load(noun: str, verb: str | None = None) -> Any:  # noqa: ANN401 (Typer keep
     if only:
         app = copy.copy(app)
         app.registered_commands = only
-    group = typer.main.get_group(app)
-    return group if group.name else group.commands[noun]  # `status` and `version` are verbs themselves
+    group: Any = typer.main.get_group(app)
+    command = group if group.name else group.commands[noun]  # `status` and `version` are verbs themselves
+    command.rich_help_panel = NOUNS[noun].panel
+    return command
 
 
 def every_command() -> dict[str, Any]:

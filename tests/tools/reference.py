@@ -21,6 +21,7 @@ from rich.markup import render
 from rollbook import cli
 from rollbook.core.environment import VARIABLES
 from rollbook.core.errors import EXIT_CODES
+from rollbook.tree import Root, load
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -118,7 +119,7 @@ def plain(markup: str) -> str:
 
 def commands(command: Any = None, context: Any = None) -> Iterator[Command]:
     """Yield the program, its nouns and its commands, in the order of the help."""
-    command = command or cli.commands()
+    command = command or typer.main.get_command(cli.app)
     context = context or typer.Context(command, info_name="rollbook")
     path = tuple(context.command_path.split())
     names = command.list_commands(context) if hasattr(command, "list_commands") else []
@@ -142,7 +143,7 @@ def commands(command: Any = None, context: Any = None) -> Iterator[Command]:
         see=see,
     )
     for name in names:
-        child = command.get_command(context, name)
+        child = load(name) if isinstance(command, Root) else command.get_command(context, name)
         yield from commands(child, typer.Context(child, info_name=name, parent=context))
 
 
