@@ -40,9 +40,9 @@ NOUNS = {
     "allowed": Noun("people.commands.allowed", "People", "E-mail addresses that may enroll in a course."),
     "discussion": Noun("people.commands.discussion", "People", "User changes that the discussion service receives."),
     "candidate": Noun("testcentre.commands.candidate", "Test centre", "Candidates for exams at a test centre."),
-    "exam": Noun("testcentre.commands.exam", "Test centre", "Exams of courses at a test centre."),
+    "exam": Noun("testcentre.commands.exam", "Test centre", "Exams of courses, sat at a test centre."),
     "authorization": Noun(
-        "testcentre.commands.authorization", "Test centre", "Authorizations of candidates for exams.",
+        "testcentre.commands.authorization", "Test centre", "Permissions of candidates to sit exams.",
     ),
     "pearson": Noun(
         "testcentre.commands.pearson", "Test centre", "Files to and from the test centre, Pearson VUE.",
