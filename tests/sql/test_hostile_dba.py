@@ -7,12 +7,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import Connection
 
 from tests.program import postgres_program
-from tests.sql.helpers import refused
-
-Db = Connection[Any]
+from tests.sql.helpers import Db, refused
 
 
 def platform(db: Db) -> None:
