@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 
 class Document(StrEnum):
-    """How an answer that is no list of rows is written."""
+    """How an answer that is not a list of rows is written."""
 
     table = "table"
     json = "json"
@@ -148,10 +148,11 @@ def option(default: Any, kind: Any, *names: str, text: str, panel: str, **more: 
 SETS: dict[str, dict[str, tuple[Any, Any]]] = {
     "common": {
         "dsn": option(None, str | None, "-d", "--dsn", metavar="CONNINFO", panel=COMMON,
-                      text="The portal database: URI, key=value, service=x or a name. Else ROLLBOOK_DSN, else PG*."),
+                      text="The portal database: URI, key=value, service=x or a name. Default: ROLLBOOK_DSN or PG*."),
         "timeout": option(None, float | None, "--timeout", metavar="SECONDS", min=0.001, panel=COMMON,
-                          text="Bound for connecting (10) and for each statement (60; none for long work)."),
-        "verbose": option(False, bool, "-v", "--verbose", panel=COMMON, text="Show the SQL and its times on stderr."),
+                          text="Limit for connecting (10) and for each statement (60; none for long work)."),
+        "verbose": option(False, bool, "-v", "--verbose", panel=COMMON,
+                          text="Print each statement and its time on stderr."),
         "color": option(When.auto, When, "--color", panel=COMMON, text="Colour on a terminal, always or never."),
         "no_input": option(False, bool, "--no-input", panel=COMMON, text="Never ask; exit 6 if an answer is needed."),
         "quiet": option(False, bool, "-q", "--quiet", panel=COMMON, text="Results and errors only."),
@@ -162,7 +163,8 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
                          text="Default: table on a terminal, tsv in a pipe."),
         "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
         "csv": option(False, bool, "--csv", panel=OUTPUT, text="Short for --format csv."),
-        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT, text="Write there, not to stdout."),
+        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT,
+                         text="Write to FILE instead of standard output."),
         "fields": option(None, str | None, "--fields", metavar="LIST", panel=OUTPUT,
                          text="Only these columns (a,b), or all but some (-a,-b)."),
         "no_header": option(False, bool, "--no-header", panel=OUTPUT, text="No header line in table, csv and tsv."),
@@ -171,7 +173,8 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
     "document": {
         "format": option(None, Document | None, "--format", panel=OUTPUT, text="Default: table, also in a pipe."),
         "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
-        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT, text="Write there, not to stdout."),
+        "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT,
+                         text="Write to FILE instead of standard output."),
     },
     "listing": {
         "limit": option(None, int | None, "--limit", metavar="N", min=0, panel=OUTPUT,
@@ -182,28 +185,31 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
                         text="Only rows in which a name contains TEXT."),
     },
     "writes": {
-        "dry_run": option(False, bool, "-n", "--dry-run", panel=COMMON, text="Do it, show it, and roll it back."),
-        "reason": option(None, str | None, "--reason", metavar="TEXT", panel=COMMON, text="Why; kept in the history."),
+        "dry_run": option(False, bool, "-n", "--dry-run", panel=COMMON,
+                          text="Run it, show the result, and roll it back."),
+        "reason": option(None, str | None, "--reason", metavar="TEXT", panel=COMMON,
+                         text="The reason, recorded in the history."),
     },
-    "yes": {"yes": option(False, bool, "-y", "--yes", panel=COMMON, text="Do not ask.")},
+    "yes": {"yes": option(False, bool, "-y", "--yes", panel=COMMON, text="Do not ask for confirmation.")},
     "several": {
         "on_error": option(OnError.abort, OnError, "--on-error", panel=COMMON,
-                           text="One of them is unknown: do nothing, or skip it and do the others (exit 5)."),
+                           text="When a named item is unknown: abort, or skip it and continue (exit 5)."),
     },
     "bulk": {
         "on_error": option(OnError.abort, OnError, "--on-error", panel=BULK,
-                           text="A wrong row: apply nothing, or skip it and apply the others."),
+                           text="When a row is wrong: apply nothing, or skip it and apply the others (exit 5)."),
         "rejects": option(None, str | None, "--rejects", metavar="FILE", panel=BULK,
-                          text="Write wrong rows there, with line and error, to correct and feed back."),
-        "template": option(False, bool, "--template", panel=BULK, text="Print the header that is read, and stop."),
-        "delimiter": option(",", str, "--delimiter", metavar="C", panel=BULK, text="What stands between fields."),
+                          text="Write the wrong rows to FILE, with line and error, to correct and import again."),
+        "template": option(False, bool, "--template", panel=BULK, text="Print the expected CSV header and exit."),
+        "delimiter": option(",", str, "--delimiter", metavar="C", panel=BULK, text="Field separator."),
         "encoding": option("utf-8-sig", str, "--encoding", metavar="NAME", panel=BULK,
-                           text="Of the file; the default is UTF-8 with or without a byte order mark."),
+                           text="Encoding of the file. Default: UTF-8, with or without a byte order mark."),
     },
     "watch": {
         "watch": option(None, float | None, "--watch", metavar="SECONDS", min=0.1, panel=OUTPUT,
-                        text="Again every so many seconds, until Ctrl-C."),
-        "count": option(None, int | None, "--count", metavar="N", min=1, panel=OUTPUT, text="With --watch: N times."),
+                        text="Repeat every SECONDS until interrupted."),
+        "count": option(None, int | None, "--count", metavar="N", min=1, panel=OUTPUT,
+                        text="With --watch: stop after N times."),
     },
 }  # fmt: skip
 

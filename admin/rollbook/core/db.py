@@ -25,26 +25,26 @@ Conn = Connection[dict[str, Any]]
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 60
 
-# Constraint -> what a person would say. Everything else keeps the server's words.
+# Constraint -> message. Every other error keeps the server's words.
 IN_WORDS = {
     "auth_user_username_key": "An account with this username already exists: the username is taken",
-    "auth_user_email_key": "An account with this e-mail already exists: it belongs to another user, capitals apart",
+    "auth_user_email_key": "An account with this e-mail already exists: it belongs to another user (case-insensitive)",
     "auth_user_username_check": "a username is not empty and has no blanks or control characters",
     "auth_user_email_check": "this is not an e-mail address",
     "student_pendingemailchange_new_email_check": "Valid e-mail address required.",
     "student_pendingemailchange_new_email_width": "an e-mail address has at most 254 characters",
     "student_pendingnamechange_new_name_check": "Name required",
-    "student_testcenteruser_user_id_key": "this user is a candidate already: rollbook candidate update",
-    "student_testcenterregistration_exam_key": "this candidate has an authorization for this exam already",
-    "student_usertestgroup_name_key": "a group of this name exists",
+    "student_testcenteruser_user_id_key": "this user is already a candidate: use rollbook candidate update",
+    "student_testcenterregistration_exam_key": "this candidate already has an authorization for this exam",
+    "student_usertestgroup_name_key": "a group with this name already exists",
     "student_usertestgroup_name_check": "a group needs a name",
-    "auth_userprofile_meta_check": "meta is a JSON object",
-    "auth_userprofile_gender_check": "gender is m, f or o",
+    "auth_userprofile_meta_check": "meta must be a JSON object",
+    "auth_userprofile_gender_check": "gender must be m, f or o",
     "auth_userprofile_level_of_education_check": "level of education is p_se, p_oth, m, b, hs, jhs, el, none or other",
 }
 ADVICE = {
-    "42501": "ask the owner of the database for the right that the server names",
-    "57014": "give it more time with --timeout SECONDS",
+    "42501": "ask the owner of the database for the permission that the server names",
+    "57014": "allow more time with --timeout SECONDS",
     "55P03": "try again when the other session is done",
     "40001": "run the command again: another session changed the same rows at the same time",
     "40P01": "run the command again: another session changed the same rows at the same time",
@@ -94,11 +94,11 @@ def translate(exc: psycopg.Error) -> AdminError:
             said, why="a course's schema, or a part of it, is gone", fix="rollbook schema check", sqlstate=state
         )
     if state in UNKNOWN or state.startswith("08"):
-        what = "permission is missing" if state == "42501" else "the server gave no answer"
+        what = "permission is missing" if state == "42501" else "the server did not answer"
         return UnreachableError(what, why=why, fix=ADVICE.get(state), sqlstate=state)
     if state in TAKEN:
         return RefusedError(
-            said, why=f"SQLSTATE {state}", fix="drop or rename what is there, if it may go", sqlstate=state
+            said, why=f"SQLSTATE {state}", fix="drop or rename the existing object, if it is not needed", sqlstate=state
         )
     if state[:2] in ("23", "22", "40", "2B", "55"):
         words = IN_WORDS.get(exc.diag.constraint_name or "", said)
@@ -127,10 +127,10 @@ def translated() -> Iterator[None]:
 
 
 class LoudCursor(Cursor[Any]):
-    """A cursor that says each statement and its milliseconds on stderr, without its parameters."""
+    """A cursor that logs each statement and its milliseconds on stderr, without its parameters."""
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Execute as usual, and tell."""
+        """Execute as usual, and log."""
         began = time.perf_counter()
         try:
             return super().execute(query, *args, **kwargs)
@@ -212,7 +212,7 @@ def revision(conn: Conn) -> str | None:
 
 
 def check_revision(conn: Conn) -> None:
-    """Raise AttentionError unless the database stands at the revision that this program ships as its head."""
+    """Raise AttentionError unless the database is at the revision that this program ships as its head."""
     found, known = revision(conn), known_revisions()
     refuse_newer(found)
     if found != known[-1]:
