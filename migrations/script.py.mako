@@ -5,8 +5,8 @@ Locks: say which, for how long, and whether old code still runs.
 
 from rollbook.core.migrating import apply_objects, run_sql
 
-revision = ${repr(up_revision)}
-down_revision = ${repr(down_revision)}
+revision = "${up_revision}"
+down_revision = ${'"' + down_revision + '"' if down_revision else None}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 
