@@ -91,8 +91,8 @@ class Result:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a process: nobody's variables, and pipes as Python buffers them by default."""
-    return {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"} | more
+    """The environment of a process: no pager, and pipes as Python buffers them by default."""
+    return {name: text for name, text in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"PAGER": ""} | more
 
 
 def process(*arguments: str, env: dict[str, str] | None = None, stdin: bytes = b"") -> Result:

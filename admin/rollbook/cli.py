@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from rollbook.core import command as options
 from rollbook.core import render
 from rollbook.core.errors import INTERRUPTED, AdminError, BugError, UsageError
+from rollbook.core.log import log_bug
 from rollbook.core.standard_output import StandardOutput
 from rollbook.tree import Root
 
@@ -68,7 +69,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return interrupted()
     except Exception as exc:  # a bug of ours: the last resort
-        path = render.log_bug(options.current, masked_trace())
+        path = log_bug(options.current, masked_trace())
         where = f"report it with {path}" if path else "run it again with --debug and report what it prints"
         return failed(BugError(f"a bug in rollbook: {type(exc).__name__}: {exc}", fix=where))
     if code == INTERRUPTED:

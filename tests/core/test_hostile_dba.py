@@ -58,7 +58,7 @@ def test_a_role_with_the_documented_grants_can_look_at_everything(course: Db, ro
 def test_what_somebody_names_steers_no_terminal(rollbook: Rollbook, course: Db) -> None:
     del course
     refused = rollbook("authorization", "cancel", "k\x1b[31mk\x07")
-    assert (refused.code, refused.err.splitlines()[0]) == (1, "error: there is no authorization k�[31mk�")
+    assert (refused.code, refused.err.splitlines()[0]) == (1, "error: there is no authorization k\\x1b[31mk\\x07")
 
 
 def test_a_repair_stays_where_the_role_may_not_note_it(course: Db, rollbook: Rollbook, dsn: str) -> None:

@@ -233,3 +233,45 @@ def test_quiet_says_nothing_and_verbose_says_the_sql_on_stderr(rollbook: Rollboo
     assert "portal.auth_user" in loud.err
     assert "ada" not in loud.err
     assert loud.data[0]["account"]["username"] == "ada"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "first"),
+    [
+        ("answer.csv", (), "course,"), ("answer.JSON", (), "["), ("answer.jsonl", (), '{"course"'),
+        ("answer.tsv", (), "course\t"), ("answer.txt", (), "COURSE "), ("answer", (), "course\t"),
+        ("answer.dat", (), "course\t"), ("answer.csv", ("--json",), "["), ("chart.png", ("--format", "csv"), "course,"),
+    ],
+)  # fmt: skip
+def test_the_format_follows_the_ending_of_the_file(
+    rollbook: Rollbook, seen: str, tmp_path: Path, name: str, options: tuple[str, ...], first: str
+) -> None:
+    del seen
+    assert rollbook("course", "list", *options, "-o", str(tmp_path / name)).code == 0
+    assert (tmp_path / name).read_text().startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "endings"),
+    [
+        ("user count --by month", "chart.png", ".csv, .json, .jsonl, .tsv, .txt"),
+        ("status", "report.html", ".csv, .json, .jsonl, .tsv, .txt"),
+        ("user export", "users.xlsx", ".csv, .json, .jsonl, .tsv, .txt"),
+        ("user show ada", "ada.csv", ".json, .jsonl, .txt"),
+        ("version", "version.pdf", ".json, .jsonl, .txt"),
+    ],
+)
+def test_an_ending_of_another_kind_of_file_is_refused_before_anything_is_written(
+    rollbook: Rollbook, seen: str, tmp_path: Path, command: str, name: str, endings: str
+) -> None:
+    del seen
+    answer = rollbook(*command.split(), "-o", str(tmp_path / name))
+    assert (answer.code, f"the endings of an answer are {endings}" in answer.err) == (2, True), answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_follows_the_ending_too(rollbook: Rollbook, seen: str, tmp_path: Path) -> None:
+    del seen
+    for name, first in (("users.json", "["), ("users.csv", "username,"), ("users", "username,")):
+        assert rollbook("user", "export", "-o", str(tmp_path / name)).code == 0
+        assert (tmp_path / name).read_text().startswith(first)

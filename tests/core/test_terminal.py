@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
 from psycopg import Connection
+from rich.cells import cell_len
 
-from tests.program import PROGRAM, damage, environment, process, snapshot
+from rollbook.core.command import Run, When
+from rollbook.core.output import Page
+from rollbook.core.table import shortened, table
+from tests.program import KEEP, PROGRAM, damage, environment, process, snapshot
 
 SCREENS = ("status", "replication verify", "user list", "enrollment list --user ada")
 
@@ -77,9 +82,9 @@ def test_charts_fit_the_terminal_and_their_bars_are_to_scale(db: Connection[Any]
 def test_forty_columns_still_show_the_key_and_the_verdict(broken: str) -> None:
     for command, word in (("status", "VERDICT"), ("replication verify", "VERDICT"), ("course list", "STATE")):
         _, screen = terminal(*command.split(), "-d", broken, width=40, NO_COLOR="1")
-        assert "COURSE" in screen
-        assert word in screen
-        assert "hidden: " in screen
+        assert "course" in screen.casefold()
+        assert word in screen.upper()
+        assert "COURSE" not in screen or "hidden: " in screen  # records show all
     _, wide = terminal("course", "list", "--wide", "-d", broken, width=40, NO_COLOR="1")
     assert "hidden: " not in wide
 
@@ -137,3 +142,124 @@ def test_no_input_does_not_ask_on_a_terminal(broken: str) -> None:
 def test_the_locale_c_still_writes_names(seen: str) -> None:
     answer = process("course", "list", "--format", "table", "-d", seen, env={"LC_ALL": "C", "LANG": "C"})
     assert (answer.code, "✓ ok" in answer.out) == (0, True)
+
+
+def test_a_key_keeps_to_one_line_and_is_whole_in_a_pipe(db: Connection[Any], dsn: str) -> None:
+    course = "SomeVeryLongUniversity/WithALongCourseNumber/2012_Fall_and_Winter"
+    db.execute("select rollbook.create_course(%s)", [course])
+    for command in ("course list", "status"):
+        _, screen = terminal(*command.split(), "-d", dsn, width=80, NO_COLOR="1")
+        (line,) = [line for line in screen.split("\r\n") if "SomeVery" in line]
+        assert re.match(r"SomeVery\S*…\S*_Winter ", line), screen
+        assert course in process(*command.split(), "--format", "table", "-d", dsn).out
+    _, wide = terminal("course", "list", "--wide", "-d", dsn, width=80, NO_COLOR="1")
+    assert course in wide
+    _, narrow = terminal("course", "show", course, "-d", dsn, width=40, NO_COLOR="1")
+    assert [line for line in narrow.split("\r\n") if len(line.rstrip()) > 40] == []
+    assert re.search(r"course +SomeV\S*…\S*inter\r\n", narrow), narrow
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("command", ["user list", "schema history", "name-change list"])
+def test_no_line_passes_the_edge_whatever_a_value_holds(
+    school: Connection[Any], dsn: str, command: str, width: int
+) -> None:
+    name = "ジュリア・ラブレスとその仲間たちの長い名前 \u202eevil\u2066 \x1b[31mred\x07 line\nbreak"
+    school.execute("update portal.auth_userprofile set name = %s", [name])
+    school.execute("select rollbook.request_name_change(id, %s, %s) from portal.auth_user", [name[::-1], name])
+    _, screen = terminal(*command.split(), "--no-pager", "-d", dsn, width=width, NO_COLOR="1")
+    lines = [re.split(r"\r|\x1b\[2K", line)[-1] for line in screen.split("\r\n")]
+    assert [line for line in lines if cell_len(line.rstrip()) > width] == [], screen
+    assert not re.search("[\u202e\u2066\x07]", screen)
+    if command == "name-change list":
+        assert "\x1b" not in screen
+
+
+def slot_rows() -> list[dict[str, Any]]:
+    """Return what `replication slots` and `conflicts` show, at their longest."""
+    return [
+        {
+            "slot": "rollbook_a_long_server_name_east", "server": "east", "courses": 12, "active": False,
+            "wal_status": "unreserved", "held_bytes": 10**10, "safe_bytes": 10**9, "inactive_since": "2026-01-01 10:00",
+            "alarm": "unbounded",
+        }
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        (slot_rows(), ("alarm", "unbounded")),
+        (
+            [{"course": KEEP, "server": "east", "table": "student_courseenrollment", "key": "(id)=(123456)",
+              "kind": "apply", "sqlstate": "23505", "message": "duplicate key value violates unique constraint",
+              "count": 17, "resolution": "rollbook replication repair " + KEEP}],
+            ("message", "duplicate key", "resolution", "rollbook replication"),
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("width", [80, 40])
+def test_the_alarm_is_never_hidden(
+    monkeypatch: pytest.MonkeyPatch, found: list[dict[str, Any]], wanted: tuple[str, ...], width: int
+) -> None:
+    screen = Page()
+    monkeypatch.setenv("COLUMNS", str(width))
+    table(Run(color=When.never), screen, found, list(found[0]))
+    assert all(cell_len(line) <= width for line in screen.getvalue().splitlines()), screen.getvalue()
+    assert all(word in screen.getvalue().casefold() for word in wanted), screen.getvalue()
+
+
+def test_shortened_texts_have_the_cells_that_there_are() -> None:
+    for text in ("abcdefghij", "ジュリア・ラブレス", "aジbュcリd"):
+        for room in range(1, 20):
+            short = shortened(text, room)
+            assert cell_len(short) <= room
+            assert short == text or "…" in short
+    assert shortened("MITx/6.002x/2012_Fall", 11) == "MITx/…_Fall"
+
+
+# --- the pager --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowd(db: Connection[Any], dsn: str) -> str:
+    """A platform with more users than a screen has lines."""
+    db.execute("insert into portal.auth_user (username) select 'u' || n from generate_series(1, 90) as n")
+    return dsn
+
+
+def test_a_long_answer_goes_to_the_pager_a_short_one_does_not(crowd: str, tmp_path: Path) -> None:
+    pager = f"sh -c 'echo PAGER; cat > {tmp_path}/seen'"
+    code, screen = terminal("user", "list", "-d", crowd, PAGER=pager)
+    assert (code, "PAGER" in screen, len((tmp_path / "seen").read_text().splitlines()) > 90) == (0, True, True), screen
+    for options in (("--limit", "3"), ("--no-pager",), ("--json",), ("-o", str(tmp_path / "answer.txt"))):
+        code, screen = terminal("user", "list", *options, "-d", crowd, PAGER=pager)
+        assert (code, "PAGER" in screen) == (0, False), options
+    for other in ("", "no-such-pager", "sh -c 'exit 3'"):
+        code, screen = terminal("user", "list", "-d", crowd, PAGER=other)
+        assert (code, "u90" in screen) == (0, "sh" not in other), screen
+
+
+def test_nobody_pages_without_a_keyboard_or_while_watching(crowd: str) -> None:
+    pager = "sh -c 'echo PAGER; cat'"
+    line = f"{PROGRAM} user list -d '{crowd}' < /dev/null"
+    variables = environment(TERM="xterm-256color", PAGER=pager)
+    child = pexpect.spawn("sh", ["-c", line], dimensions=(50, 100), encoding="utf-8", env=variables, timeout=20)
+    child.expect(pexpect.EOF)
+    assert ("PAGER" in child.before, "u90" in child.before) == (False, True)
+    code, screen = terminal("status", "--watch", "0.1", "--count", "2", "-d", crowd, PAGER=pager)
+    assert (code, "PAGER" in screen) == (0, False)
+
+
+def test_ctrl_c_belongs_to_the_pager_and_leaves_the_terminal_sane(crowd: str) -> None:
+    line = f"trap : INT; {PROGRAM} user list -d '{crowd}'; echo CODE=$?; stty -a"
+    variables = environment(TERM="xterm-256color", PAGER="sh -c \"trap '' INT; echo READY; read key < /dev/tty\"")
+    child = pexpect.spawn("sh", ["-c", line], dimensions=(50, 100), encoding="utf-8", env=variables, timeout=20)
+    child.expect("READY")
+    child.sendintr()
+    child.sendline("q")
+    child.expect(r"CODE=(\d+)")
+    assert child.match[1] == "0"
+    child.expect(pexpect.EOF)
+    assert re.search(r"(?<!-)\bicanon\b", child.before)
+    assert re.search(r"(?<!-)\becho\b", child.before)

@@ -35,6 +35,18 @@ class Document(StrEnum):
     jsonl = "jsonl"
 
 
+# The ending of a file -> the format of the answer in it.
+ENDINGS = {
+    ".csv": Format.csv, ".json": Format.json, ".jsonl": Format.jsonl, ".tsv": Format.tsv, ".txt": Format.table,
+}  # fmt: skip
+# Endings of files that hold something else: TSV under such a name would mislead.
+OTHER_ENDINGS = (
+    ".bmp", ".bz2", ".db", ".doc", ".docx", ".eps", ".gif", ".gz", ".htm", ".html", ".jpeg", ".jpg", ".md", ".ods",
+    ".odt", ".parquet", ".pdf", ".png", ".ps", ".rtf", ".sqlite", ".svg", ".tar", ".tex", ".webp", ".xls", ".xlsx",
+    ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst",
+)  # fmt: skip
+
+
 class OnError(StrEnum):
     """What a wrong row of a file does to the others."""
 
@@ -72,6 +84,7 @@ class Run:
     fields: str | None = None
     no_header: bool = False
     wide: bool = False
+    no_pager: bool = False
     limit: int | None = None
     all: bool = False
     sort: str | None = None
@@ -86,6 +99,23 @@ class Run:
     encoding: str = "utf-8-sig"
     watch: float | None = None
     count: int | None = None
+
+    @property
+    def ending_format(self) -> Format | None:
+        """Return the format that the ending of the file of -o means, if any."""
+        return ENDINGS.get(Path(self.output).suffix.lower())
+
+    def check_ending(self, formats: type[Format] | type[Document]) -> None:
+        """Raise UsageError if the ending of the file of -o means a format that this answer does not have."""
+        ending = Path(self.output).suffix.lower()
+        known = [name for name, kind in ENDINGS.items() if kind in list(formats)]
+        if self.format or self.json or self.csv or ending in known:
+            return
+        if ending in ENDINGS or ending in OTHER_ENDINGS:
+            raise UsageError(
+                f"cannot write a {ending} file", why=f"the endings of an answer are {', '.join(known)}",
+                fix="name a file with one of these endings, or add --format",
+            )  # fmt: skip
 
     def check(self, columns: tuple[str, ...]) -> None:
         """Raise UsageError for an output option that cannot be met, before anything is asked or done."""
@@ -160,27 +190,31 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
     },
     "data": {
         "format": option(None, Format | None, "--format", envvar="ROLLBOOK_FORMAT", panel=OUTPUT,
-                         text="Default: table on a terminal, tsv in a pipe."),
+                         text="Default: by the file's ending (-o), else table on a terminal, tsv in a pipe."),
         "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
         "csv": option(False, bool, "--csv", panel=OUTPUT, text="Short for --format csv."),
         "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT,
-                         text="Write to FILE instead of standard output."),
+                         text="Write to FILE: .csv .json .jsonl .tsv, or .txt for a table."),
         "fields": option(None, str | None, "--fields", metavar="LIST", panel=OUTPUT,
-                         text="Only these columns (a,b), or all but some (-a,-b)."),
+                         text="Only these columns (a,b), or all except some (-a,-b)."),
         "no_header": option(False, bool, "--no-header", panel=OUTPUT, text="No header line in table, csv and tsv."),
-        "wide": option(False, bool, "--wide", panel=OUTPUT, text="Hide no column on a narrow terminal."),
+        "wide": option(False, bool, "--wide", panel=OUTPUT, text="Show all columns in full, wider than the terminal."),
+        "no_pager": option(False, bool, "--no-pager", panel=OUTPUT, text="Do not page a long answer on a terminal."),
     },
     "document": {
-        "format": option(None, Document | None, "--format", panel=OUTPUT, text="Default: table, also in a pipe."),
+        "format": option(None, Document | None, "--format", panel=OUTPUT,
+                         text="Default: by the file's ending (-o), else table, also in a pipe."),
         "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
         "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT,
-                         text="Write to FILE instead of standard output."),
+                         text="Write to FILE: .json .jsonl, or .txt for text."),
+        "no_pager": option(False, bool, "--no-pager", panel=OUTPUT, text="Do not page a long answer on a terminal."),
     },
     "listing": {
         "limit": option(None, int | None, "--limit", metavar="N", min=0, panel=OUTPUT,
                         text="At most N rows; default 100 on a terminal, none elsewhere."),
         "all": option(False, bool, "--all", panel=OUTPUT, text="All rows, also on a terminal."),
-        "sort": option(None, str | None, "--sort", metavar="FIELD,-FIELD", panel=OUTPUT, text="Order; - descends."),
+        "sort": option(None, str | None, "--sort", metavar="FIELD,-FIELD", panel=OUTPUT,
+                       text="Sort by these columns; - for descending."),
         "match": option(None, str | None, "--match", metavar="TEXT", panel=OUTPUT,
                         text="Only rows in which a name contains TEXT."),
     },
@@ -242,6 +276,7 @@ def command(
             global current  # noqa: PLW0603 (main() reports errors in the format that this command was asked for)
             current = Run(name=title, long=long, writes="writes" in sets, **{p.name: values.pop(p.name) for p in extra})
             current.check(columns)
+            current.check_ending(Document if "document" in sets else Format)
             return function(current, *args, **values)
 
         call.__doc__ = function.__doc__

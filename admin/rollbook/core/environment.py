@@ -17,6 +17,7 @@ VARIABLES = {
     "NO_COLOR": "Any value switches colour off.",
     "FORCE_COLOR": "Any value switches colour on in a pipe. It draws no progress bar.",
     "COLUMNS": "The width of a table that is written into a pipe.",
-    "TERM": "`dumb` switches colour off.",
+    "PAGER": "The pager of a long answer on a terminal. Default: `less -FIRX`; empty: none.",
+    "TERM": "`dumb` switches colour and the pager off.",
 }
 """Variable -> one sentence. Names in one key share the sentence."""

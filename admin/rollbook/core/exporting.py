@@ -17,11 +17,11 @@ def export(
     run: Run, columns: Sequence[str], fetch: Callable[[Conn, int | None], list[Row]], *, what: str,
     course: str | None = None,
 ) -> None:  # fmt: skip
-    """Write what `fetch` returns: CSV, also on a terminal, unless another format is asked for; never cut unasked.
+    """Write all rows of `fetch`, or --limit of them, as CSV unless --format or the file's ending asks for another.
 
     `fetch` gets how many rows are wanted, None for all. `what` and `course` name the export in the history.
     """
-    run.csv = run.csv or (run.format is None and not run.json)
+    run.csv = run.csv or not (run.format or run.json or (run.output != "-" and run.ending_format))
     limit = None if run.all else run.limit
     with run.connect() as conn:
         found = render.ordered(run, fetch(conn, None if run.sort else limit))[:limit]

@@ -19,6 +19,7 @@ from psycopg import sql
 from rollbook.core import history, render
 from rollbook.core.command import Format, OnError
 from rollbook.core.errors import PartialError, RefusedError, UsageError
+from rollbook.core.progress import progress
 from rollbook.core.rows import Row, one
 from rollbook.core.sheet import Sheet, check_rejects, checked_header, line_count, opened, records, shown, written
 
@@ -296,7 +297,7 @@ def imported(run: Run, kind: Import, name: str | None) -> int:
     check_rejects(run, name)
     with run.connect() as conn:
         begin(conn)
-        with render.progress(run, run.verb, line_count(name)) as advance:
+        with progress(run, run.verb, line_count(name)) as advance:
             staged = (kind.stage or stage)(conn, run, kind.sheet, name, advance)
         take_turn(conn, run, kind.turn)
         kind.check(conn, staged)

@@ -10,6 +10,7 @@ from rollbook.core import render
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.progress import progress
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -240,7 +241,7 @@ def synced(run: Run, conn: "Conn", ids: list[int] | None, *, at_once: bool) -> i
     with discussion.Client(discussion.active_service(conn)) as client:
         work = discussion.Delivery(conn, client, ids, at_once=at_once, until=until)
         try:
-            with render.progress(run, "delivering", queries.total(conn, ids, until)) as tell:
+            with progress(run, "delivering", queries.total(conn, ids, until)) as tell:
                 for row in work.results():
                     rows.append(row)
                     tell(1)

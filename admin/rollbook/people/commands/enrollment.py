@@ -11,6 +11,7 @@ from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, PartialError, RefusedError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.progress import progress
 from rollbook.people.commands import named_users as people
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def roster(
     with run.connect() as conn:
         known_courses(conn, [course])
         bulk.begin(conn)
-        with render.progress(run, run.verb, line_count(file)) as advance:
+        with progress(run, run.verb, line_count(file)) as advance:
             staged = bulk.stage(conn, run, sheet, file, advance)
         find_hits(conn)
         rejected = bulk.judged(conn, run, staged)

@@ -10,6 +10,7 @@ from rollbook.core.arguments import AnyGroups, Group, Groups
 from rollbook.core.command import Run, command
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.table import blocks
 from rollbook.people.commands import named_users as people
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def show(run: Run, group: Groups) -> None:
             most = max(len(report["members"]) for report in reports)
             render.sections(run, out, {"Groups": [
                 {"name": report["name"], "members": len(report["members"]),
-                 "": render.blocks(len(report["members"]), most, 30)}
+                 "": blocks(len(report["members"]), most, 30)}
                 for report in reports
             ]})  # fmt: skip
         for report in reports:

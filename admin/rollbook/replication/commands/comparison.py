@@ -12,6 +12,7 @@ from rollbook.core.arguments import AnyCourses, Courses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.nouns import noun
+from rollbook.core.progress import progress
 from rollbook.replication.commands import status as whole
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def compare_all(
 
     local: dict[str, list[Row]] = {}
     placed: dict[str, list[Row]] = {}
-    with render.progress(run, "verify", len(asked)) as advance:
+    with progress(run, "verify", len(asked)) as advance:
         conn.isolation_level = IsolationLevel.REPEATABLE_READ
         at = count_portal(conn)["observed_at"]
         servers = link.servers(conn)
@@ -248,7 +249,7 @@ def repair(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
             more = ", ..." if len(plan) > SHOWN_PLAN else ""
             total = f"{render.plural(sum(plan.values()), 'row')} in {render.plural(len(plan), 'course')}"
             render.confirm(run, f"repair {total}: {shown}{more}")
-    with render.progress(run, "repair", len(plan)) as advance:
+    with progress(run, "repair", len(plan)) as advance:
         for name in plan:
             result += mend(run, name, remote.get(name), failures, would.get(name, []))
             advance(1)
@@ -478,7 +479,7 @@ def resync(
             try:
                 with run.connect() as portal:
                     written = repair_copies(portal, name)
-                with render.progress(run, f"resync {name}", 0) as advance:
+                with progress(run, f"resync {name}", 0) as advance:
                     there, after = mend_there(run, name, server, thoroughly=True, advance=advance)
                 with run.connect() as portal:
                     note = {"server": server, "portal": written, "written_there": there}

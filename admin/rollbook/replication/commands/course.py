@@ -12,6 +12,7 @@ from rollbook.core.command import Format, Run, command
 from rollbook.core.completion import servers
 from rollbook.core.errors import AdminError, AttentionError, NotConfirmedError, RefusedError, UnreachableError
 from rollbook.core.nouns import noun
+from rollbook.core.progress import progress
 from rollbook.replication.commands import comparison
 from rollbook.replication.commands.server import show_steps
 
@@ -269,7 +270,7 @@ def put_on(
                 half = f"{row['course']} was attached half-way"
                 render.note(run, f"{half}; run: rollbook course attach '{row['course']}' --to {server.name}")
     schemas = [row["schema_name"] for row in courses]
-    with render.progress(run, "copy", len(schemas) * len(stream.TABLES)) as advance:
+    with progress(run, "copy", len(schemas) * len(stream.TABLES)) as advance:
         return stream.await_copies(
             conn, server, schemas, stream.whitelist(portal), advance, run.timeout,
             lambda: render.note(run, f"copying; {stream.oldest_transaction(portal)}"),

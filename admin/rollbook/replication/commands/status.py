@@ -9,6 +9,7 @@ import typer
 from rollbook.core import render
 from rollbook.core.arguments import AnyCourses
 from rollbook.core.command import Format, Run, command
+from rollbook.core.table import table
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -138,7 +139,7 @@ def once(run: Run, asked: list[str]) -> int:
         if not found:
             out.write("(no courses yet: rollbook course create COURSE)\n")
             return
-        render.table(run, out, [{name: row[name] for name in SCREEN} for row in found], list(SCREEN))
+        table(run, out, [{name: row[name] for name in SCREEN} for row in found], list(SCREEN))
         out.write(advice(found))
 
     if render.chosen_format(run) in (Format.csv, Format.tsv):

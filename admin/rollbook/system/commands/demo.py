@@ -13,6 +13,7 @@ from rollbook.core import render
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import RefusedError
 from rollbook.core.nouns import noun
+from rollbook.core.progress import progress
 from rollbook.replication.commands import comparison, course, server
 from rollbook.testcentre.commands import authorization, candidate, pearson
 
@@ -154,7 +155,7 @@ def to_the_test_centre(run: Run, platform: "Platform") -> None:
 
 def loaded(run: Run, platform: "Platform") -> tuple[int, int]:
     """Load the roster with a bar; return how many students and enrollments there are then."""
-    with render.progress(run, "load", 4) as advance:
+    with progress(run, "load", 4) as advance:
         platform.load(advance)
     with platform.connect() as conn:
         from rollbook.replication.queries.copies import count_portal

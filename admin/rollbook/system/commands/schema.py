@@ -8,6 +8,7 @@ from rollbook.core import render
 from rollbook.core.command import Run, command
 from rollbook.core.errors import NotConfirmedError, RefusedError
 from rollbook.core.nouns import noun
+from rollbook.core.progress import progress
 
 CURRENT = ("database", "revision", "is_head", "pending")
 HISTORY = ("revision", "down_revision", "title", "locks", "reversible")
@@ -152,7 +153,7 @@ def drop_courses(run: Run) -> None:
 
     with run.connect(migrated=False) as conn:
         course_ids = known_courses(conn, [])
-        with render.progress(run, "drop courses", len(course_ids)) as advance:
+        with progress(run, "drop courses", len(course_ids)) as advance:
             for course_id in course_ids:
                 drop_course(conn, course_id, drop_local=True)
                 conn.commit()
