@@ -89,7 +89,7 @@ def test_the_newcomers_path_ends_where_it_began(home: Path) -> None:
         ("eac", 3, 3, 0, 0), ("vcdc", 3, 2, 1, 0), ("ead", 3, 3, 0, 0), ("cdd", 3, 2, 1, 0),
     ]  # fmt: skip
     status = run(home, "demo", "status", "--json").data
-    assert status.items() >= {"dsn": environment(home)["ROLLBOOK_DSN"], "users": 1200, "courses": 5}.items()
+    assert status.items() >= {"dsn": environment(home)["ROLLBOOK_DSN"], "users": 1202, "courses": 5}.items()
 
     assert run(home, "demo", "up", "--quiet").code == 0
     again = run(home, "demo", "status", "--json").data
@@ -182,7 +182,7 @@ def test_up_after_ctrl_c_at_any_moment_comes_up(home: Path) -> None:
             assert (running.returncode in (0, 130, -signal.SIGINT), "Traceback" in err) == (True, False), (seconds, err)
     up = run(home, "demo", "up")
     assert (up.code, run(home, "replication", "verify").code) == (0, 0), up
-    assert run(home, "demo", "status", "--json").data["users"] == 1200
+    assert run(home, "demo", "status", "--json").data["users"] == 1202
     assert (run(home, "demo", "down").code, home.exists(), processes(home)) == (0, False, [])
 
 

@@ -63,7 +63,9 @@ def follow_the_readme(nest: Path, user: str | None) -> None:
         assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
         return ran.stdout
 
-    done("git", "-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks", ROOT, clone)
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, clone], check=True)
+    if user:
+        subprocess.run(["chown", "-R", user, clone], check=True)
     for _ in range(2):
         done("make", "-C", clone, "setup", f"PYTHON={python(user)}")
         assert "all copies are equal to the portal" in done("make", "-C", clone, "demo")

@@ -1,4 +1,4 @@
-"""Write the demo roster of invented students: admin/demo/roster/students.csv and enrollments.csv.
+"""Write the demo's roster of invented students, students.csv and enrollments.csv.
 
 Run from anywhere: ``python tests/tools/make_roster.py [SEED]`` (2012 unless given). The same seed gives the same bytes.
 Needs mimesis, a development dependency only (the checked-in files come from 22.2.0; other releases hold other names).
@@ -42,6 +42,15 @@ ru:Хочу узнать, как учат в других странах.|Пол
 zh:想学习新知识。|为出国留学做准备。|希望拿到证书，找到更好的工作。~ja:新しいことを学びたい。~fa:یادگیری، برای آینده"""
 YOUNG, MIDDLE = "hs 50 jhs 20 b 3 el 3 none 3 other 4 - 17", "b 45 hs 28 m 11 other 3 p_oth 1 - 12"
 OLDER = "m 36 b 32 p_se 7 p_oth 6 hs 7 other 3 jhs 1 none 1 - 9"
+# Who and where the examples of the help name.
+NAMED = """\
+ada,ada@example.org,Ada,Byron,t,2012-12-28T08:00:00+00:00,Ada Byron,en,London,1985,f,m,,Compute with circuits.
+bob,bob@example.org,Bob,Walnut,t,2012-12-28T09:00:00+00:00,Bob Walnut,en,Boston,1990,m,b,,
+"""
+SEATS = """\
+ada,edX/DemoX/2012_Fall,2013-02-28T20:00:00+00:00
+bob,edX/DemoX/2012_Fall,2013-02-28T20:00:00+00:00
+"""
 NAME = re.compile(r"(?!Mc[a-z]|O'[a-z])[^\W\d_]+(?:[ '’\u200c-][^\W\d_]+)*")
 LATIN = str.maketrans({"ø": "o", "ł": "l", "ß": "ss", "đ": "d", "æ": "ae", "ı": "i", "ð": "d", "þ": "th", "ə": "e"})
 
@@ -111,7 +120,7 @@ def build(seed: int) -> tuple[str, str]:
         students.append(student + profile)
     enrolled.sort(key=lambda row: (row[2], row))
     people, rolls = ("".join(",".join(map(field, row)) + "\n" for row in rows) for rows in (students, enrolled))
-    return HEADER + people, "username,course_id,created\n" + rolls
+    return HEADER + people + NAMED, "username,course_id,created\n" + rolls + SEATS
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ VARIABLES = {
     "ROLLBOOK_DISCUSSION_URL": "The address of the discussion service. It overrides the address in the database.",
     "ROLLBOOK_DISCUSSION_API_KEY": "The key of the discussion service. It overrides the key in the database.",
     "ROLLBOOK_SECRET_KEY": "The secret for pseudonyms, where --secret-file names no file.",
-    "ROLLBOOK_DEMO_DIR": "The directory of the demo's private server. Default: a directory of yours in TMPDIR.",
+    "ROLLBOOK_DEMO_DIR": "The demo's directory. Default: one in TMPDIR for each user and checkout.",
     "PGHOST, PGPORT, PGDATABASE, PGUSER, PGSERVICE, ...": "libpq's own variables. They describe the portal database "
     "only; a course server's conninfo names its host and database itself.",
     "PGAPPNAME": "The application name of sessions. Default: the command, such as `rollbook user show`.",

@@ -215,8 +215,8 @@ def show(run: Run, user: Users) -> None:
 @command(
     app, "create", sets=("data", "writes"), columns=CREATED,
     examples=(
-        "user create ada --email ada@example.org --name 'Ada Lovelace'",
-        "user create bob --email bob@example.org --name 'Bob' --active --course edX/DemoX/2012_Fall",
+        "user create grace --email grace@example.org --name 'Grace Hopper'",
+        "user create alan --email alan@example.org --name 'Alan' --active --course edX/DemoX/2012_Fall",
         "user create eve --email eve@example.org --password-stdin < password.txt",
     ),
     exits="0 made, 1 refused (taken, bad address, unknown course), 2 a value off the list, 3 unreachable",
