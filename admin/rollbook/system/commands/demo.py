@@ -98,7 +98,7 @@ def move_a_course(run: Run, platform: "Platform", who: "render.Row") -> None:
     then = now.replace(".new@", "@") if ".new@" in now else now.replace("@", ".new@")
     statement, seconds = platform.change_there(who, then)
     render.text(run, f"\n{who['name']} changes it back, in the portal:\n\n  {statement};\n\n")
-    arrived = "has not come to server east within 10 s" if seconds is None else (
+    arrived = "did not reach server east within 10 s" if seconds is None else (
         f"was on server east {seconds * 1000:.1f} ms after the commit"
     )  # fmt: skip
     render.text(run, f"The change {arrived}.\n")
@@ -176,7 +176,7 @@ def shown(run: Run) -> Run:
 
 @command(app, "load", examples=("demo load", "demo load --quiet"), exits=EXITS, see="rollbook demo up")
 def load(run: Run) -> None:
-    """Load the roster again: students and enrollments that are gone come back, who is there stays."""
+    """Load the roster again: add the students and enrollments that are missing, keep the others."""
     students, enrollments = loaded(run, running())
     render.text(run, f"✓ {students} students, {enrollments} enrollments\n")
 
@@ -185,7 +185,7 @@ def load(run: Run) -> None:
     exits="0 it runs, 1 it does not", see="rollbook status",
 )  # fmt: skip
 def status(run: Run) -> None:
-    """Say whether the demo runs, where, and what it holds."""
+    """Show whether the demo runs, where, and what it holds."""
     from rollbook.replication.queries.copies import count_portal
 
     platform = running()
@@ -207,17 +207,17 @@ def break_(run: Run) -> None:
         f"Next:\n  export ROLLBOOK_DSN={shlex.quote(platform.dsn)}\n"
         "  rollbook replication verify             finds the three rows\n"
         "  rollbook replication repair --dry-run   shows what would be written\n"
-        "  rollbook replication repair             asks, and mends",
+        "  rollbook replication repair             asks, and fixes them",
     )
 
 
 @command(app, "down", examples=("demo down", "demo down --quiet"), exits=EXITS, see="rollbook demo up")
 def down(run: Run) -> None:
-    """Stop the private servers and delete everything they had. Twice is fine."""
+    """Stop the private servers and delete their files. A second call changes nothing."""
     from rollbook.system.demo.platform import Platform
 
     platform = Platform()
     home = platform.server.home
     there = home.exists()
     platform.remove()
-    render.text(run, f"✓ {home} is gone, nothing runs\n" if there else "the demo does not run; nothing to do\n")
+    render.text(run, f"✓ {home} is deleted, no server runs\n" if there else "the demo does not run; nothing to do\n")

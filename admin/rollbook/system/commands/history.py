@@ -24,13 +24,14 @@ def list_(
     run: Run,
     user: OfUser = None,
     course: OfCourse = None,
-    actor: Annotated[str | None, typer.Option(metavar="NAME", help="Only what this person did.")] = None,
+    actor: Annotated[str | None, typer.Option(metavar="NAME", help="Only entries by this person.")] = None,
     command: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="`user update`, or `user` for all of it.")
+        str | None,
+        typer.Option(metavar="WORDS", help="Only this command: `user update`, or `user` for all of its verbs."),
     ] = None,
-    since: Annotated[datetime | None, typer.Option(metavar="TIME", help="Only from this time on, UTC.")] = None,
+    since: Annotated[datetime | None, typer.Option(metavar="TIME", help="Only from this time on (UTC).")] = None,
 ) -> None:
-    """List what was written, the newest first."""
+    """List the recorded changes, newest first."""
     from datetime import UTC
 
     from rollbook.core.history import list_history
@@ -42,7 +43,7 @@ def list_(
             command=command, since=since and since.replace(tzinfo=UTC), match=run.match,
             limit=render.fetch_limit(run),
         )  # fmt: skip
-    render.listing(run, found, COLUMNS, empty="nothing was written")
+    render.listing(run, found, COLUMNS, empty="no changes are recorded")
 
 
 @command(

@@ -32,7 +32,7 @@ def current_revision(run: Run) -> tuple[str, str | None]:
     exits="0 at the head, 3 unreachable, 4 not at the head", see="rollbook schema upgrade",
 )  # fmt: skip
 def current(run: Run) -> int:
-    """Show which revision the database stands at, and how many it lacks."""
+    """Show the database's revision, and how many revisions it lacks."""
     from rollbook.core.migrating import known_revisions
 
     database, found = current_revision(run)
@@ -74,7 +74,7 @@ def history(run: Run) -> None:
     see="rollbook schema sql",
 )  # fmt: skip
 def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to this revision.")] = "head") -> None:
-    """Bring the database to the head, one transaction a revision. With --dry-run prints the SQL instead."""
+    """Upgrade the database to the newest revision, one transaction a revision. --dry-run prints the SQL instead."""
     target, database, found = planned(run, to, up=True)
     move(run, target, database, found, up=True)
 
@@ -87,10 +87,10 @@ def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to
 )  # fmt: skip
 def downgrade(
     run: Run,
-    to: Annotated[str, typer.Option(metavar="REV", help="Down to this revision; `base` takes everything away.")],
+    to: Annotated[str, typer.Option(metavar="REV", help="Down to this revision; `base` removes everything.")],
     confirm: Annotated[str | None, typer.Option(metavar="NAME", help="The database's name, instead of --yes.")] = None,
 ) -> None:
-    """Take revisions back. Course schemas, with all that courses added to them, go with revision 0002."""
+    """Undo revisions. Undoing revision 0002 drops all course schemas, with whatever courses added to them."""
     target, database, found = planned(run, to, up=False)
     goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
     if goes:
@@ -180,9 +180,11 @@ def move(run: Run, target: str, database: str, found: str | None, *, up: bool) -
 )  # fmt: skip
 def sql(
     run: Run,
-    from_: Annotated[str, typer.Option("--from", metavar="REV", help="The revision the database stands at.")] = "base",
-    to: Annotated[str, typer.Option(metavar="REV", help="The revision wanted; an older one downgrades.")] = "head",
-    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Write there instead of stdout.")] = "-",
+    from_: Annotated[str, typer.Option("--from", metavar="REV", help="The database's revision.")] = "base",
+    to: Annotated[str, typer.Option(metavar="REV", help="The target revision; an older one downgrades.")] = "head",
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="Write to FILE instead of stdout.")
+    ] = "-",
 ) -> None:
     """Print the SQL of the migrations, and nothing else."""
     from rollbook.system import migration as schema
