@@ -107,8 +107,8 @@ def test_an_account_is_made_with_a_password_by_every_way(
         (("--stdin", "--unusable"), b"xx", 2, "exclude each other"),
         (("--check", "--unusable"), b"", 2, "needs the password itself"),
         (("--check", "--stdin"), b"", 1, "not the password of ada"),
-        ((), b"xx", 6, "nobody can be asked"),
-        (("--check",), b"xx", 6, "nobody can be asked"),
+        ((), b"xx", 6, "no terminal to ask on"),
+        (("--check",), b"xx", 6, "no terminal to ask on"),
         (("--no-input",), b"", 6, "--password-stdin"),
     ],
 )  # fmt: skip
@@ -160,7 +160,7 @@ def test_on_a_terminal_it_is_asked_for_twice_and_not_echoed(
         child = pexpect.spawn(PROGRAM, ["user", "password", "ada", "-d", dsn], encoding="utf-8", env=variables,
                               timeout=20, dimensions=(40, 200))  # fmt: skip
         said = ""
-        for question, answer in (("new password: ", first), ("the same again: ", second)):
+        for question, answer in (("new password: ", first), ("repeat the password: ", second)):
             child.expect_exact(question)
             said += child.before
             child.sendline(answer)

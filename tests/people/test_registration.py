@@ -58,7 +58,7 @@ def test_a_key_makes_active_is_spent_and_enrolls_its_owner(rollbook: Rollbook, k
     )
     answer = rollbook("registration", "activate", "--key-stdin", "--json", stdin=b"key-of-dan\n")
     assert answer.row == {"username": "dan", "email": "dan@example.org", "outcome": "activated"}
-    assert "1 enrollment more" in answer.err
+    assert "1 enrollment added" in answer.err
     assert (103, True) in rows(keys, "portal.auth_user", "id", "is_active")
     assert (103, True) in rows(keys, f"{KEEP_SCHEMA}.auth_user", "id", "is_active")
     enrolled = keys.execute("select course_id from portal.student_courseenrollment where user_id = 103 order by 1")

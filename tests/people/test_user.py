@@ -65,7 +65,7 @@ def test_a_new_user_is_inactive_unless_told_otherwise(rollbook: Rollbook, db: Co
         (("new", "--email", "a@b@c.org"), "not an e-mail address"),
         (("new", "--email", ""), "not an e-mail address"),
         (("new", "--email", "x" * 260 + "@example.org"), "e-mail"),
-        (("a b", "--email", "new@example.org"), "no blanks"),
+        (("a b", "--email", "new@example.org"), "blanks and control characters are not"),
         (("", "--email", "new@example.org"), "username"),
         (("x" * 151, "--email", "new@example.org"), "151 characters, at most 150"),
         (("new", "--email", "new@example.org", "--name", "x" * 256), "at most 255"),
@@ -142,7 +142,7 @@ def test_a_field_is_set_by_its_option_and_cleared(rollbook: Rollbook, school: Co
         (("bob", "--username", "ada"), 1, "taken"),
         (("bob", "--email", "ADA@example.org"), 1, "belongs to another"),
         (("bob", "--email", "nonsense"), 1, "not an e-mail address"),
-        (("bob", "--username", "a b", "--name", "x"), 1, "no blanks"),
+        (("bob", "--username", "a b", "--name", "x"), 1, "blanks and control characters are not"),
         (("bob", "--location", "x" * 256), 1, "at most 255"),
         (("bob", "--goals", "a\x00b"), 1, "NUL"),
         (("bob",), 2, "nothing to change"),
@@ -339,7 +339,7 @@ def test_an_active_account_is_enrolled_where_its_address_is_allowed_and_its_key_
         "values ('Zoe@example.org', %s, true), ('zoe@example.org', %s, false)", [KEEP, REMOVE],
     )  # fmt: skip
     create = ("user", "create", "zoe", "--email", "zoe@example.org")
-    assert "1 enrollment more" in rollbook(*create, "--active").err
+    assert "1 enrollment added" in rollbook(*create, "--active").err
     found = school.execute(
         "select e.course_id, r.activated_at is not null from portal.auth_user as u "
         "inner join portal.auth_registration as r on r.user_id = u.id "
@@ -382,8 +382,8 @@ def test_old_names_and_addresses_stay_in_the_meta(rollbook: Rollbook, school: Co
         (("--meta", "3"), "meta is not a JSON object"),
         (("--meta", "not json"), "meta is not JSON"),
         (("--meta", '{"a": NaN}'), "meta is not JSON"),
-        (("--meta", '{"a": 1e999}'), "1e999 is no JSON"),
-        (("--meta", '{"a": ["\\u0000"]}'), "a NUL is no JSON"),
+        (("--meta", '{"a": 1e999}'), "1e999 is not JSON"),
+        (("--meta", '{"a": ["\\u0000"]}'), "a NUL is not JSON"),
         (("--meta", '{"a": "\\ud800"}'), "meta is not JSON"),
         (("--year-of-birth", "1815"), "not within the last 120 years"),
         (("--username", "a"), "Username must be minimum of two characters long."),
@@ -453,7 +453,7 @@ def test_activation_enrolls_where_the_address_is_allowed(rollbook: Rollbook, sch
     )  # fmt: skip
     assert (103,) not in rows(school, f"{KEEP_SCHEMA}.auth_user", "id")
     answer = rollbook("user", "activate", "dan")
-    assert "dan: 1 enrollment more" in answer.err
+    assert "dan: 1 enrollment added" in answer.err
     assert (103,) in rows(school, f"{KEEP_SCHEMA}.auth_user", "id")
     assert (103,) not in rows(school, f"{REMOVE_SCHEMA}.auth_user", "id")
 

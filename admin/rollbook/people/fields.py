@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import LiteralString
 
-from psycopg import sql
-
 
 @dataclass(frozen=True)
 class Field:
@@ -65,20 +63,3 @@ WIDTHS = {"username": 150, "email": 254} | {field.name: field.width for field in
 def names(fields: tuple[Field, ...]) -> tuple[str, ...]:
     """Return the names of fields."""
     return tuple(field.name for field in fields)
-
-
-def each(fields: tuple[Field, ...], template: LiteralString, separator: LiteralString = ", ") -> sql.Composed:
-    """Return a piece of SQL once for each field, joined.
-
-    In the template, {name} is the column, {text} its name as a string, {type} its type, {empty} the empty value,
-    {value} a parameter of its name, {table} the alias of its table: u or p.
-    """
-    piece = sql.SQL(template)
-    return sql.SQL(separator).join(
-        piece.format(
-            name=sql.Identifier(field.name), text=sql.Literal(field.name), type=sql.SQL(field.type),
-            empty=sql.Literal(field.empty), value=sql.Placeholder(field.name),
-            table=sql.SQL("u" if field in USER_FIELDS else "p"),
-        )
-        for field in fields
-    )  # fmt: skip

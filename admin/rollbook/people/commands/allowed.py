@@ -38,7 +38,7 @@ def judged(run: Run, emails: list[str]) -> "tuple[list[str], list[Row]]":
 
     Raises RefusedError for those, unless --on-error says skip.
     """
-    from rollbook.people.commands.user import checked_email
+    from rollbook.people.validation import checked_email
 
     good: dict[str, str] = {}
     bad: list[Row] = []

@@ -11,7 +11,7 @@ from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.people import secret
 from rollbook.people.commands.named_users import chosen
-from rollbook.people.commands.user import checked_email
+from rollbook.people.validation import checked_email
 
 app = noun("email-change")
 

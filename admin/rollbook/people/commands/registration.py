@@ -10,7 +10,8 @@ from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
-from rollbook.people.commands.user import activated, tell_enrolled
+from rollbook.people.commands.user_access import activated
+from rollbook.people.commands.user_write import note_enrolled
 
 app = noun("registration")
 
@@ -92,7 +93,7 @@ def activate(
             conn, run, found["username"], "activated", user_id=found["id"],
             after={"is_active": True, "activation_key": key, "enrolled": found["enrolled"]},
         )  # fmt: skip
-    tell_enrolled(run, found["username"], found["enrolled"])
+    note_enrolled(run, found["username"], found["enrolled"])
     render.rows(run, [found | {"outcome": "activated"}], ACTIVATED)
     return 0
 

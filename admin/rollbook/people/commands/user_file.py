@@ -1,4 +1,4 @@
-"""`rollbook user import` and `export`: accounts from and to files. The other commands on users stand in user.py."""
+"""`rollbook user import` and `export`; its `app` has all commands of `rollbook user`."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -8,24 +8,23 @@ import typer
 from rollbook.core.arguments import OfCourse
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UsageError
+from rollbook.people.commands import user_access, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
 from rollbook.people.commands.user import app
+from rollbook.people.fields import FILE_FIELDS, names
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.core.importing import Staged
     from rollbook.core.rows import Row
 
-__all__ = ["app"]  # its other commands stand in user.py
+__all__ = ["app"]
 
 IMPORTED = ("line", "username", "outcome", "detail")
-EXPORTED = (
-    "username", "email", "first_name", "last_name", "name", "gender", "level_of_education", "year_of_birth",
-    "mailing_address", "goals", "language", "location", "is_active", "password_hash",
-)  # fmt: skip
+EXPORTED = ("username", "email", *names(FILE_FIELDS), "is_active", "password_hash")
 
 
 class Mode(StrEnum):
-    """What becomes of users who are there, or who are not."""
+    """Which users an import creates or changes."""
 
     create = "create"
     update = "update"
@@ -33,7 +32,7 @@ class Mode(StrEnum):
 
 
 def find_wrong(conn: "Conn", mode: str) -> None:
-    """Note what is wrong with the staged users."""
+    """Record what is wrong with the staged users."""
     from rollbook.core import importing as bulk
     from rollbook.people.queries import user_file
 
@@ -68,7 +67,7 @@ def import_(
         typer.Option(metavar="DIR", help="A OneRoster 1.1 or 1.2 bundle: its users, classes and enrollments."),
     ] = None,
 ) -> int:
-    r"""Make or change accounts as a file says, all or nothing. A blank field leaves a value alone, \N empties it."""
+    r"""Create or change accounts from a file, all or nothing. A blank field leaves a value unchanged, \N empties it."""
     from rollbook.core import importing as bulk
     from rollbook.core.sheet import Sheet
     from rollbook.people.queries import user_file
@@ -121,7 +120,7 @@ def import_bundle(run: Run, folder: str, mode: str) -> int:
 @command(
     app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
     examples=("user export -o people.csv", "user export --course edX/DemoX/2012_Fall --inactive > waiting.csv"),
-    exits="0 also if there is nobody, 1 unknown course, 3 unreachable, 4 not migrated",
+    exits="0 also if there are none, 1 unknown course, 3 unreachable, 4 not migrated",
     see="rollbook user import, rollbook user list",
 )  # fmt: skip
 def export(
@@ -129,7 +128,7 @@ def export(
     course: OfCourse = None,
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these.")] = None,
     with_password_hash: Annotated[
-        bool, typer.Option("--with-password-hash", help="With the hashes: a secret, and yours to guard.")
+        bool, typer.Option("--with-password-hash", help="Include the password hashes, which are secrets.")
     ] = False,
 ) -> None:
     """Write accounts as `user import` reads them: CSV, unless another format is asked for; by id."""

@@ -9,7 +9,8 @@ from psycopg import sql
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, one
-from rollbook.people.fields import PROFILE_FIELDS, USER_FIELDS, each, names
+from rollbook.people.fields import PROFILE_FIELDS, USER_FIELDS, names
+from rollbook.people.queries.field_sql import each
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from rollbook.people.fields import FILE_FIELDS, PROFILE_FIELDS, USER_FIELDS, Field, each, names
+from rollbook.people.fields import FILE_FIELDS, PROFILE_FIELDS, USER_FIELDS, Field, names
+from rollbook.people.queries.field_sql import each
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
