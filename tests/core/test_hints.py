@@ -100,4 +100,4 @@ def test_ctrl_c_says_what_it_left(school: Connection[Any], dsn: str, words: str,
         child.expect(pexpect.EOF)
         child.close()
     assert child.exitstatus == 130
-    assert child.before.replace("^C", "").split("\r\n")[1:] == [said, ""]
+    assert child.before.replace("^C", "").strip() == said

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -254,36 +254,47 @@ def command(
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:  # fmt: skip
     """Register a command: its own parameters, then the shared ones, which reach it as a Run, its first argument.
 
+    So `def show(run: Run, user: User)` becomes `def call(user: User, *, dsn=..., timeout=..., json=...)` for Typer.
     `columns` are those that --fields and --sort may name. `examples` are full command lines, without the leading
     `rollbook`; they end up in the help, with `exits` and `see`.
     """
-    shared = {name: spec for which in ("common", *sets) for name, spec in SETS[which].items()}
-    lines = [f"[dim]$[/dim] rollbook {example}".replace("[edX", r"\[edX") for example in examples]
-    epilog = "Examples:\n\n" + "\n\n".join(lines) + f"\n\nExit codes: {exits}."
-    epilog += f"\n\nSee also: {see}" if see else ""
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
-        signature = inspect.signature(function, eval_str=True)
-        own = list(signature.parameters.values())[1:]
-        extra = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (default, annotation) in shared.items()
-            if name not in signature.parameters
-        ]
+        written = inspect.signature(function, eval_str=True)
+        shared = shared_parameters(sets, without=written.parameters)
+        seen = [*list(written.parameters.values())[1:], *shared]  # all but `run`, then the shared options
         title = f"rollbook {app.info.name} {verb}" if isinstance(app.info.name, str) else f"rollbook {verb}"
 
-        def call(*args: Any, **values: Any) -> int | None:  # noqa: ANN401
+        def call(**values: Any) -> int | None:  # noqa: ANN401
             global current  # noqa: PLW0603 (main() reports errors in the format that this command was asked for)
-            current = Run(name=title, long=long, writes="writes" in sets, **{p.name: values.pop(p.name) for p in extra})
+            options = {p.name: values.pop(p.name) for p in shared}
+            current = Run(name=title, long=long, writes="writes" in sets, **options)
             current.check(columns)
             current.check_ending(Document if "document" in sets else Format)
-            return function(current, *args, **values)
+            return function(current, **values)
 
         call.__doc__ = function.__doc__
         call.__name__ = function.__name__
-        call.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
-        app.command(verb, epilog=epilog)(call)
+        call.__signature__ = written.replace(parameters=seen)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in seen}
+        app.command(verb, epilog=epilog(examples, exits, see))(call)
         return function
 
     return register
+
+
+def shared_parameters(sets: tuple[str, ...], without: Container[str]) -> list[inspect.Parameter]:
+    """Return the common options and those of the sets, but for names that the command declares itself."""
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for which in ("common", *sets)
+        for name, (default, annotation) in SETS[which].items()
+        if name not in without
+    ]
+
+
+def epilog(examples: tuple[str, ...], exits: str, see: str) -> str:
+    """Return what the help says below the options."""
+    lines = [f"[dim]$[/dim] rollbook {example}".replace("[edX", r"\[edX") for example in examples]
+    parts = ["Examples:", *lines, f"Exit codes: {exits}.", *([f"See also: {see}"] if see else [])]
+    return "\n\n".join(parts)
