@@ -1,29 +1,75 @@
--- grants: who owns what and who may do what, in one place. Run last; can be run again.
--- rollbook_owner (NOLOGIN, no superuser) owns the machinery and reads the three replicated portal tables. Nobody has
--- EXECUTE by default; a DBA grants it. No right depends on the database itself, because a cloned database does not
--- inherit it.
-grant usage on schema portal to rollbook_owner;
+-- grants: who owns what and who may do what, in one place. Run last; can be run again: it puts all of it back.
+-- No right hangs on the database itself, as a cloned database does not inherit it. PUBLIC has none.
+--   rollbook_owner        NOLOGIN. Owns the copies and the functions that route; reads the replicated portal tables.
+--   rollbook_writer       NOLOGIN. Owns the functions that write portal tables themselves, with rights on the columns
+--                         that they write and no others: a trigger of an application on these tables runs as this role.
+--   rollbook_monitor      Reads what status, verify, checks and lists need. No password hash, key or conninfo.
+--   rollbook_operator     Accounts, enrollments, test centre; what rollbook_monitor may.
+--   rollbook_application  A web application: rows of the portal's tables, and register_for_exam.
+-- Everything else belongs to the role that migrates, which owns the schema: who becomes rollbook_owner by some trick
+-- can replace nothing that a DBA calls but the functions that must run as rollbook_owner.
+do $$
+declare
+    migrator constant text := (select n.nspowner::regrole::text from pg_namespace as n where n.nspname = 'rollbook');
+    writers constant text[] := '{check_authorization,check_candidate,register_for_exam,renew_candidate}';
+    object record;
+    grantee record;
+begin
+    -- Who takes over a function needs CREATE on its schema, for this moment.
+    grant create on schema rollbook to rollbook_owner, rollbook_writer;
+    for object in
+        select p.oid::regprocedure::text as name, p.prosecdef, p.proname = any (writers) as is_writers,
+            p.prorettype = 'trigger'::regtype as is_trigger, p.provolatile <> 'v' as is_reader, p.oid
+        from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
+    loop
+        execute format('alter function %s owner to %s', object.name, case
+            when not object.prosecdef then migrator when object.is_writers then 'rollbook_writer' else 'rollbook_owner'
+        end);
+        execute format('revoke execute on function %s from public', object.name);
+        if object.is_trigger then  -- a trigger fires without EXECUTE; who has it could hang it elsewhere
+            for grantee in
+                select distinct a.grantee::regrole::text as name
+                from pg_proc as p, aclexplode(p.proacl) as a
+                where p.oid = object.oid and a.grantee not in (0, p.proowner)
+            loop
+                execute format('revoke execute on function %s from %s cascade', object.name, grantee.name);
+            end loop;
+            continue;
+        end if;
+        if not object.prosecdef then  -- runs with the caller's rights: EXECUTE alone gives none
+            execute format(
+                'grant execute on function %s to rollbook_owner, rollbook_writer, rollbook_operator', object.name
+            );
+        end if;
+        if object.is_reader then  -- STABLE or IMMUTABLE
+            execute format('grant execute on function %s to rollbook_monitor', object.name);
+        end if;
+    end loop;
+    for object in
+        select format('%s %s', case c.relkind when 'r' then 'table' when 'v' then 'view' else 'type' end,
+                      c.oid::regclass) as name,
+            case c.oid when 'rollbook.heartbeat'::regclass then 'rollbook_owner' else migrator end as owner
+        from pg_class as c where c.relnamespace = 'rollbook'::regnamespace and c.relkind in ('r', 'v', 'c')
+    loop
+        execute format('alter %s owner to %s', object.name, object.owner);
+    end loop;
+    revoke create on schema rollbook from rollbook_owner, rollbook_writer;
+end $$;
+
+grant usage on schema portal, rollbook
+to rollbook_owner, rollbook_writer, rollbook_monitor, rollbook_operator, rollbook_application;
+
+-- rollbook_owner ------------------------------------------------------------------------------------------------------
+grant execute on function rollbook.guard_copy() to rollbook_owner;  -- hangs it on the copies that it makes
 grant select on portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment to rollbook_owner;
+grant select, insert, update, delete
+on rollbook.course, rollbook.course_latch, rollbook.route, rollbook.verification, rollbook.discussion_outbox
+to rollbook_owner;
+grant select on rollbook.server, rollbook.discussion to rollbook_owner;
 -- If somebody enables row security, routing must still see every row, or it would treat hidden rows as deleted.
 drop policy if exists rollbook_reads on portal.auth_user;
 drop policy if exists rollbook_reads on portal.auth_userprofile;
 drop policy if exists rollbook_reads on portal.student_courseenrollment;
--- renew_candidate marks the candidate's record as due when the e-mail address changes.
-grant select, update (user_updated_at, updated_at, upload_status) on portal.student_testcenteruser to rollbook_owner;
-drop policy if exists rollbook_renews on portal.student_testcenteruser;
-create policy rollbook_renews on portal.student_testcenteruser to rollbook_owner using (true);
-comment on policy rollbook_renews on portal.student_testcenteruser is
-    'Rollbook sees every row, also under row security.';
--- register_for_exam writes for students, who have no right on authorizations.
-grant select on portal.student_testcenterregistration to rollbook_owner;
-grant insert (
-    testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
-    eligibility_appointment_date_last, accommodation_request
-) on portal.student_testcenterregistration to rollbook_owner;
-drop policy if exists rollbook_registers on portal.student_testcenterregistration;
-create policy rollbook_registers on portal.student_testcenterregistration to rollbook_owner using (true);
-comment on policy rollbook_registers on portal.student_testcenterregistration is
-    'Rollbook sees every row, also under row security.';
 create policy rollbook_reads on portal.auth_user for select to rollbook_owner using (true);
 create policy rollbook_reads on portal.auth_userprofile for select to rollbook_owner using (true);
 create policy rollbook_reads on portal.student_courseenrollment for select to rollbook_owner using (true);
@@ -31,20 +77,95 @@ comment on policy rollbook_reads on portal.auth_user is 'Rollbook sees every row
 comment on policy rollbook_reads on portal.auth_userprofile is 'Rollbook sees every row, also under row security.';
 comment on policy rollbook_reads on portal.student_courseenrollment is
     'Rollbook sees every row, also under row security.';
+
+-- rollbook_writer -----------------------------------------------------------------------------------------------------
+-- An e-mail address that changes makes the candidate's record due, whoever changed it.
+grant select (id, user_id, uploaded_at), update (user_updated_at, updated_at, upload_status)
+on portal.student_testcenteruser to rollbook_writer;
+-- A student who registers for an exam has no right on authorizations.
+grant select on portal.student_testcenterregistration to rollbook_writer;
+grant insert (
+    testcenter_user_id, course_id, exam_series_code, eligibility_appointment_date_first,
+    eligibility_appointment_date_last, accommodation_request
+) on portal.student_testcenterregistration to rollbook_writer;
+grant select (user_id, course_id) on portal.student_courseenrollment to rollbook_writer;
+-- The e-mail address is a part of a candidate's record.
+grant select (id, email) on portal.auth_user to rollbook_writer;
+grant select on rollbook.country, rollbook.exam, rollbook.exam_status to rollbook_writer;
+drop policy if exists rollbook_renews on portal.student_testcenteruser;
+drop policy if exists rollbook_registers on portal.student_testcenterregistration;
+drop policy if exists rollbook_registers on portal.student_courseenrollment;
+drop policy if exists rollbook_registers on portal.auth_user;
+create policy rollbook_renews on portal.student_testcenteruser to rollbook_writer using (true);
+create policy rollbook_registers on portal.student_testcenterregistration to rollbook_writer using (true);
+create policy rollbook_registers on portal.student_courseenrollment for select to rollbook_writer using (true);
+create policy rollbook_registers on portal.auth_user for select to rollbook_writer using (true);
+comment on policy rollbook_renews on portal.student_testcenteruser is
+    'Rollbook sees every row, also under row security.';
+comment on policy rollbook_registers on portal.student_testcenterregistration is
+    'Rollbook sees every row, also under row security.';
+comment on policy rollbook_registers on portal.student_courseenrollment is
+    'Rollbook sees every row, also under row security.';
+comment on policy rollbook_registers on portal.auth_user is 'Rollbook sees every row, also under row security.';
+
+-- rollbook_monitor ----------------------------------------------------------------------------------------------------
+grant select (
+    id, username, first_name, last_name, email, is_staff, is_active, is_superuser, last_login, date_joined
+) on portal.auth_user to rollbook_monitor;
+grant select (id, user_id, created_at, expires_at, activated_at) on portal.auth_registration to rollbook_monitor;
+grant select (id, user_id, new_email, requested_at, expires_at)
+on portal.student_pendingemailchange to rollbook_monitor;
+grant select
+on portal.auth_userprofile, portal.student_courseenrollment, portal.student_courseenrollmentallowed,
+portal.student_usertestgroup, portal.student_usertestgroup_users, portal.student_pendingnamechange,
+portal.student_testcenteruser, portal.student_testcenterregistration
+to rollbook_monitor;
+grant select
+on rollbook.course, rollbook.course_latch, rollbook.route, rollbook.verification, rollbook.heartbeat,
+rollbook.name_decision, rollbook.history, rollbook.discussion_outbox, rollbook.country, rollbook.exam,
+rollbook.exchange_file, rollbook.exchange_row
+to rollbook_monitor;
+grant select (only_one, active, url) on rollbook.discussion to rollbook_monitor;
+grant select (name, portal_identity, subscription, paused_at, created_at) on rollbook.server to rollbook_monitor;
+grant select
+on rollbook.allowed_status, rollbook.authorization_status, rollbook.candidate_status, rollbook.course_status,
+rollbook.email_change_status, rollbook.enrollment_status, rollbook.exam_status, rollbook.exchange_file_status,
+rollbook.name_change_status, rollbook.registration_status, rollbook.slot_status
+to rollbook_monitor;
+
+-- rollbook_operator ---------------------------------------------------------------------------------------------------
 do $$
-declare
-    object record;
 begin
-    for object in select p.oid::regprocedure as name from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
-    loop
-        execute format('alter function %s owner to rollbook_owner', object.name);
-        execute format('revoke execute on function %s from public', object.name);
-    end loop;
-    for object in
-        select format('%s %s', case c.relkind when 'r' then 'table' when 'v' then 'view' else 'type' end,
-                      c.oid::regclass) as name
-        from pg_class as c where c.relnamespace = 'rollbook'::regnamespace and c.relkind in ('r', 'v', 'c')
-    loop
-        execute format('alter %s owner to rollbook_owner', object.name);
-    end loop;
+    if not pg_has_role('rollbook_operator', 'rollbook_monitor', 'member') then
+        grant rollbook_monitor to rollbook_operator;
+    end if;
 end $$;
+grant select, insert, update, delete
+on portal.auth_user, portal.auth_userprofile, portal.auth_registration, portal.student_courseenrollment,
+portal.student_courseenrollmentallowed, portal.student_usertestgroup, portal.student_usertestgroup_users,
+portal.student_pendingnamechange, portal.student_pendingemailchange, portal.student_testcenteruser,
+portal.student_testcenterregistration
+to rollbook_operator;
+grant select, insert, update, delete
+on rollbook.exam, rollbook.exchange_file, rollbook.exchange_row, rollbook.discussion_outbox
+to rollbook_operator;
+grant insert on rollbook.name_decision to rollbook_operator;
+grant select, update on rollbook.discussion to rollbook_operator;
+-- The history is written and never changed; id, at and role are not for the writer to say.
+grant insert (actor, command, object, user_id, course_id, outcome, before, after, reason)
+on rollbook.history to rollbook_operator;
+
+-- rollbook_application ------------------------------------------------------------------------------------------------
+-- Not ALL: TRIGGER, REFERENCES and TRUNCATE are no part of an application's work.
+grant select, insert, update, delete
+on portal.auth_user, portal.auth_userprofile, portal.auth_registration, portal.student_courseenrollment,
+portal.student_courseenrollmentallowed, portal.student_usertestgroup, portal.student_usertestgroup_users,
+portal.student_pendingnamechange, portal.student_pendingemailchange, portal.student_testcenteruser,
+portal.student_testcenterregistration
+to rollbook_application;
+grant select on rollbook.exam, rollbook.exam_status, rollbook.country to rollbook_application;
+grant execute
+on function rollbook.register_for_exam(bigint, text, text, text), rollbook.candidate_draft(bigint),
+rollbook.candidate_faults(jsonb), rollbook.authorization_faults(jsonb), rollbook.accommodation_names(text),
+rollbook.text_fault(text, integer, boolean), rollbook.trimmed_record(jsonb)
+to rollbook_application;

@@ -4,7 +4,7 @@
 --           user provides, for each row; stamps and answers of the test centre cost nothing.
 -- Raises:   RB016.
 -- Locks:    nothing.
--- Security: DEFINER, owned by rollbook_owner, as a writer has no right on what it calls.
+-- Security: DEFINER, owned by rollbook_writer, as a writer has no right on what it calls.
 create or replace function rollbook.check_authorization() returns trigger
 language plpgsql
 security definer
@@ -16,6 +16,11 @@ declare
     exchanged constant text[] :=
         '{user_updated_at,updated_at,uploaded_at,processed_at,upload_status,upload_error_message,authorization_id,confirmed_at,accepted_at}';
 begin
+    if tg_relid <> 'portal.student_testcenterregistration'::regclass
+        or tg_name <> all (array['rollbook_check_authorization_insert', 'rollbook_check_authorization_update'])
+    then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     new := jsonb_populate_record(new, rollbook.trimmed_record(to_jsonb(new)));
     select string_agg(format('%s: %s', f.field, f.problem), e'\n') into faults
     from rollbook.authorization_faults(to_jsonb(new)) as f;

@@ -5,7 +5,7 @@
 --           each row; stamps and answers of the test centre cost nothing.
 -- Raises:   RB016.
 -- Locks:    nothing.
--- Security: DEFINER, owned by rollbook_owner, as it reads rollbook.country and the user's e-mail address.
+-- Security: DEFINER, owned by rollbook_writer, as it reads rollbook.country and the user's e-mail address.
 create or replace function rollbook.check_candidate() returns trigger
 language plpgsql
 security definer
@@ -17,6 +17,11 @@ declare
     exchanged constant text[] :=
         '{user_updated_at,updated_at,uploaded_at,processed_at,upload_status,upload_error_message,candidate_id,confirmed_at}';
 begin
+    if tg_relid <> 'portal.student_testcenteruser'::regclass
+        or tg_name <> all (array['rollbook_check_candidate_insert', 'rollbook_check_candidate_update'])
+    then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     new := jsonb_populate_record(new, rollbook.trimmed_record(to_jsonb(new)));
     select string_agg(format('%s: %s', f.field, f.problem), e'\n') into faults
     from rollbook.candidate_faults(

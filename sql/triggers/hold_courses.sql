@@ -8,6 +8,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'portal.auth_user'::regclass or tg_name <> 'rollbook_hold_courses' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     perform rollbook.lock_course_set(is_exclusive => false);
     return null;  -- PostgreSQL ignores what a statement trigger returns
 end $$;

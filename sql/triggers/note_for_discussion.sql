@@ -15,6 +15,11 @@ as $$
 declare
     noted bigint;
 begin
+    if tg_relid <> 'portal.auth_user'::regclass
+        or tg_name <> all (array['rollbook_note_for_discussion_delete', 'rollbook_note_for_discussion_insert', 'rollbook_note_for_discussion_truncate', 'rollbook_note_for_discussion_update'])
+    then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     if not exists (select from rollbook.discussion as d where d.active) then
         return null;
     end if;

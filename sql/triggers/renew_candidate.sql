@@ -1,13 +1,16 @@
 -- renew_candidate: another e-mail address of a user makes their candidate's record due, as the address goes into it.
 -- Fires:    AFTER UPDATE OF email on portal.auth_user, for each row WHEN the address has changed.
 -- Locks:    the candidate's row, after the user's.
--- Security: DEFINER, owned by rollbook_owner: a writer of users may have no right on candidates.
+-- Security: DEFINER, owned by rollbook_writer: a writer of users may have no right on candidates.
 create or replace function rollbook.renew_candidate() returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'portal.auth_user'::regclass or tg_name <> 'rollbook_renew_candidate' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     update portal.student_testcenteruser as c
     set user_updated_at = greatest(clock_timestamp(), c.uploaded_at + interval '1 microsecond'), upload_status = '',
         updated_at = clock_timestamp()

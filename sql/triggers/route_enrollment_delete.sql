@@ -11,6 +11,9 @@ as $$
 declare
     removed record;
 begin
+    if tg_relid <> 'portal.student_courseenrollment'::regclass or tg_name <> 'rollbook_route_enrollment_delete' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     select array_agg(o.user_id) as user_ids, array_agg(o.course_id::text) as course_ids, array_agg(o.id) as ids
     into removed
     from old_rows as o;

@@ -10,6 +10,9 @@ as $$
 declare
     added_ids constant bigint[] := array(select n.id from new_rows as n);
 begin
+    if tg_relid <> 'portal.student_courseenrollment'::regclass or tg_name <> 'rollbook_route_enrollment_insert' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     if added_ids <> '{}' then
         perform rollbook.join_courses(added_ids);
     end if;

@@ -12,6 +12,9 @@ declare
     changed_ids bigint[];
     removed record;
 begin
+    if tg_relid <> 'portal.student_courseenrollment'::regclass or tg_name <> 'rollbook_route_enrollment_update' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
     execute
         'select array_agg(n.id) from new_rows as n left join old_rows as o on o.id = n.id '

@@ -9,6 +9,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'portal.auth_userprofile'::regclass or tg_name <> 'rollbook_route_profile_delete' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     perform rollbook.settle_profiles(
         array(select o.id from old_rows as o), array(select o.user_id from old_rows as o)
     );

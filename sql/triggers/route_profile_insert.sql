@@ -8,6 +8,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_relid <> 'portal.auth_userprofile'::regclass or tg_name <> 'rollbook_route_profile_insert' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     perform rollbook.settle_profiles('{}', array(select n.user_id from new_rows as n));
     return null;
 end $$;

@@ -16,6 +16,9 @@ declare
     changed record;
     target record;
 begin
+    if tg_relid <> 'portal.auth_userprofile'::regclass or tg_name <> 'rollbook_route_profile_update' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     if (select count(*) from (select from new_rows limit 2) as seen) = 1 then
         -- One row, the common case: scalars instead of sets. The columns are spelled out, as building them costs time.
         select * into o from old_rows;

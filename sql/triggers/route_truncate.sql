@@ -14,6 +14,11 @@ declare
     user_ids bigint[];
     enrollment_ids bigint[];
 begin
+    if tg_relid <> all (array['portal.auth_user', 'portal.auth_userprofile', 'portal.student_courseenrollment']::regclass[])
+        or tg_name <> 'rollbook_route_truncate'
+    then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     perform rollbook.require_read_committed(format('TRUNCATE of portal.%s', tg_table_name));
     perform from rollbook.course as c order by c.course_id for key share;
     perform from rollbook.route as r order by r.user_id for update;

@@ -12,6 +12,9 @@ as $$
 declare
     target record;
 begin
+    if tg_relid <> 'portal.auth_user'::regclass or tg_name <> 'rollbook_route_user_delete' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     -- Write it even if absent: an enrollment too new for this snapshot may have created one, which raises 40001.
     perform from rollbook.touch_routes(array(select o.id from old_rows as o));
 

@@ -17,6 +17,9 @@ declare
     holder text;
     target record;
 begin
+    if tg_relid <> 'portal.auth_user'::regclass or tg_name <> 'rollbook_route_user_update' then
+        perform rollbook.refuse_trigger(tg_name, tg_relid);
+    end if;
     if (select count(*) from (select from new_rows limit 2) as seen) <> 1 then
         -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
         execute format(

@@ -25,6 +25,7 @@ from tests.conftest import FAST
 from tests.program import postgres_program
 
 ROOT = Path(__file__).parents[2]
+ROLES = ["rollbook_application", "rollbook_monitor", "rollbook_operator", "rollbook_owner", "rollbook_writer"]
 COURSE = "MITx/6.002x/2012_Fall"
 Make = Callable[[], str]
 
@@ -60,8 +61,7 @@ def make(server: PrivateServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         yield new
         for name in made:
             conn.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-        conn.execute("drop role if exists rollbook_owner")
-        conn.execute("drop role if exists builder")
+        conn.execute(f"drop role if exists {', '.join(ROLES)}, builder")
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def remains(dsn: str) -> list[str]:
                 """select 'schema ' || nspname from pg_namespace
                 where nspname !~ '^pg_' and nspname not in ('public', 'information_schema')
                 union all select 'public ' || relname from pg_class where relnamespace = 'public'::regnamespace
-                union all select 'role ' || rolname from pg_roles where rolname = 'rollbook_owner'"""
+                union all select 'role ' || rolname from pg_roles where rolname ~ '^rollbook_'"""
             )
         ]
 
@@ -167,7 +167,7 @@ def test_the_role_stays_while_another_database_uses_it(make: Make) -> None:
     schema.upgrade(one)
     schema.upgrade(other)
     schema.move(one, "base", up=False)
-    assert remains(one) == ["role rollbook_owner"]
+    assert sorted(remains(one)) == [f"role {name}" for name in ROLES]
     school(other)
     with connected(other) as conn:
         assert conn.execute("select count(*) from course_mitx_6_002x_2012_fall.auth_user").fetchone() == (1,)

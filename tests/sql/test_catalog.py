@@ -34,9 +34,33 @@ RULES: dict[str, LiteralString] = {
     "a definer function pins its search path, pg_temp last": """
         select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace and prosecdef
             and array_position(proconfig, 'search_path=pg_catalog, pg_temp') is null""",
-    "a definer function belongs to rollbook_owner": """
+    "a definer function belongs to rollbook_owner or rollbook_writer, every other to who migrates": """
+        select p.oid::regprocedure::text from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
+        where n.nspname = 'rollbook'
+            and case when prosecdef then proowner not in ('rollbook_owner'::regrole, 'rollbook_writer'::regrole)
+                     else proowner <> nspowner end""",
+    "rollbook_owner and rollbook_writer can replace nothing in the schema": """
+        select rolname::text from pg_roles where rolname in ('rollbook_owner', 'rollbook_writer')
+            and has_schema_privilege(rolname, 'rollbook', 'create')""",
+    "a trigger function is executable by its owner alone": """
+        select p.oid::regprocedure::text || ' ' || a.grantee::regrole from pg_proc as p, aclexplode(p.proacl) as a
+        where pronamespace = 'rollbook'::regnamespace and prorettype = 'trigger'::regtype and a.grantee <> proowner
+            and not (proname = 'guard_copy' and a.grantee = 'rollbook_owner'::regrole)""",
+    "what a monitor may execute only reads": """
         select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace
-            and proowner <> 'rollbook_owner'::regrole""",
+            and has_function_privilege('rollbook_monitor', oid, 'execute') and provolatile = 'v'""",
+    "an operator may execute no definer function that writes": """
+        select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace and prosecdef
+            and has_function_privilege('rollbook_operator', oid, 'execute') and provolatile = 'v'""",
+    "nobody but the owner changes the history": """
+        select grantee::regrole || ' ' || privilege_type from pg_class, aclexplode(relacl)
+        where oid = 'rollbook.history'::regclass and grantee <> relowner and privilege_type not in ('SELECT')""",
+    "no role of ours may create triggers, references or truncate in the portal": """
+        select c.relname || ' ' || a.grantee::regrole || ' ' || a.privilege_type
+        from pg_class as c, aclexplode(c.relacl) as a
+        where c.relnamespace = 'portal'::regnamespace and a.grantee <> c.relowner
+            and a.grantee::regrole::text like 'rollbook%'
+            and a.privilege_type in ('TRIGGER', 'REFERENCES', 'TRUNCATE')""",
     "no function is executable by PUBLIC": """
         select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace and (proacl is null
             or exists (select from aclexplode(proacl) where grantee = 0 and privilege_type = 'EXECUTE'))""",
@@ -50,14 +74,15 @@ RULES: dict[str, LiteralString] = {
         union all
         select nspname::text from pg_namespace cross join aclexplode(nspacl)
         where nspname ~ '^(rollbook|portal|course_.*)$' and grantee = 0""",
-    "rollbook_owner cannot log in and is no superuser": """
-        select rolname::text from pg_roles where rolname = 'rollbook_owner' and (rolcanlogin or rolsuper
+    "no role of ours can log in or has an attribute": """
+        select rolname::text from pg_roles where rolname ~ '^rollbook_' and (rolcanlogin or rolsuper
             or rolcreaterole or rolcreatedb or rolbypassrls or rolreplication)""",
-    "rollbook_owner owns the tables, views and types of the machinery": """
+    "the tables, views and types of the machinery belong to who migrates, the heartbeat to rollbook_owner": """
         select relname::text from pg_class where relnamespace = 'rollbook'::regnamespace
-            and relowner <> 'rollbook_owner'::regrole
+            and relkind in ('r', 'v', 'c') and relname <> 'heartbeat'
+            and relowner <> (select nspowner from pg_namespace where nspname = 'rollbook')
         union all
-        select nspname::text from pg_namespace where nspname = 'rollbook' and nspowner <> 'rollbook_owner'::regrole""",
+        select nspname::text from pg_namespace where nspname = 'rollbook' and nspowner = 'rollbook_owner'::regrole""",
     "rollbook_owner may only read in the portal": """
         select format('%s %s', relname, privilege_type) from pg_class cross join aclexplode(relacl)
         where relnamespace = 'portal'::regnamespace and grantee = 'rollbook_owner'::regrole

@@ -28,6 +28,7 @@ TESTED_IN = {
     "sql/functions/test_verify.py": ["compare", "differences", "repair"],
     "sql/test_catalog.py": ["course_status", "grants"],
     "sql/test_races.py": ["hold_courses", "lock_course_set", "lock_courses", "touch_routes"],
+    "sql/test_rights.py": ["refuse_trigger", "require_owner"],
     "sql/test_test_centre.py": [
         *("accommodation_names", "authorization_faults", "authorization_status", "candidate_faults"),
         *("candidate_status", "check_authorization", "check_candidate", "registration_status"),

@@ -45,6 +45,8 @@ MEANINGS = {
     "RB015": "The year of birth is not within the last 120 years.",
     "RB016": "The test centre would not accept the candidate or the authorization. The detail names each field.",
     "RB017": "The student may not register for the exam.",
+    "RB018": "A trigger that is not Rollbook's runs a function of schema rollbook",
+    "RB019": "The role may not create or drop courses",
 }
 
 COMMENT = re.compile(r"^comment on (?:\w+) rollbook\.(\S+?)(?:\([^)]*\))? is\s+((?:'(?:[^']|'')*'\s*)+);", re.MULTILINE)

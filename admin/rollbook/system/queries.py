@@ -18,12 +18,12 @@ where p.attnames::text[] is distinct from rollbook.replicated_columns(p.tablenam
 
 
 OWNER_RIGHTS = """
-select array_remove(array[
+select rolname as role, array_remove(array[
     case when rolsuper then 'SUPERUSER' end, case when rolcanlogin then 'LOGIN' end,
     case when rolcreaterole then 'CREATEROLE' end, case when rolcreatedb then 'CREATEDB' end,
     case when rolreplication then 'REPLICATION' end, case when rolbypassrls then 'BYPASSRLS' end
 ], null) as rights
-from pg_roles where rolname = 'rollbook_owner'
+from pg_roles where rolname in ('rollbook_owner', 'rollbook_writer') order by rolname
 """
 
 
@@ -59,6 +59,7 @@ FUNCTIONS = """
 select
     p.proname as name, p.prosrc as body, p.prosecdef as is_definer, p.proconfig as settings,
     pg_get_userbyid(p.proowner) as owner,
+    (select pg_get_userbyid(n.nspowner) from pg_namespace as n where n.oid = p.pronamespace) as schema_owner,
     exists (
         select from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
         where a.grantee = 0 and a.privilege_type = 'EXECUTE'
@@ -116,9 +117,9 @@ def wrong_column_lists(conn: Conn) -> list[Row]:
     return conn.execute(COLUMN_LISTS).fetchall()
 
 
-def owner_rights(conn: Conn) -> list[str]:
-    """Return the attributes of rollbook_owner that it should not have."""
-    return list(one(conn, OWNER_RIGHTS)["rights"])
+def owner_rights(conn: Conn) -> dict[str, list[str]]:
+    """Return the attributes that the owners of definer functions have and should not have: role -> attributes."""
+    return {row["role"]: row["rights"] for row in conn.execute(OWNER_RIGHTS) if row["rights"]}
 
 
 def list_dependents(conn: Conn) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rollbook.core.rows import Row
 
 BODY = re.compile(r"\bas \$\$(.*?)\$\$", re.DOTALL)
+OWNER = re.compile(r"^-- Security: DEFINER, owned by (\w+)", re.MULTILINE)  # else the owner of the schema
 VIEW = re.compile(r"^create or replace view rollbook\.\w+(?: with \([^)]*\))? as$", re.MULTILINE)
 TRIGGER = re.compile(r"^create or replace (trigger (\w+)\s.*?\son (portal\.\w+)\s.*?);", re.DOTALL | re.MULTILINE)
 
@@ -34,9 +35,8 @@ def differences(conn: Conn) -> list[Row]:
 
 
 def owner(conn: Conn) -> list[tuple[str, str, str]]:
-    """Check that rollbook_owner has no rights of its own: its functions run with them."""
-    rights = owner_rights(conn)
-    return [("rollbook_owner", "role", f"has {', '.join(rights)}")] if rights else []
+    """Check that the owners of definer functions have no attributes: these functions run with them."""
+    return [(role, "role", f"has {', '.join(rights)}") for role, rights in owner_rights(conn).items()]
 
 
 def functions(conn: Conn) -> list[tuple[str, str, str]]:
@@ -65,8 +65,10 @@ def functions(conn: Conn) -> list[tuple[str, str, str]]:
                 problems.append("SECURITY DEFINER or INVOKER is not as shipped")
             if row["is_definer"] and "search_path=pg_catalog, pg_temp" not in (row["settings"] or []):
                 problems.append("the search_path is not pinned")
-            if row["owner"] != "rollbook_owner":
-                problems.append(f"owned by {row['owner']}, not by rollbook_owner")
+            named = OWNER.search(text)
+            owner = named[1] if named else row["schema_owner"]
+            if row["owner"] != owner:
+                problems.append(f"owned by {row['owner']}, not by {owner}")
             if row["is_public"]:
                 problems.append("PUBLIC may execute it")
         found += [(f"rollbook.{name}", "function", problem) for problem in problems]

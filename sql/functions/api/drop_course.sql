@@ -17,6 +17,7 @@ declare
     local_names text[];
     reason text;
 begin
+    perform rollbook.require_owner('drop courses');
     perform rollbook.require_read_committed('drop_course');
     perform rollbook.lock_course_set(is_exclusive => true);
     schema_name := rollbook.course_schema(course_id);

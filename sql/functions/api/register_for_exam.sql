@@ -3,7 +3,7 @@
 -- Called:   by a web application for the student who is signed in. Returns client_authorization_id.
 -- Raises:   RB017 if the user is not a candidate or not enrolled; if the exam does not exist, is not open, or is not
 --           named while several are open; if the request is too long.
--- Security: DEFINER, owned by rollbook_owner: the caller needs no right on authorizations, and so cannot grant
+-- Security: DEFINER, owned by rollbook_writer: the caller needs no right on authorizations, and so cannot grant
 --           accommodations.
 create or replace function rollbook.register_for_exam(
     registering_user_id bigint, wanted_course_id text, wanted_exam text default null, request text default ''

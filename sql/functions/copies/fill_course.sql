@@ -13,6 +13,7 @@ declare
     copied record;
     statement text;
 begin
+    perform rollbook.require_owner('create courses');
     lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
     insert into rollbook.route as r (user_id, schemas)
     select e.user_id, array[new_schema]

@@ -11,6 +11,7 @@ as $$
 declare
     chosen name;
 begin
+    perform rollbook.require_owner('create courses');
     if length(new_course_id) > 255 then
         raise exception 'a course ID has at most 255 characters; this one has %', length(new_course_id)
             using errcode = 'RB003', hint = 'Use the course ID of the enrollments; they have the same limit.';
