@@ -23,14 +23,14 @@ import psycopg
 from psycopg import Connection, sql
 
 from rollbook import cli
-from rollbook.replication import comparing, stream
+from rollbook.replication import repair, subscription
+from rollbook.replication.catalog import TABLES
 from rollbook.system.demo.server import PrivateServer
 
 if TYPE_CHECKING:
     from tests.bench.bench import Bench
 
 Db = Connection[Any]
-TABLES = stream.TABLES
 COURSES = 50
 PER_SECOND = 20
 SAMPLES, BLOCK = int(os.environ.get("BENCH_SAMPLES", "480")), 20  # lags measured on each side; so many in a row
@@ -331,8 +331,9 @@ def first_copy(bench: Bench) -> None:
         parts: dict[str, list[float]] = {"native copy": [], "comparison": []}
 
         def attach() -> None:
-            with timed(stream, "refresh", parts["native copy"]), timed(stream, "await_copies", parts["native copy"]), \
-                    timed(comparing, "compare", parts["comparison"]):  # fmt: skip
+            with timed(subscription, "refresh_copying", parts["native copy"]), \
+                    timed(subscription, "await_copies", parts["native copy"]), \
+                    timed(repair, "compare", parts["comparison"]):  # fmt: skip
                 rollbook(where, "course", "attach", course, "--to", "east")
 
         def detach() -> None:

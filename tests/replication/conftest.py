@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import pytest
 from psycopg import Connection, sql
 
 from rollbook import cli
-from rollbook.system.demo.server import PrivateServer
+from rollbook.system import migration as schema
+from rollbook.system.demo.server import PrivateServer, find_bindir
 from tests.conftest import FAST, Cluster
 from tests.databases import Databases
 from tests.program import KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment
@@ -373,3 +375,98 @@ def settled(site: Site) -> list[str]:
     unready = "select from pg_subscription_rel where srsubstate <> 'r'"
     until(lambda: site.server.execute(unready).fetchone() is None)
     return site.remains()
+
+
+# --- servers of a test's own: to stop, copy, restore and upgrade ------------------------------------------------------
+
+
+@dataclass
+class Own(Site):
+    """A site whose portal, and perhaps whose course server, is a PostgreSQL server of the test's own."""
+
+    here: PrivateServer = field(kw_only=True)
+    there: PrivateServer = field(kw_only=True)
+
+    def again(self) -> None:
+        """Start what is down and connect anew."""
+        for server in (self.here, self.there):
+            server.start()
+        self.portal.close()
+        self.server.close()
+        self.portal = psycopg.connect(self.portal_dsn, autocommit=True)
+        self.server = psycopg.connect(self.server_dsn, autocommit=True)
+
+
+def copied(data: Path, to: PrivateServer) -> None:
+    """Put the data directory of a stopped server, or a backup, in the place of another server's."""
+    if not to.home.exists():
+        to._make_home()
+    to.stop("immediate")
+    shutil.rmtree(to.data, ignore_errors=True)
+    subprocess.run(["cp", "-a", str(data), str(to.data)], check=True)
+    settings = {**to.settings, "unix_socket_directories": str(to.home)}
+    with (to.data / "postgresql.conf").open("a") as conf:
+        conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+
+def new_ids(site: Site) -> None:
+    """Let the portal's own ids begin behind those that `populate` chose."""
+    for table in ("auth_user", "auth_userprofile", "student_courseenrollment"):
+        site.portal.execute(f"alter table portal.{table} alter column id restart with 1000")
+
+
+@pytest.fixture(scope="module")
+def seeds() -> Iterator[tuple[Path, Path]]:
+    """The data directories of a portal with the platform of `populate`, and of an empty course server."""
+    with (
+        private_server({**FAST, "max_prepared_transactions": "4"}) as portal,
+        private_server({**FAST, **QUICK, "wal_receiver_status_interval": "1"}) as server,
+    ):
+        for each in (portal, server):
+            with psycopg.connect(each.dsn(), autocommit=True) as conn:
+                conn.execute("create database site template template0")
+        schema.upgrade(portal.dsn("site"))
+        with psycopg.connect(portal.dsn("site"), autocommit=True) as conn:
+            populate(conn)
+        portal.stop()
+        server.stop()
+        yield portal.data, server.data
+
+
+@pytest.fixture
+def place() -> Iterator[Callable[..., PrivateServer]]:
+    """Make places for servers of a test's own; what stands there is taken away in the end."""
+    with ExitStack() as stack:
+
+        def make(data: Path | None = None, bindir: Path | None = None, **settings: str) -> PrivateServer:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rb-test-", ignore_cleanup_errors=True))
+            Path(folder).chmod(0o755)
+            server = PrivateServer(Path(folder) / "pg", settings={**FAST, **settings}, bindir=bindir or find_bindir())
+            stack.callback(server.remove)
+            if data is not None:
+                copied(data, server)
+                server.start()
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def own(
+    seeds: tuple[Path, Path], place: Callable[..., PrivateServer], call: Callable[..., Result]
+) -> Iterator[Callable[..., Own]]:
+    """Make a site of two servers of the test's own; settings are the portal's."""
+    made: list[Own] = []
+
+    def make(**settings: str) -> Own:
+        here, there = place(seeds[0], **settings), place(seeds[1])
+        sessions = [psycopg.connect(server.dsn("site"), autocommit=True) for server in (here, there)]
+        site = Own(sessions[0], here.dsn("site"), sessions[1], there.dsn("site"), call, here=here, there=there)
+        new_ids(site)
+        made.append(site)
+        return site
+
+    yield make
+    for site in made:
+        site.portal.close()
+        site.server.close()

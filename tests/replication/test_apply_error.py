@@ -206,7 +206,7 @@ def sessions(site: Site) -> Iterator[tuple[Conn, Conn, link.Server]]:
     """Yield what `fault` is given: a session on the portal, one on the server, and the server's row."""
     with session(site.portal_dsn, name="test") as portal:
         portal.autocommit = True
-        to = link.server(portal, site.name)
+        to = link.find_server(portal, site.name)
         with link.reached(to, Caller("test")) as server:
             yield portal, server, to
 

@@ -191,7 +191,7 @@ def test_copying_until_the_first_copy_has_come_and_was_compared(shared: Site) ->
         attached = shared.run("course", "attach", name, "--to", "east", "--timeout", "0.5", "--json")
         assert attached.code == 4
         row = line(shared, name)
-        assert (row["state"], row["reason"], row["fix"]) == ("copying", "0 of 3 tables have arrived", None)
+        assert (row["state"], row["reason"], row["fix"]) == ("copying", "0 of 3 tables are copied", None)
         assert [state(shared, course) for course in (KEEP, REMOVE)] == ["ok", "ok"]
         open_transaction.commit()
     until(lambda: "compared" in line(shared, name)["reason"])
@@ -223,7 +223,7 @@ def test_broken_by_a_row_in_the_way_names_it_and_repair_helps(shared: Site) -> N
     neighbour = line(shared, REMOVE)
     assert (neighbour["state"], neighbour["reason"]) == (
         "broken",
-        f"its stream stands still because of {KEEP_SCHEMA}.auth_user",
+        f"replication stopped because of {KEEP_SCHEMA}.auth_user",
     )
     assert remedy(shared, neighbour["fix"]).code == 4  # it shows the row
     assert remedy(shared, row["fix"]).code == 0
@@ -262,11 +262,11 @@ def test_a_transaction_is_skipped_by_the_lsn_that_show_names_and_by_no_other(sha
     until(lambda: is_stopped(shared))
     lsn = shared.run("replication", "show", KEEP, "--json").data["error"]["lsn"]
     wrong = shared.run("replication", "resume", KEEP, "--skip", "0/1", "--json")
-    assert (wrong.code, refusal(wrong)["why"]) == (1, f"it stands at {lsn}")
+    assert (wrong.code, refusal(wrong)["why"]) == (1, f"it stopped at {lsn}")
     assert shared.run("replication", "resume", KEEP, "--skip", lsn).code == 0
     assert shared.is_equal(KEEP)
     unneeded = shared.run("replication", "resume", KEEP, "--skip", lsn, "--json")
-    assert (unneeded.code, refusal(unneeded)["why"]) == (1, "it does not stand still")
+    assert (unneeded.code, refusal(unneeded)["why"]) == (1, "it has not stopped")
     shared.server.execute(f"alter table {KEEP_SCHEMA}.auth_user drop constraint not_this")
 
 
@@ -279,7 +279,7 @@ def test_broken_without_its_subscription_and_resync_helps(shared: Site) -> None:
     neighbour = line(shared, REMOVE)
     assert (neighbour["state"], neighbour["reason"]) == (
         "unknown",
-        "the stream was made anew; what it missed was not brought back",
+        "its stream was rebuilt; what it missed was not brought back",
     )
     assert remedy(shared, neighbour["fix"]).code == 0
     assert shared.states() == {KEEP: "ok", REMOVE: "ok"}
@@ -303,7 +303,7 @@ def test_broken_without_its_slot_knows_no_lag_and_resync_helps(shared: Site) -> 
 def test_broken_without_a_table_there_and_resync_helps(shared: Site) -> None:
     shared.server.execute(f"drop table {KEEP_SCHEMA}.auth_userprofile")
     row = line(shared)
-    assert (row["state"], row["reason"]) == ("broken", "on the server its tables are missing")
+    assert (row["state"], row["reason"]) == ("broken", "its tables are missing on the server")
     assert state(shared, REMOVE) == "ok"
     shown = ask(shared, "show", KEEP)
     assert [(table["table"], table["is_there"]) for table in shown["tables"]] == [
@@ -317,7 +317,7 @@ def test_broken_without_a_table_there_and_resync_helps(shared: Site) -> None:
 def test_broken_without_a_column_there_names_it_and_flows_when_it_is_back(shared: Site) -> None:
     shared.server.execute(f"alter table {KEEP_SCHEMA}.auth_user drop column email cascade")
     row = line(shared)
-    assert (row["state"], row["reason"]) == ("broken", "on the server columns are missing of auth_user: email")
+    assert (row["state"], row["reason"]) == ("broken", "columns are missing on the server: auth_user: email")
     assert ask(shared, "show", KEEP)["tables"][0]["lacking"] == ["email"]
     shared.portal.execute(RENAME, ["lacking"])
     until(lambda: is_stopped(shared))
@@ -421,7 +421,7 @@ def test_unknown_on_a_clone_of_the_portal_which_may_change_nothing_there(shared:
             clone = Site(shared.portal, where, shared.server, shared.server_dsn, shared.call)
             row = line(clone)
             assert (row["state"], row["lag_bytes"], row["lag_seconds"]) == ("unknown", None, None)
-            assert row["reason"] == "this database is a copy of the portal that feeds server east, or a restored one"
+            assert row["reason"] == "this database is a clone or a restored backup of the portal that feeds server east"
             assert row["fix"].startswith("if it is the portal now: rollbook server add east")
             for command in (
                 ("replication", "resume", KEEP), ("replication", "pause", KEEP),
@@ -757,7 +757,7 @@ def test_who_may_only_look_sees_a_stream_that_stands_still_and_is_told_what_is_h
     until(lambda: is_stopped(shared))
     for course in (KEEP, REMOVE):
         row = line(monitor, course)
-        assert (row["state"], row["reason"][:18]) == ("broken", "why is not known: ")
+        assert (row["state"], row["reason"][:25]) == ("broken", "the reason is not known: ")
     shown = monitor.run("replication", "show", KEEP, "--json")
     assert (shown.code, shown.data["state"], shown.data["error"]) == (4, "broken", None)
     assert monitor.run("replication", "conflicts", "--json").code == 3, "not to know is not to have none"

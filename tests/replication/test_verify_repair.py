@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from rollbook.replication import comparing, repairing, stream
-from rollbook.replication.commands import comparison
+from rollbook.replication import compare, repair, restart, subscription, verify, write_rows
+from rollbook.replication.session import Session
 from rollbook.system.demo.server import PrivateServer
 from tests.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment
 from tests.replication.conftest import SCHEMAS, Db, Site, drop_slots, drop_subscriptions, remedy, until
@@ -123,7 +123,7 @@ def test_verify_finds_what_is_missing_changed_and_extra_on_the_server(shared: Si
 def test_differences_at_the_edges_of_key_ranges_are_found_and_nothing_else(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparing, "RANGE_ROWS", 10)
+    monkeypatch.setattr(compare, "RANGE_ROWS", 10)
     with crowd(shared, 48, KEEP) as ids:  # with ada and bob 50 rows: each range ends with a row number of tens
         edges = [1000, *(i for n in (1007, 1017, 1027, 1037) for i in (n - 1, n, n + 1)), ids[-2], ids[-1]]
         assert verified(shared).code == 0
@@ -406,7 +406,7 @@ def test_a_server_that_is_behind_is_not_comparable_within_the_timeout(shared: Si
         assert time.monotonic() - began < 3
         assert (answer.code, {row["verdict"] for row in answer.data}) == (3, {"not_comparable"})
         assert {row["missing"] for row in answer.data} == {None}
-        assert "has not caught up" in answer.err
+        assert "did not catch up" in answer.err
         assert shared.run("replication", "repair", "--yes", "--timeout", "0.6").code == 3
         conn.rollback()
     assert verified(shared).code == 0
@@ -471,15 +471,13 @@ def test_verify_stopped_by_ctrl_c_goes_on_with_the_rest_and_forgets_no_differenc
 def test_verify_interrupted_between_courses_goes_on_with_the_rest(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compare = comparing.compare
-
-    def once(*args: Any, **more: Any) -> Any:
-        if args[3] == REMOVE_SCHEMA:
+    def once(session: Session, schema_name: str) -> list[compare.Compared]:
+        if schema_name == REMOVE_SCHEMA:
             raise KeyboardInterrupt
-        return compare(*args, **more)
+        return compare.compare(session, schema_name)
 
     with monkeypatch.context() as patched:
-        patched.setattr(comparing, "compare", once)
+        patched.setattr(verify, "compare", once)
         stopped = verified(shared)
     assert (stopped.code, stopped.out) == (130, "")
     assert "rollbook replication verify --resume" in stopped.err
@@ -536,7 +534,7 @@ def test_repair_writes_only_what_differs_and_nothing_of_a_neighbour(shared: Site
 
 
 def test_a_repair_of_many_students_goes_in_batches(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repairing, "BATCH_USERS", 7)
+    monkeypatch.setattr(write_rows, "BATCH_USERS", 7)
     with crowd(shared, 30, KEEP):
         shared.as_worker(f"delete from {KEEP_SCHEMA}.student_courseenrollment where user_id >= 1000")
         shared.as_worker(f"delete from {KEEP_SCHEMA}.auth_userprofile where user_id >= 1000")
@@ -681,7 +679,7 @@ def test_a_course_that_refers_to_its_copies_is_repaired_parents_first(shared: Si
 def test_repair_among_writers_ends_equal_and_takes_nothing_from_them(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repairing, "BATCH_USERS", 5)
+    monkeypatch.setattr(write_rows, "BATCH_USERS", 5)
     with crowd(shared, 24, KEEP, REMOVE) as ids:
         with Writers(shared, ids, 4) as writers:
             for schema in SCHEMAS.values():
@@ -762,7 +760,7 @@ def test_a_row_in_the_way_behind_a_transaction_that_changes_nothing_there_is_fou
         shown = shared.run("replication", "status", "--json")
         assert {row["course"]: row["state"] for row in shown.data}[KEEP] == "broken"
         assert f"Key (id)=({user}) already exists" in shown.out
-        monkeypatch.setattr(repairing, "IDLE_ROUNDS", 1)
+        monkeypatch.setattr(restart, "IDLE_ROUNDS", 1)
         shared.ok("replication", "repair", "--yes")
         assert shared.is_equal(KEEP)
 
@@ -770,7 +768,7 @@ def test_a_row_in_the_way_behind_a_transaction_that_changes_nothing_there_is_fou
 def test_as_long_as_rows_in_the_way_are_cleared_a_stream_that_stops_again_is_set_going_again(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enable = stream.enable
+    enable = subscription.enable
     with crowd(shared, 6) as ids:
         waiting = list(ids)
         for user in waiting:
@@ -784,8 +782,8 @@ def test_as_long_as_rows_in_the_way_are_cleared_a_stream_that_stops_again_is_set
 
         shared.portal.execute(ENROLL, [waiting.pop(), KEEP])
         until(lambda: is_stopped(shared))
-        monkeypatch.setattr(repairing, "IDLE_ROUNDS", 2)
-        monkeypatch.setattr(stream, "enable", enroll_the_next)
+        monkeypatch.setattr(restart, "IDLE_ROUNDS", 2)
+        monkeypatch.setattr(subscription, "enable", enroll_the_next)
         shared.ok("replication", "repair", "--yes")
         assert waiting == []
         assert verified(shared).code == 0
@@ -793,21 +791,20 @@ def test_as_long_as_rows_in_the_way_are_cleared_a_stream_that_stops_again_is_set
 
 
 def test_looks_that_rows_in_the_way_interrupt_do_not_count(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    compare = comparing.compare
     with crowd(shared, 6) as ids:
         waiting = list(ids)
         for user in waiting:
             squat(shared, KEEP_SCHEMA, user, 5000 + user)
 
-        def enroll_the_next(*args: Any, **more: Any) -> Any:
+        def enroll_the_next(session: Session, schema_name: str) -> list[compare.Compared]:
             """Between two comparisons the next student enrolls, and meets a row in the way."""
             if waiting:
                 shared.portal.execute(ENROLL, [waiting.pop(), KEEP])
                 until(lambda: is_stopped(shared))
-            return compare(*args, **more)
+            return compare.compare(session, schema_name)
 
-        monkeypatch.setattr(comparison, "LOOKS", 3)
-        monkeypatch.setattr(comparing, "compare", enroll_the_next)
+        monkeypatch.setattr(repair, "LOOKS", 3)
+        monkeypatch.setattr(repair, "compare", enroll_the_next)
         shared.ok("replication", "resync", KEEP, "--yes")
         assert waiting == []
         assert verified(shared).code == 0
@@ -817,7 +814,7 @@ def test_looks_that_rows_in_the_way_interrupt_do_not_count(shared: Site, monkeyp
 def test_a_row_that_somebody_there_puts_back_each_time_ends_the_repair(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clear, numbers = repairing.clear_way, itertools.count(5000)
+    clear, numbers = restart.delete_conflicts, itertools.count(5000)
     with crowd(shared, 1) as (user,):
         squat(shared, KEEP_SCHEMA, user, next(numbers))
 
@@ -829,10 +826,10 @@ def test_a_row_that_somebody_there_puts_back_each_time_ends_the_repair(
         shared.portal.execute(ENROLL, [user, KEEP])
         until(lambda: is_stopped(shared))
         with monkeypatch.context() as patch:
-            patch.setattr(repairing, "IDLE_ROUNDS", 3)
-            patch.setattr(repairing, "clear_way", clear_in_vain)
+            patch.setattr(restart, "IDLE_ROUNDS", 3)
+            patch.setattr(restart, "delete_conflicts", clear_in_vain)
             refused = shared.run("replication", "repair", "--yes")
-        assert (refused.code, "the stream to server east stops again and again" in refused.err) == (3, True), refused
+        assert (refused.code, "replication to server east stops again and again" in refused.err) == (3, True), refused
         shared.ok("replication", "repair", "--yes")
         assert shared.is_equal(KEEP)
 
@@ -1068,7 +1065,7 @@ def test_resync_of_a_paused_course_lets_its_stream_go_and_says_so(shared: Site) 
     shared.ok("replication", "pause", KEEP)
     move_on(shared)
     answer = shared.ok("replication", "resync", KEEP, "--yes")
-    assert "server east was paused; its stream goes on" in answer.err
+    assert "server east was paused; its replication resumes" in answer.err
     assert shared.states() == {KEEP: "ok", REMOVE: "ok"}
     move_back(shared)
     assert verified(shared).code == 0

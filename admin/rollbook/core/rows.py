@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, LiteralString
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
 Row = dict[str, Any]
+Record = TypeVar("Record")
 
 
 def one(conn: Conn, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> Row:
@@ -20,6 +21,16 @@ def one(conn: Conn, query: LiteralString | sql.Composed, parameters: Sequence[An
     row = conn.execute(query, parameters).fetchone()
     assert row is not None  # noqa: S101 (the query always returns one)
     return row
+
+
+def typed(
+    kind: type[Record], conn: Conn, query: LiteralString | sql.Composed,
+    parameters: Sequence[Any] | Mapping[str, Any] = (),
+) -> list[Record]:  # fmt: skip
+    """Return the rows of a query as objects of a dataclass; its fields are the query's columns."""
+    from psycopg.rows import class_row
+
+    return conn.cursor(row_factory=class_row(kind)).execute(query, parameters).fetchall()
 
 
 def as_json(value: Any) -> Jsonb:  # noqa: ANN401

@@ -8,13 +8,15 @@ import time
 from datetime import UTC, date, datetime
 from typing import Any
 
+from rollbook.core.states import STATES
+
 # Colour alone never carries a state: each has a mark.
 MARKS = {
-    "ok": ("✓", "green"), "match": ("✓", "green"), "active": ("✓", "green"),
-    "drifted": ("✗", "red"), "differs": ("✗", "red"), "broken": ("✗", "red"), "missing": ("✗", "red"),
-    "not_comparable": ("✗", "red"), "unreachable": ("✗", "red"), "changed": ("!", "yellow"), "extra": ("!", "yellow"),
-    "unknown": ("?", "yellow"), "created": ("+", "green"), "removed": ("-", "yellow"), "unchanged": ("=", "dim"),
-    "lagging": ("!", "yellow"), "paused": ("!", "yellow"), "detached": ("!", "yellow"), "copying": ("→", "cyan"),
+    **{state.name: (state.mark, state.color) for state in STATES},
+    "match": ("✓", "green"), "active": ("✓", "green"),
+    "differs": ("✗", "red"), "missing": ("✗", "red"),
+    "not_comparable": ("✗", "red"), "changed": ("!", "yellow"), "extra": ("!", "yellow"),
+    "created": ("+", "green"), "removed": ("-", "yellow"), "unchanged": ("=", "dim"),
     "activated": ("✓", "green"), "deactivated": ("-", "yellow"), "granted": ("+", "green"), "revoked": ("-", "yellow"),
     "attached": ("+", "green"), "resumed": ("✓", "green"), "would attach": ("+", "cyan"),
     "accepted": ("✓", "green"), "rejected": ("✗", "red"), "cancelled": ("-", "yellow"), "due": ("→", "cyan"),

@@ -1,8 +1,8 @@
-"""What a server's slot still holds for it: the changes as pgoutput writes them, decoded, and tried out on the server.
+"""The apply error of a stopped subscription: pending changes are read from the slot and tried on the server.
 
-A subscription that stops on an error says why in the server's log alone. So the transaction at which it stands is read
-from the slot (peeked: nothing is consumed) and done on the server as the apply worker would, then rolled back: the
-server says it again, this time to us. Format: PostgreSQL manual, "Logical Replication Message Formats", version 1.
+A subscription that stops on an error reports it in the server's log only. So the transaction that failed is read from
+the slot (peeked: nothing is consumed) and run on the server as the apply worker would, then rolled back: the server
+repeats the error, this time to us. Format: PostgreSQL manual, "Logical Replication Message Formats", version 1.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from psycopg import errors, sql
 
 from rollbook.core.db import Conn, masked
 from rollbook.core.errors import UnreachableError
-from rollbook.core.rows import Row
-from rollbook.replication import stream
+from rollbook.replication import catalog
 from rollbook.replication.link import Server
 
 PEEKED = 20_000  # changes looked through; a larger transaction is read whole
-TRIED = 200  # transactions done to find the one at which a stream stands
+TRIED = 200  # transactions tried to find the one that fails
 ORIGIN = "select remote_lsn::text as lsn from pg_replication_origin_status where external_id = 'pg_' || %s"
 PEEK = """
 select data from pg_logical_slot_peek_binary_changes(
@@ -31,7 +30,7 @@ select data from pg_logical_slot_peek_binary_changes(
 """
 
 
-# Deferred triggers of a course's own that fire for an apply worker; `operation` is one that queues them.
+# Deferred triggers of a course that fire for an apply worker; `operation` is one that queues them.
 DEFERRED = """
 select n.nspname as schema_name, c.relname as table, o.operation
 from pg_trigger as t
@@ -57,7 +56,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a stream stands still: where, and the server's own words."""
+    """Why a subscription stopped: where, and the server's message."""
 
     schema_name: str
     table: str
@@ -69,12 +68,12 @@ class Fault:
 
     @property
     def is_conflict(self) -> bool:
-        """Say whether a row stands on the server where the portal's belongs, which repair may delete."""
+        """Return whether a row on the server has the key of a row of the portal, so that repair may delete it."""
         return self.sqlstate == errors.UniqueViolation.sqlstate
 
     @property
     def cannot_be_sent(self) -> bool:
-        """Say whether it holds a text that the server's encoding has no characters for."""
+        """Return whether it holds a text that the server's encoding cannot represent."""
         return self.sqlstate == errors.UntranslatableCharacter.sqlstate
 
 
@@ -158,31 +157,31 @@ def decoded(messages: Iterator[bytes], after: int) -> Iterator[Change]:
             word = {"I": "insert", "U": "update", "D": "delete"}[kind]
             transaction.append(Change(word, schema_name, name, key, new, finish))
         elif kind == "C":
-            message.number("B"), message.number("Q")  # flags, where the commit stands
+            message.number("B"), message.number("Q")  # flags, the LSN of the commit
             if message.number("Q") > after:
                 yield from transaction
 
 
-def applied_until(conn: Conn, to: Server) -> int:
-    """Return up to where the server has applied; 0 where its origin is not known, or may not be read."""
-    found = stream.subscription(conn, to)
+def applied_until(conn: Conn, server: Server) -> int:
+    """Return the position up to which the server has applied; 0 if its origin is unknown or may not be read."""
+    found = catalog.subscription(conn, server)
     if found is None:
         return 0
     try:
-        row = conn.execute(ORIGIN, [str(found["oid"])]).fetchone()
+        row = conn.execute(ORIGIN, [str(found.oid)]).fetchone()
     except errors.InsufficientPrivilege:
         return 0
     return position(row["lsn"]) if row and row["lsn"] else 0
 
 
-def changes(portal: Conn, conn: Conn, to: Server) -> Iterator[Change]:
+def changes(portal: Conn, conn: Conn, server: Server) -> Iterator[Change]:
     """Return what the slot holds that the server has not applied. The slot must not be in use."""
-    rows = portal.execute(PEEK, {"slot": to.stream, "limit": PEEKED}, binary=True)
-    return decoded((bytes(row["data"]) for row in rows), applied_until(conn, to))
+    rows = portal.execute(PEEK, {"slot": server.stream, "limit": PEEKED}, binary=True)
+    return decoded((bytes(row["data"]) for row in rows), applied_until(conn, server))
 
 
 def statement_of(change: Change) -> tuple[sql.Composed, list[str | None]]:
-    """Return the statement that does a change, and its parameters."""
+    """Return the statement that makes a change, and its parameters."""
     place = sql.Identifier(change.schema_name, change.table)
     key = sql.Identifier("beat" if change.table == "heartbeat" else "id")
     names = [sql.Identifier(name) for name in change.values]
@@ -198,43 +197,43 @@ def statement_of(change: Change) -> tuple[sql.Composed, list[str | None]]:
 
 
 def as_apply_worker(conn: Conn) -> None:
-    """Act within the transaction as an apply worker: no search path, no triggers but those made for it.
+    """Act within the transaction as an apply worker: no search path, only triggers that fire for replicas.
 
-    Raises UnreachableError for who may not.
+    Raises UnreachableError for a role without the right.
     """
     try:
         conn.execute("set local session_replication_role = replica")
     except errors.InsufficientPrivilege as exc:
         grant = f"grant set on parameter session_replication_role to {conn.info.user}"
         raise UnreachableError(
-            "this role may not find out why a stream stands still",
-            why=f"why it stands still cannot be found out: it takes, on the server: {grant}", fix=grant,
+            "this role may not diagnose an apply error",
+            why=f"diagnosing the apply error requires, on the server: {grant}", fix=grant,
         ) from exc  # fmt: skip
     conn.execute("set local search_path = ''")
-    conn.execute("set local row_security = off")  # apply refuses a table whose policies hold for it: so refuse too
-    if conn.info.server_version >= 160000:  # from there on it acts for the owner of the table
+    conn.execute("set local row_security = off")  # apply refuses a table whose policies apply to it
+    if conn.info.server_version >= 160000:  # apply acts for the owner of the table
         conn.execute("set local role rollbook_owner")
 
 
-def fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
-    """Return why a disabled subscription stopped; None if what it stands at would be applied now.
+def fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
+    """Return why a disabled subscription stopped; None if the failed transaction would be applied now.
 
-    Nothing is changed on either side. Raises UnreachableError with what hinders the look.
+    Nothing is changed on either side. Raises UnreachableError if the error cannot be diagnosed.
     """
-    return copy_fault(portal, conn, to) or apply_fault(portal, conn, to)
+    return copy_fault(portal, conn, server) or apply_fault(portal, conn, server)
 
 
-def apply_fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
-    """Return why a transaction that comes next cannot be applied.
+def apply_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
+    """Return why one of the next transactions cannot be applied.
 
-    One without effect on the server (its rows are not there) was applied perhaps, and left no trace at the origin: the
-    next one is looked at too.
+    A transaction without effect on the server (its rows do not exist there) may have been applied without a trace at
+    the origin, so the next one is tried too.
     """
     try:
-        waiting = changes(portal, conn, to)
+        waiting = changes(portal, conn, server)
     except errors.ObjectInUse:
-        return None  # somebody reads the slot: the stream goes on
-    unfit = unfit_tables(portal, conn, to)
+        return None  # the slot is being read: the subscription runs
+    unfit = unfit_tables(portal, conn, server)
     late = {(row["schema_name"], row["table"], row["operation"]) for row in conn.execute(DEFERRED)}
     transactions = itertools.groupby(waiting, key=lambda change: change.finish_lsn)
     for finish_lsn, due in itertools.islice(transactions, TRIED):
@@ -247,7 +246,7 @@ def apply_fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
 def tried(
     conn: Conn, due: list[Change], finish_lsn: str, unfit: dict[tuple[str, str], str], late: set[tuple[str, str, str]]
 ) -> tuple[int, Fault | None]:
-    """Do one transaction as the apply worker would, and roll back; return how many rows it wrote, and its fault."""
+    """Run one transaction as the apply worker would, and roll back; return how many rows it wrote, and its fault."""
     written = 0
     with conn.transaction(force_rollback=True):
         as_apply_worker(conn)
@@ -269,17 +268,18 @@ def tried(
     return written, None
 
 
-def unfit_tables(portal: Conn, conn: Conn, to: Server) -> dict[tuple[str, str], str]:
-    """Return by table of the server's courses what an apply worker says of one that is gone, or lacks a column."""
-    columns = stream.whitelist(portal)
-    schemas = [row["schema_name"] for row in stream.attached(portal, to)]
-    there = {
-        (row["schema_name"], row["table"]): row["lacking"] if row["is_there"] else None
-        for row in stream.copies(conn, columns, schemas, None)
+def unfit_tables(portal: Conn, conn: Conn, server: Server) -> dict[tuple[str, str], str]:
+    """Return what an apply worker reports of each table of the server's courses that is missing or lacks a column."""
+    columns = catalog.replicated_columns(portal)
+    schemas = [row.schema_name for row in catalog.placements(portal, server)]
+    lacking_by_table = {
+        (copy.schema_name, copy.table): copy.lacking
+        for copy in catalog.copies(conn, columns, schemas, None)
+        if copy.is_there
     }
     found = {}
-    for place in itertools.product(schemas, stream.TABLES):
-        lacking = there.get(place)
+    for place in itertools.product(schemas, catalog.TABLES):
+        lacking = lacking_by_table.get(place)
         relation = 'logical replication target relation "{}.{}"'.format(*place)
         if lacking is None:
             found[place] = f"{relation} does not exist"
@@ -289,21 +289,21 @@ def unfit_tables(portal: Conn, conn: Conn, to: Server) -> dict[tuple[str, str], 
     return found
 
 
-def copy_fault(portal: Conn, conn: Conn, to: Server) -> Fault | None:
-    """Return why the first copy of a table cannot be done."""
-    columns = stream.whitelist(portal)
-    schemas = [row["schema_name"] for row in stream.attached(portal, to)]
-    for row in stream.copies(conn, columns, schemas, stream.subscription(conn, to)):
-        if row["sync"] is None or row["sync"] in "frs" or row["lacking"]:  # f: its rows are there already
+def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
+    """Return why the first copy of a table fails."""
+    columns = catalog.replicated_columns(portal)
+    schemas = [row.schema_name for row in catalog.placements(portal, server)]
+    for copy in catalog.copies(conn, columns, schemas, catalog.subscription(conn, server)):
+        if copy.sync is None or copy.sync in "frs" or copy.lacking:  # f: its rows have been copied
             continue
-        place = sql.Identifier(row["schema_name"], row["table"])
-        names = sql.SQL(", ").join(sql.Identifier(name) for name in columns.obj[row["table"]])
+        place = sql.Identifier(copy.schema_name, copy.table)
+        names = sql.SQL(", ").join(sql.Identifier(name) for name in columns[copy.table])
         try:
             with conn.transaction(force_rollback=True):
                 as_apply_worker(conn)
                 copy_rows(portal, conn, sql.SQL("select {} from {}").format(names, place), place, names)
         except psycopg.Error as exc:
-            return described(exc, row["schema_name"], row["table"], None, "copy", None)
+            return described(exc, copy.schema_name, copy.table, None, "copy", None)
     return None
 
 
@@ -319,30 +319,21 @@ def copy_rows(portal: Conn, conn: Conn, query: sql.Composed, place: sql.Identifi
 def described(
     exc: psycopg.Error, schema_name: str, table: str, key: str | None, operation: str, finish_lsn: str | None
 ) -> Fault:
-    """Return an error of the server's as a fault."""
+    """Return an error of the server as a fault."""
     said = masked(exc.diag.message_primary or str(exc))
     detail = exc.diag.message_detail
     if detail and exc.sqlstate == errors.UniqueViolation.sqlstate and exc.diag.constraint_name == f"{table}_pkey":
-        said += f": {detail}"  # names the key alone; other details would show the row
+        said += f": {detail}"  # it names only the key; other details would show the row
     return Fault(schema_name, table, key, operation, exc.sqlstate or "", said, finish_lsn)
 
 
-def expected_absent(portal: Conn, conn: Conn, to: Server) -> dict[tuple[str, str], list[int]]:
-    """Return by table the keys that pending inserts bring and nothing pending takes away before: not there yet."""
+def expected_absent(portal: Conn, conn: Conn, server: Server) -> dict[tuple[str, str], list[int]]:
+    """Return by table the keys that pending inserts bring, and that no pending change before removes."""
     seen: set[tuple[str, str, str | None]] = set()
     found: dict[tuple[str, str], list[int]] = {}
-    for change in changes(portal, conn, to):
+    for change in changes(portal, conn, server):
         place = (change.schema_name, change.table, change.key)
         if change.operation == "insert" and place not in seen and change.key is not None:
             found.setdefault(place[:2], []).append(int(change.key))
         seen.add(place)
     return found
-
-
-def counted(found: Row) -> int:
-    """Return how many errors and conflicts a subscription has met since its statistics began."""
-    return (
-        int(found["apply_errors"])
-        + int(found["sync_errors"])
-        + sum(int(n) for n in (found["conflicts"] or {}).values())
-    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rollbook.core.db import Caller
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
-from rollbook.replication import link, stream
+from rollbook.replication import catalog, link
 from rollbook.system.queries import (
     list_copies,
     list_functions,
@@ -129,12 +129,12 @@ def copies(conn: Conn) -> list[tuple[str, str, str]]:
 def servers(conn: Conn) -> list[tuple[str, str, str]]:
     """Check what is published to each course server, and the copies there: their columns and guards."""
     found = []
-    columns = stream.whitelist(conn)
-    courses = {to.name: stream.attached(conn, to) for to in link.servers(conn)}
+    columns = catalog.replicated_columns(conn)
+    courses = {server.name: catalog.placements(conn, server) for server in link.list_servers(conn)}
 
-    def question(to: link.Server, there: Conn) -> list[Row]:
-        schemas = [row["schema_name"] for row in courses[to.name]]
-        return stream.copies(there, columns, schemas, stream.subscription(there, to))
+    def question(server: link.Server, there: Conn) -> list[catalog.Copy]:
+        schemas = [row.schema_name for row in courses[server.name]]
+        return catalog.copies(there, columns, schemas, catalog.subscription(there, server))
 
     found += [
         (
@@ -144,14 +144,14 @@ def servers(conn: Conn) -> list[tuple[str, str, str]]:
         )
         for row in wrong_column_lists(conn)
     ]
-    for name, answer in link.ask(link.servers(conn), question, Caller("rollbook schema check")).items():
+    for name, answer in link.ask(link.list_servers(conn), question, Caller("rollbook schema check")).items():
         if isinstance(answer, UnreachableError):
             found.append((name, "server", f"not checked: {answer.why}"))
             continue
-        for row in answer:
-            copy = (f"{row['schema_name']}.{row['table']}", f"copy on server {name}")
-            if row["lacking"]:
-                found.append((*copy, f"lacks {', '.join(row['lacking'])}"))
-            elif not row["guarded"]:
-                found.append((*copy, "the guard is missing or disabled: it may be written"))
+        for copy in answer:
+            where = (f"{copy.schema_name}.{copy.table}", f"copy on server {name}")
+            if copy.lacking:
+                found.append((*where, f"lacks {', '.join(copy.lacking)}"))
+            elif not copy.guarded:
+                found.append((*where, "the guard is missing or disabled: it may be written"))
     return found

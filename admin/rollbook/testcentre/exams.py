@@ -38,7 +38,7 @@ def replace(run: Run, course: str, file: str, *, remark: Callable[[str], None]) 
             {"object": row["exam"], "outcome": row["outcome"], "course_id": course}
             for row in found if row["outcome"] != "unchanged"
         ])  # fmt: skip
-        known = [row["course"] for row in list_courses(conn)]
+        known = [row.course for row in list_courses(conn)]
     if course not in known:  # the learning platform may have it, and Rollbook not
         near = nearest(course, known)
         remark(f"note: there is no course {course} here" + (f"; {near}" if near else ""))

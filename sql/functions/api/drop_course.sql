@@ -30,7 +30,10 @@ begin
     if local_names <> '{}' and drop_local is not true then
         raise exception 'course % has data of its own: %', course_id, array_to_string(local_names, ', ')
             using errcode = 'RB007',
-                hint = format('Save what you need of schema %I, then drop the course with drop_local.', schema_name);
+                hint = format(
+                    'Save what you need of schema %1$I, then: rollbook course delete %2$L --confirm %2$L --drop-local',
+                    schema_name, course_id
+                );
     end if;
     perform from rollbook.route as r where r.schemas @> array[schema_name::text] order by r.user_id for update;
     update rollbook.route as r set written = r.written + 1, schemas = array_remove(r.schemas, schema_name::text)

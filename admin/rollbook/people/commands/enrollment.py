@@ -17,7 +17,6 @@ from rollbook.people.commands import named_users as people
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.core.render import Row
-    from rollbook.replication.link import Server
 
 app = noun("enrollment")
 
@@ -69,31 +68,13 @@ def awaited(run: Run, courses: list[str], seconds: float | None) -> int:
     A course on no server had it when the transaction ended.
     """
     from rollbook.core.errors import UnreachableError
-    from rollbook.people.queries import enrollment
-    from rollbook.replication import link, stream
+    from rollbook.replication.arrivals import wait_for_courses
 
     if seconds is None or run.dry_run:
         return 0
     with run.connect() as portal:
         portal.autocommit = True
-        placed = enrollment.on_servers(portal, courses)
-        if not placed:
-            return 0
-        beat = link.send_beat(portal)
-
-        columns = stream.whitelist(portal)
-
-        def question(to: "Server", conn: "Conn") -> bool:
-            """Say whether the courses have been copied there, and the heartbeat has come after all that was written."""
-            schemas = [row["schema_name"] for row in placed if row["server"] == to.name]
-            came = link.arrival(conn, to, beat, seconds) is not None
-            return (
-                came
-                and stream.await_copies(conn, to, schemas, columns, lambda _: None, seconds, lambda: None) == "ready"
-            )
-
-        asked = [to for to in link.servers(portal) if to.name in {row["server"] for row in placed}]
-        answers = link.ask(asked, question, run.caller(seconds))
+        answers = wait_for_courses(portal, courses, run.caller(seconds), seconds)
     late = False
     for name, answer in answers.items():
         if isinstance(answer, UnreachableError):

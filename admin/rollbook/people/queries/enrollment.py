@@ -207,10 +207,6 @@ order by array_position(%(ids)s, u.id)
 
 MOVE = "update portal.student_courseenrollment set course_id = %(target)s where id = any(%(ids)s)"
 
-SERVERS = """
-select course_id as course, schema_name, server from rollbook.course where course_id = any(%s) and server is not null
-"""
-
 
 def find_wrong(conn: Conn) -> None:
     """Note in pg_temp.problem what is wrong with the staged enrollments."""
@@ -264,8 +260,3 @@ def waits_for(conn: Conn, course: str) -> bool:
     """Say whether there are enrollments in this id, be it a course or not (yet)."""
     call = "select exists (select from portal.student_courseenrollment where course_id = %s) as yes"
     return bool(one(conn, call, [course])["yes"])
-
-
-def on_servers(conn: Conn, courses: list[str]) -> list[Row]:
-    """Return those of the courses that are on a server: course, schema_name, server."""
-    return conn.execute(SERVERS, [courses]).fetchall()

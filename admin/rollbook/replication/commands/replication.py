@@ -1,26 +1,17 @@
-"""`rollbook replication`: how far the copies are, on this server and on others, and what holds them up.
+"""`rollbook replication`: the state of the copies, and pausing what carries them; comparison.py has the rest."""
 
-Comparing and repairing stand in comparison.py.
-"""
-
-import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from rollbook.core import render
 from rollbook.core.arguments import AnyCourses, Course, OfServers
 from rollbook.core.command import Run, command
-from rollbook.core.errors import AttentionError, RefusedError, UnreachableError, UsageError
-from rollbook.replication.commands import status as whole
+from rollbook.core.errors import UnreachableError, UsageError
+from rollbook.replication.commands import status as all_status
 from rollbook.replication.commands.comparison import app
 
-if TYPE_CHECKING:
-    from rollbook.core.db import Conn
-    from rollbook.core.render import Row
-    from rollbook.replication.link import Server
-
-__all__ = ["app"]  # its other commands stand in comparison.py
+__all__ = ["app"]  # comparison.py has its other commands
 
 WAITED = ("course", "waited_seconds", "reached")
 CANARY = ("course", "server", "seconds", "state")
@@ -29,37 +20,24 @@ SLOTS = (
 )  # fmt: skip
 CONFLICTS = ("course", "server", "table", "key", "kind", "sqlstate", "message", "count", "resolution")
 PAUSED = ("course", "server", "outcome", "held_bytes", "safe_bytes")
-
-
-def chosen(portal: "Conn", courses: list[str], servers: list[str] = []) -> "dict[str, list[Row]]":  # noqa: B006
-    """Return by server the courses asked for; all for none. Raises RefusedError for one on no server, if named."""
-    from rollbook.replication import link, stream
-    from rollbook.replication.queries.courses import known_courses
-
-    known_courses(portal, courses)
-    found: dict[str, list[Row]] = {}
-    for to in [link.server(portal, name) for name in servers] or link.servers(portal):
-        mine = [row for row in stream.attached(portal, to) if not courses or servers or row["course"] in courses]
-        if mine or servers:
-            found[to.name] = mine
-    placed = {row["course"] for rows in found.values() for row in rows}
-    if stray := [course for course in courses if course not in placed]:
-        raise RefusedError(
-            f"course {stray[0]} is on no server", why="its copies stand in the portal's database, in the same commit",
-            fix=f"rollbook course attach '{stray[0]}' --to SERVER",
-        )  # fmt: skip
-    return found
+WAIT_SECONDS = 60.0
+ALARMS = {
+    "lost": "rollbook replication resync COURSE, for each course there",
+    "near": "bring the server back, or raise max_slot_wal_keep_size, before the slot is lost",
+    "unbounded": "alter system set max_slot_wal_keep_size = '10GB'; select pg_reload_conf();",
+    "foreign": "select pg_drop_replication_slot('NAME'), if nobody will read it again",
+}
 
 
 @command(
-    app, "status", sets=("data", "watch"), columns=whole.COLUMNS,
+    app, "status", sets=("data", "watch"), columns=all_status.COLUMNS,
     examples=("replication status", "replication status --watch 5"),
     exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention",
     see="rollbook status, rollbook replication show",
 )  # fmt: skip
 def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Show the state of each course, the worst first, as its server answers now."""
-    return whole.repeated(run, lambda: whole.courses_once(run, course))
+    return all_status.repeated(run, lambda: all_status.courses_once(run, course))
 
 
 @command(
@@ -68,23 +46,16 @@ def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     exits="0 ok, 1 unknown course, 3 unreachable, 4 it needs attention", see="rollbook replication status",
 )  # fmt: skip
 def show(run: Run, course: Course) -> int:
-    """Show one course's stream: slot, subscription, tables, the error at which it stands, and what mends it."""
-    from rollbook.replication import link, state
+    """Show one course's replication: slot, subscription, tables, the apply error, and the command that fixes it."""
+    from rollbook.replication import state
     from rollbook.replication.queries.courses import known_courses
 
     with run.connect() as portal:
         portal.autocommit = True
         known_courses(portal, [course])
-        (line,) = state.courses(portal, [course])
-        if line["server"] is None:
-            found: dict[str, Any] = {**state.row(line, None), "server": None}
-        else:
-            (seen,) = state.look(portal, [link.server(portal, line["server"])], run.caller())
-            found = state.detail(portal, line, seen)
-    parts = {"Course": {key: value for key, value in found.items() if not isinstance(value, dict | list)}}
-    for key in ("error", "subscription", "slot", "tables"):
-        if found.get(key):
-            parts[key.capitalize()] = found[key]
+        found = state.describe_course(portal, course, run.caller())
+    parts: dict[str, Any] = {"Course": {k: v for k, v in found.items() if not isinstance(v, dict | list)}}
+    parts |= {key.capitalize(): found[key] for key in ("error", "subscription", "slot", "tables") if found.get(key)}
     render.document(run, found, lambda out: render.sections(run, out, parts))
     return 0 if found["state"] == "ok" else 3 if found["state"] == "unreachable" else 4
 
@@ -92,7 +63,7 @@ def show(run: Run, course: Course) -> int:
 @command(
     app, "wait", sets=("data",), columns=WAITED,
     examples=("replication wait", "replication wait MITx/6.002x/2012_Fall --timeout 30 --json"),
-    exits="0 all are there, 1 unknown course, 2 no LSN, 3 a server is silent or too slow",
+    exits="0 all servers caught up, 1 unknown course, 2 not an LSN, 3 a server does not answer, or is too slow",
     see="rollbook replication canary",
 )  # fmt: skip
 def wait(
@@ -102,44 +73,29 @@ def wait(
         str, typer.Option(metavar="LSN", help="Wait until this position of the portal's WAL; `now`: all until now.")
     ] = "now",
 ) -> int:
-    """Wait until the servers hold all that the portal has committed by now, or up to a position of its WAL."""
-    from rollbook.replication import link, state
+    """Wait until the servers have all that the portal has committed by now, or up to a position of its WAL."""
+    from rollbook.replication.arrivals import wait_for_servers
     from rollbook.replication.queries.servers import check_position
+    from rollbook.replication.selection import selected
 
+    seconds = run.timeout or WAIT_SECONDS
     with run.connect() as portal:
         portal.autocommit = True
         if until != "now":
             check_position(portal, until)
-        placed = chosen(portal, course)
-        beat = link.send_beat(portal)
-        seconds = run.timeout or 60
-        asked = [to for to in link.servers(portal) if to.name in placed]
-        end = time.monotonic() + seconds
-
-        def question(to: "Server", conn: "Conn") -> float | None:
-            return link.arrival(conn, to, beat, max(0.0, end - time.monotonic()))
-
-        answers = link.ask(asked, question, run.caller(seconds))
-        while time.monotonic() < end and (still := [to for to in asked if answers[to.name] is None]):
-            seen = state.look(portal, still, run.caller())  # lets go on what can
-            if not any(each.flows for each in seen):
-                break
-            answers |= link.ask(still, question, run.caller(max(0.1, end - time.monotonic())))
+        placed = selected(portal, course)
+        answers = wait_for_servers(portal, list(placed), run.caller(), seconds)
     rows = []
-    for name, courses in placed.items():
-        answer = answers[name]
+    for server, courses in placed.items():
+        answer = answers[server.name]
         if isinstance(answer, UnreachableError):
             render.error(run, answer)
-            answer = None
         elif answer is None:
             render.note(
-                run, f"server {name} has not arrived there within {seconds:g} s; see rollbook replication status"
+                run, f"server {server.name} did not catch up within {seconds:g} s; see rollbook replication status"
             )
-        rows += [
-            {"course": row["course"], "waited_seconds": None if answer is None else round(answer, 3),
-             "reached": answer is not None}
-            for row in courses
-        ]  # fmt: skip
+        waited = round(answer, 3) if isinstance(answer, float) else None
+        rows += [{"course": row.course, "waited_seconds": waited, "reached": waited is not None} for row in courses]
     render.rows(run, rows, WAITED, empty="no course is on a server")
     return 0 if all(row["reached"] for row in rows) else 3
 
@@ -147,46 +103,25 @@ def wait(
 @command(
     app, "canary", sets=("data",), columns=CANARY,
     examples=("replication canary", "replication canary --json"),
-    exits="0 it arrived everywhere, 1 unknown course, 3 a server is silent, 4 it did not arrive in time",
+    exits="0 it arrived everywhere, 1 unknown course, 3 a server does not answer, 4 it did not arrive in time",
     see="rollbook replication wait",
 )  # fmt: skip
 def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Send one heartbeat and time it on each server: from the portal's commit until it is visible there."""
-    from rollbook.replication import link
+    from rollbook.replication.arrivals import time_heartbeat
+    from rollbook.replication.link import ANSWER_SECONDS
+    from rollbook.replication.selection import selected
 
     with run.connect() as portal:
         portal.autocommit = True
-        placed = chosen(portal, course)
-        asked = [to for to in link.servers(portal) if to.name in placed]
-        seconds = run.timeout or link.ANSWER_SECONDS
-        ready: list[Any] = []
-        sent: list[Any] = []
-
-        def question(to: "Server", conn: "Conn") -> float | None:
-            ready.append(to.name)
-            end = time.monotonic() + seconds
-            while not sent and time.monotonic() < end:  # connecting is not part of the time
-                time.sleep(0.001)
-            return link.arrival(conn, to, sent[0], seconds) if sent else None
-
-        import threading
-
-        def send() -> None:
-            end = time.monotonic() + seconds / 2
-            while len(ready) < len(asked) and time.monotonic() < end:
-                time.sleep(0.001)
-            sent.append(link.send_beat(portal))
-
-        sender = threading.Thread(target=send)
-        sender.start()
-        answers = link.ask(asked, question, run.caller(seconds))
-        sender.join()
+        placed = selected(portal, course)
+        answers = time_heartbeat(portal, list(placed), run.caller(), run.timeout or ANSWER_SECONDS)
     rows = []
-    for name, courses in placed.items():
-        answer = answers[name]
+    for server, courses in placed.items():
+        answer = answers[server.name]
         state = "unreachable" if isinstance(answer, UnreachableError) else "lagging" if answer is None else "ok"
-        taken = round(answer, 4) if isinstance(answer, float) else None
-        rows += [{"course": row["course"], "server": name, "seconds": taken, "state": state} for row in courses]
+        seconds = round(answer, 4) if isinstance(answer, float) else None
+        rows += [{"course": row.course, "server": server.name, "seconds": seconds, "state": state} for row in courses]
     render.rows(run, rows, CANARY, empty="no course is on a server")
     words = {row["state"] for row in rows}
     return 3 if "unreachable" in words else 4 if "lagging" in words else 0
@@ -195,85 +130,54 @@ def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
 @command(
     app, "slots", sets=("data",), columns=SLOTS,
     examples=("replication slots", "replication slots --json"),
-    exits="0 all well, 3 unreachable, 4 a slot raises an alarm: lost, near its bound, without one, or nobody's",
+    exits="0 no alarm, 3 unreachable, 4 a slot raises an alarm: lost, near its bound, unbounded, or foreign",
     see="rollbook replication status",
 )  # fmt: skip
 def slots(run: Run) -> int:
-    """List the logical slots of the portal: whose each is, the WAL it holds, and what may still be written."""
-    from rollbook.replication import link, state, stream
+    """List the logical slots of the portal: owner, retained WAL and remaining headroom of each."""
+    from rollbook.replication.catalog import placements
+    from rollbook.replication.link import list_servers
+    from rollbook.replication.queries.servers import list_slots
 
     with run.connect() as portal:
-        held = {to.name: len(stream.attached(portal, to)) for to in link.servers(portal)}
-        found = state.slots(portal)
-    rows = [
-        {**row, "slot": row["slot_name"], "courses": held.get(row["server"]) if row["server"] else None}
-        for row in found
-    ]
+        courses = {server.name: len(placements(portal, server)) for server in list_servers(portal)}
+        found = list_slots(portal)
+    rows = [{**vars(row), "slot": row.slot_name, "courses": courses.get(row.server or "")} for row in found]
     render.rows(run, rows, SLOTS, empty="no slots: no course servers")
-    advice = {
-        "lost": "rollbook replication resync COURSE, for each course there",
-        "near": "bring the server back, or raise max_slot_wal_keep_size, before the slot is lost",
-        "unbounded": "alter system set max_slot_wal_keep_size = '10GB'; select pg_reload_conf();",
-        "foreign": "select pg_drop_replication_slot('NAME'), if nobody will read it again",
-    }
-    for alarm in dict.fromkeys(row["alarm"] for row in rows if row["alarm"]):
-        render.note(run, f"{alarm}: {advice[alarm]}")
-    return 4 if any(row["alarm"] for row in rows) else 0
+    alarms = list(dict.fromkeys(row.alarm for row in found if row.alarm))
+    for alarm in alarms:
+        render.note(run, f"{alarm}: {ALARMS[alarm]}")
+    return 4 if alarms else 0
 
 
 @command(
     app, "conflicts", sets=("data",), columns=CONFLICTS,
     examples=("replication conflicts", "replication conflicts --json"),
-    exits="0 none stands in the way, 1 unknown course, 3 a server is silent, 4 a stream stands still",
+    exits="0 nothing is stopped, 1 unknown course, 3 a server does not answer, 4 replication to a server is stopped",
     see="rollbook replication repair",
 )  # fmt: skip
 def conflicts(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
-    """List what stops a stream now (course, table, key, the server's words, what mends it), and what it has counted."""
-    from rollbook.replication import link, state
+    """List the apply errors that stop servers now, with the commands that fix them, and the conflicts counted."""
+    from rollbook.replication.conflicts import conflicts as conflicts_of
+    from rollbook.replication.observe import look
+    from rollbook.replication.selection import selected
 
-    rows: list[Row] = []
-    silent = False
+    rows: list[dict[str, Any]] = []
+    unknown = False
     with run.connect() as portal:
         portal.autocommit = True
-        placed = chosen(portal, course)
-        asked = [to for to in link.servers(portal) if to.name in placed]
-        for seen in state.look(portal, asked, run.caller()):
-            if seen.reached is None:
-                silent = True
-                render.error(run, seen.answer)  # type: ignore[arg-type]
+        placed = selected(portal, course)
+        for seen in look(portal, list(placed), run.caller()):
+            if isinstance(seen.answer, UnreachableError):
+                unknown = True
+                render.error(run, seen.answer)
                 continue
-            if seen.hindrance is not None:  # it stands still, and this role may not see at what
-                silent = True
-                render.note(run, f"server {seen.to.name}: {seen.hindrance}")
-            rows += conflict_rows(portal, seen, placed[seen.to.name])
+            if seen.diagnosis_error is not None:  # stopped, and this role may not see why
+                unknown = True
+                render.note(run, f"server {seen.server.name}: {seen.diagnosis_error}")
+            rows += [vars(row) for row in conflicts_of(portal, seen, placed[seen.server])]
     render.rows(run, rows, CONFLICTS, empty="no conflicts")
-    return 3 if silent else 4 if any(row["kind"] != "counted" for row in rows) else 0
-
-
-def conflict_rows(portal: "Conn", seen: Any, courses: "list[Row]") -> "list[Row]":  # noqa: ANN401
-    """Return a server's conflicts: the one at which it stands, and those that its statistics have counted."""
-    from rollbook.replication import repairing
-
-    found = []
-    fault = seen.fault
-    if fault is not None:
-        name = repairing.course_of(portal, fault.schema_name)
-        verb = "repair" if fault.is_conflict else "show"
-        found.append({
-            "course": name, "server": seen.to.name, "table": fault.table, "key": fault.key, "kind": fault.operation,
-            "sqlstate": fault.sqlstate, "message": fault.message, "count": None,
-            "resolution": f"rollbook replication {verb} '{name}'",
-        })  # fmt: skip
-    subscription = seen.reached.subscription
-    if subscription and courses:
-        counts = {"apply errors": subscription["apply_errors"], "first copy errors": subscription["sync_errors"]}
-        counts |= {key.removeprefix("confl_"): n for key, n in (subscription["conflicts"] or {}).items()}
-        found += [
-            {"course": None, "server": seen.to.name, "table": None, "key": None, "kind": "counted", "sqlstate": None,
-             "message": key.replace("_", " "), "count": count, "resolution": None}
-            for key, count in counts.items() if count
-        ]  # fmt: skip
-    return found
+    return 3 if unknown else 4 if any(row["kind"] != "counted" for row in rows) else 0
 
 
 @command(
@@ -282,14 +186,14 @@ def conflict_rows(portal: "Conn", seen: Any, courses: "list[Row]") -> "list[Row]
     exits="0 paused, 1 unknown, or on no server, 2 nothing named, 3 unreachable", see="rollbook replication resume",
 )  # fmt: skip
 def pause(run: Run, course: AnyCourses = [], server: OfServers = []) -> int:  # noqa: B006
-    """Stop the stream of these courses' servers. A server has one: its other courses pause too, and are listed."""
-    return switched(run, course, server, paused=True, skip=None)
+    """Pause replication to these courses' servers. All courses of a server pause together, and are listed."""
+    return set_paused(run, course, server, paused=True, skip=None)
 
 
 @command(
     app, "resume", sets=("data", "writes"), columns=PAUSED,
     examples=("replication resume MITx/6.002x/2012_Fall", "replication resume --server east"),
-    exits="0 it flows again, 1 unknown, or the error is still there, 2 nothing named, 3 unreachable, 4 it lags",
+    exits="0 resumed, 1 unknown, or the error is still there, 2 nothing named, 3 unreachable, 4 it lags",
     see="rollbook replication pause, rollbook replication repair",
 )  # fmt: skip
 def resume(
@@ -298,92 +202,29 @@ def resume(
     server: OfServers = [],  # noqa: B006
     skip: Annotated[
         str | None,
-        typer.Option(
-            metavar="LSN", help="Leave out the transaction at which it stands; `replication show` names its LSN."
-        ),
+        typer.Option(metavar="LSN", help="Skip the transaction that failed; `replication show` names its LSN."),
     ] = None,
 ) -> int:
-    """Let the stream of these courses' servers go on: after a pause, or when what stopped it is mended."""
-    return switched(run, course, server, paused=False, skip=skip)
+    """Resume replication to these courses' servers after a pause or a fixed error."""
+    return set_paused(run, course, server, paused=False, skip=skip)
 
 
-def switched(run: Run, courses: list[str], servers: list[str], *, paused: bool, skip: str | None) -> int:
-    """Pause or resume the servers of these courses and write a line for each course that it concerns."""
-    from rollbook.core import history
-    from rollbook.replication import link, state, stream
+def set_paused(run: Run, courses: list[str], servers: list[str], *, paused: bool, skip: str | None) -> int:
+    """Pause or resume the servers of these courses and write a line for each course that is affected."""
+    from rollbook.replication.pause import pause_or_resume
     from rollbook.replication.queries.servers import wal_is_unbounded
 
     if not courses and not servers:
-        raise UsageError("name a course, or --server NAME", fix="rollbook replication status")
-    rows: list[Row] = []
-    late = False
+        raise UsageError("name a course, or --server SERVER", fix="rollbook replication status")
     with run.connect() as portal:
         portal.autocommit = True
-        placed = chosen(portal, courses, servers)
-        if skip is not None and len(placed) != 1:
-            raise UsageError("--skip is for one server", fix="name one course")
-        for name in placed:
-            to = link.server(portal, name)
-            with link.held(portal, to), link.reached(to, run.caller()) as conn:
-                outcome = "would pause" if paused else "would resume"
-                if not run.dry_run:
-                    outcome = turned(portal, conn, to, paused=paused, skip=skip, seconds=run.timeout or 10)
-                    late = late or outcome == "lagging"
-                    history.record_many(portal, run, [
-                        {"object": row["course"], "outcome": "paused" if paused else "resumed",
-                         "after": {"server": name, "skipped_lsn": skip}, "course_id": row["course"]}
-                        for row in stream.attached(portal, to)
-                    ])  # fmt: skip
-            slot = next((row for row in state.slots(portal) if row["slot_name"] == to.stream), None)
-            rows += [
-                {"course": row["course"], "server": name, "outcome": outcome,
-                 "held_bytes": slot and slot["held_bytes"], "safe_bytes": slot and slot["safe_bytes"]}
-                for row in stream.attached(portal, to)
-            ]  # fmt: skip
+        found = pause_or_resume(run, portal, courses, servers, paused=paused, skip=skip)
         unbounded = wal_is_unbounded(portal)
-    render.rows(run, rows, PAUSED)
+    render.rows(run, [vars(row) for row in found], PAUSED)
     if paused and not run.dry_run:
         bound = (
             "without bound: the disk may fill (max_slot_wal_keep_size is -1)" if unbounded
             else "until SAFE bytes more are written; then the slot is lost"
         )  # fmt: skip
         render.note(run, f"the portal keeps its WAL for them {bound}")
-    return 4 if late else 0
-
-
-def turned(portal: "Conn", conn: "Conn", to: "Server", *, paused: bool, skip: str | None, seconds: float) -> str:
-    """Pause or resume one server; return the outcome. Raises RefusedError with the fault that stops it again."""
-    from rollbook.replication import apply_error as pending
-    from rollbook.replication import link, repairing, stream
-    from rollbook.replication.queries.servers import note_pause
-
-    found = stream.subscription(conn, to)
-    if found is None:
-        raise AttentionError(f"server {to.name} has no subscription", fix="rollbook replication resync COURSE")
-    if paused:
-        note_pause(portal, to.name, paused=True)
-        stream.disable(conn, to)
-        return "paused"
-    if skip is not None:
-        fault = None if found["enabled"] else pending.fault(portal, conn, to)
-        if fault is None or fault.finish_lsn != skip.upper():
-            at = f"it stands at {fault.finish_lsn}" if fault else "it does not stand still"
-            raise RefusedError(f"the stream to server {to.name} does not stand at {skip}", why=at,
-                               fix="rollbook replication show COURSE")  # fmt: skip
-        if fault.cannot_be_sent:
-            stream.skip_unsent(portal, to, skip)
-        else:
-            stream.skip(conn, to, skip)
-    elif not found["enabled"] and (fault := pending.fault(portal, conn, to)) is not None:
-        note_pause(portal, to.name, paused=False)  # from here on it stands still for this, and can be mended
-        if fault.is_conflict:
-            raise RefusedError(
-                f"server {to.name} would stop again: {fault.operation} {fault.table} row {fault.key}",
-                why=f"{fault.message} (SQLSTATE {fault.sqlstate})",
-                fix=f"rollbook replication repair '{repairing.course_of(portal, fault.schema_name)}'",
-            )
-        raise repairing.faulty(portal, to, fault)
-    stream.enable(conn, to)
-    note_pause(portal, to.name, paused=False)
-    arrived = link.arrival(conn, to, link.send_beat(portal), seconds)
-    return "lagging" if arrived is None else "resumed"
+    return 4 if any(row.outcome == "lagging" for row in found) else 0

@@ -1,8 +1,8 @@
-"""`rollbook status`: the whole system on one screen; and the verdicts that it shows."""
+"""`rollbook status`: the portal and all courses on one screen."""
 
 import time
-from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import IO, TYPE_CHECKING
 
 import typer
 
@@ -13,7 +13,7 @@ from rollbook.core.table import table
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
-    from rollbook.core.render import Row
+    from rollbook.replication.state import Line
 
 app = typer.Typer()
 
@@ -23,10 +23,11 @@ COLUMNS = (
 )  # fmt: skip
 SHOWN = 5  # courses that need attention and are explained on a screen
 SCREEN = ("course", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict", "target")
+NONE = "no courses yet: rollbook course create COURSE"
 
 
 def repeated(run: Run, once: Callable[[], int]) -> int:
-    """Do it once, or with --watch every so many seconds, --count times or until Ctrl-C; return the last code."""
+    """Call `once`; with --watch repeat it every N seconds, --count times or until Ctrl-C. Return the last code."""
     turn = 1
     code = once()
     while run.watch is not None and turn != run.count:
@@ -36,39 +37,7 @@ def repeated(run: Run, once: Callable[[], int]) -> int:
     return code
 
 
-def note_verdicts(conn: "Conn", report: "list[Row]", at: Any, run_at: Any = None) -> None:  # noqa: ANN401
-    """Note for each course the worst verdict of its tables, for `status`; a role that may not write notes nothing."""
-    from psycopg import errors
-
-    from rollbook.replication.queries.copies import note_verification
-
-    try:
-        with conn.transaction():  # of its own: what the caller has done stays
-            for course_id in dict.fromkeys(row["course"] for row in report):
-                tables = [row for row in report if row["course"] == course_id]
-                words = {row["verdict"] for row in tables}
-                word = next(word for word in ("unreachable", "not_comparable", "differs", "match") if word in words)
-                known = word in ("differs", "match")
-                rows = sum(row["missing"] + row["changed"] + row["extra"] for row in tables) if known else None
-                note_verification(conn, course_id, at, word, rows, run_at)
-    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
-        pass
-
-
-def verdict(asked: int, bad: int, rows: int, lame: list[str]) -> str:
-    """Return the last line of a verify: a sentence, and the next command."""
-    said = f"{render.plural(asked, 'course')} compared; "
-    if lame:
-        said += f"{len(lame)} could not be compared ({', '.join(lame)}); "
-    if bad:
-        said += f"{bad} {'differs' if bad == 1 else 'differ'} in {render.plural(rows, 'row')}.\n"
-        return said + "  rollbook replication repair    shows what it would do and asks\n"
-    if lame:
-        return said + ("the others are equal.\n" if asked > len(lame) else "nothing is known.\n")
-    return said + "all copies are equal to the portal.\n"
-
-
-def states(run: Run, conn: "Conn", asked: list[str]) -> "list[Row]":
+def states(run: Run, conn: "Conn", asked: list[str]) -> "list[Line]":
     """Return the state of the courses asked for, all for none; course servers are asked now."""
     from rollbook.replication import state
     from rollbook.replication.queries.courses import known_courses
@@ -78,25 +47,25 @@ def states(run: Run, conn: "Conn", asked: list[str]) -> "list[Row]":
     return state.status(conn, ids, run.caller())
 
 
-def advice(found: "list[Row]") -> str:
+def advice(found: "Sequence[Line]") -> str:
     """Return for the worst courses why they need attention, and the command that helps."""
-    needy = [row for row in found if row["state"] != "ok"]
+    needy = [line for line in found if line.state != "ok"]
     if not needy:
         return ""
     verb = "needs" if len(needy) == 1 else "need"
     lines = [f"\n{len(needy)} of {render.plural(len(found), 'course')} {verb} attention:"]
-    alike: dict[tuple[str, str], list[str]] = {}  # one server's silence is one line, however many courses it has
-    for row in needy:
-        alike.setdefault((row["reason"] or row["state"], row["fix"] or ""), []).append(row["course"])
+    alike: dict[tuple[str, str], list[str]] = {}  # a server that does not answer is one line for all its courses
+    for line in needy:
+        alike.setdefault((line.reason or line.state, line.fix or ""), []).append(line.course)
     for (reason, fix), courses in list(alike.items())[:SHOWN]:
         more = f" and {len(courses) - 1} more" if len(courses) > 1 else ""
         lines += [f"  {courses[0]}{more}: {reason}", *([f"  {fix}"] if fix else [])]
     return "\n".join(lines) + "\n"
 
 
-def exit_code(found: "list[Row]") -> int:
+def exit_code(found: "Sequence[Line]") -> int:
     """Return 3 if a server gave no answer, so that nothing is known of its courses, 4 if a course needs attention."""
-    words = {row["state"] for row in found}
+    words = {line.state for line in found}
     return 3 if "unreachable" in words else 4 if words - {"ok"} else 0
 
 
@@ -105,12 +74,8 @@ def courses_once(run: Run, asked: list[str]) -> int:
     with run.connect() as conn:
         found = states(run, conn, asked)
     terminal = render.chosen_format(run) is Format.table
-    render.rows(
-        run,
-        found,
-        SCREEN if terminal and not run.fields else COLUMNS,
-        empty="no courses yet: rollbook course create COURSE",
-    )
+    columns = SCREEN if terminal and not run.fields else COLUMNS
+    render.rows(run, [vars(line) for line in found], columns, empty=NONE)
     if terminal:
         render.text(run, advice(found))
     return exit_code(found)
@@ -127,6 +92,7 @@ def once(run: Run, asked: list[str]) -> int:
         portal = count_portal(conn)
         portal["revision"] = revision(conn)
         portal["is_head"] = portal["revision"] == known_revisions()[-1]
+    rows = [vars(line) for line in found]
 
     def draw(out: IO[str]) -> None:
         head = "head" if portal["is_head"] else "not the head"
@@ -137,15 +103,15 @@ def once(run: Run, asked: list[str]) -> int:
             f"{render.plural(portal['enrollments'], 'enrollment')}\n\n"
         )
         if not found:
-            out.write("(no courses yet: rollbook course create COURSE)\n")
+            out.write(f"({NONE})\n")
             return
-        table(run, out, [{name: row[name] for name in SCREEN} for row in found], list(SCREEN))
+        table(run, out, [{name: row[name] for name in SCREEN} for row in rows], list(SCREEN))
         out.write(advice(found))
 
     if render.chosen_format(run) in (Format.csv, Format.tsv):
-        render.rows(run, found, COLUMNS)
+        render.rows(run, rows, COLUMNS)
     else:
-        render.document(run, {"portal": portal, "courses": found}, draw)
+        render.document(run, {"portal": portal, "courses": rows}, draw)
     return exit_code(found)
 
 
@@ -155,9 +121,6 @@ def once(run: Run, asked: list[str]) -> int:
     exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention or the database is not migrated",
     see="rollbook replication verify",
 )  # fmt: skip
-def status(
-    run: Run,
-    course: AnyCourses = [],  # noqa: B006
-) -> int:
+def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Show the portal and every course on one screen, the worst first, with the command that helps."""
     return repeated(run, lambda: once(run, course))

@@ -1,10 +1,12 @@
-"""The copies beside the portal: compare, verify, repair, and what was noted of it."""
+"""The copies beside the portal: compare, verify, repair, and the verdicts that are recorded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from rollbook.core.rows import Row, one
+from rollbook.core.rows import Row, one, typed
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -15,14 +17,12 @@ select
 from rollbook.compare(%s)
 """
 
-
 FINDINGS = """
 select course_id as course, table_name as table, finding, row_id, columns from rollbook.verify(%s)
 """
 
-
-NOTE_VERIFICATION = """
-with noted as (
+RECORD_VERIFICATION = """
+with recorded as (
     insert into rollbook.verification as v (course_id, verified_at, verdict, differing_rows, run_at)
     values (%(course)s, %(at)s, %(verdict)s, %(rows)s, %(run_at)s)
     on conflict (course_id) do update
@@ -34,17 +34,14 @@ update rollbook.course set state = 'ok'
 where course_id = %(course)s and state in ('copying', 'unknown') and %(verdict)s = 'match'
 """
 
-
 RESUMABLE = """
 select course_id as course, run_at, verdict from rollbook.verification
 where run_at = (select max(v.run_at) from rollbook.verification as v)
 """
 
-
 REPAIR = """
-select course_id as course, table_name as table, inserted, updated, deleted from rollbook.repair(%s)
+select table_name as table, inserted::integer, updated::integer, deleted::integer from rollbook.repair(%s)
 """
-
 
 PORTAL = """
 select
@@ -55,32 +52,111 @@ select
 """
 
 
-def compare_copies(conn: Conn, course_ids: list[str]) -> list[Row]:
-    """Return a row for each course and table: portal_rows course_rows missing changed extra verdict."""
-    return conn.execute(COMPARE, [course_ids]).fetchall()
+@dataclass(frozen=True)
+class Comparison:
+    """One table of one course compared with the portal; the fields are the columns of `replication verify`.
+
+    The counts are None where it could not be compared.
+    """
+
+    course: str
+    table: str
+    portal_rows: int | None
+    course_rows: int | None
+    missing: int | None
+    changed: int | None
+    extra: int | None
+    verdict: str  # match, differs, not_comparable, unreachable
+    server: str | None = None
+    in_flight: int | None = 0
+
+    @property
+    def differing(self) -> int:
+        """Return how many rows differ."""
+        return (self.missing or 0) + (self.changed or 0) + (self.extra or 0)
 
 
-def list_differences(conn: Conn, course_id: str) -> list[Row]:
-    """Return every difference of one course: table, finding, row_id, columns. Raises RefusedError RB008."""
-    return conn.execute(FINDINGS, [course_id]).fetchall()
+@dataclass(frozen=True)
+class Finding:
+    """One row that differs; the fields are the columns of `replication verify --rows`."""
+
+    course: str
+    table: str
+    finding: str  # missing, changed, extra
+    row_id: int
+    columns: list[str] | None
+    server: str | None = None
 
 
-def note_verification(conn: Conn, course_id: str, at: Any, verdict: str, rows: int | None, run_at: Any) -> None:  # noqa: ANN401
-    """Note what a verify said of a course, unless a later one has spoken; an equal one is `ok` again."""
+@dataclass(frozen=True)
+class Verified:
+    """What the latest verify reported of a course, and when that run began."""
+
+    course: str
+    run_at: datetime
+    verdict: str
+
+
+@dataclass
+class Written:
+    """How many rows of one table were written, or would be."""
+
+    table: str
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+    def __bool__(self) -> bool:
+        """Return whether any row was written."""
+        return bool(self.inserted or self.updated or self.deleted)
+
+
+def total(*parts: Written) -> list[Written]:
+    """Return the sum by table."""
+    found: dict[str, Written] = {}
+    for part in parts:
+        known = found.setdefault(part.table, Written(part.table))
+        found[part.table] = replace(
+            known, inserted=known.inserted + part.inserted, updated=known.updated + part.updated,
+            deleted=known.deleted + part.deleted,
+        )  # fmt: skip
+    return list(found.values())
+
+
+def compare_copies(conn: Conn, course_ids: list[str]) -> list[Comparison]:
+    """Return the comparison of each course and table in the portal's database."""
+    return typed(Comparison, conn, COMPARE, [course_ids])
+
+
+def list_differences(conn: Conn, course_id: str) -> list[Finding]:
+    """Return every difference of one course in the portal's database. Raises RefusedError RB008."""
+    return typed(Finding, conn, FINDINGS, [course_id])
+
+
+def record_verification(
+    conn: Conn, course_id: str, verdict: str, rows: int | None, at: datetime, run_at: datetime | None
+) -> None:
+    """Record what a verify reported of a course, unless a later one has; a course that is equal becomes `ok`."""
     found = {"course": course_id, "at": at, "verdict": verdict, "rows": rows, "run_at": run_at}
-    conn.execute(NOTE_VERIFICATION, found)
+    conn.execute(RECORD_VERIFICATION, found)
 
 
-def list_resumable(conn: Conn) -> dict[str, Row]:
-    """Return by course what the latest verify has said of those it has compared, and the time at which it began."""
-    return {row["course"]: row for row in conn.execute(RESUMABLE)}
+def list_resumable(conn: Conn) -> dict[str, Verified]:
+    """Return by course what the latest verify has reported of those that it has compared."""
+    return {row.course: row for row in typed(Verified, conn, RESUMABLE)}
 
 
-def repair_copies(conn: Conn, course_id: str) -> list[Row]:
-    """Make one course equal to the portal; return the rows written by table."""
-    return conn.execute(REPAIR, [course_id]).fetchall()
+def repair_copies(conn: Conn, course_id: str) -> list[Written]:
+    """Make one course in the portal's database equal to the portal; return the rows written by table."""
+    return typed(Written, conn, REPAIR, [course_id])
 
 
 def count_portal(conn: Conn) -> Row:
-    """Return the portal in numbers."""
+    """Return the portal in numbers: server_version database users enrollments courses observed_at."""
     return one(conn, PORTAL)
+
+
+def portal_time(conn: Conn) -> datetime:
+    """Return when the portal's current transaction began."""
+    at: datetime = one(conn, "select now() as at")["at"]
+    return at

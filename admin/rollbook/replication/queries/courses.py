@@ -3,54 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import sql
 
 from rollbook.core.errors import RefusedError
-from rollbook.core.rows import Row, nearest, one
+from rollbook.core.rows import nearest, one, typed
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
 COURSES = """
-select course_id as course, schema_name, state, on_leave, enrolled, copied_users, server, created_at as since
+select
+    course_id as course, schema_name::text as schema_name, state, on_leave, enrolled, copied_users, server,
+    created_at as since
 from rollbook.course_status
 where %(match)s::text is null or strpos(lower(course_id), lower(%(match)s)) > 0
 order by course_id
 """
 
-
 COURSE = """
 select
-    s.course_id as course, s.schema_name, s.state, s.on_leave, s.server, s.enrolled, s.copied_users, s.copied_profiles,
-    s.copied_enrollments, s.created_at, s.verified_at, s.verdict, s.differing_rows,
+    s.course_id as course, s.schema_name::text as schema_name, s.state, s.on_leave, s.server, s.enrolled,
+    s.copied_users, s.copied_profiles, s.copied_enrollments, s.created_at, s.verified_at, s.verdict, s.differing_rows,
     array(select rollbook.local_objects(s.schema_name)) as local_objects
 from rollbook.course_status as s
 where s.course_id = %s
 """
 
-
-REPLICATED = """
-select t.name as table, rollbook.replicated_columns(t.name) as columns
-from unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) as t (name)
+STATES = """
+select
+    s.course_id as course, s.schema_name::text as schema_name, s.state, c.state as recorded, s.server, s.verified_at,
+    s.verdict, s.differing_rows, now() as observed_at
+from rollbook.course_status as s
+inner join rollbook.course as c on c.course_id = s.course_id
+where %(ids)s::text[] is null or s.course_id = any(%(ids)s)
+order by s.course_id
 """
 
 
-def list_courses(conn: Conn, match: str | None = None) -> list[Row]:
-    """Return the courses: course schema_name state on_leave enrolled copied_users since. Source: course_status."""
-    return conn.execute(COURSES, {"match": match}).fetchall()
+@dataclass(frozen=True)
+class CourseLine:
+    """A course in a list; the fields are the columns of `course list`."""
+
+    course: str
+    schema_name: str
+    state: str
+    on_leave: str
+    enrolled: int
+    copied_users: int | None
+    server: str | None
+    since: datetime
 
 
-def find_course(conn: Conn, course_id: str) -> Row:
-    """Return one course with counts and what it added itself. Raises RefusedError for an unknown one."""
+@dataclass(frozen=True)
+class Course:
+    """One course, with counts and what it added itself."""
+
+    course: str
+    schema_name: str
+    state: str
+    on_leave: str
+    server: str | None
+    enrolled: int
+    copied_users: int | None
+    copied_profiles: int | None
+    copied_enrollments: int | None
+    created_at: datetime
+    verified_at: datetime | None
+    verdict: str | None
+    differing_rows: int | None
+    local_objects: list[str]
+
+
+@dataclass(frozen=True)
+class CourseState:
+    """What the portal alone knows of a course's state."""
+
+    course: str
+    schema_name: str
+    state: str  # of rollbook.course_status
+    recorded: str  # of rollbook.course: attach, detach and resync record their progress there
+    server: str | None
+    verified_at: datetime | None
+    verdict: str | None
+    differing_rows: int | None
+    observed_at: datetime
+
+
+def list_courses(conn: Conn, match: str | None = None) -> list[CourseLine]:
+    """Return the courses whose ids contain `match`, all for None."""
+    return typed(CourseLine, conn, COURSES, {"match": match})
+
+
+def find_course(conn: Conn, course_id: str) -> Course:
+    """Return one course. Raises RefusedError for an unknown one."""
     known_courses(conn, [course_id])
-    return one(conn, COURSE, [course_id])
+    return typed(Course, conn, COURSE, [course_id])[0]
 
 
-def list_replicated(conn: Conn) -> list[Row]:
-    """Return the whitelist: table, columns."""
-    return conn.execute(REPLICATED).fetchall()
+def course_states(conn: Conn, course_ids: Sequence[str] | None) -> list[CourseState]:
+    """Return the state of these courses, all for None, as the portal alone knows it."""
+    return typed(CourseState, conn, STATES, {"ids": None if course_ids is None else list(course_ids)})
 
 
 def known_courses(conn: Conn, course_ids: Sequence[str]) -> list[str]:
@@ -65,12 +121,12 @@ def known_courses(conn: Conn, course_ids: Sequence[str]) -> list[str]:
 
 
 def create_course(conn: Conn, course_id: str, on_leave: str) -> str:
-    """Make a course and return its schema. Raises RefusedError (RB003, RB005)."""
+    """Create a course and return its schema. Raises RefusedError (RB003, RB005)."""
     return str(one(conn, "select rollbook.create_course(%s, %s) as name", [course_id, on_leave])["name"])
 
 
 def drop_course(conn: Conn, course_id: str, *, drop_local: bool) -> None:
-    """Drop a course. Raises RefusedError (RB006, RB007)."""
+    """Drop a course. Raises RefusedError (RB006, RB007, RB011)."""
     conn.execute("select rollbook.drop_course(%s, %s)", [course_id, drop_local])
 
 

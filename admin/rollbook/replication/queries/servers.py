@@ -1,15 +1,18 @@
-"""What the portal notes of course servers."""
+"""What the portal records of course servers and of the courses on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rollbook.core.errors import RefusedError, UsageError
-from rollbook.core.rows import one
+from rollbook.core.rows import one, typed
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.replication.link import Server
 
 PLACE = """
 with forgotten as (
@@ -18,60 +21,111 @@ with forgotten as (
 update rollbook.course set server = %(server)s, state = %(state)s where course_id = any(%(ids)s)
 """
 
+REBUILD = """
+with forgotten as (
+    delete from rollbook.verification as v using rollbook.course as c
+    where c.course_id = v.course_id and c.server = %(server)s
+)
+update rollbook.course set state = 'unknown' where server = %(server)s and state <> 'detached'
+"""
+
+SLOTS = """
+select
+    slot_name::text as slot_name, server, active, wal_status, held_bytes, safe_bytes, lag_bytes, inactive_since,
+    invalidation_reason, alarm
+from rollbook.slot_status order by server nulls last, slot_name
+"""
+
+
+@dataclass(frozen=True)
+class SlotStatus:
+    """A row of rollbook.slot_status: a logical slot of the portal's database, and the WAL that it retains."""
+
+    slot_name: str
+    server: str | None
+    active: bool
+    wal_status: str | None
+    held_bytes: int | None
+    safe_bytes: int | None
+    lag_bytes: int | None
+    inactive_since: datetime | None
+    invalidation_reason: str | None
+    alarm: str | None
+
 
 def checked_server_name(name: str) -> str:
-    """Return a name that a slot can bear. Raises UsageError."""
+    """Return a name that a slot can have. Raises UsageError."""
     import re
 
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
         raise UsageError(
-            f"{name} cannot name a server", why="its slot bears the name: a to z first, then a to z, 0 to 9 and _, "
+            f"{name} is not a valid server name", why="its slot has the name: a to z first, then a to z, 0 to 9 and _, "
             "at most 40", fix="choose another name, such as east",
         )  # fmt: skip
     return name
 
 
-def note_server(conn: Conn, name: str, admin_dsn: str, subscription_dsn: str, identity: str) -> None:
-    """Note a new server: from here on whatever is made for it can be found and removed."""
+def record_server(conn: Conn, server: Server) -> None:
+    """Record a new server: from here on whatever is created for it can be found and removed."""
     conn.execute(
         "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity) values (%s, %s, %s, %s)",
-        [name, admin_dsn, subscription_dsn, identity],
+        [server.name, server.admin_dsn, server.subscription_dsn, server.portal_identity],
     )
 
 
-def note_take_over(conn: Conn, name: str, admin_dsn: str, subscription_dsn: str, identity: str) -> None:
-    """Note that this database feeds the server now, and by which routes."""
+def record_take_over(conn: Conn, server: Server) -> None:
+    """Record that this database feeds the server now, and by which routes."""
     conn.execute(
         "update rollbook.server set admin_dsn = %s, subscription_dsn = %s, portal_identity = %s where name = %s",
-        [admin_dsn, subscription_dsn, identity, name],
+        [server.admin_dsn, server.subscription_dsn, server.portal_identity, server.name],
     )
 
 
-def note_placement(conn: Conn, course_ids: Sequence[str], server: str | None, state: str) -> None:
-    """Note which server holds these courses, and how far that has come."""
+def record_subscription(conn: Conn, name: str, oid: int) -> None:
+    """Record the oid of a server's subscription: the slots of its first copies have it in their names."""
+    conn.execute("update rollbook.server set subscription = %s where name = %s", [oid, name])
+
+
+def record_rebuild(conn: Conn, name: str) -> None:
+    """Record that a server's courses have missed changes: they are `unknown`, and their verdicts are void."""
+    conn.execute(REBUILD, {"server": name})
+
+
+def record_placement(conn: Conn, course_ids: Sequence[str], server: str | None, state: str) -> None:
+    """Record which server holds these courses, and their state; their verdicts are void."""
     conn.execute(PLACE, {"ids": list(course_ids), "server": server, "state": state})
 
 
-def note_pause(conn: Conn, name: str, *, paused: bool) -> None:
-    """Note that an operator holds a server's stream, or lets it go."""
+def record_state(conn: Conn, schema_name: str, state: str) -> None:
+    """Record the state of one course."""
+    conn.execute("update rollbook.course set state = %s where schema_name = %s", [state, schema_name])
+
+
+def record_pause(conn: Conn, name: str, *, paused: bool) -> None:
+    """Record that an operator has paused or resumed a server's stream."""
     conn.execute(
         "update rollbook.server set paused_at = case when %s then coalesce(paused_at, now()) end where name = %s",
         [paused, name],
     )
 
 
+def list_slots(conn: Conn) -> list[SlotStatus]:
+    """Return the logical slots of the portal's database, those of course servers first."""
+    return typed(SlotStatus, conn, SLOTS)
+
+
 def check_position(conn: Conn, lsn: str) -> None:
-    """Raise UsageError for what is no LSN, RefusedError for one that the portal has not reached itself."""
+    """Raise UsageError for text that is not an LSN, RefusedError for an LSN that the portal has not reached."""
     from psycopg import DataError
 
     try:
         reached = one(conn, "select %s::pg_lsn <= pg_current_wal_insert_lsn() as yes", [lsn])["yes"]
     except DataError:
-        raise UsageError(f"{lsn} is no LSN", fix="write it like 0/16B3748, or `now`") from None
+        raise UsageError(f"{lsn} is not an LSN", fix="write it like 0/16B3748, or `now`") from None
     if not reached:
         raise RefusedError(f"the portal itself has not reached {lsn}", fix="select pg_current_wal_lsn() on the portal")
 
 
 def wal_is_unbounded(conn: Conn) -> bool:
-    """Say whether the portal keeps WAL for a server that is down until the disk is full."""
+    """Return whether the portal keeps WAL for a server that is down until the disk is full."""
     return bool(one(conn, "select current_setting('max_slot_wal_keep_size') = '-1' as unbounded")["unbounded"])

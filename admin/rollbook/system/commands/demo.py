@@ -63,7 +63,7 @@ def up(run: Run) -> None:
         from rollbook.replication.queries.courses import find_course
 
         late = find_course(conn, LATE)
-    render.text(run, f"✓ {LATE} made afterwards: the {late['copied_users']} who were waiting are in it\n\n")
+    render.text(run, f"✓ {LATE} made afterwards: the {late.copied_users} who were waiting are in it\n\n")
 
     who, statement, seen = platform.change_a_user()
     render.text(run, f"{who['name']} is in three courses and changes the address, in the portal:\n\n  {statement};\n\n")

@@ -145,7 +145,7 @@ class Platform:
         """Make the demo's courses that do not exist yet; the late one only if so. Return how many were made."""
         made = 0
         with self.connect() as conn:
-            there = {row["course"] for row in list_courses(conn)}
+            there = {row.course for row in list_courses(conn)}
             for course_id, on_leave in COURSES.items():
                 if course_id not in there and (late or course_id != LATE):
                     create_course(conn, course_id, on_leave)
@@ -204,12 +204,12 @@ class Platform:
             for course in list_courses(conn):
                 copy = conn.execute(
                     sql.SQL("select email from {} where id = %s").format(
-                        sql.Identifier(course["schema_name"], "auth_user")
+                        sql.Identifier(course.schema_name, "auth_user")
                     ),
                     [who["id"]],
                 ).fetchone()
                 seen.append(
-                    {"course": course["course"], "schema": course["schema_name"], "email": copy and copy["email"]}
+                    {"course": course.course, "schema": course.schema_name, "email": copy and copy["email"]}
                 )
             return who | {"email": email}, statement.as_string(conn), seen
 
@@ -225,7 +225,7 @@ class Platform:
         with self.connect() as conn:
             course = find_course(conn, BROKEN)
             user, profile, enrollment = (
-                sql.Identifier(course["schema_name"], table)
+                sql.Identifier(course.schema_name, table)
                 for table in ("auth_user", "auth_userprofile", "student_courseenrollment")
             )
             conn.execute("set local session_replication_role = replica")

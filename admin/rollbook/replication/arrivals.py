@@ -1,0 +1,85 @@
+"""Waiting until servers have what the portal has committed, and timing how long that takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rollbook.core.db import Caller, Conn
+from rollbook.core.errors import UnreachableError
+from rollbook.replication.catalog import placements
+from rollbook.replication.heartbeat import Heartbeat, arrival, send_heartbeat
+from rollbook.replication.link import Server, ask, list_servers
+from rollbook.replication.observe import look
+from rollbook.replication.session import Session
+from rollbook.replication.subscription import await_copies
+
+Arrivals = dict[str, float | UnreachableError | None]  # by server: seconds; None: not in time
+
+
+def wait_for_servers(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
+    """Send a heartbeat and wait until each server has it. Streams that stopped and can continue are restarted."""
+    beat = send_heartbeat(portal)
+    end = time.monotonic() + seconds
+
+    def question(server: Server, conn: Conn) -> float | None:
+        return arrival(conn, server, beat, max(0.0, end - time.monotonic()))
+
+    answers: Arrivals = dict(ask(servers, question, Caller(caller.name, seconds)))
+    while time.monotonic() < end and (waiting := [each for each in servers if answers[each.name] is None]):
+        if not any(seen.runs for seen in look(portal, waiting, caller)):
+            break
+        answers |= ask(waiting, question, Caller(caller.name, max(0.1, end - time.monotonic())))
+    return answers
+
+
+def time_heartbeat(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
+    """Send one heartbeat and time it on each server: from the portal's commit until it is visible there."""
+    connected: list[str] = []
+    sent: list[Heartbeat] = []
+
+    def question(server: Server, conn: Conn) -> float | None:
+        connected.append(server.name)
+        end = time.monotonic() + seconds
+        while not sent and time.monotonic() < end:  # connecting does not count
+            time.sleep(0.001)
+        return arrival(conn, server, sent[0], seconds) if sent else None
+
+    def send() -> None:
+        end = time.monotonic() + seconds / 2
+        while len(connected) < len(servers) and time.monotonic() < end:
+            time.sleep(0.001)
+        sent.append(send_heartbeat(portal))
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    answers: dict[str, Any] = ask(servers, question, Caller(caller.name, seconds))
+    sender.join()
+    return answers
+
+
+def wait_for_courses(
+    portal: Conn, courses: Sequence[str], caller: Caller, seconds: float
+) -> dict[str, bool | UnreachableError]:
+    """Wait until the servers of these courses have copied them, and have all that is committed by now.
+
+    Returns by server whether it has. A course on no server had it at commit.
+    """
+    schemas = {
+        server: [row.schema_name for row in placements(portal, server) if row.course in courses]
+        for server in list_servers(portal)
+    }
+    servers = [server for server, found in schemas.items() if found]
+    if not servers:
+        return {}
+    beat = send_heartbeat(portal)
+
+    def question(server: Server, conn: Conn) -> bool:
+        if arrival(conn, server, beat, seconds) is None:
+            return False
+        session = Session(portal, conn, server, seconds)
+        return await_copies(session, schemas[server], seconds) == "ready"
+
+    return dict(ask(servers, question, caller))

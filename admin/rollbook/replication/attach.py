@@ -1,0 +1,246 @@
+"""Attaching courses to a server, and detaching them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from psycopg import Error, sql
+
+from rollbook.core import history
+from rollbook.core.db import Conn
+from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
+from rollbook.replication import build, catalog, link, requirements, subscription
+from rollbook.replication.catalog import TABLES
+from rollbook.replication.link import Server
+from rollbook.replication.queries.courses import Course, find_course, known_courses
+from rollbook.replication.queries.servers import record_placement
+from rollbook.replication.repair import Failure, repair_on_server
+from rollbook.replication.session import Progress, Session, opened
+from rollbook.replication.steps import Steps
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Run
+
+CATCH_UP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A row of `course attach` and `course detach`; the fields are their columns."""
+
+    course: str
+    server: str | None
+    table: str | None
+    rows: int | None
+    outcome: str
+
+    @property
+    def is_left(self) -> bool:
+        """Return whether a detach left on the server what it should have dropped: the course added to it."""
+        return "kept: " in self.outcome
+
+
+@dataclass
+class Attached:
+    """What an attach did; `outcome` of the first copy: ready, disabled or copying."""
+
+    outcome: str
+    rows: list[Placed] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, progress: Progress) -> Attached:
+    """Attach courses to a server and, once they are copied, compare and repair each.
+
+    Can be interrupted anywhere and run again. Raises RefusedError for a course that is elsewhere, AttentionError if the
+    first copy stopped.
+    """
+    with run.connect() as portal:
+        portal.autocommit = True
+        server = link.find_server(portal, server_name)
+        names = known_courses(portal, list(dict.fromkeys(courses)))
+        if server.paused_at:
+            raise RefusedError(
+                f"server {server.name} is paused", fix=f"rollbook replication resume --server {server.name}"
+            )
+        with link.held(portal, server):
+            found = [find_course(portal, name) for name in names]
+            if elsewhere := [course for course in found if course.server not in (None, server.name)]:
+                raise RefusedError(
+                    f"course {elsewhere[0].course} is on server {elsewhere[0].server}",
+                    fix=f"rollbook course detach '{elsewhere[0].course}'",
+                )
+            with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS) as session:
+                outcome = build_and_copy(run, session, found, steps, progress)
+    if run.dry_run:
+        rows = [Placed(name, server.name, table, None, "would attach") for name in names for table in TABLES]
+        return Attached(outcome, rows)
+    if outcome == "disabled":
+        raise AttentionError(
+            f"the first copy to server {server.name} stopped",
+            why="a constraint or trigger of the course there refuses a row",
+            fix=f"rollbook replication show '{names[0]}'",
+        )
+    result = Attached(outcome)
+    if outcome == "ready":
+        for course in found:
+            try:
+                result.rows += compare_copied(run, course, server, progress)
+            except AdminError as exc:
+                result.failures.append(Failure(course.course, exc))
+    return result
+
+
+def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps: Steps, progress: Progress) -> str:
+    """Create what the courses lack on the server and wait for their first copy: ready, disabled or copying.
+
+    Order: the record in the portal, so that whatever is created can be found; the schemas on the server; the
+    publication; the subscription. Undone if either side refuses, or a lock is not available in time.
+    """
+    portal, server = session.portal, session.server
+    new = [course for course in courses if course.server is None or course.state == "detached"]
+    new_ids = [course.course for course in new]
+    wanted = [(course.course, course.schema_name) for course in courses]
+    requirements.check_schemas(session, [schema for _, schema in wanted])
+    requirements.refuse_lost(session)
+    if not run.dry_run:
+        record_placement(portal, new_ids, server.name, "copying")
+        wanted = [(row.course, row.schema_name) for row in catalog.placements(portal, server)]
+    created: list[str] = []
+    try:
+        build.prepare(session, steps)
+        created = build.create_schemas(session, wanted, steps)
+        if run.dry_run and new_ids:
+            placing = sql.SQL("update rollbook.course set server = {}, state = 'copying' where course_id = any({})")
+            steps.on_portal(portal, placing.format(server.name, new_ids), build.publish(server))
+        else:
+            steps.on_portal(portal, build.publish(server))
+        build.build(session, steps)
+        added, copied = subscription.refresh_copying(session, steps)
+    except (AdminError, Error):
+        if not (run.dry_run or portal.broken or session.conn.broken):
+            undo(session, new, created)
+        raise
+    if run.dry_run:
+        return "ready"
+    history.record_many(portal, run, [
+        {"object": name, "outcome": "attached", "after": {"server": server.name}, "course_id": name}
+        for name in new_ids
+    ])  # fmt: skip
+    if not copied:  # rows exist there already: courses that were not asked for must be compared too
+        for row in added:
+            if row.course not in {course.course for course in courses}:
+                again = f"rollbook course attach '{row.course}' --to {server.name}"
+                progress.note(f"the attach of {row.course} was interrupted; run: {again}")
+    return subscription.await_copies(session, [course.schema_name for course in courses], run.timeout, progress)
+
+
+def undo(session: Session, courses: Sequence[Course], created: Sequence[str]) -> None:
+    """Remove what a failed attach left of these courses; where that fails too, the next attach or detach does it."""
+    with suppress(AdminError, Error):
+        for keep in (True, False):
+            mine = [course for course in courses if (course.schema_name not in created) is keep]
+            if mine:
+                detach_from(session, mine, Steps(), keep=keep, drop_local=False)
+
+
+def compare_copied(run: Run, course: Course, server: Server, progress: Progress) -> list[Placed]:
+    """Compare and repair a course whose first copy is complete; return a line a table."""
+    _, verdicts = repair_on_server(run, course.course, server.name, Progress(note=progress.note))
+    with link.reached(server, run.caller()) as conn:
+        counts = catalog.count_rows(conn, course.schema_name)
+    was_attached = course.server == server.name and course.state == "ok"
+    outcome = "unchanged" if was_attached else "attached"
+    return [
+        Placed(course.course, server.name, table, counts[table],
+               outcome if verdicts.get(table) == "match" else "differs")
+        for table in TABLES
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Detaching:
+    """The options of a detach."""
+
+    keep_data: bool = False
+    drop_local: bool = False
+    unreachable: bool = False
+
+
+def list_attached(run: Run, courses: Sequence[str]) -> list[Course]:
+    """Return these courses; those on no server too. Raises RefusedError for an unknown one."""
+    with run.connect() as portal:
+        return [find_course(portal, name) for name in known_courses(portal, list(dict.fromkeys(courses)))]
+
+
+def detach(run: Run, courses: Sequence[Course], options: Detaching, steps: Steps) -> tuple[list[Placed], bool]:
+    """Detach courses from their servers; return a line a course, and whether a server was not reached.
+
+    Raises UnreachableError for a server that does not answer, unless `options.unreachable`.
+    """
+    rows: list[Placed] = []
+    abandoned = False
+    with run.connect() as portal:
+        portal.autocommit = True
+        for name in dict.fromkeys(course.server for course in courses if course.server):
+            server = link.find_server(portal, name)
+            mine = [course for course in courses if course.server == name]
+            with link.held(portal, server):
+                try:
+                    with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS) as session:
+                        done = detach_from(session, mine, steps, keep=options.keep_data, drop_local=options.drop_local)
+                except UnreachableError:
+                    if not options.unreachable:
+                        raise
+                    done = abandon(portal, server, mine, steps)
+                    abandoned = True
+                if not run.dry_run:
+                    history.record_many(portal, run, [
+                        {"object": row.course, "outcome": "detached", "course_id": row.course,
+                         "before": {"server": name}, "after": {"rows_there": row.outcome}}
+                        for row in done
+                    ])  # fmt: skip
+            rows += done
+    rows += [Placed(course.course, None, None, None, "unchanged") for course in courses if not course.server]
+    return rows, abandoned
+
+
+def detach_from(
+    session: Session, courses: Sequence[Course], steps: Steps, *, keep: bool, drop_local: bool
+) -> list[Placed]:
+    """Take courses out of a server's stream, then drop their schemas there; return a line for each."""
+    portal, conn, server = session.portal, session.conn, session.server
+    ids = [course.course for course in courses]
+    if not steps.dry:
+        record_placement(portal, ids, server.name, "detached")
+    steps.on_portal(portal, build.publish(server))
+    if session.subscription() is not None:
+        subscription.refresh(session, steps, copy=False)
+    rows = []
+    for course in courses:
+        schema = course.schema_name
+        local = catalog.local_objects(conn, session.columns, schema)
+        count = sum(catalog.count_rows(conn, schema).values()) if catalog.is_complete(conn, schema) else 0
+        added = f"kept: {', '.join(local)}"
+        outcome = added if local and not drop_local else "kept" if keep else "removed"
+        if outcome == "removed":
+            steps.on_server(session, sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
+        if steps.dry:
+            outcome = f"would be {outcome}"
+        rows.append(Placed(course.course, server.name, None, count, outcome))
+    if not steps.dry:
+        record_placement(portal, ids, None, "ok")
+    return rows
+
+
+def abandon(portal: Conn, server: Server, courses: Sequence[Course], steps: Steps) -> list[Placed]:
+    """Take courses out of the stream of a server that does not answer; return what is left there."""
+    if not steps.dry:
+        record_placement(portal, [course.course for course in courses], None, "ok")
+    steps.on_portal(portal, build.publish(server))
+    return [
+        Placed(course.course, server.name, None, None, f"left there: schema {course.schema_name}") for course in courses
+    ]

@@ -1,0 +1,148 @@
+"""Building a server's stream: publication, slot, subscription, and the schemas of its courses there.
+
+Each step first looks at what exists and creates what is missing, so an interrupted command can be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import errors, sql
+
+from rollbook.core.db import Conn
+from rollbook.core.errors import UnreachableError
+from rollbook.core.migrating import SQL
+from rollbook.replication import catalog
+from rollbook.replication.link import Server
+from rollbook.replication.queries.servers import record_subscription
+from rollbook.replication.requirements import unroutable
+from rollbook.replication.session import Session
+from rollbook.replication.steps import Steps
+
+SCHEMA_STATEMENTS = """
+select s.words
+from unnest(%(tables)s::text[]) with ordinality as t (name, position)
+cross join lateral (
+    select 1, rollbook.copy_statements(%(schema)s, t.name)
+    union all
+    select 2, rollbook.guard_statements(%(schema)s, t.name)
+) as s (part, words)
+order by t.position, s.part
+"""
+
+# The guard alone, for a table that exists without it.
+GUARD_STATEMENTS = """
+select s.words
+from unnest(%(tables)s::text[]) as t (name)
+cross join lateral (
+    select 1, format('drop trigger if exists rollbook_guard_copy on %%I.%%I', %(schema)s::text, t.name)
+    union all
+    select 2, g.words from rollbook.guard_statements(%(schema)s, t.name) as g (words)
+    where g.words ~ '(create|on) trigger'
+) as s (part, words)
+order by t.name, s.part
+"""
+
+
+def publish(server: Server) -> sql.Composed:
+    """Return the statement that makes the publication list the courses that are attached."""
+    return sql.SQL("select rollbook.publish_courses({})").format(server.name)
+
+
+def build(session: Session, steps: Steps, *, copy: bool = True) -> None:
+    """Create what the stream lacks: publication, slot, what the server needs, subscription."""
+    portal, server = session.portal, session.server
+    steps.on_portal(portal, publish(server))
+    if catalog.slot(portal, server) is None:
+        create_slot(portal, server, steps)
+    prepare(session, steps)
+    name = sql.Identifier(server.stream)
+    found = session.subscription()
+    if found is not None:
+        if not found.stops_on_error:  # a command was stopped within `subscription.refresh`
+            steps.on_server(session, sql.SQL("alter subscription {} set (disable_on_error = true)").format(name))
+        return
+    options = ["create_slot = false", f"slot_name = '{server.stream}'", f"copy_data = {str(copy).lower()}",
+               "disable_on_error = true", "streaming = on",
+               # Without it a change is lost that was applied just before the connection broke and the server crashed:
+               # the next worker confirms it, flushed or not.
+               "synchronous_commit = local"]  # fmt: skip
+    if min(catalog.version(portal), catalog.version(session.conn)) >= 170000:
+        options.append("failover = true")
+    create = sql.SQL("create subscription {} connection {} publication {} with ({})").format(
+        name,
+        sql.Literal(server.subscription_dsn),
+        name,
+        sql.SQL(", ".join(options)),
+    )
+    try:
+        # Heartbeats of an earlier stream would stop the first copy of this one.
+        steps.on_server(session, sql.SQL("delete from rollbook.heartbeat"))
+        steps.on_server(session, create)
+    except errors.ConnectionFailure as exc:
+        raise unroutable(server, exc) from exc
+    if not steps.dry:
+        found = session.subscription()
+        assert found is not None  # noqa: S101 (created above)
+        record_subscription(portal, server.name, found.oid)
+
+
+def create_slot(portal: Conn, server: Server, steps: Steps) -> None:
+    """Create the slot, by function: CREATE SUBSCRIPTION would hang where both databases are in one cluster."""
+    failover = sql.SQL(", failover => true" if catalog.version(portal) >= 170000 else "")
+    create = sql.SQL("select pg_create_logical_replication_slot({}, 'pgoutput'{})").format(server.stream, failover)
+    try:
+        steps.on_portal(portal, create)
+    except (errors.QueryCanceled, errors.LockNotAvailable) as exc:
+        raise UnreachableError(
+            f"the slot {server.stream} cannot be created yet", why=catalog.oldest_transaction(portal),
+            fix="let that transaction end, then run the command again",
+        ) from exc  # fmt: skip
+
+
+def prepare(session: Session, steps: Steps) -> None:
+    """Create on the server what every course there needs: the owner, the heartbeat table, the guard."""
+    found = session.conn.execute("select to_regprocedure('rollbook.guard_copy()') is not null as ready").fetchone()
+    if found and found["ready"]:
+        return
+    shipped = [SQL / "server" / "course_server.sql", SQL / "triggers" / "guard_copy.sql"]
+    steps.on_server(
+        session,
+        *(sql.SQL(path.read_text()) for path in shipped),
+        sql.SQL("alter function rollbook.guard_copy() owner to rollbook_owner"),
+        sql.SQL("revoke execute on function rollbook.guard_copy() from public"),
+    )
+
+
+def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: Steps) -> list[str]:
+    """Create what is missing of courses (id, schema) on the server, each in one transaction; return the new schemas."""
+    new: list[str] = []
+    copies = catalog.copies(session.conn, session.columns, [schema for _, schema in wanted], None)
+    for course, schema in wanted:
+        found = [copy for copy in copies if copy.schema_name == schema]
+        present = {copy.table for copy in found if copy.is_there}
+        unguarded = [copy.table for copy in found if copy.is_there and not copy.guarded]
+        absent = [name for name in catalog.TABLES if name not in present]
+        if unguarded:
+            steps.on_server(session, *generated(session.portal, GUARD_STATEMENTS, schema, unguarded))
+        if not absent:
+            continue
+        schema_statements = [] if found else [
+            sql.SQL("create schema {} authorization rollbook_owner").format(sql.Identifier(schema)),
+            sql.SQL("comment on schema {} is {}").format(
+                sql.Identifier(schema), sql.Literal(f"Rollbook: copies for course {course}.")
+            ),
+        ]  # fmt: skip
+        owners = [
+            sql.SQL("alter table {} owner to rollbook_owner").format(sql.Identifier(schema, name)) for name in absent
+        ]
+        tables = generated(session.portal, SCHEMA_STATEMENTS, schema, absent)
+        steps.on_server(session, *schema_statements, *tables, *owners)
+        new += [] if found else [schema]
+    return new
+
+
+def generated(portal: Conn, query: str, schema: str, tables: Sequence[str]) -> list[sql.SQL]:
+    """Return the statements that the portal generates for these tables of a schema."""
+    rows = portal.execute(query, {"tables": list(tables), "schema": schema})
+    return [sql.SQL(row["words"]) for row in rows]

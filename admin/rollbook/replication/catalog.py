@@ -1,0 +1,245 @@
+"""What the catalogs of the portal and of a server say exists of a stream. Reads; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from rollbook.core.db import Conn
+from rollbook.core.rows import one, typed
+from rollbook.replication.link import Server
+
+TABLES = (
+    "auth_user",
+    "auth_userprofile",
+    "student_courseenrollment",
+)  # as rollbook.copied_tables() has them: parents first
+Columns = Mapping[str, list[str]]  # the replicated columns by table
+
+SUBSCRIPTION = """
+select
+    s.oid::bigint as oid, s.subenabled as enabled, s.subslotname::text as slot, s.subdisableonerr as stops_on_error,
+    w.pid as worker,
+    exists (
+        select from pg_subscription_rel as r where r.srsubid = s.oid and r.srrelid = to_regclass('rollbook.heartbeat')
+    ) as has_heartbeat,
+    coalesce(t.apply_error_count, 0) as apply_errors, coalesce(t.sync_error_count, 0) as sync_errors,
+    coalesce(to_jsonb(t) - array['subid', 'subname', 'apply_error_count', 'sync_error_count', 'stats_reset'], '{}')
+        as conflicts
+from pg_subscription as s
+left join pg_stat_subscription_stats as t on t.subid = s.oid
+left join lateral (
+    select max(p.pid) as pid from pg_stat_subscription as p
+    where p.subid = s.oid and p.relid is null and (to_jsonb(p) ->> 'leader_pid') is null
+) as w on true
+where s.subname = %s and s.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
+"""
+
+COPIES = """
+select
+    n.nspname::text as schema_name, t.name as table, c.oid is not null as is_there,
+    pg_get_userbyid(n.nspowner)::text as owner, r.srsubstate::text as sync,
+    exists (
+        select from pg_trigger as g
+        where g.tgrelid = c.oid and g.tgname = 'rollbook_guard_copy' and g.tgenabled = 'O'
+    ) as guarded,
+    array(
+        select w.name from jsonb_array_elements_text(t.columns) with ordinality as w (name, position)
+        where not exists (
+            select from pg_attribute as a where a.attrelid = c.oid and a.attname = w.name and not a.attisdropped
+        )
+        order by w.position
+    ) as lacking
+from pg_namespace as n
+cross join jsonb_each(%(columns)s) as t (name, columns)
+left join pg_class as c on c.relnamespace = n.oid and c.relname = t.name and c.relkind = 'r'
+left join pg_subscription_rel as r on r.srrelid = c.oid and r.srsubid = %(subscription)s
+where n.nspname = any (%(schemas)s)
+order by n.nspname, array_position(%(tables)s::text[], t.name)
+"""
+
+COLUMNS = """
+select t.table_name as table, rollbook.replicated_columns(t.table_name) as columns
+from rollbook.copied_tables() as t order by t.ordinal
+"""
+
+PLACEMENTS = """
+select c.course_id as course, c.schema_name::text as schema_name, c.state, c.server
+from rollbook.course as c where c.server = %s order by c.course_id
+"""
+
+PUBLISHED = """
+select p.schemaname::text as schema_name, count(*) as tables from pg_publication_tables as p
+where p.pubname = %s and p.schemaname <> 'rollbook' group by 1
+"""
+
+SLOT = """
+select
+    slot_name::text as slot_name, database::text as database, wal_status, database = current_database() as is_here
+from pg_replication_slots where slot_name = %s
+"""
+
+# As rollbook.local_objects, which a server does not have.
+LOCAL_OBJECTS = """
+select format('column %%s.%%s', c.relname, a.attname) as name
+from pg_class as c inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+where c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) and c.relkind = 'r'
+    and not coalesce(%(columns)s::jsonb -> c.relname::text ? a.attname::text, true)
+union all
+select format('%%s %%s', case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
+                            when 'f' then 'foreign table' when 'c' then 'type' else 'table' end, c.relname)
+from pg_class as c
+where c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+    and not %(columns)s::jsonb ? c.relname::text
+union all
+select format('function %%s', p.oid::regprocedure) from pg_proc as p
+where p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
+union all
+select format('type %%s', y.typname) from pg_type as y
+where y.typnamespace = to_regnamespace(quote_ident(%(schema)s)) and y.typtype in ('d', 'e', 'r')
+order by 1
+"""
+
+KEPT_SCHEMAS = """
+select n.nspname::text as nspname from pg_namespace as n
+where pg_get_userbyid(n.nspowner) = 'rollbook_owner' and n.nspname <> 'rollbook' and n.nspname <> all (%s)
+order by 1
+"""
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A server's subscription to the portal."""
+
+    oid: int
+    enabled: bool
+    slot: str | None
+    stops_on_error: bool
+    worker: int | None  # process id; None: no worker applies changes now
+    has_heartbeat: bool  # whether it feeds the heartbeat table: a restored one may feed nothing
+    apply_errors: int
+    sync_errors: int
+    conflicts: dict[str, int]  # by kind; PostgreSQL 18 and later
+
+    @property
+    def errors(self) -> int:
+        """Return how many errors and conflicts it has met since its statistics began."""
+        return self.apply_errors + self.sync_errors + sum(self.conflicts.values())
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a course, on a server."""
+
+    schema_name: str
+    table: str
+    is_there: bool
+    owner: str
+    sync: str | None  # pg_subscription_rel.srsubstate; None: the subscription does not feed it
+    guarded: bool
+    lacking: list[str]  # replicated columns that it does not have
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A course on a server; `state` is the recorded one, of rollbook.course."""
+
+    course: str
+    schema_name: str
+    state: str
+    server: str | None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A replication slot, perhaps of another database in the cluster."""
+
+    slot_name: str
+    database: str
+    wal_status: str | None
+    is_here: bool
+
+
+def subscription(conn: Conn, server: Server) -> Subscription | None:
+    """Return the subscription on the server, None if it does not exist."""
+    return next(iter(typed(Subscription, conn, SUBSCRIPTION, [server.stream])), None)
+
+
+def replicated_columns(portal: Conn) -> dict[str, list[str]]:
+    """Return the replicated columns by table."""
+    return {row["table"]: row["columns"] for row in portal.execute(COLUMNS)}
+
+
+def copies(conn: Conn, columns: Columns, schemas: Sequence[str], found: Subscription | None) -> list[Copy]:
+    """Return the copies in these schemas of a server; three a schema that exists."""
+    return typed(Copy, conn, COPIES, {
+        "columns": Jsonb(dict(columns)), "schemas": list(schemas), "subscription": found.oid if found else None,
+        "tables": list(TABLES),
+    })  # fmt: skip
+
+
+def placements(portal: Conn, server: Server) -> list[Placement]:
+    """Return the courses of a server, by id."""
+    return typed(Placement, portal, PLACEMENTS, [server.name])
+
+
+def published(portal: Conn, server: Server) -> dict[str, int]:
+    """Return how many tables of each schema the server's publication lists."""
+    return {row["schema_name"]: row["tables"] for row in portal.execute(PUBLISHED, [server.stream])}
+
+
+def slot(portal: Conn, server: Server) -> Slot | None:
+    """Return the server's slot on the portal, None if it does not exist."""
+    return next(iter(typed(Slot, portal, SLOT, [server.stream])), None)
+
+
+def course_of(portal: Conn, schema_name: str) -> str | None:
+    """Return the course of a schema, None for Rollbook's own."""
+    row = portal.execute("select course_id from rollbook.course where schema_name = %s", [schema_name]).fetchone()
+    return str(row["course_id"]) if row else None
+
+
+def local_objects(conn: Conn, columns: Columns, schema_name: str) -> list[str]:
+    """Return in words what a course has added to its schema on the server."""
+    asked: dict[str, Any] = {"schema": schema_name, "columns": Jsonb(dict(columns))}
+    return [row["name"] for row in conn.execute(LOCAL_OBJECTS, asked)]
+
+
+def kept_schemas(conn: Conn, attached_schemas: Sequence[str]) -> list[str]:
+    """Return the course schemas on the server that no stream feeds: kept when their courses were detached."""
+    return [row["nspname"] for row in conn.execute(KEPT_SCHEMAS, [list(attached_schemas)])]
+
+
+def is_complete(conn: Conn, schema_name: str) -> bool:
+    """Return whether a course's three copies exist on the server."""
+    query = (
+        "select count(*) as n from pg_class as c where c.relnamespace = to_regnamespace(quote_ident(%s)) "
+        "and c.relname = any(%s) and c.relkind = 'r'"
+    )
+    return bool(one(conn, query, [schema_name, list(TABLES)])["n"] == len(TABLES))
+
+
+def count_rows(conn: Conn, schema_name: str) -> dict[str, int]:
+    """Return how many rows each of a course's copies has on the server."""
+    count = sql.SQL("select count(*) as n from {}")
+    return {name: int(one(conn, count.format(sql.Identifier(schema_name, name)))["n"]) for name in TABLES}
+
+
+def version(conn: Conn) -> int:
+    """Return a server's version, as 180006."""
+    return conn.info.server_version
+
+
+def oldest_transaction(portal: Conn) -> str:
+    """Return in words which transaction has written longest on the portal: what a new slot or first copy waits for."""
+    row = portal.execute(
+        "select pid, usename, round(extract(epoch from clock_timestamp() - xact_start)) as age from pg_stat_activity "
+        "where backend_xid is not null and pid <> pg_backend_pid() order by xact_start limit 1"
+    ).fetchone()
+    if row is None:
+        return "no transaction of the portal delays it"
+    return f"a transaction of {row['usename']} (pid {row['pid']}) on the portal has been open for {row['age']} s"

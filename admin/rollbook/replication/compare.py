@@ -1,0 +1,178 @@
+"""Comparing a course's copies in the portal with those on its server, while both are written.
+
+Both sides digest ranges of ids; where the digests differ they digest the rows one by one; rows that differ then are
+read again behind a fence, until each is known to differ or seen to be changing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from rollbook.core.db import Conn
+from rollbook.core.errors import UnreachableError
+from rollbook.core.rows import Row
+from rollbook.replication.catalog import TABLES
+from rollbook.replication.heartbeat import fence, let_commit
+from rollbook.replication.session import Session
+
+RANGE_ROWS = 10_000
+ROUNDS = 5  # reads of a row that differs before it counts as in flight
+
+BOUNDS = "select id from (select id, row_number() over (order by id) as n from {}) as r where n % {} = 0 order by id"
+
+DIGEST = """
+select count(*) as rows, sha256(coalesce(string_agg(r.digest, ''::bytea order by r.id), ''::bytea)) as digest
+from (
+    select id, sha256(convert_to(row({columns})::text, 'UTF8')) as digest from {place} where {within}
+) as r
+"""
+
+ROWS = "select id, sha256(convert_to(row({columns})::text, 'UTF8')) as digest from {place} where {within}"
+
+# xmin shows whether a row was written between two reads, even if its values are the same.
+LOOK = (
+    "select id, {owner} as user_id, xmin::text as version, array[{digests}] as digests from {place} where id = any(%s)"
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row that differs: `missing` on the server, `extra` there, or `changed` in these columns."""
+
+    finding: str
+    row_id: int
+    user_id: int
+    columns: list[str] | None
+
+
+@dataclass
+class Compared:
+    """One table of one course: how many rows the server has, and what differs there."""
+
+    table: str
+    rows: int = 0
+    in_flight: int = 0
+    findings: list[Difference] = field(default_factory=list)
+
+    def count(self, finding: str) -> int:
+        """Return how many findings are of one kind."""
+        return sum(each.finding == finding for each in self.findings)
+
+
+def compare(session: Session, schema_name: str) -> list[Compared]:
+    """Compare a course's three copies with those on the server.
+
+    Raises UnreachableError if the server does not reach the portal's position within the session's time.
+    """
+    copies = session.copies(schema_name)
+    if len(copies) < len(TABLES) or any(copy.sync != "r" or copy.lacking for copy in copies):
+        raise UnreachableError(
+            f"the copies in {schema_name} on server {session.server.name} cannot be compared",
+            why="a table or column is missing there, or its first copy is not complete",
+            fix="rollbook replication status", schema_name=schema_name,
+        )  # fmt: skip
+    fence(session)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            return [compare_table(session, schema_name, name, pool) for name in TABLES]
+        except KeyboardInterrupt:  # the pool waits for running statements
+            for side in (session.portal, session.conn):
+                with suppress(psycopg.Error):
+                    side.cancel_safe(timeout=2)
+            raise
+
+
+def compare_table(session: Session, schema_name: str, name: str, pool: ThreadPoolExecutor) -> Compared:
+    """Compare one table."""
+    place = sql.Identifier(schema_name, name)
+    listed = sql.SQL(", ").join(sql.Identifier(column) for column in session.columns[name])
+
+    def both(statement: sql.Composed) -> tuple[list[Row], list[Row]]:
+        """Ask both sides at once; each digests on a core of its own."""
+        here = pool.submit(lambda: session.portal.execute(statement).fetchall())
+        there = pool.submit(lambda: session.conn.execute(statement).fetchall())
+        return here.result(), there.result()
+
+    bounds = [row["id"] for row in session.portal.execute(sql.SQL(BOUNDS).format(place, RANGE_ROWS))]
+    found = Compared(name)
+    doubtful: set[int] = set()
+    for low, high in zip([None, *bounds], [*bounds, None], strict=True):
+        parts: list[sql.Composable] = [sql.SQL("true")] if low is None else [sql.SQL("id >= {}").format(low)]
+        parts += [] if high is None else [sql.SQL("id < {}").format(high)]
+        names = {"columns": listed, "place": place, "within": sql.SQL(" and ").join(parts)}
+        (mine,), (theirs,) = both(sql.SQL(DIGEST).format(**names))
+        found.rows += theirs["rows"]
+        if mine != theirs:
+            here, there = both(sql.SQL(ROWS).format(**names))
+            doubtful |= {row["id"] for row in differing(here, there)}
+    judge(session, place, sorted(doubtful), found)
+    found.findings.sort(key=lambda each: each.row_id)
+    return found
+
+
+def differing(here: list[Row], there: list[Row]) -> list[Row]:
+    """Return the rows that only one side has, or that differ."""
+    mine, theirs = ({row["id"]: row for row in rows} for rows in (here, there))
+    return [
+        (mine.get(number) or theirs[number])
+        for number in mine.keys() | theirs.keys()
+        if number not in mine or number not in theirs or mine[number]["digest"] != theirs[number]["digest"]
+    ]
+
+
+def judge(session: Session, place: sql.Identifier, doubtful: list[int], found: Compared) -> None:
+    """Read rows that differed again: on the portal, behind a fence on the server, and on the portal once more.
+
+    A row that the portal did not write between its two reads must be the same on the server. One that it keeps writing
+    is in flight, and not a finding. A row that the portal does not have may have come and gone between its reads: it is
+    extra if the server still has the same version behind the next fence.
+    """
+    columns = session.columns[found.table]
+    owner = "id" if found.table == "auth_user" else "user_id"
+    look = sql.SQL(LOOK).format(
+        owner=sql.Identifier(owner), place=place,
+        digests=sql.SQL(", ").join(
+            sql.SQL("sha256(convert_to({}::text, 'UTF8'))").format(sql.Identifier(column)) for column in columns
+        ),
+    )  # fmt: skip
+
+    def seen(side: Conn) -> dict[int, Row]:
+        return {row["id"]: row for row in side.execute(look, [doubtful])}
+
+    extras: dict[int, str] = {}
+    for _ in range(ROUNDS):
+        if not doubtful:
+            return
+        before = seen(session.portal)
+        fence(session)
+        there = seen(session.conn)
+        let_commit(session.portal)
+        after = seen(session.portal)
+        moving = []
+        for number in doubtful:
+            mine, theirs = before.get(number), there.get(number)
+            if mine != after.get(number):
+                moving.append(number)
+            elif mine is None and theirs is not None and extras.get(number) != theirs["version"]:
+                extras[number] = theirs["version"]
+                moving.append(number)
+            elif mine is None and theirs is not None:
+                found.findings.append(difference("extra", theirs))
+            elif mine is not None and theirs is None:
+                found.findings.append(difference("missing", mine))
+            elif mine is not None and theirs is not None and mine["digests"] != theirs["digests"]:
+                pairs = zip(columns, mine["digests"], theirs["digests"], strict=True)
+                found.findings.append(difference("changed", mine, [name for name, a, b in pairs if a != b]))
+        doubtful = moving
+    found.in_flight = len(doubtful)
+
+
+def difference(finding: str, row: Row, columns: Sequence[str] = ()) -> Difference:
+    """Return one finding."""
+    return Difference(finding, row["id"], row["user_id"], list(columns) or None)

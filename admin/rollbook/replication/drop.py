@@ -1,0 +1,85 @@
+"""Dropping a server's stream: subscription, slots, publication, and what the server needed for it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from psycopg import errors, sql
+
+from rollbook.core.db import Conn
+from rollbook.replication.link import Server
+from rollbook.replication.session import Session
+from rollbook.replication.steps import Steps
+
+SLOT_SECONDS = 10.0  # how long a terminated reader may take to release its slot
+
+# The stream's slot, and those of its first copies.
+SLOTS = """
+select slot_name from pg_replication_slots
+where slot_name = %(stream)s or starts_with(slot_name, 'pg_' || %(subscription)s::text || '_sync_')
+"""
+
+RELEASE = """
+select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s and active_pid is not null
+"""
+
+
+def drop_subscription(session: Session, steps: Steps) -> int | None:
+    """Drop the subscription on the server, not its slot; return its oid, None if there was none."""
+    found = session.subscription()
+    if found is None:
+        return None
+    name = sql.Identifier(session.server.stream)
+    steps.on_server(
+        session,
+        sql.SQL("alter subscription {} disable").format(name),
+        sql.SQL("alter subscription {} set (slot_name = none)").format(name),
+        sql.SQL("drop subscription {}").format(name),
+    )
+    return found.oid
+
+
+def drop_slots(portal: Conn, server: Server, oid: int | None, steps: Steps) -> None:
+    """Drop the server's slot, and those that its first copies may have left. Their readers are terminated."""
+    asked = {"stream": server.stream, "subscription": oid or 0}
+    for row in portal.execute(SLOTS, asked).fetchall():
+        statement = sql.SQL("select pg_drop_replication_slot({})").format(row["slot_name"])
+        if steps.dry:
+            steps.on_portal(portal, statement)
+            continue
+        end = time.monotonic() + SLOT_SECONDS
+        while True:
+            portal.execute(RELEASE, [row["slot_name"]])
+            try:
+                steps.on_portal(portal, statement)
+                break
+            except errors.UndefinedObject:
+                break
+            except errors.ObjectInUse:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+
+
+def drop_portal_side(portal: Conn, server: Server, oid: int | None, steps: Steps) -> None:
+    """Drop slot and publication, free the courses, and delete the server's row."""
+    drop_slots(portal, server, oid, steps)
+    steps.on_portal(
+        portal,
+        sql.SQL("drop publication if exists {}").format(sql.Identifier(server.stream)),
+        sql.SQL(
+            "delete from rollbook.verification where course_id in "
+            "(select c.course_id from rollbook.course as c where c.server = {})"
+        ).format(server.name),
+        sql.SQL("update rollbook.course set server = null, state = 'ok' where server = {}").format(server.name),
+        sql.SQL("delete from rollbook.server where name = {}").format(server.name),
+    )
+
+
+def drop_server_side(session: Session, steps: Steps) -> None:
+    """Drop what `build.prepare` created on the server. Schemas that were kept stay, without their guards."""
+    steps.on_server(session, sql.SQL("drop schema if exists rollbook cascade"))
+    # Kept schemas, or another database of that cluster, may need the role.
+    with suppress(errors.DependentObjectsStillExist, errors.InsufficientPrivilege):
+        steps.on_server(session, sql.SQL("drop role if exists rollbook_owner"))

@@ -1,0 +1,210 @@
+"""What is observed of course servers now: each answers at once, and a stopped one is diagnosed or restarted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import psycopg
+from psycopg import errors
+
+from rollbook.core.db import Caller, Conn
+from rollbook.core.errors import AdminError, UnreachableError
+from rollbook.core.rows import one, typed
+from rollbook.replication import apply_error, catalog, subscription
+from rollbook.replication.catalog import Copy, Subscription
+from rollbook.replication.heartbeat import Heartbeat, arrival, let_commit, send_heartbeat
+from rollbook.replication.link import Server, ask, identity
+from rollbook.replication.queries.servers import SlotStatus, list_slots
+
+ARRIVAL_SECONDS = 1.0  # how long a look at a server waits for its heartbeat
+
+ARRIVED = "select beat, sent_at from rollbook.heartbeat order by beat"
+
+SENT = """
+select beat, sent_at, extract(epoch from clock_timestamp() - sent_at)::float8 as age
+from rollbook.heartbeat order by beat
+"""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A heartbeat that a server has."""
+
+    beat: int
+    sent_at: datetime
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A heartbeat that the portal has sent, and its age in seconds."""
+
+    beat: int
+    sent_at: datetime
+    age: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server reports of itself."""
+
+    subscription: Subscription | None
+    copies: dict[str, list[Copy]]  # by schema
+    beats: list[Arrived]
+    waited: float | None  # seconds until the heartbeat had arrived; None: it has not
+    version: str  # of PostgreSQL
+    applied: int  # the position of the portal's WAL up to which it has applied; 0: not known
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one server: its answer, or why there is none; the portal's side; why it has stopped."""
+
+    server: Server
+    slot: SlotStatus | None
+    published: dict[str, int]
+    answer: Answer | UnreachableError
+    is_ours: bool
+    sent: list[Sent]  # the portal's heartbeats, read after the answer
+    position: int  # where the portal's WAL ended then
+    fault: apply_error.Fault | None = None
+    diagnosis_error: str | None = None  # why no fault could be found
+    is_published: bool = True  # the publication exists, and did when the WAL that the slot holds was written
+
+    @property
+    def reached(self) -> Answer | None:
+        """Return the answer, None if there is none."""
+        return self.answer if isinstance(self.answer, Answer) else None
+
+    @property
+    def runs(self) -> bool:
+        """Return whether the subscription exists and is enabled."""
+        return bool(self.reached and self.reached.subscription and self.reached.subscription.enabled)
+
+    @property
+    def lag_bytes(self) -> int | None:
+        """Return the WAL that the server has not confirmed."""
+        return self.slot.lag_bytes if self.slot else None
+
+    def lag_seconds(self) -> float | None:
+        """Return how long the heartbeat took; until it arrives, the age of the oldest that is missing.
+
+        None where that would mean nothing: no answer, no slot, or a stream that stopped before the first of them.
+        """
+        if self.reached is None or not self.sent or self.slot is None or self.slot.alarm == "lost":
+            return None
+        if self.reached.waited is not None:
+            return round(self.reached.waited, 3)
+        newest = max((row.beat for row in self.reached.beats), default=0)
+        missing = [row for row in self.sent if row.beat > newest]
+        return round(missing[0].age, 1) if missing and (self.runs or len(missing) > 1) else None
+
+
+def send_if_allowed(portal: Conn) -> Heartbeat | None:
+    """Send a heartbeat and return it; None for a role or a server that may not write."""
+    try:
+        return send_heartbeat(portal)
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+        return None
+
+
+def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = True) -> list[Seen]:
+    """Ask all these servers at once; `deep`: diagnose or restart those that stopped. Silent ones cost the timeout."""
+    if not asked:
+        return []
+    columns = catalog.replicated_columns(portal)
+    schemas = {server.name: [row.schema_name for row in catalog.placements(portal, server)] for server in asked}
+    beat = send_if_allowed(portal)
+
+    def question(server: Server, conn: Conn) -> Answer:
+        found = catalog.subscription(conn, server)
+        is_ready = one(conn, "select to_regclass('rollbook.heartbeat') is not null as ready")["ready"]
+        seconds = min(ARRIVAL_SECONDS, caller.timeout or ARRIVAL_SECONDS)
+        waited = arrival(conn, server, beat, seconds) if beat is not None and is_ready and found else None
+        copies: dict[str, list[Copy]] = {}
+        for copy in catalog.copies(conn, columns, schemas[server.name], found):
+            copies.setdefault(copy.schema_name, []).append(copy)
+        beats = typed(Arrived, conn, ARRIVED) if is_ready else []
+        version = str(conn.info.parameter_status("server_version")).split()[0]
+        return Answer(found, copies, beats, waited, version, apply_error.applied_until(conn, server))
+
+    answers = ask(asked, question, caller)
+    sent = typed(Sent, portal, SENT)
+    newest = max((row.beat for row in sent), default=0)
+    if any(row.beat > newest for answer in answers.values() if isinstance(answer, Answer) for row in answer.beats):
+        let_commit(portal)  # another command's, sent a moment ago
+        sent = typed(Sent, portal, SENT)
+    slots = {row.slot_name: row for row in list_slots(portal)}
+    portal_identity = identity(portal)
+    written = apply_error.position(one(portal, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"])
+    publications = {row["pubname"] for row in portal.execute("select pubname from pg_publication")}
+    found = [
+        Seen(
+            server, slots.get(server.stream), catalog.published(portal, server), answers[server.name],
+            server.portal_identity == portal_identity, sent, written, is_published=server.stream in publications,
+        )
+        for server in asked
+    ]  # fmt: skip
+    return [diagnosed(portal, seen, caller) if deep else seen for seen in found]
+
+
+def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
+    """Return what is known, with the reason why a stream stopped, if it did; restart it if nothing refuses it now."""
+    answer = seen.reached
+    if (
+        answer is None or not answer.subscription or answer.subscription.enabled or seen.server.paused_at
+        or seen.slot is None or seen.slot.alarm == "lost" or not seen.is_ours
+    ):  # fmt: skip
+        return seen
+
+    def question(server: Server, conn: Conn) -> apply_error.Fault | None:
+        return apply_error.fault(portal, conn, server)
+
+    try:
+        found = ask([seen.server], question, caller)[seen.server.name]
+    except AdminError as exc:
+        return replace(seen, diagnosis_error=exc.why or exc.message)
+    except errors.UndefinedObject:  # up to PostgreSQL 17 a slot cannot be read past a time without its publication
+        return replace(seen, is_published=False)
+    except psycopg.Error as exc:  # the portal's: a role that only looks may not read a slot
+        return replace(seen, diagnosis_error=f"the reason is not known: {exc.diag.message_primary or exc}")
+    if isinstance(found, UnreachableError):
+        return replace(seen, diagnosis_error=found.why or found.message)
+    if found is None and seen.is_published and not lost_beats(seen)[1]:
+        return restarted(portal, seen, caller)
+    return replace(seen, fault=found)
+
+
+def restarted(portal: Conn, seen: Seen, caller: Caller) -> Seen:
+    """Restart a stream that stopped although the server would apply its next transaction, and look again.
+
+    disable_on_error counts a lost connection as an error: a portal that restarts stops its streams. What the server
+    would refuse again stays stopped, and so does what an operator has paused.
+    """
+    try:
+        enabled = ask([seen.server], lambda server, conn: subscription.enable(conn, server), caller)
+        answer = enabled[seen.server.name]
+    except psycopg.Error as exc:
+        return replace(seen, diagnosis_error=f"it could be resumed, but: {exc.diag.message_primary or exc}")
+    if isinstance(answer, UnreachableError):
+        return replace(seen, diagnosis_error=f"it could be resumed, but: {answer.why or answer.message}")
+    (again,) = look(portal, [seen.server], caller, deep=False)
+    return again
+
+
+def lost_beats(seen: Seen) -> tuple[list[Sent], bool]:
+    """Return the heartbeats that the server should have and has not, and whether it has what was never sent.
+
+    The first are a gap: the server was restored, or its slot recreated. The second, heartbeats or a position that
+    this portal has not reached: the portal was restored.
+    """
+    is_ahead = seen.reached is not None and seen.reached.applied > seen.position
+    if seen.reached is None or not seen.sent or not seen.reached.beats:
+        return [], is_ahead
+    theirs = {row.beat: row.sent_at for row in seen.reached.beats}
+    mine = {row.beat: row.sent_at for row in seen.sent}
+    first, last, oldest = min(theirs), max(theirs), min(mine)
+    gaps = [row for row in seen.sent if first < row.beat < last and row.beat not in theirs]
+    never_sent = any(beat >= oldest and mine.get(beat) != at for beat, at in theirs.items())
+    return gaps, never_sent or is_ahead

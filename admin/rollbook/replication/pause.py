@@ -1,0 +1,117 @@
+"""Pausing and resuming the streams of servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rollbook.core import history
+from rollbook.core.errors import AttentionError, RefusedError, UsageError
+from rollbook.replication import apply_error, catalog, link, subscription
+from rollbook.replication.catalog import placements
+from rollbook.replication.heartbeat import arrival, send_heartbeat
+from rollbook.replication.queries.servers import list_slots, record_pause
+from rollbook.replication.restart import refusal
+from rollbook.replication.selection import selected
+from rollbook.replication.session import Session, opened
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Run
+    from rollbook.core.db import Conn
+
+ARRIVAL_SECONDS = 10.0  # how long a resumed stream may take to deliver a heartbeat
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A row of `replication pause` and `resume`; the fields are their columns."""
+
+    course: str
+    server: str
+    outcome: str
+    held_bytes: int | None
+    safe_bytes: int | None
+
+
+def pause_or_resume(
+    run: Run, portal: Conn, courses: Sequence[str], names: Sequence[str], *, paused: bool, skip: str | None
+) -> list[Paused]:
+    """Pause or resume the servers of these courses, past the transaction that ends at `skip`.
+
+    Returns a line for each course that is affected. A dry run changes nothing. Raises RefusedError with the apply error
+    that would stop a server again.
+    """
+    servers = selected(portal, courses, names)
+    if skip is not None and len(servers) != 1:
+        raise UsageError("--skip is for one server", fix="name one course")
+    found: list[Paused] = []
+    for server in servers:
+        affected = placements(portal, server)
+        with link.held(portal, server), opened(portal, server, run.caller(), catch_up=ARRIVAL_SECONDS) as session:
+            outcome = "would pause" if paused else "would resume"
+            if not run.dry_run:
+                outcome = pause(session) if paused else resume(session, skip)
+                history.record_many(portal, run, [
+                    {"object": row.course, "outcome": "paused" if paused else "resumed",
+                     "after": {"server": server.name, "skipped_lsn": skip}, "course_id": row.course}
+                    for row in affected
+                ])  # fmt: skip
+        slot = next((row for row in list_slots(portal) if row.slot_name == server.stream), None)
+        wal = (slot.held_bytes, slot.safe_bytes) if slot else (None, None)
+        found += [Paused(row.course, server.name, outcome, *wal) for row in affected]
+    return found
+
+
+def pause(session: Session) -> str:
+    """Pause a server; return `paused`."""
+    require_subscription(session)
+    record_pause(session.portal, session.server.name, paused=True)
+    subscription.disable(session.conn, session.server)
+    return "paused"
+
+
+def resume(session: Session, skip: str | None) -> str:
+    """Resume a server; return `resumed`, or `lagging` if no heartbeat arrives in time."""
+    portal, conn, server = session.portal, session.conn, session.server
+    found = require_subscription(session)
+    fault = None if found.enabled else apply_error.fault(portal, conn, server)
+    if skip is not None:
+        skip_transaction(session, fault, skip)
+    elif fault is not None:
+        record_pause(portal, server.name, paused=False)  # from here on it is stopped by this error, and can be repaired
+        if not fault.is_conflict:
+            raise refusal(portal, server, fault)
+        raise RefusedError(
+            f"server {server.name} would stop again: {fault.operation} {fault.table} row {fault.key}",
+            why=f"{fault.message} (SQLSTATE {fault.sqlstate})",
+            fix=f"rollbook replication repair '{catalog.course_of(portal, fault.schema_name) or fault.schema_name}'",
+        )
+    subscription.enable(conn, server)
+    record_pause(portal, server.name, paused=False)
+    arrived = arrival(conn, server, send_heartbeat(portal), session.timeout)
+    return "lagging" if arrived is None else "resumed"
+
+
+def skip_transaction(session: Session, fault: apply_error.Fault | None, skip: str) -> None:
+    """Skip the transaction that failed. Raises RefusedError unless it is the one that ends at `skip`."""
+    if fault is None or fault.finish_lsn != skip.upper():
+        raise RefusedError(
+            f"replication to server {session.server.name} did not stop at {skip}",
+            why=f"it stopped at {fault.finish_lsn}" if fault else "it has not stopped",
+            fix="rollbook replication show COURSE",
+        )
+    if fault.cannot_be_sent:
+        subscription.skip_unsent(session.portal, session.server, skip)
+    else:
+        subscription.skip(session.conn, session.server, skip)
+
+
+def require_subscription(session: Session) -> catalog.Subscription:
+    """Return the subscription. Raises AttentionError if the server has none."""
+    found = session.subscription()
+    if found is None:
+        raise AttentionError(
+            f"server {session.server.name} has no subscription", fix="rollbook replication resync COURSE"
+        )
+    return found

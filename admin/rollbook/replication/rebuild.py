@@ -1,0 +1,77 @@
+"""Rebuilding a stream that has lost something: its slot, its subscription, its tables, or a stretch of changes."""
+
+from __future__ import annotations
+
+from psycopg import sql
+
+from rollbook.core.db import Caller
+from rollbook.replication import build, catalog, drop, observe, subscription
+from rollbook.replication.catalog import Placement
+from rollbook.replication.heartbeat import send_heartbeat
+from rollbook.replication.queries.servers import record_rebuild
+from rollbook.replication.restart import readd_tables, restart
+from rollbook.replication.session import Session
+from rollbook.replication.steps import Steps
+
+
+def rebuild(session: Session) -> None:
+    """Recreate the stream, from now on: after its slot was lost, or a side was restored. Copies nothing.
+
+    The server misses what was committed between: each course there is `unknown` until it is resynced.
+    """
+    portal, server, steps = session.portal, session.server, Steps()
+    oid = drop.drop_subscription(session, steps)
+    record_rebuild(portal, server.name)
+    drop.drop_slots(portal, server, oid or server.subscription, steps)
+    build.prepare(session, steps)
+    session.conn.execute("delete from rollbook.heartbeat")  # those of a restored portal would collide with new ones
+    wanted = [(row.course, row.schema_name) for row in catalog.placements(portal, server)]
+    build.create_schemas(session, wanted, steps)
+    build.build(session, steps, copy=False)
+    send_heartbeat(portal)
+
+
+def needs_rebuild(session: Session, seen: observe.Seen) -> bool:
+    """Return whether the stream has lost something, so that it must be rebuilt."""
+    found = session.subscription()
+    return (
+        seen.slot is None or seen.slot.alarm == "lost" or found is None or found.slot != session.server.stream
+        or not found.has_heartbeat or not seen.is_published or observe.lost_beats(seen)[1]
+    )  # fmt: skip
+
+
+def keep_stream(session: Session) -> bool:
+    """Continue a stream of which nothing was lost, by the routes of the session's server; return whether it is one.
+
+    It is where the slot was kept: by pg_upgrade, from PostgreSQL 17 on, or on a standby that was promoted.
+    """
+    server = session.server
+    (seen,) = observe.look(session.portal, [server], Caller("rollbook server add"), deep=False)
+    if needs_rebuild(session, seen):
+        return False
+    found = session.subscription()
+    route = sql.SQL("alter subscription {} connection {}")
+    session.conn.execute(route.format(sql.Identifier(server.stream), sql.Literal(server.subscription_dsn)))
+    if found is not None and not found.enabled and server.paused_at is None:
+        subscription.enable(session.conn, server)
+    return True
+
+
+def restore_stream(session: Session, course: Placement) -> None:
+    """Create whatever is missing for a course's changes to arrive: stream, tables, their place in the publication."""
+    portal, server, schema = session.portal, session.server, course.schema_name
+    (seen,) = observe.look(portal, [server], Caller("rollbook resync"))
+    if needs_rebuild(session, seen):
+        rebuild(session)
+        return
+    steps = Steps()
+    build.prepare(session, steps)
+    build.create_schemas(session, [(course.course, schema)], steps)
+    found = session.subscription()
+    if found is not None and not found.enabled:
+        restart(session)
+    portal.execute(build.publish(server))
+    if any(copy.sync is None for copy in session.copies(schema)):
+        subscription.refresh_copying(session, steps)
+    if subscription.await_copies(session, [schema], session.timeout) == "copying":
+        readd_tables(session, schema)

@@ -1,0 +1,182 @@
+"""What a server's stream requires on both sides, checked before anything is created."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+from psycopg import errors, sql
+
+from rollbook.core.db import Conn, masked
+from rollbook.core.errors import RefusedError, UnreachableError
+from rollbook.core.rows import one
+from rollbook.replication import catalog
+from rollbook.replication.link import Server, identity
+from rollbook.replication.session import Session
+
+ROOM = """
+select
+    current_setting('wal_level') as wal_level,
+    current_setting('max_replication_slots')::int as slots,
+    (select count(*) from pg_replication_slots) as used_slots,
+    current_setting('max_wal_senders')::int as senders,
+    (select count(*) from pg_stat_replication) as used_senders,
+    r.rolreplication or r.rolsuper as may_replicate,
+    has_database_privilege(current_database(), 'create') as may_create,
+    pg_has_role('rollbook_owner', 'usage') as may_own
+from pg_roles as r where r.rolname = current_user
+"""
+
+SERVER_ROOM = """
+select
+    current_setting('server_version_num')::int as version,
+    coalesce(current_setting('max_active_replication_origins', true), current_setting('max_replication_slots'))::int
+        as origins,
+    (select count(*) from pg_replication_origin) as used_origins,
+    current_setting('max_logical_replication_workers')::int as workers,
+    (select count(*) from pg_subscription) as used_workers,
+    current_setting('max_worker_processes')::int as processes,
+    r.rolsuper or exists (
+        select from pg_roles as c where c.rolname = 'pg_create_subscription' and pg_has_role(c.oid, 'usage')
+    ) as may_subscribe,
+    has_database_privilege(current_database(), 'create') as may_create,
+    to_regclass('rollbook.course') is not null as is_portal,
+    (
+        select string_agg(s.subname, ', ') from pg_subscription as s
+        where starts_with(s.subname, 'rollbook_') and s.subname <> %(stream)s
+            and s.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
+    ) as others
+from pg_roles as r where r.rolname = current_user
+"""
+
+
+def check_room(session: Session) -> None:
+    """Raise RefusedError with everything that is lacking and the statements that provide it."""
+    portal, conn, server = session.portal, session.conn, session.server
+    here, there = one(portal, ROOM), one(conn, SERVER_ROOM, {"stream": server.stream})  # type: ignore[arg-type]
+    if there["is_portal"]:
+        raise RefusedError(
+            f"the database of server {server.name} is a portal itself",
+            why="copies flow one way, never in a ring",
+            fix="name another database in --admin-dsn",
+        )
+    if there["others"]:
+        raise RefusedError(
+            f"the database of server {server.name} already receives copies, by subscription {there['others']}",
+            why="a database receives copies from one server entry only",
+            fix="attach the course to that server, or name another database in --admin-dsn",
+        )
+    if there["version"] < 150000:
+        raise RefusedError(f"server {server.name} is older than PostgreSQL 15", fix="upgrade it")
+    lacking: list[tuple[str, str]] = []
+    slot = catalog.slot(portal, server)
+    if slot and not slot.is_here:
+        raise RefusedError(
+            f"the slot {server.stream} belongs to the database {slot.database} in the same cluster",
+            fix="choose another name for the server",
+        )
+    if here["wal_level"] != "logical":
+        lacking.append(("wal_level of the portal is " + here["wal_level"], "alter system set wal_level = 'logical'"))
+    for word, setting, limit, used, need in (
+        ("replication slots of the portal", "max_replication_slots", here["slots"], here["used_slots"], 3),
+        ("WAL senders of the portal", "max_wal_senders", here["senders"], here["used_senders"], 3),
+        (f"replication origins of server {server.name}",
+         "max_active_replication_origins" if there["version"] >= 180000 else "max_replication_slots",
+         there["origins"], there["used_origins"], 3),
+        (f"logical replication workers of server {server.name}", "max_logical_replication_workers",
+         there["workers"], there["used_workers"], 2),
+        (f"worker processes of server {server.name}", "max_worker_processes",
+         there["processes"], there["used_workers"], 3),
+    ):  # fmt: skip
+        if limit - used < need and slot is None:
+            lacking.append((f"{word}: {used} of {limit} are used", f"alter system set {setting} = {used + need + 7}"))
+    if lacking:
+        raise RefusedError(
+            "there is no room for another server: " + "; ".join(fact for fact, _ in lacking),
+            why="a server takes one slot, sender, origin and worker, and two more during a first copy",
+            fix="; ".join(line for _, line in lacking) + "; then restart that server",
+        )
+    for right, words, line in (
+        (here["may_replicate"], "this role may not create a replication slot", "alter role ... replication"),
+        (here["may_create"], "this role may not create a publication", "grant create on database ..."),
+        (here["may_own"], "this role may not act for rollbook_owner", "grant rollbook_owner to ..."),
+        (there["may_subscribe"] and there["may_create"],
+         f"the role on server {server.name} may not create a subscription",
+         "use a superuser, or from PostgreSQL 16 on grant pg_create_subscription and create on the database"),
+    ):  # fmt: skip
+        if not right:
+            raise UnreachableError(words, fix=line)
+
+
+def refuse_other_portal(session: Session) -> None:
+    """Raise RefusedError if a server that is new to this portal has a subscription of its name already."""
+    if session.subscription() is None:
+        return
+    server = session.server
+    raise RefusedError(
+        f"the database of server {server.name} already receives copies, by subscription {server.stream}",
+        why="another portal created it, or this one before it lost its record of the server",
+        fix=f"choose another database; or, if no portal uses it, run there: alter subscription {server.stream} "
+        f"disable; alter subscription {server.stream} set (slot_name = none); drop subscription {server.stream}",
+    )
+
+
+def refuse_lost(session: Session) -> None:
+    """Raise RefusedError if a stream that feeds courses has lost its slot or subscription.
+
+    A new one would begin now, and nobody would know what these courses have missed.
+    """
+    portal, server = session.portal, session.server
+    fed = [row.course for row in catalog.placements(portal, server) if row.state in ("ok", "unknown")]
+    slot = catalog.slot(portal, server)
+    lost = "slot" if slot is None or slot.wal_status == "lost" else "subscription"
+    if fed and (lost == "slot" or session.subscription() is None):
+        raise RefusedError(
+            f"the {lost} of server {server.name} is gone", why="its courses miss what was committed since",
+            fix=f"rollbook replication resync {' '.join(repr(name) for name in fed[:5])}",
+        )  # fmt: skip
+
+
+def refuse_itself(session: Session) -> None:
+    """Raise RefusedError if the server's database is the portal's own."""
+    if identity(session.portal) == identity(session.conn):
+        raise RefusedError(
+            f"--admin-dsn of server {session.server.name} leads to the portal's own database",
+            why="courses there need no server: rollbook course create creates their schema",
+            fix="name the database of another server",
+        )
+
+
+def try_route(conn: Conn, server: Server) -> None:
+    """Let the server connect to the portal as its subscription will; leaves nothing. Raises UnreachableError."""
+    # A name that no stream can have; and not the stream's publication, whose tables need not exist yet.
+    name = sql.Identifier("rollbook probe")
+    probe = sql.SQL("create subscription {} connection {} publication {} with ({})").format(
+        name, sql.Literal(server.subscription_dsn), name,
+        sql.SQL("create_slot = false, slot_name = none, enabled = false, copy_data = false"),
+    )  # fmt: skip
+    try:
+        with conn.transaction(force_rollback=True):
+            conn.execute(probe)
+    except (errors.ConnectionFailure, errors.QueryCanceled) as exc:
+        raise unroutable(server, exc) from exc
+
+
+def unroutable(server: Server, exc: psycopg.Error) -> UnreachableError:
+    """Return the error of a server that cannot connect to the portal, with its reason."""
+    return UnreachableError(
+        f"server {server.name} cannot reach the portal by its subscription route",
+        why=masked(" ".join(str(exc.diag.message_primary).split())),
+        fix="correct --subscription-dsn: it is read on the server, with the server's service file and password file",
+    )
+
+
+def check_schemas(session: Session, wanted: Sequence[str]) -> None:
+    """Raise RefusedError if another role owns a schema with the name of one of these: it is never taken over."""
+    for copy in catalog.copies(session.conn, session.columns, wanted, None):
+        if copy.owner != "rollbook_owner":
+            raise RefusedError(
+                f"server {session.server.name} has a schema {copy.schema_name} that is not Rollbook's",
+                why=f"it belongs to {copy.owner}",
+                fix="rename or drop it there, if it may go",
+            )

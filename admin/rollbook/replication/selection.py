@@ -1,0 +1,32 @@
+"""Which course servers, and which courses on them, a command is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rollbook.core.db import Conn
+from rollbook.core.errors import RefusedError
+from rollbook.replication.catalog import Placement, placements
+from rollbook.replication.link import Server, find_server, list_servers
+from rollbook.replication.queries.courses import known_courses
+
+
+def selected(portal: Conn, courses: Sequence[str], names: Sequence[str] = ()) -> dict[Server, list[Placement]]:
+    """Return by server the courses asked for: all of the servers named, or these courses, or all for none.
+
+    Raises RefusedError for a course that is unknown or on no server.
+    """
+    known_courses(portal, courses)
+    found: dict[Server, list[Placement]] = {}
+    for server in [find_server(portal, name) for name in names] or list_servers(portal):
+        mine = [row for row in placements(portal, server) if not courses or names or row.course in courses]
+        if mine or names:
+            found[server] = mine
+    placed = {row.course for rows in found.values() for row in rows}
+    if stray := [course for course in courses if course not in placed]:
+        raise RefusedError(
+            f"course {stray[0]} is on no server",
+            why="its copies are in the portal's database, and change in the same commit",
+            fix=f"rollbook course attach '{stray[0]}' --to SERVER",
+        )
+    return found

@@ -1,0 +1,54 @@
+"""A session with both sides of one server's stream: what most of this wing works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+from rollbook.core.db import Caller, Conn
+from rollbook.replication import catalog, link
+from rollbook.replication.link import Server
+
+
+@dataclass(frozen=True)
+class Session:
+    """The portal (in autocommit), a server, and how long that server may take to catch up."""
+
+    portal: Conn
+    conn: Conn  # on the server, in autocommit
+    server: Server
+    timeout: float  # seconds
+
+    @cached_property
+    def columns(self) -> catalog.Columns:
+        """Return the replicated columns by table."""
+        return catalog.replicated_columns(self.portal)
+
+    def subscription(self) -> catalog.Subscription | None:
+        """Return the subscription as it is now."""
+        return catalog.subscription(self.conn, self.server)
+
+    def copies(self, *schemas: str) -> list[catalog.Copy]:
+        """Return the copies in these schemas of the server as they are now."""
+        return catalog.copies(self.conn, self.columns, schemas, self.subscription())
+
+
+@contextmanager
+def opened(portal: Conn, server: Server, caller: Caller, *, catch_up: float) -> Iterator[Session]:
+    """Yield a session for long work; it waits `catch_up` seconds where the caller has no timeout."""
+    with link.reached(server, caller, long=True) as conn:
+        yield Session(portal, conn, server, caller.timeout or catch_up)
+
+
+def ignore(_: object) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How long work reports to its caller: how much more is done, and sentences for the operator."""
+
+    advance: Callable[[int], None] = ignore
+    note: Callable[[str], None] = ignore

@@ -1,0 +1,46 @@
+"""Statements that change the portal or a server, run in order or, in a dry run, only listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from psycopg import sql
+
+from rollbook.core.db import Conn, masked
+from rollbook.replication.session import Session
+
+
+@dataclass
+class Steps:
+    """Statements in the order in which they run; with `dry` they are only listed."""
+
+    dry: bool = False
+    listed: list[tuple[str, str]] = field(default_factory=list)  # where, statement
+
+    def on_portal(self, portal: Conn, *statements: sql.Composed | sql.SQL) -> None:
+        """Run statements on the portal; several of them in one transaction."""
+        self._run(portal, "portal", statements)
+
+    def on_server(self, session: Session, *statements: sql.Composed | sql.SQL) -> None:
+        """Run statements on the server; several of them in one transaction."""
+        self._run(session.conn, f"server {session.server.name}", statements)
+
+    def _run(self, conn: Conn, where: str, statements: tuple[sql.Composed | sql.SQL, ...]) -> None:
+        self.listed += [(where, without_passwords(statement).as_string(conn)) for statement in statements]
+        if self.dry:
+            return
+        if len(statements) == 1:
+            conn.execute(statements[0])
+            return
+        with conn.transaction():
+            for statement in statements:
+                conn.execute(statement)
+
+
+def without_passwords(statement: sql.Composable) -> sql.Composable:
+    """Return a statement with the passwords in its literals masked: quoting would hide them from a later search."""
+    if isinstance(statement, sql.Composed):
+        return sql.Composed([without_passwords(part) for part in statement])
+    if isinstance(statement, sql.Literal) and isinstance(statement._obj, str):
+        return sql.Literal(masked(statement._obj))
+    return statement

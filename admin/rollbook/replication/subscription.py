@@ -1,0 +1,108 @@
+"""What is done to a subscription that exists: enable, disable, skip, refresh, and wait for its first copies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from rollbook.core.db import Conn
+from rollbook.core.rows import one
+from rollbook.replication import catalog
+from rollbook.replication.catalog import Placement
+from rollbook.replication.link import Server
+from rollbook.replication.session import Progress, Session
+from rollbook.replication.steps import Steps
+
+NOTE_SECONDS = 5.0  # between two reports of what a first copy waits for
+
+
+def enable(conn: Conn, server: Server) -> None:
+    """Resume the subscription."""
+    conn.execute(sql.SQL("alter subscription {} enable").format(sql.Identifier(server.stream)))
+
+
+def disable(conn: Conn, server: Server) -> None:
+    """Stop the subscription after the transaction under way."""
+    conn.execute(sql.SQL("alter subscription {} disable").format(sql.Identifier(server.stream)))
+
+
+def skip(conn: Conn, server: Server, finish_lsn: str) -> None:
+    """Let the subscription skip the transaction that ends there."""
+    alter = sql.SQL("alter subscription {} skip (lsn = {})")
+    conn.execute(alter.format(sql.Identifier(server.stream), sql.Literal(finish_lsn)))
+
+
+def skip_unsent(portal: Conn, server: Server, finish_lsn: str) -> None:
+    """Move the slot past the transaction that ends there: the portal fails before the subscription could skip it."""
+    portal.execute("select pg_replication_slot_advance(%s, %s::pg_lsn + 1)", [server.stream, finish_lsn])
+
+
+def refresh(session: Session, steps: Steps, *, copy: bool) -> None:
+    """Make the subscription take up what the publication lists now, also one that is disabled.
+
+    A refresh needs an enabled subscription. One that an error has stopped is enabled for the moment, and kept from
+    stopping again before the refresh, which may remove the cause of the error from the stream.
+    """
+    name = sql.Identifier(session.server.stream)
+    refresh_it = sql.SQL("alter subscription {} refresh publication with (copy_data = {})").format(
+        name, sql.SQL("true" if copy else "false")
+    )
+    found = session.subscription()
+    if found is None or found.enabled:  # None: a dry run
+        steps.on_server(session, refresh_it)
+        return
+    steps.on_server(session, sql.SQL("alter subscription {} set (disable_on_error = false)").format(name))
+    try:
+        steps.on_server(session, sql.SQL("alter subscription {} enable").format(name))
+        steps.on_server(session, refresh_it)
+    finally:
+        steps.on_server(session, sql.SQL("alter subscription {} set (disable_on_error = true)").format(name))
+        if session.server.paused_at is not None:
+            steps.on_server(session, sql.SQL("alter subscription {} disable").format(name))
+
+
+def refresh_copying(session: Session, steps: Steps) -> tuple[list[Placement], bool]:
+    """Make the subscription take up what the publication lists now, with a first copy where that can be.
+
+    Returns the courses that are new to it, and whether PostgreSQL copies them. It does not if one of them already has
+    rows on the server, as their keys would stop it: the caller must then repair each.
+    """
+    courses = {
+        row.schema_name: row for row in catalog.placements(session.portal, session.server) if row.state != "detached"
+    }
+    new = [copy for copy in session.copies(*courses) if copy.is_there and copy.sync is None]
+    empty = all(
+        one(session.conn, sql.SQL("select not exists (select from {}) as empty").format(
+            sql.Identifier(copy.schema_name, copy.table)
+        ))["empty"]
+        for copy in new
+    )  # fmt: skip
+    refresh(session, steps, copy=empty)
+    return [courses[name] for name in dict.fromkeys(copy.schema_name for copy in new)], empty
+
+
+def await_copies(
+    session: Session, schemas: Sequence[str], seconds: float | None, progress: Progress | None = None
+) -> str:
+    """Wait until PostgreSQL has copied the tables of these schemas. Returns `ready`, `disabled` or `copying` (late)."""
+    began = noted = time.monotonic()
+    done = 0
+    while True:
+        found = session.subscription()
+        copies = catalog.copies(session.conn, session.columns, schemas, found)
+        ready = sum(copy.sync == "r" for copy in copies)
+        if progress is not None:
+            progress.advance(ready - done)
+        done = ready
+        if ready == len(schemas) * len(catalog.TABLES):
+            return "ready"
+        if found is None or not found.enabled:
+            return "disabled"
+        if seconds is not None and time.monotonic() - began > seconds:
+            return "copying"
+        if progress is not None and time.monotonic() - noted > NOTE_SECONDS:
+            noted = time.monotonic()
+            progress.note(f"copying; {catalog.oldest_transaction(session.portal)}")
+        time.sleep(0.05)

@@ -1,0 +1,206 @@
+"""Comparing all copies with the portal: those beside it in one snapshot, those on servers behind a fence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from psycopg import Error, IsolationLevel, errors
+
+from rollbook.core.db import Caller, Conn
+from rollbook.core.errors import AdminError, UnreachableError
+from rollbook.replication import catalog, observe
+from rollbook.replication.catalog import Placement
+from rollbook.replication.compare import Compared, compare
+from rollbook.replication.link import Server, either_error, list_servers
+from rollbook.replication.queries.copies import (
+    Comparison,
+    Finding,
+    compare_copies,
+    list_differences,
+    list_resumable,
+    portal_time,
+    record_verification,
+)
+from rollbook.replication.queries.courses import known_courses
+from rollbook.replication.session import Progress, opened
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Run
+
+BATCH = 25  # courses in one call: one pass over the routes for all of them, and a bar that moves
+CATCH_UP_SECONDS = 10.0  # how long a server may take to catch up before its course counts as not comparable
+WORST_FIRST = ("unreachable", "not_comparable", "differs", "match")
+UNCOMPARED = ("unreachable", "not_comparable")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a comparison, and the time of the portal to which it applies."""
+
+    rows: list[Comparison]
+    findings: list[Finding]
+    at: datetime
+
+
+@dataclass
+class Report:
+    """What a verify is to compare, and what it has compared so far."""
+
+    asked: list[str]
+    run_at: datetime  # when the run began, perhaps an earlier one that this one resumes
+    earlier: dict[str, str]  # verdicts other than `match` of the run that this one resumes
+    tables: frozenset[str]  # only these; all for none
+    courses: list[str] = field(default_factory=list)
+    rows: list[Comparison] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, part: Part) -> None:
+        """Add what was compared."""
+        self.courses += dict.fromkeys(row.course for row in part.rows)
+        self.rows += [row for row in part.rows if not self.tables or row.table in self.tables]
+        self.findings += [row for row in part.findings if not self.tables or row.table in self.tables]
+
+    def courses_with(self, *verdicts: str) -> list[str]:
+        """Return the courses of which a table has one of these verdicts, in order."""
+        return list(dict.fromkeys(row.course for row in self.rows if row.verdict in verdicts))
+
+
+def start(run: Run, courses: Sequence[str], tables: Iterable[str], *, resume: bool) -> Report:
+    """Return what a verify of these courses, all for none, is to compare; `resume`: what the last run did not."""
+    with run.connect() as conn:
+        asked = known_courses(conn, list(dict.fromkeys(courses)))
+        done = list_resumable(conn) if resume else {}
+        run_at = next((row.run_at for row in done.values()), None) or portal_time(conn)
+    earlier = {name: row.verdict for name, row in done.items() if name in asked and row.verdict != "match"}
+    return Report([name for name in asked if name not in done], run_at, earlier, frozenset(tables))
+
+
+def verify(run: Run, report: Report, progress: Progress, *, with_findings: bool) -> None:
+    """Compare what a report asks for, and record the verdicts as they come, unless only some tables are compared."""
+    with run.connect() as portal, run.connect() as recorder:
+        for part in compare_all(portal, report.asked, run.caller(), progress, with_findings=with_findings):
+            report.add(part)
+            if part.rows and not report.tables:
+                record_verdicts(recorder, part.rows, part.at, report.run_at)
+                recorder.commit()
+
+
+def record_verdicts(conn: Conn, rows: Sequence[Comparison], at: datetime, run_at: datetime | None = None) -> None:
+    """Record for each course the worst verdict of its tables; a role that may not write records nothing."""
+    try:
+        with conn.transaction():  # a savepoint: what the caller has done stays
+            for course_id in dict.fromkeys(row.course for row in rows):
+                tables = [row for row in rows if row.course == course_id]
+                words = {row.verdict for row in tables}
+                worst = next(word for word in WORST_FIRST if word in words)
+                count = None if worst in UNCOMPARED else sum(row.differing for row in tables)
+                record_verification(conn, course_id, worst, count, at, run_at)
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+        pass
+
+
+def compare_all(
+    portal: Conn, asked: Sequence[str], caller: Caller, progress: Progress, *, with_findings: bool
+) -> Iterator[Part]:
+    """Compare the copies of these courses, part by part: those in the portal's database first, then each server's.
+
+    Leaves the session in autocommit. A server that does not answer costs its timeout once.
+    """
+    local: dict[str, list[Comparison]] = {}
+    portal.isolation_level = IsolationLevel.REPEATABLE_READ
+    at = portal_time(portal)
+    servers = list_servers(portal)
+    placed = {
+        server.name: [row for row in catalog.placements(portal, server) if row.course in asked] for server in servers
+    }
+    on_server = {row.course for courses in placed.values() for row in courses}
+    for start in range(0, len(asked), BATCH):
+        batch = list(asked[start : start + BATCH])
+        found = compare_copies(portal, batch)
+        findings: list[Finding] = []
+        for name in batch:
+            local[name] = [row for row in found if row.course == name]
+            words = {row.verdict for row in local[name]}
+            if with_findings and "differs" in words and "not_comparable" not in words:
+                findings += list_differences(portal, name)
+        here = [row for row in found if row.course not in on_server]
+        if here or findings:
+            yield Part(here, findings, at)
+        progress.advance(len([name for name in batch if name not in on_server]))
+    portal.rollback()
+    portal.isolation_level = None
+    portal.autocommit = True
+    for server in servers:
+        if placed[server.name]:
+            courses = [(course, local[course.course]) for course in placed[server.name]]
+            for part in compare_server(portal, server, courses, caller, progress.note):
+                yield part
+                progress.advance(1)
+
+
+def compare_server(
+    portal: Conn, server: Server, courses: Sequence[tuple[Placement, list[Comparison]]], caller: Caller,
+    note: Callable[[str], None],
+) -> Iterator[Part]:  # fmt: skip
+    """Compare the courses of one server; `courses` are given with their comparison in the portal's database."""
+    silent = ""  # the verdict of what cannot be compared any more
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(opened(portal, server, caller, catch_up=CATCH_UP_SECONDS))
+            found = session.subscription()
+            if found and not found.enabled:  # perhaps at a lost connection: then a look restarts it
+                observe.look(portal, [server], caller)
+        except UnreachableError as exc:
+            note(f"{exc.message}: {exc.why}")
+            silent = "unreachable"
+        for course, local in courses:
+            at = portal_time(portal)
+            if silent:
+                yield Part(uncompared(local, server, silent), [], at)
+                continue
+            try:
+                compared = compare(session, course.schema_name)
+            except (AdminError, Error) as exc:
+                error = exc if isinstance(exc, AdminError) else either_error(server, exc)
+                note(f"{course.course}: {error.message}: {error.why}")
+                yield Part(uncompared(local, server, "not_comparable"), [], at)
+                # The courses share one stream: the others need no second wait. An error with details is the course's.
+                if isinstance(error, UnreachableError) and not error.details:
+                    silent = "not_comparable"
+                continue
+            findings = [
+                Finding(course.course, part.table, each.finding, each.row_id, each.columns, server.name)
+                for part in compared for each in part.findings
+            ]  # fmt: skip
+            yield Part(merged(local, compared, server), findings, at)
+
+
+def merged(local: Sequence[Comparison], compared: Sequence[Compared], server: Server) -> list[Comparison]:
+    """Return the rows of a course with what its server adds: rows there, and differences in either place."""
+    parts = {part.table: part for part in compared}
+    found = []
+    for row in local:
+        part = parts.get(row.table)
+        if part is None or row.verdict == "not_comparable":
+            found.append(replace(row, server=server.name))
+            continue
+        both = replace(
+            row, course_rows=part.rows, in_flight=part.in_flight, server=server.name,
+            missing=(row.missing or 0) + part.count("missing"), changed=(row.changed or 0) + part.count("changed"),
+            extra=(row.extra or 0) + part.count("extra"),
+        )  # fmt: skip
+        found.append(replace(both, verdict="differs" if both.differing else "match"))
+    return found
+
+
+def uncompared(local: Sequence[Comparison], server: Server, verdict: str) -> list[Comparison]:
+    """Return the rows of a course whose server could not be compared: nothing is known of it."""
+    return [
+        Comparison(row.course, row.table, row.portal_rows, None, None, None, None, verdict, server.name, None)
+        for row in local
+        if row.table != "route"
+    ]

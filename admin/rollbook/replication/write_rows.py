@@ -1,0 +1,110 @@
+"""Making a course's rows on a server equal to the portal's, in batches of users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from psycopg import errors, sql
+
+from rollbook.core.db import Conn
+from rollbook.core.errors import RefusedError
+from rollbook.replication.apply_error import copy_rows
+from rollbook.replication.catalog import TABLES, Placement
+from rollbook.replication.compare import Compared
+from rollbook.replication.heartbeat import fence
+from rollbook.replication.queries.copies import Written
+from rollbook.replication.session import Progress, Session
+
+BATCH_USERS = 500
+BATCH_SECONDS = 5.0  # how long the portal's writers may wait until a batch's server has caught up
+
+HOLD = "select from rollbook.route where user_id = any(%s) order by user_id for update"
+
+
+def write_rows(
+    session: Session, holder: Conn, course: Placement, found: Sequence[Compared], progress: Progress
+) -> list[Written]:
+    """Write what differs on the server; return what was written by table. `progress` counts users.
+
+    Users are written in batches. During a batch the portal holds their routes (in `holder`, a second session), so that
+    none of their changes is under way: the server has all that was committed before, and nothing comes after. Readers
+    on the server see each batch whole. The course's own columns and tables are not touched.
+    """
+    users: dict[int, dict[str, list[int]]] = {}
+    for table in found:
+        for finding in table.findings:
+            users.setdefault(finding.user_id, {}).setdefault(table.table, []).append(finding.row_id)
+    written = {name: Written(name) for name in TABLES}
+    order = sorted(users)
+    for start in range(0, len(order), BATCH_USERS):
+        batch = order[start : start + BATCH_USERS]
+        row_ids = {name: [i for user in batch for i in users[user].get(name, [])] for name in TABLES}
+        with holder.transaction(force_rollback=True):
+            holder.execute(HOLD, [batch])
+            fence(session, min(session.timeout, BATCH_SECONDS))
+            with course_errors(course.course, course.schema_name), session.conn.transaction():
+                write_batch(session, course.schema_name, batch, row_ids, written)
+        progress.advance(len(batch))
+    return [row for row in written.values() if row]
+
+
+@contextmanager
+def course_errors(course: str, schema: str) -> Iterator[None]:
+    """Raise RefusedError, with the course's name, where a foreign key of the course refuses a change."""
+    try:
+        yield
+    except (errors.ForeignKeyViolation, errors.RestrictViolation) as exc:
+        what = exc.diag.table_name if exc.diag.message_detail is None else "a copy that must go"
+        raise RefusedError(
+            f"course {course} has rows of its own on the server that refer to {what}",
+            why=exc.diag.message_detail,
+            fix=f"remove those rows in schema {schema} there first",
+        ) from exc
+
+
+def write_batch(
+    session: Session, schema_name: str, users: list[int], row_ids: dict[str, list[int]], written: dict[str, Written]
+) -> None:
+    """Make the rows of these users on the server equal to the portal's, in the server's current transaction."""
+    conn = session.conn
+    conn.execute("set local role rollbook_owner")
+    scope: dict[str, sql.Composed] = {}
+    for name in TABLES:
+        place, due = sql.Identifier(schema_name, name), sql.Identifier("pg_temp", f"due_{name}")
+        names = sql.SQL(", ").join(sql.Identifier(column) for column in session.columns[name])
+        owner = sql.Identifier("id" if name == "auth_user" else "user_id")
+        scope[name] = sql.SQL("({} = any({}) or id = any({}))").format(
+            owner, sql.Literal(users), sql.Literal(row_ids[name])
+        )
+        # Locked before the portal is read: the rows that exist now are those that this read compares.
+        conn.execute(sql.SQL("select from {} where {} order by id for update").format(place, scope[name]))
+        conn.execute(sql.SQL("create temporary table {} on commit drop as select {} from {} with no data").format(
+            due, names, place
+        ))  # fmt: skip
+        query = sql.SQL("select {} from {} where {}").format(names, place, scope[name])
+        copy_rows(session.portal, conn, query, due, names)
+    for name in reversed(TABLES):
+        place, due = sql.Identifier(schema_name, name), sql.Identifier("pg_temp", f"due_{name}")
+        gone = sql.SQL("delete from {} where {} and id not in (select id from {})").format(place, scope[name], due)
+        written[name].deleted += conn.execute(gone).rowcount
+    for name in TABLES:
+        place, due = sql.Identifier(schema_name, name), sql.Identifier("pg_temp", f"due_{name}")
+        mine, theirs = (
+            sql.SQL(", ").join(sql.Identifier(alias, column) for column in session.columns[name])
+            for alias in ("d", "c")
+        )
+        sets = sql.SQL(", ").join(
+            sql.SQL("{0} = {1}").format(sql.Identifier(column), sql.Identifier("d", column))
+            for column in session.columns[name]
+        )
+        changed = sql.SQL(
+            # As text: a course may have given a column a collation in which different texts are equal.
+            "update {} as c set {} from {} as d where d.id = c.id and row({})::text is distinct from row({})::text"
+        ).format(place, sets, due, mine, theirs)
+        written[name].updated += conn.execute(changed).rowcount
+        names = sql.SQL(", ").join(sql.Identifier(column) for column in session.columns[name])
+        added = sql.SQL(
+            "insert into {0} ({1}) select {1} from {2} as d where not exists (select from {0} as c where c.id = d.id)"
+        ).format(place, names, due)
+        written[name].inserted += conn.execute(added).rowcount

@@ -1,0 +1,115 @@
+"""A standby of the portal is promoted, with and without the slot of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from rollbook.system.demo.server import PrivateServer
+from tests.program import KEEP
+from tests.replication.conftest import (
+    Own,
+    copied,
+    remedy,
+    until,
+)
+from tests.replication.scenes import line
+
+
+def standby_of(site: Own, place: Callable[..., PrivateServer], **settings: str) -> PrivateServer:
+    """Make a standby of the portal, which follows it by a slot of its own."""
+    standby = place()
+    standby._make_home()
+    site.portal.execute("select pg_create_physical_replication_slot('standby', true)")
+    site.here._run("pg_basebackup", "-d", site.here.dsn(), "-D", str(site.here.home / "backup"), "-X", "stream",
+                   "-c", "fast", "-S", "standby")  # fmt: skip
+    (site.here.home / "backup").rename(site.here.home / "standby")
+    standby.settings = {
+        "primary_conninfo": f"{site.here.dsn('site')} application_name=standby", "primary_slot_name": "standby",
+        "hot_standby_feedback": "on", "wal_retrieve_retry_interval": "100ms", **settings,
+    }  # fmt: skip
+    copied(site.here.home / "standby", standby)
+    (standby.data / "standby.signal").touch()
+    standby.start()
+    return standby
+
+
+def fed_through(site: Own, standby_home: Path) -> None:
+    """Add the server by a route that leads to whichever of the two is the primary; attach a course."""
+    route = (
+        f"host={site.here.home},{standby_home} port=5432,5432 dbname=site user=postgres target_session_attrs=primary"
+    )
+    site.ok("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", route)
+    site.attach(KEEP)
+
+
+def fail_over(site: Own, standby: PrivateServer) -> None:
+    """Lose the primary, and let its standby take over."""
+    site.here.stop("immediate")
+    standby._run("pg_ctl", "-D", str(standby.data), "-w", "promote")
+    site.here, site.portal_dsn = standby, standby.dsn("site")
+    site.again()
+
+
+@pytest.mark.slow
+def test_copies_go_on_from_a_promoted_standby_whose_readiness_was_provable(
+    own: Callable[..., Own], place: Callable[..., PrivateServer]
+) -> None:
+    site = own()
+    if site.portal.info.server_version < 170000:
+        pytest.skip("a slot is carried over to a standby from PostgreSQL 17 on; below, the next test is what happens")
+    standby = standby_of(site, place, sync_replication_slots="on")
+    site.add()
+    site.attach(KEEP)
+    with psycopg.connect(standby.dsn("site"), autocommit=True) as conn:
+        ready = ("select count(*) from pg_replication_slots where slot_name = 'rollbook_east' and failover and synced "
+                 "and not temporary and invalidation_reason is null")  # fmt: skip
+
+        def is_ready() -> bool:
+            site.run("replication", "canary")  # something happens on a portal
+            return conn.execute(ready.encode()).fetchone() == (1,)
+
+        until(is_ready)
+        site.portal.execute("update portal.auth_user set first_name = 'before' where username = 'ada'")
+        site.wait()
+        until(
+            lambda: conn.execute("select count(*) from portal.auth_user where first_name = 'before'").fetchone() == (1,)
+        )
+    fail_over(site, standby)
+    site.portal.execute("update portal.auth_user set first_name = 'after' where username = 'bob'")
+    assert line(site)["state"] in ("lagging", "broken")  # the server still looks for the old primary
+    refused = site.run("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn)
+    assert refused.code == 1
+    assert "--take-over" in refused.err
+    site.ok("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn,
+            "--take-over")  # fmt: skip
+    site.wait()
+    assert [row[2] for row in site.copy(KEEP)] == ["before", "after"]
+    assert site.run("replication", "verify", KEEP).code == 0
+    assert line(site)["state"] == "ok"
+
+
+@pytest.mark.slow
+def test_a_promoted_standby_without_the_slot_says_so_and_resync_brings_each_course_back(
+    own: Callable[..., Own], place: Callable[..., PrivateServer]
+) -> None:
+    site = own()
+    standby = standby_of(site, place)
+    fed_through(site, standby.home)
+    site.portal.execute("update portal.auth_user set first_name = 'before' where username = 'ada'")
+    site.wait()
+    with psycopg.connect(standby.dsn("site"), autocommit=True) as conn:
+        until(
+            lambda: conn.execute("select count(*) from portal.auth_user where first_name = 'before'").fetchone() == (1,)
+        )
+    fail_over(site, standby)
+    site.portal.execute("update portal.auth_user set first_name = 'after' where username = 'bob'")
+    found = line(site)
+    assert (found["state"], found["fix"]) == ("broken", f"rollbook replication resync '{KEEP}'")
+    assert "its slot is gone" in found["reason"]
+    assert remedy(site, found["fix"]).code == 0
+    assert [row[2] for row in site.copy(KEEP)] == ["before", "after"]
+    assert line(site)["state"] == "ok"

@@ -1,0 +1,134 @@
+"""Roles that are not superusers, row security, and rights that are revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
+from tests.replication.conftest import (
+    Own,
+    Site,
+    remedy,
+)
+from tests.replication.scenes import another_user, enroll, line, slots, stands_still
+
+
+def with_roles(site: Own) -> None:
+    """Let the portal be read by a login with a password, and the server be run by somebody who is no superuser."""
+    site.portal.execute("create role feeder login replication password 'secret'; grant pg_read_all_data to feeder")
+    hba = site.here.data / "pg_hba.conf"
+    hba.write_text("local all feeder scram-sha-256\n" + hba.read_text())
+    site.portal.execute("select pg_reload_conf()")
+    site.server.execute(
+        "create role rollbook_owner nologin; create role operator login; grant rollbook_owner to operator; "
+        "grant create on database site to operator"
+    )
+
+
+def add_as_operator(site: Own) -> Result:
+    """Add the server through these two."""
+    return site.run(
+        "server", "add", "east", "--admin-dsn", site.server_dsn.replace("user=postgres", "user=operator"),
+        "--subscription-dsn", site.portal_dsn.replace("user=postgres", "user=feeder password=secret"),
+    )  # fmt: skip
+
+
+def test_who_is_no_superuser_is_refused_by_name_of_the_right_and_nothing_is_left(own: Callable[..., Own]) -> None:
+    site = own()
+    with_roles(site)
+    for _ in range(2):
+        refused = add_as_operator(site)
+        assert refused.code == 3
+        assert "the role on server east may not create a subscription" in refused.err
+        assert "pg_create_subscription" in refused.err
+        assert "secret" not in refused.out + refused.err
+        assert site.remains() == []
+
+
+def test_who_is_no_superuser_may_run_a_server_from_16_on_with_the_rights_in_the_manual(
+    own: Callable[..., Own],
+) -> None:
+    site = own()
+    if site.server.info.server_version < 160000:
+        pytest.skip("PostgreSQL 15 lets superusers alone make subscriptions; the test above shows the refusal")
+    with_roles(site)
+    site.server.execute("grant pg_create_subscription to operator")
+    added = add_as_operator(site)
+    assert added.code == 0, added
+    site.attach(KEEP, REMOVE)
+    enroll(site, 3)
+    site.wait()
+    assert site.is_equal(KEEP)
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+    assert site.run("replication", "verify").code == 0
+    site.as_worker(f"delete from {KEEP_SCHEMA}.student_courseenrollment where id = 301")
+    site.ok("replication", "repair", KEEP, "--yes")
+    assert site.is_equal(KEEP)
+    site.as_worker(another_user(104))
+    site.portal.execute(ENROLL)
+    stands_still(site)
+    found = line(site)
+    assert found["state"] == "broken"
+    assert "grant set on parameter session_replication_role to operator" in found["reason"]
+    assert site.run("replication", "repair", KEEP, "--yes").code in (3, 4)
+    site.server.execute("grant set on parameter session_replication_role to operator")
+    assert remedy(site, line(site)["fix"]).code == 0
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+    site.ok("course", "detach", KEEP, REMOVE, "--yes")
+    site.ok("server", "remove", "east", "--yes")
+    assert [left for left in site.remains() if "rollbook" not in left] == []
+    assert slots(site) == []
+
+
+UPDATE = "update portal.auth_user set first_name = 'held' where username = 'ada'"
+
+
+ENROLL = f"insert into portal.student_courseenrollment (user_id, course_id) values (104, '{KEEP}')"
+
+
+def refused_rows(site: Site, write: str, forbid: str, allow: str, words: str) -> None:
+    """Take a right away that apply needs; see it named, given back, and the stream go on."""
+    site.server.execute(forbid.encode())
+    site.portal.execute(write.encode())
+    if site.server.info.server_version < 160000:  # there apply has the rights of the subscription's owner, a superuser
+        site.wait()
+    else:
+        stands_still(site)
+        found = line(site)
+        assert found["state"] == "broken"
+        assert words in found["reason"]
+        assert "42501" in found["reason"]
+        shown = site.run("replication", "show", KEEP, "--json").data
+        assert (shown["error"]["course"], shown["error"]["table"]) == (KEEP, "auth_user")
+        assert site.run("replication", "resume", KEEP).code == 1
+        site.server.execute(allow.encode())
+        site.ok("replication", "resume", KEEP)
+        site.wait()
+    assert site.is_equal(KEEP)
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+
+
+def test_forced_row_security_on_the_server_is_named_and_apply_goes_on_without_it(streaming: Site) -> None:
+    table = f"{KEEP_SCHEMA}.auth_user"
+    for write in (UPDATE, ENROLL):
+        refused_rows(
+            streaming,
+            write,
+            f"alter table {table} enable row level security; alter table {table} force row level security",
+            f"alter table {table} no force row level security",
+            "row-level security",
+        )
+
+
+def test_a_revoked_right_on_the_server_is_named_and_apply_goes_on_with_it(streaming: Site) -> None:
+    table = f"{KEEP_SCHEMA}.auth_user"
+    for write, right in ((UPDATE, "update"), (ENROLL, "insert")):
+        refused_rows(
+            streaming,
+            write,
+            f"revoke {right} on {table} from rollbook_owner",
+            f"grant {right} on {table} to rollbook_owner",
+            "permission denied for table auth_user",
+        )
