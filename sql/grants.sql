@@ -156,7 +156,7 @@ grant insert (actor, command, object, user_id, course_id, outcome, before, after
 on rollbook.history to rollbook_operator;
 
 -- rollbook_application ------------------------------------------------------------------------------------------------
--- Not ALL: TRIGGER, REFERENCES and TRUNCATE are no part of an application's work.
+-- Not ALL: TRIGGER, REFERENCES and TRUNCATE do not belong to an application's work.
 grant select, insert, update, delete
 on portal.auth_user, portal.auth_userprofile, portal.auth_registration, portal.student_courseenrollment,
 portal.student_courseenrollmentallowed, portal.student_usertestgroup, portal.student_usertestgroup_users,

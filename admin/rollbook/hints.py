@@ -62,7 +62,7 @@ def correct(noun: str, after: list[str], options: list[str]) -> str:
 
 
 def place(words: list[str], known: Iterable[str]) -> int:
-    """Return where the noun or verb stands: the first known word, else the first that is no option."""
+    """Return the index of the noun or verb: the first known word, else the first that is not an option."""
     known = set(known)
     places = [at for at, word in enumerate(words) if word in known]
     places += [at for at, word in enumerate(words) if not word.startswith("-")]

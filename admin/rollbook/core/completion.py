@@ -26,7 +26,7 @@ def names(query: LiteralString) -> Completer:
             try:
                 with session(ctx.params.get("dsn"), name="rollbook completion", timeout=SECONDS) as conn:
                     found.extend(row["name"] for row in conn.execute(query, [incomplete, AT_MOST]))
-            except Exception:  # noqa: S110 (a prompt is no place for an error)
+            except Exception:  # noqa: S110 (a prompt cannot show an error)
                 pass
 
         # A thread, as no timeout bounds the look-up of a host's name.
