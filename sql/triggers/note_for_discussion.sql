@@ -1,8 +1,8 @@
--- note_for_discussion: note in rollbook.discussion_outbox what the discussion service must be told of a user: a new
+-- note_for_discussion: record in rollbook.discussion_outbox what the discussion service must learn of a user: a new
 -- one, another name or address, a deletion. Only notes: a service that is down neither delays nor breaks a save.
 -- Fires:    AFTER INSERT, UPDATE and DELETE and BEFORE TRUNCATE on portal.auth_user, once per statement; does nothing
 --           while rollbook.discussion is not active. Of one user the notes are in the order of the commits: whoever
---           takes a number holds the user's row, or its key, until the commit. What is noted is the row as it is by
+--           takes a number holds the user's row, or its key, until the commit. The outbox has the row as it is by
 --           then: a trigger of the portal's own may have changed it after the statement did, and its note came first.
 -- Locks:    nothing but its own new rows, and what NOTIFY takes at the commit. A session with a notice cannot PREPARE
 --           TRANSACTION.
@@ -82,7 +82,7 @@ create or replace trigger rollbook_note_for_discussion_delete after delete on po
 create or replace trigger rollbook_note_for_discussion_truncate before truncate on portal.auth_user
     for each statement execute function rollbook.note_for_discussion();
 comment on function rollbook.note_for_discussion() is
-    'Note in rollbook.discussion_outbox what the discussion service must be told of a user.';
+    'Record in rollbook.discussion_outbox what the discussion service must learn of a user.';
 comment on trigger rollbook_note_for_discussion_insert on portal.auth_user is
     'After users are inserted: queue them for the discussion service, if it is active.';
 comment on trigger rollbook_note_for_discussion_update on portal.auth_user is

@@ -1,4 +1,4 @@
--- course_status: one row a course: how many are enrolled, how many copies stand there, what the last verify said.
+-- course_status: one row a course: how many are enrolled, how many copies there are, what the last verify said.
 -- state: `broken` a copy's table is gone · `drifted` the last verify found differences, or there are fewer or more
 -- enrollment copies than enrollments, or fewer users than enrolled · `ok` otherwise. Counting sees no changed value:
 -- verified_at says how old the better answer is. Of a course on a server the portal alone knows less: `broken` its slot
@@ -43,7 +43,7 @@ left join rollbook.verification as v on v.course_id = c.course_id
 left join rollbook.server as server on server.name = c.server
 left join pg_replication_slots as slot on slot.slot_name = 'rollbook_' || c.server;
 comment on view rollbook.course_status is 'One row a course: enrolled, copied, state, and what the last verify said.';
-comment on column rollbook.course_status.course_id is 'The id that enrollments bear.';
+comment on column rollbook.course_status.course_id is 'The course ID, as in the enrollments.';
 comment on column rollbook.course_status.schema_name is 'The schema of the copies.';
 comment on column rollbook.course_status.state is 'What the portal knows, in one word.';
 comment on column rollbook.course_status.on_leave is 'keep or remove.';

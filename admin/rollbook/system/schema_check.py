@@ -117,7 +117,7 @@ def copies(conn: Conn) -> list[tuple[str, str, str]]:
         for problem in (
             f"lacks {', '.join(row['missing_columns'])}" if row["missing_columns"] else None,
             None if row["is_guarded"] else "the guard is missing, disabled or not the one shipped: it may be written",
-            f"may be written past the guard: {', '.join(row['bypasses'])}" if row["bypasses"] else None,
+            f"the guard can be bypassed: {', '.join(row['bypasses'])}" if row["bypasses"] else None,
             f"{', '.join(row['trigger_grantees'])} may add triggers, which routing would run as rollbook_owner"
             if row["trigger_grantees"]
             else None,

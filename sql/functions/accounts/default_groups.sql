@@ -8,7 +8,7 @@ as $$
     values
     ('email_future_courses', 'Wants e-mail about courses to come'),
     ('email_helpers', 'Wants e-mail about ways to help'),
-    ('mitx_unenroll', 'Has left altogether: no more messages'),
+    ('mitx_unenroll', 'Has left altogether: no more messages'), -- words: ok
     ('6002x_unenroll', 'Took 6.002x and dropped it')
 $$;
 comment on function rollbook.default_groups() is

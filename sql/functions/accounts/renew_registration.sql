@@ -1,4 +1,4 @@
--- renew_registration: give an account a new activation key, good for a while; the old one is dead. Makes the
+-- renew_registration: give an account a new activation key, good for a while; the old one no longer works. Makes the
 -- registration where there is none.
 -- Called:   by `rollbook registration renew`. Returns the key, a secret, from the server's strong random source.
 -- Security: INVOKER.
@@ -14,4 +14,4 @@ as $$
     returning activation_key
 $$;
 comment on function rollbook.renew_registration(bigint, interval) is
-    'Give an account a new activation key, good for a while; the old one is dead.';
+    'Give an account a new activation key, good for a while; the old one no longer works.';

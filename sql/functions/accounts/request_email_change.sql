@@ -1,8 +1,8 @@
 -- request_email_change: ask for another address, to be confirmed with a key that is sent there. A user has one request
--- at a time; asking again replaces it, and the old key is dead.
+-- at a time; asking again replaces it, and the old key no longer works.
 -- Called:   by a web application or `rollbook email-change create`. Returns the key, a secret.
 -- Raises:   RB013 for no address, or the one that the user has; RB014 for one that another user has, whatever the
---           capitals; what is no address is refused by the table.
+--           capitals; the table refuses a value that is not an e-mail address.
 -- Security: INVOKER.
 create or replace function rollbook.request_email_change(
     asking_user_id bigint, wanted_email text, good_for interval default '7 days'
@@ -24,7 +24,7 @@ begin
         select from portal.auth_user as u where lower(u.email) = lower(wanted_email) and u.id <> asking_user_id
     ) then
         raise exception 'An account with this e-mail already exists.'
-            using errcode = 'RB014', hint = 'Each address belongs to one account, whatever the capitals.';
+            using errcode = 'RB014', hint = 'An e-mail address belongs to one account; upper and lower case are the same.';
     end if;
     insert into portal.student_pendingemailchange as c (user_id, new_email, expires_at)
     values (asking_user_id, wanted_email, now() + good_for)

@@ -1,5 +1,5 @@
 -- split_users: make new groups and put users into them at random, each into exactly one: all users, or those named.
--- The users stand in the order of a hash of seed and id, and each group takes its share of that row. So the groups
+-- The users are ordered by a hash of seed and id, and each group takes its share of that row. So the groups
 -- are as large as their shares say, and the same seed, users and shares give the same groups on every server.
 -- Called:   by `rollbook group split`. Returns how many users were placed. The groups' description is JSON with the
 --           text, the time, the seed and the share.

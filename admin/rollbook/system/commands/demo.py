@@ -112,7 +112,7 @@ def to_the_test_centre(run: Run, platform: "Platform") -> None:
     from rollbook.system.demo.platform import MOVED
 
     who, centre = platform.exam_takers(), Centre()
-    folder = platform.server.home / "pearson"
+    directory = platform.server.home / "pearson"
     quietly = Run(**{**vars(run_on(shown(run), platform)), "quiet": True})
     home = {
         "address_1": "1 Main Street", "city": "Boston", "state": "MA", "postal_code": "02139", "country": "USA",
@@ -121,11 +121,11 @@ def to_the_test_centre(run: Run, platform: "Platform") -> None:
     today = datetime.now(UTC)
 
     def exchanged(turn: int) -> None:
-        before = set(folder.glob("*.dat"))
-        pearson.export(quietly, str(folder))
-        sent = sorted(set(folder.glob("*.dat")) - before)
+        before = set(directory.glob("*.dat"))
+        pearson.export(quietly, str(directory))
+        sent = sorted(set(directory.glob("*.dat")) - before)
         at = datetime.now(UTC) + timedelta(seconds=turn)
-        pearson.import_(quietly, [str(centre.answer(sent, folder / f"answers-{turn}.zip", at))])
+        pearson.import_(quietly, [str(centre.answer(sent, directory / f"answers-{turn}.zip", at))])
 
     render.text(
         run, "\nThree students are to sit an exam. Files go to a test centre, a simulated one, and it answers:\n\n"

