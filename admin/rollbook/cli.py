@@ -12,7 +12,6 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from rollbook.core import command as options
-from rollbook.core import render
 from rollbook.core.errors import INTERRUPTED, AdminError, BugError, UsageError
 from rollbook.core.log import log_bug
 from rollbook.core.standard_output import StandardOutput
@@ -39,8 +38,12 @@ def root(
     if show_version:
         from importlib.metadata import version as installed
 
+        from rollbook.core import render
+
         render.text(options.current, f"rollbook {installed('rollbook')}\n")
     elif context.invoked_subcommand is None:
+        from rollbook.core import render
+
         render.text(options.current, context.get_help() + "\n")
         raise typer.Exit(UsageError.exit_code)
 
@@ -79,6 +82,8 @@ def run(arguments: list[str]) -> int:
 
 def failed(exc: AdminError) -> int:
     """Report an error, with its traceback if --debug asks for it, and return its exit code."""
+    from rollbook.core import render
+
     render.error(options.current, exc)
     if options.current.debug:
         render.trace(masked_trace())
@@ -103,6 +108,8 @@ def interrupted() -> int:
     """Report Ctrl-C, and what it left where something was being written."""
     run = options.current
     undone = "; the open transaction was rolled back" if run.writes and not run.dry_run else ""
+    from rollbook.core import render
+
     render.note(run, f"\ninterrupted{undone}")
     return INTERRUPTED
 
@@ -118,8 +125,12 @@ def main() -> None:
     """Run as a program."""
     fill_streams()
     # UTF-8 also where LANG=C: names are in several scripts.
+    is_terminal = sys.stdout.isatty()
     sys.stdout = StandardOutput(
-        sys.stdout.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=sys.stdout.isatty()
+        sys.stdout.detach(),  # type: ignore[union-attr]
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=is_terminal,
     )
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -7,7 +7,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from rollbook.core.conversion import Conversion
 from rollbook.core.nouns import NOUNS
+
+typer.core.build_runtime_param = Conversion  # type: ignore[assignment,attr-defined]
 
 
 class Root(TyperGroup):

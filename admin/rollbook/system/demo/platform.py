@@ -208,9 +208,7 @@ class Platform:
                     ),
                     [who["id"]],
                 ).fetchone()
-                seen.append(
-                    {"course": course.course, "schema": course.schema_name, "email": copy and copy["email"]}
-                )
+                seen.append({"course": course.course, "schema": course.schema_name, "email": copy and copy["email"]})
             return who | {"email": email}, statement.as_string(conn), seen
 
     def exam_takers(self) -> list[Row]:
