@@ -92,7 +92,7 @@ def failed(exc: AdminError) -> int:
 
 def masked_trace() -> str:
     """Return the traceback of the error under way, without passwords."""
-    from rollbook.core.db import masked
+    from rollbook.core.conninfo import masked
 
     return masked(traceback.format_exc())
 

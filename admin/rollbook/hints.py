@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from typer.core import TyperGroup
 
-from rollbook.core.db import masked
+from rollbook.core.conninfo import masked
 from rollbook.core.errors import UsageError
 from rollbook.core.nouns import NOUNS
 from rollbook.tree import load

@@ -76,6 +76,11 @@ SECRETS = [
     "postgresql://user:%zz{}@host/portal",
     "postgresql://user@/portal?host=/nonexistent&password={}",
     "postgresql://user@/portal?nonsense=1&password={}",
+    "postgresql://user:{}/more@/portal?host=/nonexistent",
+    "postgresql://user:1/{}@host/portal",
+    "postgresql://user:1{}2@@host/portal",
+    "postgresql://user:{}?more@host/portal",
+    "postgresql://user:some@{}@host/portal",
     "host=/nonexistent password={}",
     "host=/nonexistent password = '{} and more' nonsense=1",
     "host=/nonexistent password='{}",
@@ -102,7 +107,7 @@ def test_a_secret_in_the_conninfo_is_never_shown(
         assert (answer.code in codes, secret in answer.out + answer.err) == (True, False), answer.err
 
     monkeypatch.setenv("ROLLBOOK_DSN", conninfo.format(secret))
-    monkeypatch.setattr("rollbook.core.db.translate", lambda exc: ZeroDivisionError(str(exc)))  # a bug on the way
+    monkeypatch.setattr("rollbook.core.sqlstate.translate", lambda exc: ZeroDivisionError(str(exc)))  # a bug on the way
     answer = rollbook("status", "--debug", dsn=None)
     written = tmp_path / "rollbook.log"
     log = written.read_text() if answer.code == 70 else ""

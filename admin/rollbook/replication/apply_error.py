@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import errors, sql
 
-from rollbook.core.db import Conn, masked
+from rollbook.core.conninfo import masked
+from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.replication import catalog
 from rollbook.replication.link import Server

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rollbook.core.db import Caller, Conn, masked
+from rollbook.core.conninfo import masked
+from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.replication import catalog, link, requirements
 from rollbook.replication.link import Server

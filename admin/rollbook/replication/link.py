@@ -15,9 +15,11 @@ import psycopg
 from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from rollbook.core.db import Caller, Conn, masked, session, translate
+from rollbook.core.conninfo import masked, parts
+from rollbook.core.db import Caller, Conn, session
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError, UsageError
 from rollbook.core.rows import nearest, one, typed
+from rollbook.core.sqlstate import translate
 
 ANSWER_SECONDS = 5.0  # how long a server may take to answer one question, unless --timeout says otherwise
 Answer = TypeVar("Answer")
@@ -73,16 +75,10 @@ def identity(portal: Conn) -> str:
 
 def checked_conninfo(option: str, given: str) -> str:
     """Return a conninfo that names its database and host. Raises UsageError: libpq would guess them otherwise."""
-    try:
-        parts = conninfo_to_dict(given)
-    except psycopg.ProgrammingError:
-        raise UsageError(
-            f"{option}: this conninfo cannot be read",
-            fix="write key=value pairs or a URI; quote or percent-encode odd characters",
-        ) from None
-    if not (parts.get("dbname") or parts.get("service")):
+    found = parts(given, option)
+    if not (found.get("dbname") or found.get("service")):
         raise UsageError(f"{option} does not name its database", fix="add dbname=NAME to it")
-    if not (parts.get("host") or parts.get("hostaddr") or parts.get("service")):
+    if not (found.get("host") or found.get("hostaddr") or found.get("service")):
         raise UsageError(f"{option} does not name its host", fix="add host=NAME to it, or the directory of a socket")
     return given
 

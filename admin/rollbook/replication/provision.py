@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rollbook.core import history
-from rollbook.core.db import Conn, masked
+from rollbook.core.conninfo import masked
+from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.replication import build, catalog, drop, link, rebuild, requirements
 from rollbook.replication.catalog import Placement

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import psycopg
 from psycopg import errors, sql
 
-from rollbook.core.db import Conn, masked
+from rollbook.core.conninfo import masked
+from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import one
 from rollbook.replication import catalog

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from rollbook.core.db import Conn, masked
+from rollbook.core.conninfo import masked
+from rollbook.core.db import Conn
 from rollbook.replication.session import Session
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from psycopg.rows import tuple_row
 
-from rollbook.core.db import session, translate
+from rollbook.core.db import session
 from rollbook.core.errors import RefusedError
 from rollbook.core.migrating import MIGRATIONS, VERSION_TABLE
+from rollbook.core.sqlstate import translate
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rollbook.core.db import translated
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, one
+from rollbook.core.sqlstate import translated
 from rollbook.people.queries.names import find_hits, find_repeated_users
 
 if TYPE_CHECKING:

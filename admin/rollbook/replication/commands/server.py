@@ -73,7 +73,7 @@ def add(
 
 def show_steps(run: Run, steps: "Steps") -> None:
     """Write the statements of a dry run, and where each would run; passwords masked. Only where tables are written."""
-    from rollbook.core.db import masked
+    from rollbook.core.conninfo import masked
 
     if not run.dry_run or render.chosen_format(run) is not Format.table:
         return

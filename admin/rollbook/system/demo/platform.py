@@ -16,9 +16,10 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 
-from rollbook.core.db import session, translated
+from rollbook.core.db import session
 from rollbook.core.migrating import ROOT
 from rollbook.core.rows import one
+from rollbook.core.sqlstate import translated
 from rollbook.replication.queries.courses import create_course, find_course, list_courses
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
