@@ -147,13 +147,16 @@ portal.student_pendingnamechange, portal.student_pendingemailchange, portal.stud
 portal.student_testcenterregistration
 to rollbook_operator;
 grant select, insert, update, delete
-on rollbook.exam, rollbook.exchange_file, rollbook.exchange_row, rollbook.discussion_outbox
+on rollbook.exam, rollbook.exchange_row, rollbook.discussion_outbox
 to rollbook_operator;
-grant insert on rollbook.name_decision to rollbook_operator;
 grant select, update on rollbook.discussion to rollbook_operator;
--- The history is written and never changed; id, at and role are not for the writer to say.
-grant insert (actor, command, object, user_id, course_id, outcome, before, after, reason)
+-- What records who did something is written and never changed by its writer, who does not choose the role in it.
+grant insert (os_user, on_behalf_of, command, object, user_id, course_id, outcome, before, after, reason)
 on rollbook.history to rollbook_operator;
+grant insert (id, user_id, old_name, new_name, rationale, requested_at, state, reason)
+on rollbook.name_decision to rollbook_operator;
+grant insert (direction, kind, name, archive, rows, sha256, os_user, on_behalf_of), update (at, rows, set_aside, sha256)
+on rollbook.exchange_file to rollbook_operator;
 
 -- rollbook_application ------------------------------------------------------------------------------------------------
 -- Not ALL: TRIGGER, REFERENCES and TRUNCATE do not belong to an application's work.

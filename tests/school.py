@@ -97,7 +97,7 @@ def furnish(db: Connection[Any]) -> None:
         from portal.student_testcenteruser as c;
         insert into rollbook.exam values ('MITx/6.002x/2012_Fall', 'Final', 'Final', 'Final Exam', '2013-01-25',
             '2013-01-26', '2013-01-01', '2013-01-21');
-        insert into rollbook.exchange_file (direction, kind, name, actor) values ('out', 'cdd', 'cdd-1.dat', 'ada')"""
+        insert into rollbook.exchange_file (direction, kind, name, os_user) values ('out', 'cdd', 'cdd-1.dat', 'ada')"""
     )
     allowed = "insert into portal.student_courseenrollmentallowed (email, course_id) values ('fay@example.org', %s)"
     db.execute(allowed, [KEEP])

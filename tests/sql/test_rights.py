@@ -184,7 +184,7 @@ WRITES: list[LiteralString] = [
     "select rollbook.create_course('NEW/1')", "select rollbook.register_for_exam(1, 'edX/toy/2012_Fall')",
     "select rollbook.auto_enroll(1)", "select rollbook.change_email(1, 'x@example.org')",
     "update portal.auth_user set email = 'x@example.org'", "delete from rollbook.history",
-    "insert into rollbook.history (actor, command, object, outcome) values ('x', 'x', 'x', 'x')",
+    "insert into rollbook.history (os_user, command, object, outcome) values ('x', 'x', 'x', 'x')",
     "update rollbook.course set on_leave = 'remove'", "truncate portal.auth_user cascade",
 ]  # fmt: skip
 
@@ -236,11 +236,14 @@ def test_an_application_writes_rows_registers_students_and_no_more(peopled: Db, 
 def test_an_operator_looks_after_people_and_makes_no_course(peopled: Db, login: Login) -> None:
     operator = login("rollbook_operator")
     run(operator, "select rollbook.change_email(1, 'other@example.org')")
-    run(operator, "insert into rollbook.history (actor, command, object, outcome) values ('x', 'x', 'x', 'changed')")
-    assert value(operator, "select role from rollbook.history") == "somebody"
+    run(operator, "insert into rollbook.history (os_user, command, object, outcome) values ('x', 'x', 'x', 'changed')")
+    assert value(operator, "select actor from rollbook.history") == "somebody/x"
     refused_to_it: list[LiteralString] = [
         "delete from rollbook.history", "update rollbook.history set role = 'x'",
-        "insert into rollbook.history (role, actor, command, object, outcome) values ('dba', 'x', 'x', 'x', 'x')",
+        "insert into rollbook.history (role, os_user, command, object, outcome) values ('dba', 'x', 'x', 'x', 'x')",
+        "insert into rollbook.exchange_file (direction, kind, name, os_user, role) values ('in', 'eac', 'x', 'x', 'x')",
+        "update rollbook.exchange_file set os_user = 'x'", "delete from rollbook.exchange_file",
+        "update rollbook.name_decision set decided_by = 'x'",
         "select rollbook.create_course('NEW/1')", "select rollbook.drop_course('edX/toy/2012_Fall', true)",
         "select admin_dsn from rollbook.server", "update rollbook.course set on_leave = 'remove'",
         "select * from course_edx_toy_2012_fall.auth_user", "truncate portal.auth_user cascade",

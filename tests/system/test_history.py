@@ -58,7 +58,7 @@ def named(value: Any) -> str:
 def entries(db: Connection[Any]) -> list[tuple[Any, ...]]:
     """The whole history, in order."""
     return db.execute(
-        "select actor, role, command, object, outcome, before, after, reason, user_id, course_id "
+        "select actor, on_behalf_of, command, object, outcome, before, after, reason, user_id, course_id "
         "from rollbook.history order by id"
     ).fetchall()
 
@@ -73,7 +73,8 @@ def test_a_write_leaves_who_what_before_after_and_why(
     assert answer.code == 0, answer.err
     found = entries(school)
     assert [entry[3:7] for entry in found] == left
-    assert {entry[:3] for entry in found} == {("Grace", "postgres", " ".join(command[:2]))}
+    me = f"postgres/{getpass.getuser()}"
+    assert {entry[:3] for entry in found} == {(me, "Grace", " ".join(command[:2]))}
     assert {entry[7] for entry in found} == {"Because, ünd"}
     ids = dict(school.execute("select username, id from portal.auth_user").fetchall())
     assert [entry[8] for entry in found] == [ids.get(entry[3]) for entry in found]
@@ -89,7 +90,9 @@ def test_deletion_of_a_user_leaves_what_went(rollbook: Rollbook, school: Connect
     assert f"{KEEP}: auth_user 1" in before["rows"]
     assert "example.org" not in str(before)
     # Who is gone is still found by the id that they had.
-    assert rollbook("history", "list", "--match", "ada", "--json").column("object") == ["ada"]
+    for search in (("--match", "ada"), ("--user", "id:101")):
+        assert rollbook("history", "list", *search, "--json").column("object") == ["ada"]
+    assert rollbook("history", "list", "--user", "ada").code == 1
 
 
 @pytest.mark.parametrize("command", NO_CHANGE, ids=" ".join)
@@ -101,9 +104,16 @@ def test_what_changes_nothing_leaves_nothing(
     assert snapshot(school) == before
 
 
-def test_without_a_name_the_actor_is_the_systems_user(rollbook: Rollbook, school: Connection[Any]) -> None:
+def test_the_actor_is_the_role_and_the_systems_user_whatever_the_environment_says(
+    rollbook: Rollbook, school: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rollbook("user", "deactivate", "ada")
-    assert entries(school)[0][0] == getpass.getuser()
+    monkeypatch.setenv("ROLLBOOK_ACTOR", "the\nboss\x1b]0;owned\x07\u202e " + "x" * 1000)
+    rollbook("user", "activate", "ada")
+    assert {entry[0] for entry in entries(school)} == {f"postgres/{getpass.getuser()}"}
+    without, behalf = (entry[1] for entry in entries(school))
+    assert (without, len(behalf)) == (None, 200)
+    assert behalf.startswith("the boss\\x1b]0;owned\\x07\\u202e xxx")
 
 
 def test_history_is_found_by_user_course_actor_command_and_time(
@@ -127,7 +137,7 @@ def test_history_is_found_by_user_course_actor_command_and_time(
     assert listed("--since", "2100-01-01") == []
     assert listed("--match", "ASKED") == ["user deactivate"]
     newest = rollbook("history", "list", "--limit", "1", "--json").row
-    assert list(newest) == ["id", "at", "actor", "role", "command", "object", "outcome", "reason"]
+    assert list(newest) == [*("id", "at", "actor", "role", "command", "object", "outcome", "reason"), "on_behalf_of"]
     shown = rollbook("history", "show", str(newest["id"]), "--json").data
     assert (shown["before"], shown["after"]) == ({"goals": "World peace"}, {"goals": "x"})
     assert rollbook("history", "show", "999999").code == 1

@@ -62,6 +62,14 @@ class When(StrEnum):
     never = "never"
 
 
+@dataclass(frozen=True)
+class Author:
+    """Who writes, as the program knows it; the database adds the role itself."""
+
+    os_user: str
+    on_behalf_of: str | None  # what ROLLBOOK_ACTOR says
+
+
 @dataclass
 class Run:
     """One call of a command: its name and the values of the shared options."""
@@ -136,11 +144,18 @@ class Run:
         return self.name.removeprefix("rollbook ")
 
     @property
-    def actor(self) -> str:
-        """Return who works here: ROLLBOOK_ACTOR, else the operating system's user."""
+    def author(self) -> Author:
+        """Return who the history says has written: the operating system's user, and the person of ROLLBOOK_ACTOR."""
         import getpass
 
-        return os.environ.get("ROLLBOOK_ACTOR") or getpass.getuser()
+        from rollbook.core.values import visible
+
+        try:
+            user = getpass.getuser()
+        except (OSError, KeyError):  # a number without a name, as in a container
+            user = str(os.getuid())
+        behalf = " ".join(visible(os.environ.get("ROLLBOOK_ACTOR", "")).split())
+        return Author(visible(user)[:200], behalf[:200] or None)
 
     def caller(self, timeout: float | None = None) -> "Caller":
         """Return who asks a course server; `timeout` in seconds where --timeout does not bound the question alone."""

@@ -3,7 +3,7 @@
 VARIABLES = {
     "ROLLBOOK_DSN": "The portal database, as with --dsn: a URI, key=value pairs, service=NAME or a database name.",
     "ROLLBOOK_FORMAT": "The default of --format: table, json, jsonl, csv or tsv.",
-    "ROLLBOOK_ACTOR": "The name that the history records for a change. Default: the operating system's user.",
+    "ROLLBOOK_ACTOR": "The person for whom you work, for the history, beside the role and the operating system's user.",
     "ROLLBOOK_LOG_FILE": "The file for tracebacks of bugs. Default: rollbook/rollbook.log in XDG_STATE_HOME.",
     "ROLLBOOK_DISCUSSION_URL": "The address of the discussion service. It overrides the address in the database.",
     "ROLLBOOK_DISCUSSION_API_KEY": "The key of the discussion service. It overrides the key in the database.",

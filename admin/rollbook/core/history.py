@@ -9,24 +9,27 @@ from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json
 
 if TYPE_CHECKING:
-    from rollbook.core.command import Run
+    from rollbook.core.command import Author, Run
     from rollbook.core.db import Conn
 
 WRITE_HISTORY = """
-insert into rollbook.history (actor, command, reason, object, outcome, before, after, user_id, course_id)
+insert into rollbook.history (
+    os_user, on_behalf_of, command, reason, object, outcome, before, after, user_id, course_id
+)
 select
-    %(actor)s, %(command)s, %(reason)s, e.object, e.outcome, e.before, e.after, e.user_id, e.course_id
+    %(os_user)s, %(on_behalf_of)s, %(command)s, %(reason)s,
+    e.object, e.outcome, e.before, e.after, e.user_id, e.course_id
 from jsonb_to_recordset(%(entries)s) as e (
     object text, outcome text, before jsonb, after jsonb, user_id bigint, course_id text
 )
 """
 
 HISTORY = """
-select h.id, h.at, h.actor, h.role, h.command, h.object, h.outcome, h.reason
+select h.id, h.at, h.actor, h.role, h.command, h.object, h.outcome, h.reason, h.on_behalf_of
 from rollbook.history as h
 where (%(user_id)s::bigint is null or h.user_id = %(user_id)s)
     and (%(course)s::text is null or h.course_id = %(course)s)
-    and (%(actor)s::text is null or h.actor = %(actor)s)
+    and (%(actor)s::text is null or %(actor)s in (h.actor, h.role, h.os_user, h.on_behalf_of))
     and (%(command)s::text is null or h.command = %(command)s or starts_with(h.command, %(command)s || ' '))
     and (%(since)s::timestamptz is null or h.at >= %(since)s)
     and (%(match)s::text is null or strpos(lower(h.object || ' ' || coalesce(h.reason, '')), lower(%(match)s)) > 0)
@@ -35,19 +38,20 @@ limit %(limit)s
 """
 
 HISTORY_ENTRY = """
-select id, at, actor, role, command, object, outcome, reason, user_id, course_id as course, before, after
+select
+    id, at, actor, role, os_user, on_behalf_of, command, object, outcome, reason, user_id, course_id as course,
+    before, after
 from rollbook.history where id = %s
 """
 
 
-def write_history(conn: Conn, command: str, actor: str, reason: str | None, entries: list[Row]) -> None:
+def write_history(conn: Conn, command: str, author: Author, reason: str | None, entries: list[Row]) -> None:
     """Record writes: object outcome before after user_id course_id. Values without a JSON form become text."""
-    content = as_json(entries)
-    conn.execute(WRITE_HISTORY, {"command": command, "actor": actor, "reason": reason, "entries": content})
+    conn.execute(WRITE_HISTORY, {**vars(author), "command": command, "reason": reason, "entries": as_json(entries)})
 
 
 def list_history(conn: Conn, **filters: Any) -> list[Row]:  # noqa: ANN401
-    """Return the history, newest first: id at actor role command object outcome reason."""
+    """Return the history, newest first: id at actor role command object outcome reason on_behalf_of."""
     return conn.execute(HISTORY, filters).fetchall()
 
 
@@ -92,7 +96,7 @@ def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **va
 
 def record_many(conn: Conn, run: Run, entries: Iterable[Row]) -> None:
     """Record many writes of one command: object outcome before after user_id course_id."""
-    write_history(conn, run.verb, run.actor, run.reason, list(entries))
+    write_history(conn, run.verb, run.author, run.reason, list(entries))
 
 
 def public(values: Row | None) -> Row | None:

@@ -25,7 +25,7 @@ def import_archives(run: Run, names: Sequence[str]) -> tuple[list[Verdict], int]
     archives = {name: read_archive(Path(name)) for name in dict.fromkeys(names)}
     with run.connect() as conn:
         importing.take_turn(conn, run, pearson_import.TURN)
-        verdicts, trouble = pearson_import.apply_answers(conn, archives, run.actor)
+        verdicts, trouble = pearson_import.apply_answers(conn, archives, run.author)
         for name in archives:
             counts = Counter(verdict.outcome for verdict in verdicts if verdict.file == name)
             history.record(conn, run, name, "imported", after=dict(counts))

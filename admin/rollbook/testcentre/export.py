@@ -56,7 +56,7 @@ def export_files(
                     written.append(file)
                 name = file.name if file else file_name(kind, at)
                 done = pearson_export.export(
-                    conn, kind, file.write if file else nothing, name=name, actor=run.actor, everything=everything,
+                    conn, kind, file.write if file else nothing, name=name, author=run.author, everything=everything,
                     force_add=force_add,
                 )  # fmt: skip
                 sha256 = file.flush() if file else None

@@ -29,8 +29,10 @@ comment on column rollbook.name_decision.decided_by is 'The database role that d
 create table rollbook.history (
     id bigint generated always as identity primary key,
     at timestamptz not null default now(),
-    actor text not null,
     role text not null default session_user,
+    os_user text not null,
+    actor text not null generated always as (role || '/' || os_user) stored,
+    on_behalf_of text constraint history_on_behalf_of_width check (char_length(on_behalf_of) <= 200),
     command text not null,
     object text not null,
     user_id bigint,
@@ -46,8 +48,10 @@ create index on rollbook.history (at);
 comment on table rollbook.history is 'What the command line wrote: who, what, values before and after. Never a secret.';
 comment on column rollbook.history.id is 'The number of the entry.';
 comment on column rollbook.history.at is 'Time of the change, by the database''s clock.';
-comment on column rollbook.history.actor is 'The person: ROLLBOOK_ACTOR, else the operating system''s user.';
-comment on column rollbook.history.role is 'The database role that was logged in.';
+comment on column rollbook.history.role is 'The database role that was logged in. The database writes it.';
+comment on column rollbook.history.os_user is 'The operating system''s user, as the program reported it.';
+comment on column rollbook.history.actor is 'Role and operating system''s user: role/os_user.';
+comment on column rollbook.history.on_behalf_of is 'The person that ROLLBOOK_ACTOR named; null = none. Not verified.';
 comment on column rollbook.history.command is 'The command, such as user update.';
 comment on column rollbook.history.object is 'The object, as it was named.';
 comment on column rollbook.history.user_id is 'The user concerned; null = not a user.';

@@ -38,8 +38,10 @@ create table rollbook.exchange_file (
     rows integer not null default 0,
     set_aside integer not null default 0,
     sha256 text,
-    actor text not null,
-    role text not null default session_user
+    role text not null default session_user,
+    os_user text not null,
+    actor text not null generated always as (role || '/' || os_user) stored,
+    on_behalf_of text constraint exchange_file_on_behalf_of_width check (char_length(on_behalf_of) <= 200)
 );
 create unique index on rollbook.exchange_file (name) where direction = 'out';
 comment on table rollbook.exchange_file is 'Every file sent to the test centre or received from it.';
@@ -54,8 +56,11 @@ comment on column rollbook.exchange_file.at is
 comment on column rollbook.exchange_file.rows is 'Number of rows, without the header.';
 comment on column rollbook.exchange_file.set_aside is 'Records that were due but could not be written.';
 comment on column rollbook.exchange_file.sha256 is 'SHA-256 of the content.';
-comment on column rollbook.exchange_file.actor is 'The person: ROLLBOOK_ACTOR, else the operating system''s user.';
-comment on column rollbook.exchange_file.role is 'The database role that was logged in.';
+comment on column rollbook.exchange_file.role is 'The database role that was logged in. The database writes it.';
+comment on column rollbook.exchange_file.os_user is 'The operating system''s user, as the program reported it.';
+comment on column rollbook.exchange_file.actor is 'Role and operating system''s user: role/os_user.';
+comment on column rollbook.exchange_file.on_behalf_of is
+    'The person that ROLLBOOK_ACTOR named; null = none. Not verified.';
 
 create table rollbook.exchange_row (
     file_id bigint not null,

@@ -110,6 +110,12 @@ def find_user(conn: Conn, token: str) -> User:
     return find_users(conn, [token])[0]
 
 
+def find_recorded_id(conn: Conn, token: str) -> int:
+    """Return the id that a name refers to; id:N is also that of a deleted user. Raises RefusedError as find_user."""
+    number = token.removeprefix("id:")
+    return int(number) if token != number and number.isdecimal() else find_user(conn, token)["id"]
+
+
 def unambiguous(conn: Conn, usernames: list[str]) -> list[str]:
     """Return usernames as an import reads them: with `username:` in front where the bare name fits another user."""
     odd = {row["username"] for row in conn.execute(AMBIGUOUS, [[n for n in usernames if ":" in n or "@" in n]])}

@@ -12,7 +12,7 @@ from rollbook.core.nouns import noun
 
 app = noun("history")
 
-COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason")
+COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason", "on_behalf_of")
 
 
 @command(
@@ -24,7 +24,7 @@ def list_(
     run: Run,
     user: OfUser = None,
     course: OfCourse = None,
-    actor: Annotated[str | None, typer.Option(metavar="NAME", help="Only entries by this person.")] = None,
+    actor: Annotated[str | None, typer.Option(metavar="NAME", help="Only entries by this role or person.")] = None,
     command: Annotated[
         str | None,
         typer.Option(metavar="WORDS", help="Only this command: `user update`, or `user` for all of its verbs."),
@@ -35,11 +35,11 @@ def list_(
     from datetime import UTC
 
     from rollbook.core.history import list_history
-    from rollbook.people.queries.names import find_users
+    from rollbook.people.queries.names import find_recorded_id
 
     with run.connect() as conn:
         found = list_history(
-            conn, user_id=find_users(conn, [user])[0]["id"] if user else None, course=course, actor=actor,
+            conn, user_id=find_recorded_id(conn, user) if user else None, course=course, actor=actor,
             command=command, since=since and since.replace(tzinfo=UTC), match=run.match,
             limit=render.fetch_limit(run),
         )  # fmt: skip

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from rollbook.core.command import Author
     from rollbook.core.db import Conn
 
 TURN = "rollbook pearson export"
 
 OPEN_FILE = """
-insert into rollbook.exchange_file (direction, kind, name, actor) values ('out', %s, %s, %s) returning id
+insert into rollbook.exchange_file (direction, kind, name, os_user, on_behalf_of)
+values ('out', %s, %s, %s, %s) returning id
 """
 
 # The condition tests the locked row itself: after a wait for its lock PostgreSQL tests the newest version again.
@@ -169,14 +171,14 @@ def now(conn: Conn) -> datetime:
 
 
 def export(
-    conn: Conn, kind: Kind, write: Callable[[bytes], object], *, name: str, actor: str, everything: bool = False,
+    conn: Conn, kind: Kind, write: Callable[[bytes], object], *, name: str, author: Author, everything: bool = False,
     force_add: bool = False,
 ) -> Exported:  # fmt: skip
     """Pass the due records, or all of them, to `write` as lines of the file, and stamp them.
 
     Under TURN, in the caller's transaction, which must be READ COMMITTED.
     """
-    number = one(conn, OPEN_FILE, [kind, name, actor])["id"]
+    number = one(conn, OPEN_FILE, [kind, name, author.os_user, author.on_behalf_of])["id"]
     listed = conn.execute(LOCK[kind], {"file": number, "everything": everything}).rowcount
     at = now(conn)  # after the locks: no exported edit is later
     failed: dict[str, str] = {}

@@ -10,6 +10,7 @@ from psycopg.rows import class_row
 from rollbook.core.rows import one
 
 if TYPE_CHECKING:
+    from rollbook.core.command import Author
     from rollbook.core.db import Conn
     from rollbook.testcentre.answer_archive import Member
     from rollbook.testcentre.exchange_file import Kind
@@ -24,8 +25,8 @@ create temporary table answer (
 """
 
 IN_FILE = """
-insert into rollbook.exchange_file (direction, kind, name, archive, rows, sha256, actor)
-values ('in', %s, %s, %s, %s, %s, %s) returning id
+insert into rollbook.exchange_file (direction, kind, name, archive, rows, sha256, os_user, on_behalf_of)
+values ('in', %s, %s, %s, %s, %s, %s, %s) returning id
 """
 
 LOCK_ANSWERED: dict[Kind, LiteralString] = {
@@ -237,7 +238,7 @@ class Verdict:
     detail: str
 
 
-def apply_answers(conn: Conn, archives: dict[str, list[Member]], actor: str) -> tuple[list[Verdict], int]:
+def apply_answers(conn: Conn, archives: dict[str, list[Member]], author: Author) -> tuple[list[Verdict], int]:
     """Apply the answers of checked archives. Return a verdict for each line, and how many were not fully applied.
 
     Under TURN, in the caller's transaction.
@@ -247,8 +248,8 @@ def apply_answers(conn: Conn, archives: dict[str, list[Member]], actor: str) -> 
         for archive, members in archives.items():
             for member in members:
                 kind = member.name.partition("-")[0]
-                values = [kind, member.name, archive, len(member.answers), member.sha256, actor]
-                number = one(conn, IN_FILE, values)["id"]
+                values = [kind, member.name, archive, len(member.answers), member.sha256]
+                number = one(conn, IN_FILE, [*values, author.os_user, author.on_behalf_of])["id"]
                 with cursor.copy(
                     "copy pg_temp.answer (file_id, kind, line, key, status, date, message, number, fault, remark) "
                     "from stdin"
