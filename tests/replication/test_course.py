@@ -105,3 +105,25 @@ def test_delete_refuses_while_the_course_has_data_of_its_own(rollbook: Rollbook,
     assert snapshot(school) == before
     assert rollbook("course", "delete", KEEP, "--confirm", KEEP, "--drop-local").code == 0
     assert schemas(school) == {REMOVE_SCHEMA}
+
+
+def test_a_team_is_granted_its_course_and_loses_it_again(rollbook: Rollbook, school: Connection[Any]) -> None:
+    school.execute("do $$ begin create role circuits_team; exception when duplicate_object then null; end $$")
+
+    def rights() -> list[tuple[str, ...]]:
+        return school.execute(
+            "select n.nspname || ' ' || a.privilege_type from pg_namespace as n, aclexplode(n.nspacl) as a "
+            "where a.grantee = 'circuits_team'::regrole order by 1"
+        ).fetchall()
+
+    planned = rollbook("course", "grant", KEEP, "circuits_team", "-n", "--json").row
+    assert (planned["outcome"], rights()) == ("would grant", [])
+    granted = rollbook("course", "grant", KEEP, "circuits_team", "--local-columns", "--json")
+    assert (granted.code, granted.row["outcome"], rights()) == (0, "granted", [(f"{KEEP_SCHEMA} USAGE",)])
+    assert rollbook("course", "grant", KEEP, "circuits_team", "--local-columns", "--json").row["outcome"] == "unchanged"
+    assert rollbook("course", "revoke", KEEP, "circuits_team", "--json").row["outcome"] == "revoked"
+    assert rights() == []
+    done = rollbook("history", "list", "--course", KEEP, "--json").column("outcome")
+    assert done == ["revoked", "granted"]
+    for arguments in (("no/such", "circuits_team"), (KEEP, "no_such_role"), (KEEP, "rollbook_owner")):
+        assert rollbook("course", "grant", *arguments).code == 1

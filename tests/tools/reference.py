@@ -46,7 +46,8 @@ MEANINGS = {
     "RB016": "The test centre would not accept the candidate or the authorization. The detail names each field.",
     "RB017": "The student may not register for the exam.",
     "RB018": "A trigger that is not Rollbook's runs a function of schema rollbook",
-    "RB019": "The role may not create or drop courses",
+    "RB019": "The role may not create or drop courses, or grant rights on them.",
+    "RB023": "The role is unknown, or is one of Rollbook's own.",
 }
 
 COMMENT = re.compile(r"^comment on (?:\w+) rollbook\.(\S+?)(?:\([^)]*\))? is\s+((?:'(?:[^']|'')*'\s*)+);", re.MULTILINE)

@@ -1,7 +1,7 @@
 """`rollbook course`: which courses hold copies, and where."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,12 +14,19 @@ from rollbook.core.nouns import noun
 from rollbook.replication.commands.comparison import reporting, show_failures
 from rollbook.replication.commands.server import show_steps
 
+if TYPE_CHECKING:
+    from rollbook.replication.team import Team
+
 app = noun("course")
 
 CREATED = ("course", "schema_name", "on_leave", "enrolled", "copied_users", "outcome")
 PLACED = ("course", "server", "table", "rows", "outcome")
 DELETED = ("course", "schema_name", "enrolled", "copied_users", "outcome")
+TEAM = ("course", "role", "schema_name", "server", "outcome")
 COLUMNS = ("course", "schema_name", "state", "on_leave", "enrolled", "copied_users", "server", "since")
+
+
+Role = Annotated[str, typer.Argument(metavar="ROLE", help="The database role of the course's team.")]
 
 
 class OnLeave(StrEnum):
@@ -201,3 +208,53 @@ def detach(
         )
     left = not keep_data and any(row.is_left for row in rows)
     return 5 if abandoned or left else 0
+
+
+@command(
+    app, "grant", sets=("data", "writes"), columns=TEAM,
+    examples=("course grant MITx/6.002x/2012_Fall circuits_team",
+              "course grant MITx/6.002x/2012_Fall circuits_team --local-columns"),
+    exits="0 granted, or nothing was missing, 1 unknown course or role, 3 unreachable, 4 not migrated",
+    see="rollbook course revoke",
+)  # fmt: skip
+def grant(
+    run: Run,
+    course: Course,
+    role: Role,
+    local_columns: Annotated[
+        bool, typer.Option("--local-columns", help="Also let it update the columns that the course has added so far.")
+    ] = False,
+) -> None:
+    """Let the role of a course's team read the course's copies in the portal's database.
+
+    A role that may update a column may also lock the rows, and hold up the portal's changes of these students. For a
+    course on a server, the SQL to run there is printed.
+    """
+    from rollbook.replication import team
+
+    show_team(run, team.grant(run, course, role, local_columns=local_columns))
+
+
+@command(
+    app, "revoke", sets=("data", "writes"), columns=TEAM,
+    examples=("course revoke MITx/6.002x/2012_Fall circuits_team", "course revoke edX/toy/2013_Spring toy_team -n"),
+    exits="0 revoked, or there was nothing to revoke, 1 unknown course or role, 3 unreachable, 4 not migrated",
+    see="rollbook course grant",
+)  # fmt: skip
+def revoke(run: Run, course: Course, role: Role) -> None:
+    """Take all rights of a role on a course's schema and copies in the portal's database.
+
+    For a course on a server, the SQL to run there is printed.
+    """
+    from rollbook.replication import team
+
+    show_team(run, team.revoke(run, course, role))
+
+
+def show_team(run: Run, done: "Team") -> None:
+    """Write the row, the statement of a dry run, and what is left to do on the course's server."""
+    if run.dry_run and render.chosen_format(run) is Format.table:
+        render.text(run, done.statement)
+    render.rows(run, [vars(done)], TEAM)
+    if done.on_server:
+        render.note(run, f"the roles of server {done.server} are its own; run there: {done.on_server}")

@@ -130,6 +130,17 @@ def drop_course(conn: Conn, course_id: str, *, drop_local: bool) -> None:
     conn.execute("select rollbook.drop_course(%s, %s)", [course_id, drop_local])
 
 
+def grant_course(conn: Conn, course_id: str, role: str, *, local_columns: bool) -> bool:
+    """Let a role read a course; return whether that is new. Raises RefusedError (RB006, RB019, RB023)."""
+    granted = one(conn, "select rollbook.grant_course(%s, %s, %s) as new", [course_id, role, local_columns])
+    return bool(granted["new"])
+
+
+def revoke_course(conn: Conn, course_id: str, role: str) -> bool:
+    """Take a role's rights on a course; return whether it had any. Raises RefusedError (RB006, RB019, RB023)."""
+    return bool(one(conn, "select rollbook.revoke_course(%s, %s) as had", [course_id, role])["had"])
+
+
 def course_sql(call: LiteralString, arguments: Sequence[Any]) -> str:
     """Return `select CALL` with the arguments as literals: what a dry run prints."""
     literals = [sql.Literal(argument) for argument in arguments]
