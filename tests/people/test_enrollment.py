@@ -247,9 +247,9 @@ def test_a_roster_is_the_desired_state(rollbook: Rollbook, school: Connection[An
         (("--max-removals", "0", "--yes"), 1, "1 of 2 would leave"),
         (("--max-removals", "49%", "--yes"), 1, "1 of 2 would leave"),
         (("--max-removals", "50%", "-n"), 0, "plan for"),
-        (("--max-removals", "many"), 2, "--max-removals many is no number"),
-        (("--max-removals", "-1"), 2, "no number"),
-        (("--max-removals", "1.5"), 2, "no number"),
+        (("--max-removals", "many"), 2, "--max-removals many is not a number"),
+        (("--max-removals", "-1"), 2, "not a number"),
+        (("--max-removals", "1.5"), 2, "not a number"),
     ],
 )
 def test_a_roster_asks_and_is_capped(

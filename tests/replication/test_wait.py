@@ -44,7 +44,7 @@ def test_a_stream_that_stands_still_is_attention_and_what_was_done_stays(attache
     attached.ok("replication", "pause", KEEP)
     result = attached.run("enrollment", "add", KEEP, "dan", "--wait", "0.5", "--json")
     assert (result.code, result.row["outcome"]) == (4, "created")
-    assert "server east has not got it within 0.5 s" in result.err
+    assert "server east has not confirmed the change within 0.5 s" in result.err
     assert there(attached) == [101, 102]
     attached.ok("enrollment", "add", REMOVE, "dan", "--wait", "0.5")  # in the portal: there at once
     attached.ok("replication", "resume", KEEP)

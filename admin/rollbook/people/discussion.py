@@ -2,7 +2,7 @@
 
 Of one user the order is kept: the oldest change first, and none after one that failed. Two that deliver at a time claim
 users by advisory locks, which a killed session loses; no transaction is open while the service is asked, and nothing
-that a writer of users waits for is locked. Killed between the answer and the striking out, a change is told again,
+that a writer of users waits for is locked. Killed between the answer and its removal, a change is sent again,
 which is harmless: it says what the user is called, not what has changed.
 """
 
@@ -72,20 +72,20 @@ def checked_url(url: str) -> str:
     if "@" in url or parts.query or parts.fragment or "?" in url or "#" in url:
         raise UsageError(
             "the address of the discussion service holds more than host, port and path",
-            why="it is shown in reports, so that no secret may stand in it",
+            why="reports show it, so it must not contain a secret",
             fix=f"{fix}, and give the key with --api-key-file FILE",
         )
     url = parts.scheme + url[len(parts.scheme) :]  # in lower case
     if bad or re.search(r"[\x00-\x1f\x7f\\]", url) or not re.fullmatch(r"https?://[^/\s]+(/\S*)?", url):
-        raise UsageError("the address of the discussion service is no http or https URL", fix=fix)
+        raise UsageError("the address of the discussion service is not an http or https URL", fix=fix)
     return url.rstrip("/")
 
 
 def checked_key(key: str, where: str) -> str:
-    """Return a key without the line's end. Raises UsageError for none, or for what is no line."""
+    """Return a key without the line's end. Raises UsageError if there is none, or if it is not one line."""
     key = key.strip()
     if not key or not key.isprintable():
-        raise UsageError(f"there is no key in {where}", fix="the key stands there alone, in one line")
+        raise UsageError(f"there is no key in {where}", fix="write the key there alone, on one line")
     return key
 
 
@@ -101,7 +101,7 @@ def active_service(conn: Conn) -> Service:
     found = queries.settings(conn)
     if not found["active"]:
         raise RefusedError(
-            "the discussion service is not active", why="nothing is noted for it and nothing is sent to it",
+            "the discussion service is not active", why="nothing is queued for it or sent to it",
             fix="rollbook discussion activate --url URL --api-key-file FILE",
         )  # fmt: skip
     return service(found)
@@ -270,5 +270,5 @@ class Delivery:
         return {**result, "outcome": "failed"}
 
     def left(self) -> int:
-        """Return how much of what was asked for is not delivered."""
+        """Return how many of the requested changes are not delivered."""
         return queries.total(self.conn, self.ids, self.until)

@@ -1,4 +1,4 @@
-"""OneRoster 1.1 and 1.2 bundles, as school information systems export them: a folder of CSV files.
+"""OneRoster 1.1 and 1.2 bundles, as school information systems export them: a directory of CSV files.
 
 A class becomes a course with the class's sourcedId as its id; whoever is in users.csv becomes a user, named by the
 username, active unless `enabledUser` is false; students are enrolled. A row that is `tobedeleted` blocks the user,
@@ -48,27 +48,30 @@ FILES: dict[str, tuple[LiteralString, tuple[str, ...], tuple[str, ...]]] = {
 ROLES = ("roster_role", ("status", "userSourcedId", "roleType", "role"))
 
 
-def stage(conn: Conn, run: Run, sheet: Sheet, folder: str, advance: Callable[[int], None]) -> Staged:
+def stage(conn: Conn, run: Run, sheet: Sheet, directory: str, advance: Callable[[int], None]) -> Staged:
     """Read a bundle into pg_temp.roster_*, and its users into pg_temp.staged.
 
-    Raises UsageError for what is no folder, or a bad header; RefusedError for files that are missing, another version,
-    or what is no CSV.
+    Raises UsageError for a path that is not a directory, or a bad header; RefusedError for files that are missing,
+    another version,
+    or a file that is not CSV.
     """
-    if not Path(folder).is_dir():
-        raise UsageError(f"{folder} is no folder", fix="unpack the bundle, and name the folder that holds manifest.csv")
-    if missing := [name for name in FILES if not (Path(folder) / name).is_file()]:
+    if not Path(directory).is_dir():
+        raise UsageError(
+            f"{directory} is not a directory", fix="unpack the bundle and name the directory of manifest.csv"
+        )
+    if missing := [name for name in FILES if not (Path(directory) / name).is_file()]:
         raise RefusedError(
             f"the bundle lacks {', '.join(missing)}", why=f"a bundle has {', '.join(FILES)}",
             fix="export it again, with classes and enrollments",
         )  # fmt: skip
     total = 0
     for name in FILES:
-        total += read(conn, run, Path(folder) / name, advance)
+        total += read(conn, run, Path(directory) / name, advance)
         if name == "manifest.csv":
             check_manifest(conn)
     table, columns = ROLES
-    if (Path(folder) / "roles.csv").is_file():
-        read_table(conn, run, Path(folder) / "roles.csv", table, columns, ("userSourcedId", "role"), advance)
+    if (Path(directory) / "roles.csv").is_file():
+        read_table(conn, run, Path(directory) / "roles.csv", table, columns, ("userSourcedId", "role"), advance)
     else:
         queries.no_roles(conn)
     bulk.load(conn, "staged", sheet.columns, list(sheet.columns), iter(()))
@@ -99,7 +102,7 @@ def read_table(
                 raise UsageError(f"{path.name}: the column {name} is missing", fix=expected)
         if double := [name for name in columns if header.count(name.lower()) > 1]:
             raise UsageError(f"{path.name}: column {double[0]} appears twice", fix=expected)
-        # Of the users the file is said later, when the judge of users has spoken.
+        # The file of a wrong user is added later, after the check of users.
         name_of_file = None if path.name == USERS else path.name
         return bulk.load(conn, table, known, header, found, advance=advance, file=name_of_file).rows
 

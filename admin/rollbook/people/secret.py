@@ -21,12 +21,12 @@ WIDTH = 128  # of the column
 
 
 def from_stdin(what: str) -> str:
-    """Return what stands on stdin, without the end of the line. Raises UsageError."""
+    """Return the content of stdin, without the end of the line. Raises UsageError."""
     return one_line(sys.stdin.buffer.read(), what, "stdin")
 
 
 def from_file(name: str, what: str) -> str:
-    """Return what stands in a file, without the end of the line. Raises UsageError."""
+    """Return the content of a file, without the end of the line. Raises UsageError."""
     try:
         return one_line(Path(name).read_bytes(), what, name)
     except (OSError, ValueError) as exc:
@@ -35,7 +35,7 @@ def from_file(name: str, what: str) -> str:
 
 
 def one_line(content: bytes, what: str, where: str) -> str:
-    """Return the only line of a text. Raises UsageError for several, or for what is no text."""
+    """Return the only line of a text. Raises UsageError for several, or for bytes that are not text."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -81,7 +81,7 @@ def checked_hash(text: str) -> str:
 
 
 def described(stored: str) -> tuple[str, int | None]:
-    """Return what may be told of a stored hash: the algorithm (or unusable, unknown) and its iterations."""
+    """Return the public part of a stored hash: the algorithm (or unusable, unknown) and its iterations."""
     if stored.startswith("!"):
         return "unusable", None
     match = HASH.fullmatch(stored)

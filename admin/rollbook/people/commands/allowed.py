@@ -28,7 +28,7 @@ AutoEnroll = Annotated[
     bool | None,
     typer.Option(
         "--auto-enroll/--no-auto-enroll",
-        help="Enroll whoever activates an account with the address, and who has one at once. Unsaid: as it is, or no.",
+        help="Enroll on activation, or now if the account is active. Default: unchanged; off for new entries.",
     ),
 ]
 
@@ -94,7 +94,7 @@ def add(run: Run, course: Course, email: Emails, auto_enroll: AutoEnroll = None)
     see="rollbook allowed list, rollbook enrollment remove",
 )  # fmt: skip
 def remove(run: Run, course: Course, email: Emails) -> int:
-    """Let addresses enroll no more. Who is enrolled stays so."""
+    """Remove e-mail addresses from the allowed list. Existing enrollments stay."""
     from rollbook.core import history
     from rollbook.people.queries import allowed
     from rollbook.replication.queries.courses import known_courses

@@ -1,4 +1,4 @@
-"""`rollbook discussion`: what the discussion service must be told of users, and telling it."""
+"""`rollbook discussion`: the changes of users that the discussion service must receive, and their delivery."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -28,7 +28,7 @@ URL_VARIABLE = "ROLLBOOK_DISCUSSION_URL"
 
 
 class State(StrEnum):
-    """Which changes are listed: all that wait, or those that were tried in vain."""
+    """Which changes are listed: all pending ones, or those with a failed attempt."""
 
     failed = "failed"
     pending = "pending"
@@ -48,7 +48,7 @@ def key_in(file: str) -> str:
 
 
 def switch(run: Run, *, active: bool, url: str | None = None, api_key: str | None = None) -> "Row":
-    """Set what is given, note it in the history, and return what stands then."""
+    """Store the settings that are not None, record them in the history, and return all settings."""
     from rollbook.core import history
     from rollbook.people.queries import discussion as queries
 
@@ -84,7 +84,7 @@ def activate(
                      "variable ROLLBOOK_DISCUSSION_API_KEY counts where `sync` runs."),
     ] = None,
 ) -> None:  # fmt: skip
-    """Note changes of users for the discussion service from now on; what is not given stays as it was."""
+    """Start queueing user changes for the discussion service. Omitted options keep their values."""
     from rollbook.people.discussion import checked_url
 
     address = checked_url(url) if url else None
@@ -142,7 +142,7 @@ def status_once(run: Run) -> int:
 def list_(
     run: Run,
     state: Annotated[
-        State | None, typer.Option(help="failed: tried in vain; pending: all that is not delivered.")
+        State | None, typer.Option(help="failed: at least one attempt failed; pending: everything undelivered.")
     ] = None,
 ) -> None:
     """List what is not delivered, the oldest first."""
@@ -166,7 +166,7 @@ def discard(
     run: Run,
     user: Annotated[str, typer.Argument(metavar="USER", help="A user; id:N also of somebody who is deleted.")],
 ) -> None:
-    """Give up the change at which a user stands still: the service will not be told. Later ones of the user go on."""
+    """Discard the failed change that blocks a user's queue. The service never gets it; later changes are delivered."""
     from rollbook.core import history
     from rollbook.people.queries import discussion as queries
 
@@ -198,7 +198,7 @@ def sync(
     failed: Annotated[bool, typer.Option("--failed", help="At once also what waits for its next try.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with each new change, until Ctrl-C.")] = False,
 ) -> int:
-    """Deliver what is noted to the discussion service, each user's changes in their order."""
+    """Deliver the queued changes to the discussion service, each user's changes in order."""
     from rollbook.core import history
     from rollbook.people import discussion
     from rollbook.people.commands.named_users import expanded

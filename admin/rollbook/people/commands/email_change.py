@@ -41,7 +41,7 @@ def create(
 ) -> None:
     """Ask for another address for a user, who confirms it with a key. Nothing is sent from here.
 
-    A user has one request at a time: asking again replaces it, and the key before is dead.
+    A user has one request at a time: a new request replaces it, and the previous key stops working.
     """
     from rollbook.core import history
     from rollbook.people.queries import change
@@ -160,7 +160,7 @@ def import_(
     see="rollbook email-change list",
 )  # fmt: skip
 def cancel(run: Run, user: Users) -> int:
-    """Forget changes of address that wait, all or nothing: their keys are dead and the addresses stay."""
+    """Cancel pending e-mail changes, all or nothing. Their keys stop working; the e-mail addresses stay."""
     from rollbook.core import history
     from rollbook.people.queries import change
 

@@ -1,4 +1,4 @@
-"""`rollbook enrollment`: who is in which course."""
+"""`rollbook enrollment`: the users of each course."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +30,9 @@ NAMED = 10  # users whom a question names
 File = Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")]
 Wait = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", min=0.001, help="Wait so long until the course's server has it; exit 4 if not."),
+    typer.Option(
+        metavar="SECONDS", min=0.001, help="Wait up to SECONDS for the server to receive it; otherwise exit 4."
+    ),
 ]
 
 
@@ -80,7 +82,9 @@ def awaited(run: Run, courses: list[str], seconds: float | None) -> int:
         if isinstance(answer, UnreachableError):
             render.error(run, answer)
         elif not answer:
-            render.note(run, f"server {name} has not got it within {seconds:g} s; see rollbook replication status")
+            render.note(
+                run, f"server {name} has not confirmed the change within {seconds:g} s; see rollbook replication status"
+            )
         late = late or answer is not True
     return 4 if late else 0
 
@@ -91,19 +95,19 @@ def awaited(run: Run, courses: list[str], seconds: float | None) -> int:
         "enrollment add edX/DemoX/2012_Fall ada bob@example.org",
         "enrollment add edX/DemoX/2012_Fall - --wait 5 < users.txt",
     ),
-    exits="0 done (who is in already stays), 1 unknown user or course, nothing changed, 3 unreachable, "
+    exits="0 done (users already enrolled are skipped), 1 unknown user or course, nothing changed, 3 unreachable, "
     "4 not at the server in time, 5 some skipped",
     see="rollbook enrollment remove, rollbook user show",
 )  # fmt: skip
 def add(run: Run, course: Course, user: Users, wait: Wait = None) -> int:
-    """Enroll users in a course, all or nothing. Their copies stand in the course when the command ends."""
+    """Enroll users in a course, all or nothing. The course has their copies when the command ends."""
     return link(run, course, user, wait, join=True)
 
 
 @command(
     app, "remove", sets=("data", "writes", "several"), columns=LINKED,
     examples=("enrollment remove edX/DemoX/2012_Fall ada", "enrollment remove edX/DemoX/2012_Fall @leavers.txt -n"),
-    exits="0 done (who is not in stays out), 1 unknown user or course, nothing changed, 3 unreachable, "
+    exits="0 done (users not enrolled are skipped), 1 unknown user or course, nothing changed, 3 unreachable, "
     "4 not at the server in time, 5 some skipped",
     see="rollbook enrollment add, rollbook course show (on_leave)",
 )  # fmt: skip
@@ -133,7 +137,7 @@ def move(
     ],
     wait: Wait = None,
 ) -> int:
-    """Move enrollments to another course, in one step: nobody is in neither. Who is in both leaves the first."""
+    """Move enrollments to another course, atomically. Users already enrolled in the target only leave the source."""
     from rollbook.core import history
     from rollbook.people.queries import enrollment
     from rollbook.replication.queries.courses import known_courses
@@ -228,11 +232,11 @@ def roster(
     course: Course,
     file: File = None,
     max_removals: Annotated[
-        str, typer.Option(metavar="N|P%", help="Refuse if more would leave: so many, or so much of the course.")
+        str, typer.Option(metavar="N|P%", help="Refuse if more than N users, or P % of the course, would be removed.")
     ] = "10%",
     wait: Wait = None,
 ) -> int:
-    """Let a course have exactly the users of a file with the header `user`: who is missing comes, all others leave.
+    """Make the enrollment match a file with the header `user`: add missing users, remove all others.
 
     The plan is shown first, and asked about.
     """
@@ -274,7 +278,7 @@ def checked_share(given: str) -> tuple[float, bool]:
     """Return N, and whether it is percent. Raises UsageError."""
     number = given.strip().removesuffix("%")
     if not number.replace(".", "", 1).isdecimal() or ("." in number and not given.endswith("%")):
-        raise UsageError(f"--max-removals {given} is no number", fix="write 5 for five, or 10% of the course")
+        raise UsageError(f"--max-removals {given} is not a number", fix="write 5 for five, or 10% of the course")
     return float(number), given.strip().endswith("%")
 
 
@@ -334,7 +338,7 @@ def list_(
     course: OfCourse = None,
     user: OfUser = None,
 ) -> None:
-    """List enrollments; `replicated` says whether the copy stands in the course (empty: there is no such course)."""
+    """List enrollments; `replicated` says whether the course has the copy (empty: the course does not exist)."""
     from rollbook.people.queries.enrollment import list_enrollments
     from rollbook.people.queries.names import find_users
 

@@ -59,7 +59,9 @@ def create(
     run: Run,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Unique; at most 32 characters.")],
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="What the group is for.")] = None,
-    if_not_exists: Annotated[bool, typer.Option("--if-not-exists", help="Be content with one that is there.")] = False,
+    if_not_exists: Annotated[
+        bool, typer.Option("--if-not-exists", help="Succeed without change if it already exists.")
+    ] = False,
 ) -> None:
     """Make a group without members."""
     from rollbook.core import history
@@ -180,7 +182,7 @@ def link(run: Run, name: str, users: list[str], *, join: bool) -> int:
 @command(
     app, "add", sets=("data", "writes", "several"), columns=LINKED,
     examples=("group add testers ada bob@example.org", "group add email_helpers --user - < users.txt"),
-    exits="0 done (who is in already stays), 1 unknown user or group, nothing changed, 3 unreachable, "
+    exits="0 done (members are skipped), 1 unknown user or group, nothing changed, 3 unreachable, "
     "4 not migrated, 5 some skipped",
     see="rollbook group remove, rollbook group import",
 )  # fmt: skip
@@ -195,7 +197,7 @@ def add(run: Run, group: Group, user: Users = None, more: MoreUsers = []) -> int
 @command(
     app, "remove", sets=("data", "writes", "several"), columns=LINKED,
     examples=("group remove testers ada", "group remove testers --user @leavers.txt --dry-run"),
-    exits="0 done (who is not in stays out), 1 unknown user or group, nothing changed, 3 unreachable, "
+    exits="0 done (users who are not members are skipped), 1 unknown user or group, nothing changed, 3 unreachable, "
     "4 not migrated, 5 some skipped",
     see="rollbook group add, rollbook group delete",
 )  # fmt: skip
@@ -335,7 +337,7 @@ def import_(
 def export(
     run: Run, group: AnyGroups = None
 ) -> None:  # fmt: skip
-    """Write who is in which group as CSV, `group,user`, which `group import` reads."""
+    """Write the members of groups as CSV, `group,user`, which `group import` reads."""
     from rollbook.core import exporting
     from rollbook.people.queries import group as groups
 

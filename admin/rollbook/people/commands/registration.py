@@ -75,7 +75,7 @@ def activate(
     user: Annotated[
         str | None, typer.Argument(metavar="[USER]", help="Whose account, without the key: you answer for it.")
     ] = None,
-    key_stdin: Annotated[bool, typer.Option("--key-stdin", help="The key stands on stdin.")] = False,
+    key_stdin: Annotated[bool, typer.Option("--key-stdin", help="Read the key from standard input.")] = False,
 ) -> int:
     """Make an account active, by its key or by name. The key is spent; where the address is allowed, it is enrolled."""
     if (user is None) != key_stdin:
@@ -109,7 +109,7 @@ def renew(
     show_key: Annotated[bool, typer.Option("--show-key", help="Print the new key, a secret.")] = False,
     days: Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="How long it is good.")] = 14,
 ) -> None:
-    """Give an account a new key; the old one is dead. Makes the registration where there is none."""
+    """Issue a new key for an account; the old one stops working. Creates the registration if there is none."""
     from rollbook.core import history
     from rollbook.people.queries import registration
     from rollbook.people.queries.names import find_users

@@ -88,7 +88,7 @@ def import_(
     return bulk.imported(run, kind, file)
 
 
-def import_bundle(run: Run, folder: str, mode: str) -> int:
+def import_bundle(run: Run, directory: str, mode: str) -> int:
     """Import a OneRoster bundle: users, then courses, then enrollments, in one transaction."""
     from rollbook.core import importing as bulk
     from rollbook.core.sheet import Sheet
@@ -114,7 +114,7 @@ def import_bundle(run: Run, folder: str, mode: str) -> int:
         sheet=Sheet(user_file.COLUMNS, (), ("username",)), turn="rollbook user import", check=check, apply=apply,
         columns=IMPORTED, stage=oneroster.stage, file=oneroster.USERS,
     )  # fmt: skip
-    return bulk.imported(run, kind, folder)
+    return bulk.imported(run, kind, directory)
 
 
 @command(

@@ -1,4 +1,4 @@
-"""Addresses that may enroll in a course: rows of pg_temp.staged that are allowed, and what stands there."""
+"""Addresses that may enroll in a course: the rows of pg_temp.staged, and the stored ones."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def outcomes(conn: Conn) -> list[Row]:
 
 
 def remove(conn: Conn, course: str, emails: Sequence[str]) -> list[Row]:
-    """Allow these addresses no more, whatever their capitals; return course email outcome."""
+    """Remove these e-mail addresses, case-insensitively; return course email outcome."""
     return conn.execute(REMOVE, {"course": course, "emails": list(emails)}).fetchall()
 
 

@@ -1,4 +1,4 @@
-"""The discussion service: whether changes are noted for it, and the outbox of what it has not been told yet."""
+"""The discussion service: its settings, and the outbox of changes that it has not confirmed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from rollbook.discussion_outbox as o
 """
 
 # A change without a name tells the user as it is by then. Name and address come from the same snapshot as the outbox:
-# what the user is told to be is never older than a change that stands before it.
+# the values sent for a user are never older than an earlier change in the outbox.
 OUTBOX = """
 select
     o.id, o.user_id, coalesce(o.username, u.username) as username, o.operation, o.attempts,
@@ -115,7 +115,7 @@ from (
 ) as h
 """
 
-# The change at which a user stands still: the oldest one, once it has been tried in vain.
+# The change that blocks a user's queue: the oldest one, once an attempt has failed.
 DISCARD = """
 delete from rollbook.discussion_outbox as o
 where o.user_id = %s and o.attempts > 0
@@ -133,12 +133,12 @@ def settings(conn: Conn) -> Row:
 
 
 def configure(conn: Conn, *, active: bool, url: str | None = None, api_key: str | None = None) -> bool:
-    """Set what is given; say whether anything changed."""
+    """Store the settings that are not None; return whether anything changed."""
     return conn.execute(CONFIGURE, {"active": active, "url": url, "api_key": api_key}).rowcount > 0
 
 
 def state(conn: Conn) -> Row:
-    """Return pending (all that is not delivered), failed (of these, tried in vain), oldest_seconds, last_error."""
+    """Return pending (everything undelivered), failed (with a failed attempt), oldest_seconds, last_error."""
     return one(conn, STATE)
 
 
@@ -177,7 +177,7 @@ def named(conn: Conn, tokens: Sequence[str]) -> list[int]:
 
 
 def queue(conn: Conn, ids: list[int] | None) -> int:
-    """Queue users, all for None, to be told as they are when it is their turn; return how many."""
+    """Queue users, all for None, to be sent with their values at that time; return how many."""
     return conn.execute(QUEUE, {"ids": ids}).rowcount
 
 
@@ -210,12 +210,12 @@ def delivered(conn: Conn, number: int) -> None:
 
 
 def discard(conn: Conn, user_id: int, name: str) -> Row:
-    """Strike out the change at which a user stands still, undelivered; return it. Raises RefusedError for none."""
+    """Delete the change that blocks a user's queue, undelivered; return it. Raises RefusedError if there is none."""
     row = conn.execute(DISCARD, [user_id]).fetchone()
     if row is None:
         raise RefusedError(
-            f"no change of {name} has been tried in vain",
-            fix="rollbook discussion list --state failed shows whose have",
+            f"{name} has no failed change",
+            fix="rollbook discussion list --state failed",
         )
     return row
 
@@ -226,7 +226,7 @@ def gives_way(conn: Conn, number: int, http_status: int | None) -> bool:
 
 
 def failed(conn: Conn, number: int, http_status: int | None, error: str) -> None:
-    """Note a try in vain; the next one is later and later, after an hour at most."""
+    """Record a failed attempt; the delay before the next one doubles, up to an hour."""
     conn.execute(FAILED, {"id": number, "http_status": http_status, "error": error})
 
 
@@ -237,12 +237,12 @@ def next_try(conn: Conn) -> float | None:
 
 
 def listen(conn: Conn) -> None:
-    """Be told of new changes by NOTIFY; a quiet session is not ended."""
+    """Listen for new changes by NOTIFY; an idle session is not ended."""
     conn.execute("set idle_session_timeout = 0")
     conn.execute("listen rollbook_discussion")
 
 
 def wait(conn: Conn, seconds: float) -> None:
-    """Wait until something is noted, or so many seconds."""
+    """Wait for a new change, at most this many seconds."""
     for _ in conn.notifies(timeout=seconds, stop_after=1):
         pass

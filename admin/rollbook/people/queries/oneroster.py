@@ -13,7 +13,7 @@ NO_ROLES = """
 create temporary table roster_role (status text, usersourcedid text, roletype text, role text) on commit drop
 """
 
-# Nothing said of the address: who is new has none, who is there keeps it.
+# No e-mail address given: a new user has none, an existing one keeps it.
 USERS_STAGED = r"""
 insert into pg_temp.staged (line, username, email, first_name, last_name, name, is_active)
 select
@@ -141,7 +141,7 @@ from pg_temp.roster_class as c
 where not exists (select from pg_temp.problem as p where p.file = 'classes.csv' and p.line = c.line)
 """
 
-# Students alone; a student who is in a class twice is in it if one of the rows says so.
+# Students alone; a student with two rows for a class belongs to it if one of them says so.
 MEMBERS = """
 create temporary table roster_member on commit drop as
 select

@@ -23,7 +23,7 @@ select username, email, created_at as created, expires_at as expires, activated_
 from rollbook.registration_status where user_id = %s
 """
 
-# What the activation enrolled bears the time of its transaction.
+# Enrollments of the activation have the time of its transaction.
 ACTIVATED = """
 select
     u.id, u.username, u.email, s.state,
@@ -57,5 +57,5 @@ def activate(conn: Conn, key: str) -> Row:
 
 
 def renew(conn: Conn, user_id: int, days: int) -> str:
-    """Give a user a new key, good for so many days, and return it: a secret. The old one is dead."""
+    """Give a user a new key, valid for `days`, and return it: a secret. The old one stops working."""
     return str(one(conn, RENEW, {"id": user_id, "days": days})["activation_key"])  # type: ignore[arg-type]

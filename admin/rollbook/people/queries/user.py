@@ -241,7 +241,7 @@ order by course nulls first, position
 
 
 def listed(conn: Conn, limit: int | None, filters: Row) -> tuple[list[Row], int]:
-    """Return users by id, and how many there are without the limit. `filters` are of CONDITIONS; None is no filter."""
+    """Return users by id, and the total without the limit. `filters` are of CONDITIONS; None does not filter."""
     parts = [sql.SQL(CONDITIONS[name]) for name, wanted in filters.items() if wanted is not None]
     where = sql.SQL(" and ").join([sql.SQL("true"), *parts])
     found = conn.execute(sql.SQL(USERS).format(where=where), filters | {"limit": limit}).fetchall()

@@ -346,5 +346,5 @@ def apply(conn: Conn, rationale: str, file: str | None = None) -> None:
 
 
 def export(conn: Conn, *, with_hash: bool, **filters: object) -> list[Row]:
-    """Return users as an import reads them. `filters`: match, course, active, limit; None is no filter."""
+    """Return users as an import reads them. `filters`: match, course, active, limit; None does not filter."""
     return conn.execute(EXPORT, {**filters, "with_hash": with_hash}).fetchall()
