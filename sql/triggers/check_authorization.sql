@@ -12,9 +12,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     faults text;
-    -- What the exchange with the test centre writes.
-    exchanged constant text[] :=
-        '{user_updated_at,updated_at,uploaded_at,processed_at,upload_status,upload_error_message,authorization_id,confirmed_at,accepted_at}';
 begin
     if tg_relid <> 'portal.student_testcenterregistration'::regclass
         or tg_name <> all (array['rollbook_check_authorization_insert', 'rollbook_check_authorization_update'])
@@ -33,8 +30,8 @@ begin
         new.user_updated_at := least(new.user_updated_at, clock_timestamp());
     else
         new.updated_at := clock_timestamp();
-        if to_jsonb(new) - exchanged is distinct from to_jsonb(old) - exchanged then
-            new.user_updated_at := greatest(clock_timestamp(), old.uploaded_at + interval '1 microsecond');
+        if rollbook.differs_for_export(to_jsonb(old), to_jsonb(new)) then
+            new.user_updated_at := rollbook.due_at(old.uploaded_at);
             new.upload_status := '';
         end if;
     end if;

@@ -13,9 +13,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     faults text;
-    -- What the exchange with the test centre writes.
-    exchanged constant text[] :=
-        '{user_updated_at,updated_at,uploaded_at,processed_at,upload_status,upload_error_message,candidate_id,confirmed_at}';
 begin
     if tg_relid <> 'portal.student_testcenteruser'::regclass
         or tg_name <> all (array['rollbook_check_candidate_insert', 'rollbook_check_candidate_update'])
@@ -38,8 +35,8 @@ begin
         new.user_updated_at := least(new.user_updated_at, clock_timestamp());
     else
         new.updated_at := clock_timestamp();
-        if to_jsonb(new) - exchanged is distinct from to_jsonb(old) - exchanged then
-            new.user_updated_at := greatest(clock_timestamp(), old.uploaded_at + interval '1 microsecond');
+        if rollbook.differs_for_export(to_jsonb(old), to_jsonb(new)) then
+            new.user_updated_at := rollbook.due_at(old.uploaded_at);
             new.upload_status := '';
         end if;
     end if;

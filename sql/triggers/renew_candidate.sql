@@ -12,8 +12,7 @@ begin
         perform rollbook.refuse_trigger(tg_name, tg_relid);
     end if;
     update portal.student_testcenteruser as c
-    set user_updated_at = greatest(clock_timestamp(), c.uploaded_at + interval '1 microsecond'), upload_status = '',
-        updated_at = clock_timestamp()
+    set user_updated_at = rollbook.due_at(c.uploaded_at), upload_status = '', updated_at = clock_timestamp()
     where c.user_id = new.id;
     return null;
 end $$;

@@ -33,7 +33,7 @@ TESTED_IN = {
     "sql/test_test_centre.py": [
         *("accommodation_names", "authorization_faults", "authorization_status", "candidate_faults"),
         *("candidate_status", "check_authorization", "check_candidate", "registration_status"),
-        *("renew_candidate", "text_fault", "trimmed_record"),
+        *("differs_for_export", "due_at", "renew_candidate", "text_fault", "trimmed_record"),
     ],
     "sql/triggers/test_guard_copy.py": ["guard_statements"],
     "sql/triggers/test_route_enrollment_delete.py": ["leave_courses"],
