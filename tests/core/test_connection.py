@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
+from rollbook.core import db
+from rollbook.core.db import session
 from rollbook.replication.queries import courses
 from tests.conftest import Cluster
 from tests.school import Rollbook
@@ -50,17 +51,16 @@ def test_the_server_is_told_which_command_runs(
     rollbook: Rollbook, seen: str, monkeypatch: pytest.MonkeyPatch, command: str, name: str
 ) -> None:
     said: list[str] = []
-    connect = psycopg.connect
 
     def listening(*args: Any, **kwargs: Any) -> Connection[Any]:
-        conn = connect(*args, **kwargs)
+        conn = session(*args, **kwargs)
         with conn.cursor(row_factory=tuple_row) as cursor:
             cursor.execute("select application_name from pg_stat_activity where pid = pg_backend_pid()")
             said.extend(row[0] for row in cursor)
         conn.rollback()
         return conn
 
-    monkeypatch.setattr(psycopg, "connect", listening)
+    monkeypatch.setattr(db, "session", listening)
     assert rollbook(*command.split(), dsn=seen).code == 0
     assert set(said) == {name}
     monkeypatch.setenv("PGAPPNAME", "mine")

@@ -175,6 +175,7 @@ class Run:
             keep=not self.dry_run,
             migrated=migrated,
             verbose=self.verbose,
+            writes=self.writes,
         )
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-from psycopg import Connection, Cursor
-from psycopg.rows import dict_row
-from psycopg.sql import Composable
+from psycopg import Connection, Copy, Cursor, Transaction, pq, sql
+from psycopg.rows import dict_row, tuple_row
 
 from rollbook.core.conninfo import conninfo, masked
-from rollbook.core.errors import AttentionError
+from rollbook.core.errors import AttentionError, RefusedError
 from rollbook.core.migrating import VERSION_TABLE, known_revisions
 from rollbook.core.sqlstate import translated
 
@@ -25,30 +23,31 @@ CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 60
 
 
-class LoudCursor(Cursor[Any]):
-    """A cursor that logs each statement and its milliseconds on stderr, without its parameters."""
-
-    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Execute as usual, and log."""
-        began = time.perf_counter()
-        try:
-            return super().execute(query, *args, **kwargs)
-        finally:
-            text = query.as_string(self) if isinstance(query, Composable) else query
-            words = masked(" ".join((text.decode() if isinstance(text, bytes) else text).split()))
-            logging.getLogger("rollbook").debug("%.1f ms  %s", (time.perf_counter() - began) * 1000, words)
-
-
 # A session of ours means the same wherever it runs: neither the role, the database nor PGOPTIONS change what text
-# means, which function a name finds, or what a transaction sees.
+# means, which function a name finds, or what a transaction sees. client_encoding is set when connecting.
 SETTINGS = {
-    "client_encoding": "UTF8",
+    "search_path": "pg_catalog, pg_temp",
+    "standard_conforming_strings": "on",
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
-    "search_path": "pg_catalog, pg_temp",
     "default_transaction_isolation": "read committed",
 }
+
+# Who turned the triggers off for this session. One line a setting that can be reset.
+REPLICA_ROLE = """
+select concat_ws(
+    ' ', 'alter', case when s.setrole = 0 then 'database' else 'role' end,
+    case when s.setrole = 0 then quote_ident(d.datname) else quote_ident(session_user) end,
+    case when s.setrole <> 0 and s.setdatabase <> 0 then 'in database ' || quote_ident(d.datname) end,
+    'reset session_replication_role'
+) as remedy
+from pg_db_role_setting as s
+inner join pg_database as d on d.datname = current_database()
+where s.setdatabase in (0, d.oid)
+    and s.setrole in (0, (select r.oid from pg_roles as r where r.rolname = session_user))
+    and exists (select from unnest(s.setconfig) as c where starts_with(c, 'session_replication_role='))
+"""
 
 
 @dataclass(frozen=True)
@@ -59,40 +58,168 @@ class Caller:
     timeout: float | None = None
 
 
+class Session(Connection[dict[str, Any]]):
+    """A connection that makes our settings for each transaction, and leaves nothing behind.
+
+    Behind a pooler in transaction mode the next transaction may run in another session of the server, and somebody
+    else's in this one. In autocommit there is no transaction to set anything for: the settings are made once for a
+    session that is ours alone; behind a pooler each statement becomes a transaction.
+    """
+
+    settings: Mapping[str, str] = SETTINGS
+    writes = False
+    is_pooled: bool | None = None  # None until the server has been asked
+
+    def settle(self) -> None:
+        """Make the settings, for this transaction; in autocommit for the session, unless a pooler lends it."""
+        # libpq got the number of the server's process when it connected; a pooler makes one up.
+        local = "pg_catalog.pg_backend_pid() operator(pg_catalog.<>) {}" if self.autocommit else "true"
+        made = [
+            sql.SQL("pg_catalog.set_config({}, {}, {})").format(
+                name, value, sql.SQL(local).format(self.info.backend_pid)
+            )
+            for name, value in self.settings.items()
+        ]
+        query = sql.SQL(
+            "select pg_catalog.pg_backend_pid(), pg_catalog.current_setting('session_replication_role'), {}"
+        )
+        with Cursor(self, row_factory=tuple_row) as cursor:
+            (pid, role, *_) = cursor.execute(query.format(sql.SQL(", ").join(made)), prepare=False).fetchone() or (
+                0,
+                "",
+            )
+        if self.is_pooled is None:
+            self.is_pooled = pid != self.info.backend_pid
+            if self.is_pooled:
+                self.prepare_threshold = None  # what one session prepares, the next one does not know
+            if self.writes and role == "replica":
+                raise triggers_are_off(self)
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Begin a transaction with our settings, where a statement inside would begin one."""
+        if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+            yield
+        elif not self.autocommit:
+            self.settle()
+            yield
+        elif self.is_pooled:
+            with self.transaction():
+                yield
+        else:
+            yield
+
+    @contextmanager
+    def transaction(self, savepoint_name: str | None = None, force_rollback: bool = False) -> Iterator[Transaction]:
+        """Begin a transaction, or a savepoint in one, as usual."""
+        begins = self.pgconn.transaction_status == pq.TransactionStatus.IDLE
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            if begins and (self.is_pooled or not self.autocommit):
+                self.settle()
+            yield transaction
+
+    def set_autocommit(self, value: bool) -> None:
+        """Set autocommit as usual."""
+        super().set_autocommit(value)
+        if value:
+            self.settle()
+
+
+class SessionCursor(Cursor[Any]):
+    """A cursor of a Session, whose statements run with its settings."""
+
+    connection: Session
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Execute as usual."""
+        with self.connection.settled():
+            return super().execute(*args, **kwargs)
+
+    def executemany(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Execute as usual."""
+        with self.connection.settled():
+            super().executemany(*args, **kwargs)
+
+    @contextmanager
+    def copy(self, *args: Any, **kwargs: Any) -> Iterator[Copy]:  # noqa: ANN401
+        """Copy as usual."""
+        with self.connection.settled(), super().copy(*args, **kwargs) as copy:
+            yield copy
+
+
+class LoudCursor(SessionCursor):
+    """A cursor that logs each statement and its milliseconds on stderr, without its parameters."""
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Execute as usual, and log."""
+        began = time.perf_counter()
+        try:
+            return super().execute(query, *args, **kwargs)
+        finally:
+            text = query.as_string(self) if isinstance(query, sql.Composable) else query
+            words = masked(" ".join((text.decode() if isinstance(text, bytes) else text).split()))
+            logging.getLogger("rollbook").debug("%.1f ms  %s", (time.perf_counter() - began) * 1000, words)
+
+
+def triggers_are_off(conn: Session) -> RefusedError:
+    """Return the refusal to write in a session without triggers: no course would get what is written."""
+    found = [row["remedy"] for row in conn.execute(REPLICA_ROLE)]
+    return RefusedError(
+        "session_replication_role is replica in this session, so that no trigger runs",
+        why="what is written on the portal would reach no course",
+        fix="; ".join(found) or "remove session_replication_role from PGOPTIONS and from the options of the conninfo",
+    )
+
+
+def require_own_session(conn: Connection[Any], what: str) -> None:
+    """Raise RefusedError where a pooler lends the session: a lock that outlives a transaction guards nothing there."""
+    with conn.cursor(row_factory=tuple_row) as cursor:
+        if cursor.execute("select pg_catalog.pg_backend_pid()").fetchone() != (conn.info.backend_pid,):
+            raise RefusedError(
+                f"{what} needs a session of its own",
+                why="a pooler, such as PgBouncer, stands between: another client may get this session and its locks",
+                fix="connect to PostgreSQL itself, at its own host and port: -d CONNINFO, or --admin-dsn for a server",
+            )
+
+
 def session(
-    dsn: str | None, *, name: str, timeout: float | None = None, long: bool = False, verbose: bool = False
-) -> Conn:
-    """Return a connection. `timeout` in seconds bounds connecting (10 if None), each statement (60; none if `long`)."""
-    conn: Conn = psycopg.connect(
+    dsn: str | None, *, name: str, timeout: float | None = None, long: bool = False, verbose: bool = False,
+    writes: bool = False,
+) -> Session:  # fmt: skip
+    """Return a connection. `timeout` in seconds bounds connecting (10 if None), each statement (60; none if `long`).
+
+    With `writes`, its first statement raises RefusedError where no trigger would run.
+    """
+    conn = Session.connect(
         conninfo(dsn),
         row_factory=dict_row,
+        cursor_factory=LoudCursor if verbose else SessionCursor,
         connect_timeout=max(1, round(timeout or CONNECT_SECONDS)),
         fallback_application_name=name,
+        client_encoding="UTF8",
     )
     statement = timeout if timeout is not None else 0 if long else STATEMENT_SECONDS
-    settings = {**SETTINGS, "statement_timeout": f"{int(statement * 1000)}ms"}
-    conn.execute(
-        "select set_config(key, value, false) from unnest(%s::text[], %s::text[]) as s (key, value)",
-        [list(settings), list(settings.values())],
-    )
-    conn.commit()
+    conn.settings = {**SETTINGS, "statement_timeout": f"{int(statement * 1000)}ms"}
+    conn.writes = writes
     if verbose:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("rollbook").setLevel(logging.DEBUG)
-        conn.cursor_factory = LoudCursor
     return conn
 
 
 @contextmanager
 def connect(
     dsn: str | None, *, name: str, timeout: float | None = None, long: bool = False, keep: bool = True,
-    migrated: bool = True, verbose: bool = False,
+    migrated: bool = True, verbose: bool = False, writes: bool = False,
 ) -> Iterator[Conn]:  # fmt: skip
     """Yield a session in a transaction that is committed at the end, or rolled back on an error or if not `keep`.
 
     Raises UnreachableError, AttentionError (not migrated, or newer than this program), RefusedError.
     """
-    with translated(), session(dsn, name=name, timeout=timeout, long=long, verbose=verbose) as conn:
+    with (
+        translated(),
+        session(dsn, name=name, timeout=timeout, long=long, verbose=verbose, writes=writes) as conn,
+    ):
         if migrated:
             check_revision(conn)
             conn.commit()

@@ -12,11 +12,10 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import Cursor
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollbook.core.conninfo import masked, parts
-from rollbook.core.db import Caller, Conn, session
+from rollbook.core.db import Caller, Conn, SessionCursor, require_own_session, session
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError, UsageError
 from rollbook.core.rows import nearest, one, typed
 from rollbook.core.sqlstate import translate
@@ -104,6 +103,8 @@ def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[C
     conn.cursor_factory = named_cursor(server)
     with conn:
         conn.autocommit = True
+        if conn.is_pooled:
+            require_own_session(conn, f"the administration of server {server.name}")
         if long and caller.timeout is None:  # --timeout bounds each statement too
             conn.execute("set statement_timeout = 0")
         # The server would log a failed CREATE SUBSCRIPTION with its password. Only superusers may set this.
@@ -120,10 +121,10 @@ def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[C
             raise server_error(server, exc) from exc
 
 
-def named_cursor(server: Server) -> type[Cursor[Any]]:
+def named_cursor(server: Server) -> type[SessionCursor]:
     """Return a cursor class that marks its errors with the server's name, to tell them from errors of the portal."""
 
-    class NamedCursor(Cursor[Any]):
+    class NamedCursor(SessionCursor):
         def execute(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             try:
                 return super().execute(*args, **kwargs)
@@ -202,6 +203,7 @@ def ask(
 @contextmanager
 def held(portal: Conn, server: Server) -> Iterator[None]:
     """Lock a server for changes. Raises RefusedError if another command holds it, or this portal is a clone."""
+    require_own_session(portal, "this command")
     key = f"rollbook server {server.name}"
     if not one(portal, "select pg_try_advisory_lock(hashtext(%s)) as ours", [key])["ours"]:
         raise RefusedError(

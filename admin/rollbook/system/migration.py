@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from psycopg.rows import tuple_row
 
-from rollbook.core.db import session
+from rollbook.core.db import require_own_session, session
 from rollbook.core.errors import RefusedError
 from rollbook.core.migrating import MIGRATIONS, VERSION_TABLE
 from rollbook.core.sqlstate import translate
@@ -55,10 +55,16 @@ def move(dsn: str | None, revision: str, *, up: bool, **how: Any) -> None:  # no
     from alembic import command
     from sqlalchemy.exc import DBAPIError
 
-    how = {"name": "rollbook schema", "long": True, **how}
+    how = {"name": "rollbook schema", "long": True, "writes": True, **how}
 
     def connected() -> Any:  # noqa: ANN401
         conn = session(dsn, **how)
+        try:
+            require_own_session(conn, "a migration")
+        except Exception:
+            conn.close()
+            raise
+        conn.commit()
         conn.row_factory = tuple_row  # type: ignore[assignment]
         return conn
 

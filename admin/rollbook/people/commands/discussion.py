@@ -200,6 +200,7 @@ def sync(
 ) -> int:
     """Deliver the queued changes to the discussion service, each user's changes in order."""
     from rollbook.core import history
+    from rollbook.core.db import require_own_session
     from rollbook.people import discussion
     from rollbook.people.commands.named_users import expanded
     from rollbook.people.queries import discussion as queries
@@ -210,6 +211,7 @@ def sync(
         )
     named = expanded(user) if user else None
     with run.connect() as conn:
+        require_own_session(conn, run.name)
         discussion.active_service(conn)
         ids = queries.named(conn, named) if named is not None else None
         if all_:
