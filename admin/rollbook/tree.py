@@ -35,11 +35,13 @@ class Root(TyperGroup):
 
 def load(noun: str, verb: str | None = None) -> Any:  # noqa: ANN401 (Typer keeps the class to itself)
     """Return the commands of a noun; of them only the verb's, if there is such a one: each costs 2 ms."""
-    app: typer.Typer = import_module(f"rollbook.{NOUNS[noun].module}").app
-    only = [info for info in app.registered_commands if info.name == verb]
-    if only:
-        app = copy.copy(app)
-        app.registered_commands = only
+    for module in filter(None, (NOUNS[noun].reads, NOUNS[noun].module)):
+        app: typer.Typer = import_module(f"rollbook.{module}").app
+        only = [info for info in app.registered_commands if info.name == verb]
+        if only:
+            app = copy.copy(app)
+            app.registered_commands = only
+            break
     group: Any = typer.main.get_group(app)
     command = group if group.name else group.commands[noun]  # `status` and `version` are verbs themselves
     command.rich_help_panel = NOUNS[noun].panel

@@ -11,6 +11,7 @@ class Noun(NamedTuple):
     module: str  # below rollbook; its `app` has all the commands of the noun
     panel: str
     help: str
+    reads: str = ""  # a module with some of its commands alone, which imports less: it is tried first
 
 
 NOUNS = {
@@ -29,7 +30,10 @@ NOUNS = {
     "server": Noun(
         "replication.commands.server", "Courses and replication", "Course servers: add, show, ping, remove.",
     ),
-    "user": Noun("people.commands.user_file", "People", "Users: find, create, change, import, export."),
+    "user": Noun(
+        "people.commands.user_file", "People", "Users: find, create, change, import, export.",
+        reads="people.commands.user",
+    ),
     "registration": Noun("people.commands.registration", "People", "Activation keys: show, use, renew."),
     "group": Noun("people.commands.group", "People", "Groups: named sets of users."),
     "name-change": Noun("people.commands.name_change", "People", "Changes of name: request, approve, reject."),

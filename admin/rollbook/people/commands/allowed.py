@@ -1,18 +1,22 @@
 """`rollbook allowed`: addresses that may enroll in a course, with or without an account."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import exporting, history, render
+from rollbook.core import importing as bulk
 from rollbook.core.arguments import Course, OfCourse
 from rollbook.core.command import OnError, Run, command
+from rollbook.core.db import Conn
 from rollbook.core.errors import PartialError, RefusedError
 from rollbook.core.nouns import noun
+from rollbook.core.rows import Row
+from rollbook.core.sheet import Sheet
 from rollbook.people.commands.named_users import expanded
-
-if TYPE_CHECKING:
-    from rollbook.core.render import Row
+from rollbook.people.queries import allowed
+from rollbook.people.validation import checked_email
+from rollbook.replication.queries.courses import known_courses
 
 app = noun("allowed")
 
@@ -33,13 +37,11 @@ AutoEnroll = Annotated[
 ]
 
 
-def judged(run: Run, emails: list[str]) -> "tuple[list[str], list[Row]]":
+def judged(run: Run, emails: list[str]) -> tuple[list[str], list[Row]]:
     """Return the addresses, normalised, each once; and what is none, as rows with the outcome rejected.
 
     Raises RefusedError for those, unless --on-error says skip.
     """
-    from rollbook.people.validation import checked_email
-
     good: dict[str, str] = {}
     bad: list[Row] = []
     for email in expanded(emails, "addresses"):
@@ -65,11 +67,6 @@ def judged(run: Run, emails: list[str]) -> "tuple[list[str], list[Row]]":
 )  # fmt: skip
 def add(run: Run, course: Course, email: Emails, auto_enroll: AutoEnroll = None) -> int:
     """Let addresses enroll, whatever their capitals; with --auto-enroll, active accounts are enrolled at once."""
-    from rollbook.core import history
-    from rollbook.core import importing as bulk
-    from rollbook.people.queries import allowed
-    from rollbook.replication.queries.courses import known_courses
-
     good, bad = judged(run, email)
     with run.connect() as conn:
         known_courses(conn, [course])
@@ -95,10 +92,6 @@ def add(run: Run, course: Course, email: Emails, auto_enroll: AutoEnroll = None)
 )  # fmt: skip
 def remove(run: Run, course: Course, email: Emails) -> int:
     """Remove e-mail addresses from the allowed list. Existing enrollments stay."""
-    from rollbook.core import history
-    from rollbook.people.queries import allowed
-    from rollbook.replication.queries.courses import known_courses
-
     good, bad = judged(run, email)
     with run.connect() as conn:
         if not allowed.listed(conn, 1, {"course": course, "match": None, "user_exists": None})[0]:
@@ -127,8 +120,6 @@ def list_(
     ] = None,
 ) -> None:
     """List the addresses that may enroll: whether a user has the address, and is enrolled."""
-    from rollbook.people.queries import allowed
-
     with run.connect() as conn:
         found, total = allowed.listed(
             conn, render.fetch_limit(run), {"course": course, "match": run.match, "user_exists": user_exists}
@@ -148,10 +139,6 @@ def import_(
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
 ) -> int:
     """Let the addresses of a file enroll: course_id, email, and auto_enroll; a blank flag leaves an old one alone."""
-    from rollbook.core import importing as bulk
-    from rollbook.core.db import Conn
-    from rollbook.core.sheet import Sheet
-    from rollbook.people.queries import allowed
 
     def check(conn: Conn, _: bulk.Staged) -> None:
         bulk.check_emails(conn)
@@ -171,9 +158,6 @@ def import_(
 )  # fmt: skip
 def export(run: Run, course: OfCourse = None) -> None:
     """Write the addresses that may enroll as `allowed import` reads them: CSV, unless another format is asked for."""
-    from rollbook.core import exporting
-    from rollbook.people.queries import allowed
-
     exporting.export(
         run, EXPORTED, lambda conn, limit: allowed.export(conn, course=course, match=run.match, limit=limit),
         what=f"course {course}" if course else "allowed", course=course,

@@ -2,19 +2,22 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import history, render
 from rollbook.core.command import Format, Run, command
+from rollbook.core.db import Conn, require_own_session
 from rollbook.core.errors import UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.progress import progress
-
-if TYPE_CHECKING:
-    from rollbook.core.db import Conn
-    from rollbook.core.render import Row
+from rollbook.core.rows import Row
+from rollbook.people import discussion
+from rollbook.people.commands.named_users import expanded
+from rollbook.people.discussion import checked_key, checked_url
+from rollbook.people.queries import discussion as queries
+from rollbook.replication.commands.status import repeated
 
 app = noun("discussion")
 
@@ -36,8 +39,6 @@ class State(StrEnum):
 
 def key_in(file: str) -> str:
     """Return the key in a file; - is stdin. Raises UsageError."""
-    from rollbook.people.discussion import checked_key
-
     try:
         text = typer.get_text_stream("stdin").read() if file == "-" else Path(file).read_text("utf-8-sig")
     except OSError as exc:
@@ -47,11 +48,8 @@ def key_in(file: str) -> str:
     return checked_key(text, "stdin" if file == "-" else file)
 
 
-def switch(run: Run, *, active: bool, url: str | None = None, api_key: str | None = None) -> "Row":
+def switch(run: Run, *, active: bool, url: str | None = None, api_key: str | None = None) -> Row:
     """Store the settings that are not None, record them in the history, and return all settings."""
-    from rollbook.core import history
-    from rollbook.people.queries import discussion as queries
-
     with run.connect() as conn:
         before = queries.settings(conn)
         changed = queries.configure(conn, active=active, url=url, api_key=api_key)
@@ -85,8 +83,6 @@ def activate(
     ] = None,
 ) -> None:  # fmt: skip
     """Start queueing user changes for the discussion service. Omitted options keep their values."""
-    from rollbook.people.discussion import checked_url
-
     address = checked_url(url) if url else None
     row = switch(run, active=True, url=address, api_key=key_in(api_key_file) if api_key_file is not None else None)
     render.rows(run, [row], SET)
@@ -112,16 +108,11 @@ def deactivate(run: Run) -> None:
 )  # fmt: skip
 def status(run: Run) -> int:
     """Show what waits to be delivered, what failed, the latest error, and whether the service answers."""
-    from rollbook.replication.commands.status import repeated
-
     return repeated(run, lambda: status_once(run))
 
 
 def status_once(run: Run) -> int:
     """Write the state; return 4 if it needs attention."""
-    from rollbook.people import discussion
-    from rollbook.people.queries import discussion as queries
-
     with run.connect() as conn:
         found, waits = queries.settings(conn), queries.state(conn)
     reachable = None
@@ -146,8 +137,6 @@ def list_(
     ] = None,
 ) -> None:
     """List what is not delivered, the oldest first."""
-    from rollbook.people.queries import discussion as queries
-
     with run.connect() as conn:
         found = queries.outbox(
             conn, failed=state is State.failed, match=run.match, limit=render.fetch_limit(run)
@@ -167,9 +156,6 @@ def discard(
     user: Annotated[str, typer.Argument(metavar="USER", help="A user; id:N also of somebody who is deleted.")],
 ) -> None:
     """Discard the failed change that blocks a user's queue. The service never gets it; later changes are delivered."""
-    from rollbook.core import history
-    from rollbook.people.queries import discussion as queries
-
     with run.connect() as conn:
         (user_id,) = queries.named(conn, [user])
         gone = queries.discard(conn, user_id, user)
@@ -199,12 +185,6 @@ def sync(
     follow: Annotated[bool, typer.Option("--follow", help="Go on with each new change, until Ctrl-C.")] = False,
 ) -> int:
     """Deliver the queued changes to the discussion service, each user's changes in order."""
-    from rollbook.core import history
-    from rollbook.core.db import require_own_session
-    from rollbook.people import discussion
-    from rollbook.people.commands.named_users import expanded
-    from rollbook.people.queries import discussion as queries
-
     if follow and (run.dry_run or render.chosen_format(run) is Format.json):
         raise UsageError(
             "--follow has no end that --dry-run or one JSON document could wait for", fix="use --format jsonl"
@@ -232,12 +212,8 @@ def sync(
         return synced(run, conn, ids, at_once=at_once)
 
 
-def synced(run: Run, conn: "Conn", ids: list[int] | None, *, at_once: bool) -> int:
+def synced(run: Run, conn: Conn, ids: list[int] | None, *, at_once: bool) -> int:
     """Deliver what is there, and report it, also where Ctrl-C ends it."""
-    from rollbook.core import history
-    from rollbook.people import discussion
-    from rollbook.people.queries import discussion as queries
-
     until = queries.last(conn)
     rows: list[Row] = []
     with discussion.Client(discussion.active_service(conn)) as client:
@@ -259,11 +235,8 @@ def synced(run: Run, conn: "Conn", ids: list[int] | None, *, at_once: bool) -> i
     return 0 if not left else 5 if work.delivered else 4
 
 
-def followed(run: Run, conn: "Conn", ids: list[int] | None, *, at_once: bool) -> None:
+def followed(run: Run, conn: Conn, ids: list[int] | None, *, at_once: bool) -> None:
     """Deliver what is there and what comes, until Ctrl-C; where the service is, is looked up for each round."""
-    from rollbook.people import discussion
-    from rollbook.people.queries import discussion as queries
-
     queries.listen(conn)
     while True:
         to = discussion.active_service(conn)

@@ -4,13 +4,18 @@ from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import history, render
+from rollbook.core import importing as bulk
 from rollbook.core.arguments import User, Users
 from rollbook.core.command import Run, command
+from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.sheet import Sheet
 from rollbook.people import secret
 from rollbook.people.commands.named_users import chosen
+from rollbook.people.queries import change
+from rollbook.people.queries.names import find_users
 from rollbook.people.validation import checked_email
 
 app = noun("email-change")
@@ -43,10 +48,6 @@ def create(
 
     A user has one request at a time: a new request replaces it, and the previous key stops working.
     """
-    from rollbook.core import history
-    from rollbook.people.queries import change
-    from rollbook.people.queries.names import find_users
-
     columns = KEYED if show_key else CREATED
     render.picked(run, columns)
     address = checked_address(email)
@@ -80,8 +81,6 @@ def checked_address(email: str) -> str:
 )  # fmt: skip
 def list_(run: Run) -> None:
     """List changes of address that wait for their key; `conflict` says that another user has the address by now."""
-    from rollbook.people.queries import change
-
     with run.connect() as conn:
         found, total = change.email_changes(conn, run.match, render.fetch_limit(run))
     render.listing(run, found, COLUMNS, empty="no change of address waits", total=total)
@@ -100,10 +99,6 @@ def confirm(
     key_stdin: Annotated[bool, typer.Option("--key-stdin", help="Read the key from stdin.")] = False,
 ) -> None:
     """Confirm a change of address: the account has the new one, the profile's meta the old one, under old_emails."""
-    from rollbook.core import history
-    from rollbook.people.queries import change
-    from rollbook.people.queries.names import find_users
-
     if (user is None) is not key_stdin:
         raise UsageError("name a user, or give a key with --key-stdin; one of them")
     key = secret.from_stdin("key").strip() if key_stdin else ""
@@ -136,10 +131,6 @@ def import_(
 
     Asking again replaces a user's request; for the same address the request stays, with its key.
     """
-    from rollbook.core import importing as bulk
-    from rollbook.core.db import Conn
-    from rollbook.core.sheet import Sheet
-    from rollbook.people.queries import change
 
     def check(conn: Conn, _: bulk.Staged) -> None:
         bulk.check_emails(conn)
@@ -161,9 +152,6 @@ def import_(
 )  # fmt: skip
 def cancel(run: Run, user: Users) -> int:
     """Cancel pending e-mail changes, all or nothing. Their keys stop working; the e-mail addresses stay."""
-    from rollbook.core import history
-    from rollbook.people.queries import change
-
     with run.connect() as conn:
         found, code = chosen(conn, run, user)
         gone = change.cancel_email_changes(conn, [row["id"] for row in found])

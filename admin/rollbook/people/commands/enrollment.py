@@ -1,22 +1,27 @@
 """`rollbook enrollment`: the users of each course."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import exporting, history, render
+from rollbook.core import importing as bulk
 from rollbook.core.arguments import Course, OfCourse, OfUser, Users
-from rollbook.core.command import Run, command
+from rollbook.core.command import OnError, Run, command
 from rollbook.core.completion import courses
-from rollbook.core.errors import NotConfirmedError, PartialError, RefusedError, UsageError
+from rollbook.core.db import Conn
+from rollbook.core.errors import NotConfirmedError, PartialError, RefusedError, UnreachableError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.progress import progress
+from rollbook.core.rows import Row
+from rollbook.core.sheet import Sheet, check_rejects, line_count, shown
 from rollbook.people.commands import named_users as people
-
-if TYPE_CHECKING:
-    from rollbook.core.db import Conn
-    from rollbook.core.render import Row
+from rollbook.people.queries import enrollment
+from rollbook.people.queries.enrollment import count_enrollments, enroll, leave, list_enrollments
+from rollbook.people.queries.names import find_hits, find_users
+from rollbook.replication.arrivals import wait_for_courses
+from rollbook.replication.queries.courses import known_courses
 
 app = noun("enrollment")
 
@@ -45,10 +50,6 @@ class By(StrEnum):
 
 def link(run: Run, course: str, users: list[str], wait: float | None, *, join: bool) -> int:
     """Enroll users or end their enrollments, all or nothing, and report each. Return the exit code."""
-    from rollbook.core import history
-    from rollbook.people.queries.enrollment import enroll, leave
-    from rollbook.replication.queries.courses import known_courses
-
     outcome = "created" if join else "removed"
     with run.connect() as conn:
         known_courses(conn, [course])
@@ -69,9 +70,6 @@ def awaited(run: Run, courses: list[str], seconds: float | None) -> int:
 
     A course on no server had it when the transaction ended.
     """
-    from rollbook.core.errors import UnreachableError
-    from rollbook.replication.arrivals import wait_for_courses
-
     if seconds is None or run.dry_run:
         return 0
     with run.connect() as portal:
@@ -138,10 +136,6 @@ def move(
     wait: Wait = None,
 ) -> int:
     """Move enrollments to another course, atomically. Users already enrolled in the target only leave the source."""
-    from rollbook.core import history
-    from rollbook.people.queries import enrollment
-    from rollbook.replication.queries.courses import known_courses
-
     if source == target:
         raise UsageError("--from and --to are the same course")
     with run.connect() as conn:
@@ -170,10 +164,8 @@ def move(
     return code or late
 
 
-def strangers(run: Run, seats: "list[Row]", source: str) -> int:
+def strangers(run: Run, seats: list[Row], source: str) -> int:
     """Report those who are in neither course, and return 5 if they may be skipped. Raises RefusedError if not."""
-    from rollbook.core.command import OnError
-
     missing = [row["username"] for row in seats if row["outcome"] is None]
     if not missing:
         return 0
@@ -197,13 +189,9 @@ def strangers(run: Run, seats: "list[Row]", source: str) -> int:
 )  # fmt: skip
 def import_(run: Run, file: File = None, wait: Wait = None) -> int:
     """Enroll and leave as a file says: course_id, user, and status, blank or enrolled to enroll, deleted to leave."""
-    from rollbook.core import importing as bulk
-    from rollbook.core.sheet import Sheet
-    from rollbook.people.queries import enrollment
-
     touched: set[str] = set()
 
-    def apply(conn: "Conn", _: bulk.Staged) -> None:
+    def apply(conn: Conn, _: bulk.Staged) -> None:
         enrollment.apply(conn)
         touched.update(enrollment.touched(conn))
 
@@ -240,13 +228,6 @@ def roster(
 
     The plan is shown first, and asked about.
     """
-    from rollbook.core import history
-    from rollbook.core import importing as bulk
-    from rollbook.core.sheet import Sheet, check_rejects, line_count, shown
-    from rollbook.people.queries import enrollment
-    from rollbook.people.queries.names import find_hits
-    from rollbook.replication.queries.courses import known_courses
-
     sheet = Sheet(("user",), ("user",), ("user",))
     share = checked_share(max_removals)
     if run.template:
@@ -282,7 +263,7 @@ def checked_share(given: str) -> tuple[float, bool]:
     return float(number), given.strip().endswith("%")
 
 
-def check_plan(run: Run, course: str, planned: "list[Row]", share: tuple[float, bool]) -> dict[str, int]:
+def check_plan(run: Run, course: str, planned: list[Row], share: tuple[float, bool]) -> dict[str, int]:
     """Show what is planned and ask. Return the counts by outcome.
 
     Raises RefusedError if more would leave than may, NotConfirmedError.
@@ -318,9 +299,6 @@ def export(
     course: OfCourse = None,
 ) -> None:
     """Write enrollments as `enrollment import` reads them: CSV, unless another format is asked for."""
-    from rollbook.core import exporting
-    from rollbook.people.queries import enrollment
-
     exporting.export(
         run, EXPORTED, lambda conn, limit: enrollment.export(conn, course=course, match=run.match, limit=limit),
         what=f"course {course}" if course else "enrollments", course=course,
@@ -339,9 +317,6 @@ def list_(
     user: OfUser = None,
 ) -> None:
     """List enrollments; `replicated` says whether the course has the copy (empty: the course does not exist)."""
-    from rollbook.people.queries.enrollment import list_enrollments
-    from rollbook.people.queries.names import find_users
-
     with run.connect() as conn:
         user_id = find_users(conn, [user])[0]["id"] if user is not None else None
         found, total = list_enrollments(
@@ -361,8 +336,6 @@ def count(
     course: OfCourse = None,
 ) -> None:
     """Count enrollments: all, by course, or by day; on a terminal with bars."""
-    from rollbook.people.queries.enrollment import count_enrollments
-
     with run.connect() as conn:
         found = count_enrollments(conn, course, by)
     render.rows(run, found, COUNTED if by else COUNTED[1:], empty="no enrollments", bar="enrollments" if by else None)

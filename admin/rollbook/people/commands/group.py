@@ -1,23 +1,25 @@
 """`rollbook group`: named sets of users."""
 
+import secrets
+from decimal import Decimal
 from fractions import Fraction
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import exporting, history, render
+from rollbook.core import importing as bulk
 from rollbook.core.arguments import AnyGroups, Group, Groups
 from rollbook.core.command import Run, command
+from rollbook.core.db import Conn
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.rows import Row
+from rollbook.core.sheet import Sheet
 from rollbook.core.table import blocks
 from rollbook.people.commands import named_users as people
-
-if TYPE_CHECKING:
-    from decimal import Decimal
-
-    from rollbook.core.db import Conn
-    from rollbook.core.rows import Row
+from rollbook.people.queries import group as groups
+from rollbook.replication.queries.courses import known_courses
 
 app = noun("group")
 
@@ -64,9 +66,6 @@ def create(
     ] = False,
 ) -> None:
     """Make a group without members."""
-    from rollbook.core import history
-    from rollbook.people.queries import group as groups
-
     checked_name(name)
     with run.connect() as conn:
         outcome = "created"
@@ -88,8 +87,6 @@ def create(
 )  # fmt: skip
 def list_(run: Run) -> None:
     """List groups by id. --match looks into name and description."""
-    from rollbook.people.queries import group as groups
-
     with run.connect() as conn:
         found, total = groups.groups(conn, run.match, render.fetch_limit(run))
     render.listing(run, found, COLUMNS, empty="no groups; rollbook group create NAME", total=total, bar="members")
@@ -102,8 +99,6 @@ def list_(run: Run) -> None:
 )  # fmt: skip
 def show(run: Run, group: Groups) -> None:
     """Show groups with their members; several are also compared in size."""
-    from rollbook.people.queries import group as groups
-
     with run.connect() as conn:
         found = [groups.group(conn, name) for name in dict.fromkeys(group)]
         reports = [
@@ -141,9 +136,6 @@ def delete(
     confirm: Annotated[str | None, typer.Option(metavar="NAME", help="The group's name again, as you mean it.")] = None,
 ) -> None:
     """Delete a group and its memberships; the users stay."""
-    from rollbook.core import history
-    from rollbook.people.queries import group as groups
-
     with run.connect() as conn:
         found = groups.group(conn, group)
         if not run.dry_run and confirm != group:
@@ -160,9 +152,6 @@ def delete(
 
 def link(run: Run, name: str, users: list[str], *, join: bool) -> int:
     """Put users into a group or take them out, and report each. Return the exit code."""
-    from rollbook.core import history
-    from rollbook.people.queries import group as groups
-
     outcome = "created" if join else "removed"
     with run.connect() as conn:
         group = groups.group(conn, name, make=join)
@@ -206,10 +195,8 @@ def remove(run: Run, group: Group, user: Users = None, more: MoreUsers = []) -> 
     return link(run, group, [*(user or []), *more], join=False)
 
 
-def parsed_shares(parts: list[str]) -> "dict[str, Decimal]":
+def parsed_shares(parts: list[str]) -> dict[str, Decimal]:
     """Return NAME:SHARE as name -> share. Raises UsageError for what is not one, RefusedError for a name or total."""
-    from decimal import Decimal
-
     shares: dict[str, Fraction] = {}
     for part in parts:
         name, _, text = part.rpartition(":")
@@ -229,8 +216,6 @@ def parsed_shares(parts: list[str]) -> "dict[str, Decimal]":
 
 def parsed_filters(texts: list[str]) -> list[tuple[str, str]]:
     """Return --among as kind and value. Raises UsageError."""
-    from rollbook.people.queries import group as groups
-
     filters = []
     for text in texts:
         kind, colon, value = text.partition(":")
@@ -275,12 +260,6 @@ def split(
     The groups are as large as the shares say, to the user. Shares may miss 1 by 0.01, as 0.33 three times does: they
     count relative to their sum. The groups' description is JSON: the text, the time, the seed and the share.
     """
-    import secrets
-
-    from rollbook.core import history
-    from rollbook.people.queries import group as groups
-    from rollbook.replication.queries.courses import known_courses
-
     shares, filters = parsed_shares(part), parsed_filters(among)
     chosen = secrets.randbelow(2**31) if seed is None else seed
     with run.connect() as conn:
@@ -316,10 +295,6 @@ def import_(
     A user is named as everywhere: username, e-mail, id:N. Whoever is in a group already, stays. Groups must be there,
     or be among the four that are made on first use; --create makes others too.
     """
-    from rollbook.core import importing as bulk
-    from rollbook.core.sheet import Sheet
-    from rollbook.people.queries import group as groups
-
     sheet = Sheet(EXPORTED, EXPORTED, EXPORTED)
     kind = bulk.Import(
         sheet, "group", lambda conn, _: groups.check_staged(conn, create_groups=create),
@@ -338,12 +313,9 @@ def export(
     run: Run, group: AnyGroups = None
 ) -> None:  # fmt: skip
     """Write the members of groups as CSV, `group,user`, which `group import` reads."""
-    from rollbook.core import exporting
-    from rollbook.people.queries import group as groups
-
     names = list(dict.fromkeys(group)) if group else None
 
-    def memberships(conn: "Conn", _: int | None) -> "list[Row]":
+    def memberships(conn: Conn, _: int | None) -> list[Row]:
         for name in names or []:
             groups.group(conn, name)
         return groups.memberships(conn, names)

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import history, render
 from rollbook.core.arguments import User
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import RefusedError
 from rollbook.core.nouns import noun
+from rollbook.people.queries import change
+from rollbook.people.queries.names import find_users
 
 app = noun("name-change")
 
@@ -47,10 +49,6 @@ def create(
     rationale: Annotated[str, typer.Option(metavar="TEXT", help="Why, in the person's words.")] = "",
 ) -> None:
     """Ask for another name for a user. A user has one request at a time: asking again replaces it."""
-    from rollbook.core import history
-    from rollbook.people.queries import change
-    from rollbook.people.queries.names import find_users
-
     for field, text in (("name", name), ("rationale", rationale)):
         if len(text) > WIDTHS[field]:
             raise RefusedError(f"{field} has {len(text)} characters, at most {WIDTHS[field]} fit")
@@ -81,8 +79,6 @@ def list_(
     run: Run, state: Annotated[State, typer.Option(help="What has become of them.")] = State.pending
 ) -> None:  # fmt: skip
     """List changes of name that wait for a decision, or those that were approved or rejected; the oldest first."""
-    from rollbook.people.queries import change
-
     with run.connect() as conn:
         found, total = change.name_changes(conn, state, run.match, render.fetch_limit(run))
     render.listing(run, found, COLUMNS, empty=f"no change of name is {state}; --state shows others", total=total)
@@ -90,9 +86,6 @@ def list_(
 
 def decide(run: Run, numbers: list[int], *, approved: bool) -> int:
     """Decide requests, all or nothing unless --on-error skip says otherwise, and report each."""
-    from rollbook.core import history
-    from rollbook.people.queries import change
-
     word = "approved" if approved else "rejected"
     with run.connect() as conn:
         done, failures = change.decide_name_changes(

@@ -1,17 +1,15 @@
 """What commands on people share: the users that a command line names, and what is to be when one is not there."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from rollbook.core import render
 from rollbook.core.command import OnError, Run
+from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UsageError
-
-if TYPE_CHECKING:
-    from rollbook.core.db import Conn
-    from rollbook.people.queries.names import User as Named
+from rollbook.people.queries.names import User as Named
+from rollbook.people.queries.names import find_users
 
 
 def expanded(users: list[str], what: str = "users") -> list[str]:
@@ -37,13 +35,11 @@ def expanded(users: list[str], what: str = "users") -> list[str]:
     return named
 
 
-def chosen(conn: "Conn", run: Run, users: list[str]) -> "tuple[list[Named], int]":
+def chosen(conn: Conn, run: Run, users: list[str]) -> tuple[list[Named], int]:
     """Return the users (id, username, email), each once, and the exit code: 0, or 5 where some were skipped.
 
     Raises RefusedError for one that is unknown or ambiguous; with --on-error skip only if there is none else.
     """
-    from rollbook.people.queries.names import find_users
-
     named = expanded(users)
     try:
         return find_users(conn, named), 0

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from rollbook.core.errors import UsageError
+from rollbook.people import secret
 
 PASSWORD_PANEL = "Password options"  # noqa: S105 (a title)
 Stdin = Annotated[
@@ -33,8 +34,6 @@ FROM_STDIN = "give it with --password-stdin or --password-file, or on a terminal
 
 def given_hash(stdin: bool, file: str | None, hash_file: str | None) -> str | None:
     """Return the hash of the password that the options give, None if they give none. Raises UsageError."""
-    from rollbook.people import secret
-
     if sum((stdin, file is not None, hash_file is not None)) > 1:
         raise UsageError("give the password in one way only", fix="--password-stdin, -file or -hash-file")
     if hash_file is not None:

@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import history, render
 from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.people import secret
 from rollbook.people.commands.user_access import activated
 from rollbook.people.commands.user_write import note_enrolled
+from rollbook.people.queries import registration
+from rollbook.people.queries.names import find_users
 
 app = noun("registration")
 
@@ -35,8 +38,6 @@ class State(StrEnum):
 )  # fmt: skip
 def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only these.")] = None) -> None:
     """List who has been given a key, and what became of it; never the key."""
-    from rollbook.people.queries import registration
-
     with run.connect() as conn:
         found, total = registration.registrations(
             conn, state=state, match=run.match, limit=render.fetch_limit(run)
@@ -52,9 +53,6 @@ def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only these
 )  # fmt: skip
 def show(run: Run, user: User) -> None:
     """Show a user's registration: when the key was made, until when it is good, when it was used; never the key."""
-    from rollbook.people.queries import registration
-    from rollbook.people.queries.names import find_users
-
     with run.connect() as conn:
         who = find_users(conn, [user])[0]
         found = registration.registration(conn, who["id"])
@@ -82,10 +80,6 @@ def activate(
         raise UsageError("name a user, or give the key with --key-stdin")
     if user is not None:
         return activated(run, [user], ACTIVATED)
-    from rollbook.core import history
-    from rollbook.people import secret
-    from rollbook.people.queries import registration
-
     key = secret.from_stdin("key").strip()
     with run.connect() as conn:
         found = registration.activate(conn, key)
@@ -110,10 +104,6 @@ def renew(
     days: Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="How long it is good.")] = 14,
 ) -> None:
     """Issue a new key for an account; the old one stops working. Creates the registration if there is none."""
-    from rollbook.core import history
-    from rollbook.people.queries import registration
-    from rollbook.people.queries.names import find_users
-
     with run.connect() as conn:
         who = find_users(conn, [user])[0]
         before = registration.registration(conn, who["id"])

@@ -10,6 +10,9 @@ from rollbook.core.arguments import OfCourse, OfGroup, Users
 from rollbook.core.command import Run, command
 from rollbook.core.nouns import noun
 from rollbook.people.commands import named_users as people
+from rollbook.people.queries import user as accounts
+from rollbook.people.queries.names import find_users
+from rollbook.replication.queries.courses import known_courses
 
 app = noun("user")
 
@@ -45,9 +48,6 @@ def list_(
     ] = None,
 ) -> None:
     """List users by id. --match looks into username, e-mail and name."""
-    from rollbook.people.queries import user as accounts
-    from rollbook.replication.queries.courses import known_courses
-
     filters = {
         "match": run.match, "course": course, "group": group, "pending": pending, "is_active": active,
         "is_staff": staff, "is_superuser": superuser,
@@ -71,9 +71,6 @@ def list_(
 )  # fmt: skip
 def show(run: Run, user: Users) -> None:
     """Show users: account, profile, key, pending changes, groups, enrollments, test centre, copies in courses."""
-    from rollbook.people.queries import user as accounts
-    from rollbook.people.queries.names import find_users
-
     with run.connect() as conn:
         reports = [accounts.report(conn, row["id"]) for row in find_users(conn, people.expanded(user))]
 
@@ -91,8 +88,6 @@ def show(run: Run, user: Users) -> None:
 )  # fmt: skip
 def count(run: Run, by: Annotated[By | None, typer.Option(help="One row for each.")] = None) -> None:
     """Count users and active users: all, by course, by month of joining, or by country of the candidate record."""
-    from rollbook.people.queries import user as accounts
-
     with run.connect() as conn:
         found = accounts.count(conn, by)
     render.rows(run, found, COUNTED if by else COUNTED[1:], empty="nobody", bar="users" if by else None)

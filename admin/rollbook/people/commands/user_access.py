@@ -1,19 +1,18 @@
 """`rollbook user activate`, `deactivate`, `grant` and `revoke`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import history, render
 from rollbook.core.arguments import Users
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UsageError
 from rollbook.people.commands.named_users import chosen
 from rollbook.people.commands.user import app
 from rollbook.people.commands.user_write import note_enrolled
-
-if TYPE_CHECKING:
-    from rollbook.people.queries.names import User
+from rollbook.people.queries import user as accounts
+from rollbook.people.queries.names import User
 
 __all__ = ["app"]
 
@@ -33,9 +32,6 @@ def activate(run: Run, user: Users) -> int:
 
 def activated(run: Run, users: list[str], columns: tuple[str, ...] = DONE) -> int:
     """Activate accounts, record and report it; return the exit code."""
-    from rollbook.core import history
-    from rollbook.people.queries import user as accounts
-
     with run.connect() as conn:
         found, code = chosen(conn, run, users)
         active, enrolled = accounts.activate(conn, [row["id"] for row in found])
@@ -50,7 +46,7 @@ def activated(run: Run, users: list[str], columns: tuple[str, ...] = DONE) -> in
     return code
 
 
-def report(run: Run, found: "list[User]", touched: set[int], word: str, columns: tuple[str, ...] = DONE) -> None:
+def report(run: Run, found: list[User], touched: set[int], word: str, columns: tuple[str, ...] = DONE) -> None:
     """Write a row for each user: what was done, or unchanged."""
     render.rows(
         run, [{**row, "outcome": word if row["id"] in touched else "unchanged"} for row in found], columns
@@ -65,9 +61,6 @@ def report(run: Run, found: "list[User]", touched: set[int], word: str, columns:
 )  # fmt: skip
 def deactivate(run: Run, user: Users) -> int:
     """Block accounts: sign-in is refused, enrollments stay. Unused activation keys expire."""
-    from rollbook.core import history
-    from rollbook.people.queries import user as accounts
-
     with run.connect() as conn:
         found, code = chosen(conn, run, user)
         blocked = accounts.deactivate(conn, [row["id"] for row in found])
@@ -110,9 +103,6 @@ def revoke(run: Run, user: Users, staff: Staff = False, superuser: Superuser = F
 
 def flag(run: Run, users: list[str], *, staff: bool, superuser: bool, value: bool) -> int:
     """Set or clear the flags, record and report it; return the exit code."""
-    from rollbook.core import history
-    from rollbook.people.queries import user as accounts
-
     flags = {name: value for name, asked in (("is_staff", staff), ("is_superuser", superuser)) if asked}
     if not flags:
         raise UsageError("no right is named", fix="add --staff or --superuser, or both")

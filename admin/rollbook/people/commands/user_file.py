@@ -1,21 +1,26 @@
 """`rollbook user import` and `export`; its `app` has all commands of `rollbook user`."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from rollbook.core import exporting
+from rollbook.core import importing as bulk
 from rollbook.core.arguments import OfCourse
 from rollbook.core.command import Run, command
+from rollbook.core.db import Conn
 from rollbook.core.errors import UsageError
+from rollbook.core.importing import Staged
+from rollbook.core.rows import Row
+from rollbook.core.sheet import Sheet
+from rollbook.people import oneroster
 from rollbook.people.commands import user_access, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
 from rollbook.people.commands.user import app
 from rollbook.people.fields import FILE_FIELDS, names
-
-if TYPE_CHECKING:
-    from rollbook.core.db import Conn
-    from rollbook.core.importing import Staged
-    from rollbook.core.rows import Row
+from rollbook.people.queries import oneroster as queries
+from rollbook.people.queries import user_file
+from rollbook.replication.queries.courses import known_courses
 
 __all__ = ["app"]
 
@@ -31,11 +36,8 @@ class Mode(StrEnum):
     upsert = "upsert"
 
 
-def find_wrong(conn: "Conn", mode: str) -> None:
+def find_wrong(conn: Conn, mode: str) -> None:
     """Record what is wrong with the staged users."""
-    from rollbook.core import importing as bulk
-    from rollbook.people.queries import user_file
-
     user_file.match(conn, mode)
     bulk.check_emails(conn, user_file.KEPT_EMAILS)
     user_file.find_wrong(conn, mode)
@@ -68,10 +70,6 @@ def import_(
     ] = None,
 ) -> int:
     r"""Create or change accounts from a file, all or nothing. A blank field leaves a value unchanged, \N empties it."""
-    from rollbook.core import importing as bulk
-    from rollbook.core.sheet import Sheet
-    from rollbook.people.queries import user_file
-
     if oneroster is not None:
         if file is not None:
             raise UsageError("FILE and --oneroster exclude each other", fix="name one of them")
@@ -90,23 +88,17 @@ def import_(
 
 def import_bundle(run: Run, directory: str, mode: str) -> int:
     """Import a OneRoster bundle: users, then courses, then enrollments, in one transaction."""
-    from rollbook.core import importing as bulk
-    from rollbook.core.sheet import Sheet
-    from rollbook.people import oneroster
-    from rollbook.people.queries import oneroster as queries
-    from rollbook.people.queries import user_file
-
     if run.template or run.rejects:
         raise UsageError(
             "--template and --rejects are for one file, not for a bundle",
             fix="--on-error skip leaves out what is wrong",
         )
 
-    def check(conn: "Conn", _: "Staged") -> None:
+    def check(conn: Conn, _: Staged) -> None:
         find_wrong(conn, mode)
         queries.find_wrong(conn)
 
-    def apply(conn: "Conn", _: "Staged") -> None:
+    def apply(conn: Conn, _: Staged) -> None:
         user_file.apply(conn, run.reason or "", oneroster.USERS)
         oneroster.apply(conn, run)
 
@@ -132,11 +124,8 @@ def export(
     ] = False,
 ) -> None:
     """Write accounts as `user import` reads them: CSV, unless another format is asked for; by id."""
-    from rollbook.core import exporting
-    from rollbook.people.queries import user_file
-    from rollbook.replication.queries.courses import known_courses
 
-    def accounts(conn: "Conn", limit: int | None) -> "list[Row]":
+    def accounts(conn: Conn, limit: int | None) -> list[Row]:
         if course is not None:
             known_courses(conn, [course])
         return user_file.export(

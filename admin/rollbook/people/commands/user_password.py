@@ -4,12 +4,15 @@ from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import history, render
 from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
+from rollbook.people import secret
 from rollbook.people.commands.password_options import FROM_STDIN, PASSWORD_PANEL, File, Stdin, given_hash
 from rollbook.people.commands.user import app
+from rollbook.people.queries import user as accounts
+from rollbook.people.queries.names import find_users
 
 __all__ = ["app"]
 
@@ -50,11 +53,6 @@ def password(
 
     Their courses have it when the command ends.
     """
-    from rollbook.core import history
-    from rollbook.people import secret
-    from rollbook.people.queries import user as accounts
-    from rollbook.people.queries.names import find_users
-
     if unusable and (password_stdin or password_file or password_hash_file):
         raise UsageError("--unusable and a password exclude each other")
     if check and (unusable or password_hash_file):
@@ -86,8 +84,6 @@ def password(
 
 def asked_twice(run: Run) -> str:
     """Return a password from the terminal. Raises RefusedError if the two answers differ."""
-    from rollbook.people import secret
-
     first = secret.checked_password(render.secret(run, "new password", fix=FROM_STDIN))
     if render.secret(run, "repeat the password", fix=FROM_STDIN) != first:
         raise RefusedError("the two passwords differ; nothing was changed", fix="try again")

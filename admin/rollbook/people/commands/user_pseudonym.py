@@ -11,6 +11,9 @@ from rollbook.core.completion import courses
 from rollbook.core.errors import UsageError
 from rollbook.people.commands import named_users as people
 from rollbook.people.commands.user import app
+from rollbook.people.pseudonym import pseudonyms, secret_key
+from rollbook.people.queries.names import find_users
+from rollbook.replication.queries.courses import known_courses
 
 __all__ = ["app"]
 
@@ -36,10 +39,6 @@ def pseudonym(
     ] = None,
 ) -> None:
     """Print pseudonymous ids: a keyed hash of the user id, stable across runs."""
-    from rollbook.people.pseudonym import pseudonyms, secret_key
-    from rollbook.people.queries.names import find_users
-    from rollbook.replication.queries.courses import known_courses
-
     if legacy and course is not None:
         raise UsageError("--legacy and --course exclude each other", why="the old form is the same in every course")
     form = pseudonyms(secret_key(secret_file), course, legacy=legacy)

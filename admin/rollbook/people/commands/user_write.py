@@ -2,23 +2,26 @@
 
 import json
 import secrets
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import history, render
 from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
+from rollbook.people import secret
 from rollbook.people.commands.field_options import Clear, cleared, with_fields
 from rollbook.people.commands.password_options import File, HashFile, Stdin, given_hash
 from rollbook.people.commands.user import app
 from rollbook.people.fields import FIELDS
+from rollbook.people.queries import user as accounts
+from rollbook.people.queries.enrollment import enroll
+from rollbook.people.queries.names import find_users
+from rollbook.people.queries.user import Belongings
 from rollbook.people.validation import checked_email, checked_meta, checked_name, checked_texts, checked_username
-
-if TYPE_CHECKING:
-    from rollbook.people.queries.user import Belongings
+from rollbook.replication.queries.courses import known_courses
 
 __all__ = ["app", "note_enrolled"]
 
@@ -60,13 +63,6 @@ def create(
 
     Without a password option the password is unusable. An active account is enrolled where its address is allowed.
     """
-    from rollbook.core import history
-    from rollbook.people import secret
-    from rollbook.people.queries import user as accounts
-    from rollbook.people.queries.enrollment import enroll
-    from rollbook.people.queries.names import find_users
-    from rollbook.replication.queries.courses import known_courses
-
     initial = {field.name: field.empty if field.initial is None else field.initial for field in FIELDS}
     values: dict[str, Any] = {
         "username": username, "email": checked_email(email), **initial, **given,
@@ -136,10 +132,6 @@ def update(
 
     Old names and addresses in the meta stay, even if the meta is set or cleared.
     """
-    from rollbook.core import history
-    from rollbook.people.queries import user as accounts
-    from rollbook.people.queries.names import find_users
-
     values: dict[str, Any] = dict(given)
     if username is not None:
         values["username"] = username
@@ -179,10 +171,6 @@ def delete(
 
     Without --confirm it lists the rows that would be deleted.
     """
-    from rollbook.core import history
-    from rollbook.people.queries import user as accounts
-    from rollbook.people.queries.names import find_users
-
     with run.connect() as conn:
         found = find_users(conn, [user])[0]
         rows = accounts.belongings(conn, found["id"])
@@ -197,7 +185,7 @@ def delete(
     render.rows(run, [row | {"outcome": "removed"} for row in rows], DELETED)
 
 
-def not_confirmed(username: str, confirm: str | None, rows: "list[Belongings]") -> NotConfirmedError:
+def not_confirmed(username: str, confirm: str | None, rows: list[Belongings]) -> NotConfirmedError:
     """Return the error that lists the rows that would be deleted, by course and table."""
     fix = f"add --confirm {username}"
     if confirm is not None:

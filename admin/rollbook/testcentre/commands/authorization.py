@@ -5,13 +5,18 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import exporting, render
+from rollbook.core import importing as bulk
 from rollbook.core.arguments import Course, OfCourse, User
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import PartialError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.sheet import Sheet
 from rollbook.people.commands.named_users import expanded
+from rollbook.people.queries.names import find_users
+from rollbook.testcentre import authorizations
 from rollbook.testcentre.commands.record_fields import Clear, Codes, First, Last, Request, cleared
+from rollbook.testcentre.queries import authorization
 
 app = noun("authorization")
 
@@ -70,8 +75,6 @@ def list_(
     ] = None,
 ) -> None:
     """List authorizations: candidate, exam, dates, accommodation, and the test centre's answer."""
-    from rollbook.testcentre.queries import authorization
-
     filters = {"course": course, "exam": exam, "state": state, "accommodation": accommodation, "match": run.match}
     with run.connect() as conn:
         found, total = authorization.listed(conn, render.fetch_limit(run), filters)
@@ -85,8 +88,6 @@ def list_(
 )  # fmt: skip
 def show(run: Run, key: Key) -> None:
     """Show an authorization: its fields, its states, and the files that sent or answered it."""
-    from rollbook.testcentre.queries import authorization
-
     with run.connect() as conn:
         report = authorization.report(conn, key)
 
@@ -123,9 +124,6 @@ def create(
     request: Request = None,
 ) -> None:
     """Authorize a candidate for an exam. Dates default to the exam's; required if the exam is not defined."""
-    from rollbook.people.queries.names import find_users
-    from rollbook.testcentre import authorizations
-
     given = {
         "course_id": course, "exam_series_code": exam, FIRST: first and first.date(), LAST: last and last.date(),
         "accommodation_code": "*".join(accommodation), "accommodation_request": request or "",
@@ -158,8 +156,6 @@ def update(
     clear: Clear = [],  # noqa: B006
 ) -> None:
     """Change an authorization and mark it for the next export. To change the exam, cancel it and create a new one."""
-    from rollbook.testcentre import authorizations
-
     given: dict[str, Any] = {
         FIRST: first and first.date(), LAST: last and last.date(),
         "accommodation_code": "*".join(accommodation) or None, "accommodation_request": request,
@@ -183,8 +179,6 @@ def update(
 )  # fmt: skip
 def cancel(run: Run, key: Keys) -> int:
     """Cancel authorizations. Those already sent are exported as Delete; others are not exported."""
-    from rollbook.testcentre import authorizations
-
     keys = expanded(key, "ids")
     with run.connect() as conn:
         found, unknown = authorizations.cancel(conn, run, keys, skip_unknown=run.on_error is OnError.skip)
@@ -208,10 +202,6 @@ def import_(
 
     A blank field keeps a value, \N empties it. An existing authorization for the exam is changed.
     """
-    from rollbook.core import importing as bulk
-    from rollbook.core.sheet import Sheet
-    from rollbook.testcentre.queries import authorization
-
     keys = authorization.COLUMNS[:3]
     kind = bulk.Import(
         sheet=Sheet(authorization.COLUMNS, keys, keys), turn="rollbook authorization import",
@@ -228,9 +218,6 @@ def import_(
 )  # fmt: skip
 def export(run: Run, course: OfCourse = None, exam: Exam = None) -> None:
     """Write authorizations that are not cancelled, as `authorization import` reads them. The default format is CSV."""
-    from rollbook.core import exporting
-    from rollbook.testcentre.queries import authorization
-
     exporting.export(
         run, EXPORTED,
         lambda conn, limit: authorization.export(conn, course=course, exam=exam, match=run.match, limit=limit),

@@ -1,20 +1,23 @@
 """`rollbook candidate`: users who sit exams at a test centre, and the records that it is sent."""
 
 from enum import StrEnum
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import exporting, render
+from rollbook.core import importing as bulk
 from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import AttentionError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.sheet import Sheet
+from rollbook.people.queries.names import find_users
+from rollbook.testcentre import candidates
 from rollbook.testcentre.commands.record_fields import Clear, cleared, with_fields
 from rollbook.testcentre.exchange_file import FIELD_NAMES
-
-if TYPE_CHECKING:
-    from rollbook.testcentre.queries.candidate import Created
+from rollbook.testcentre.queries import candidate
+from rollbook.testcentre.queries.candidate import Created
 
 app = noun("candidate")
 
@@ -48,8 +51,6 @@ def list_(
     ] = None,
 ) -> None:
     """List candidates with the state of their record, and the reason of a rejection."""
-    from rollbook.testcentre.queries import candidate
-
     with run.connect() as conn:
         found, total = candidate.listed(conn, render.fetch_limit(run), {"state": state, "match": run.match})
     render.listing(run, found, COLUMNS, empty="no candidates", total=total)
@@ -63,9 +64,6 @@ def list_(
 )  # fmt: skip
 def show(run: Run, user: User) -> None:
     """Show a candidate: the record, its state, the authorizations, and the files that sent or answered it."""
-    from rollbook.people.queries.names import find_users
-    from rollbook.testcentre.queries import candidate
-
     with run.connect() as conn:
         report = candidate.report(conn, find_users(conn, [user])[0])
 
@@ -88,9 +86,6 @@ def show(run: Run, user: User) -> None:
 @with_fields
 def create(run: Run, user: User, given: dict[str, str]) -> None:
     """Make a user a candidate. Names and address default to the account's, if they fit."""
-    from rollbook.people.queries.names import find_users
-    from rollbook.testcentre import candidates
-
     with run.connect() as conn:
         found = find_users(conn, [user])[0]
         created = candidates.create(conn, run, found, given)
@@ -102,7 +97,7 @@ def create(run: Run, user: User, given: dict[str, str]) -> None:
     }], CREATED)  # fmt: skip
 
 
-def note_account(run: Run, created: "Created") -> None:
+def note_account(run: Run, created: Created) -> None:
     """Report the fields that came from the account."""
     if created.from_account:
         fields = ", ".join(f"{name} {created.record[name]!r}" for name in created.from_account)
@@ -123,9 +118,6 @@ def update(
     clear: Clear = [],  # noqa: B006 (Typer's way)
 ) -> None:
     """Change a candidate's record and mark it for the next export; the candidate is created if missing."""
-    from rollbook.people.queries.names import find_users
-    from rollbook.testcentre import candidates
-
     given |= cleared(clear, FIELD_NAMES, given)
     if not given:
         raise UsageError("nothing to change", fix="name at least one field, such as --phone or --clear fax")
@@ -146,8 +138,6 @@ def update(
 )  # fmt: skip
 def check(run: Run) -> int:
     """Check all stored records, e-mail addresses and authorizations, also those that predate or bypassed the rules."""
-    from rollbook.testcentre.queries import candidate
-
     with run.connect() as conn:
         found = candidate.faults(conn)
     render.rows(run, found, FAULTS, empty="all records are valid")
@@ -173,10 +163,6 @@ def import_(
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
 ) -> int:
     r"""Create or change candidates from a file: user, and any fields. A blank field keeps a value, \N empties it."""
-    from rollbook.core import importing as bulk
-    from rollbook.core.sheet import Sheet
-    from rollbook.testcentre.queries import candidate
-
     kind = bulk.Import(
         sheet=Sheet(candidate.COLUMNS, ("user",), ("user",)), turn="rollbook candidate import",
         check=lambda conn, _: candidate.find_wrong(conn), apply=lambda conn, _: candidate.apply(conn), columns=IMPORTED,
@@ -193,9 +179,6 @@ def export(
     run: Run, state: Annotated[State | None, typer.Option(help="Only candidates in this state.")] = None
 ) -> None:
     """Write candidates as `candidate import` reads them, by id. The default format is CSV."""
-    from rollbook.core import exporting
-    from rollbook.testcentre.queries import candidate
-
     exporting.export(
         run, EXPORTED, lambda conn, limit: candidate.export(conn, state=state, match=run.match, limit=limit),
         what="candidates",

@@ -9,6 +9,8 @@ from rollbook.core.arguments import Course, OfCourse
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UsageError
 from rollbook.core.nouns import noun
+from rollbook.testcentre import exams
+from rollbook.testcentre.queries import exam
 
 app = noun("exam")
 
@@ -26,8 +28,6 @@ IMPORTED = ("course", "exam", "display_name", "first_appointment", "last_appoint
 )  # fmt: skip
 def list_(run: Run, course: OfCourse = None) -> None:
     """List exams: appointment dates, registration period and number of authorizations."""
-    from rollbook.testcentre.queries import exam
-
     with run.connect() as conn:
         found = exam.listed(conn, course=course, match=run.match)
     render.listing(run, found, COLUMNS, empty="no exams; rollbook exam import COURSE FILE")
@@ -45,8 +45,6 @@ def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A course policy with testcenter_info; - is stdin.")],
 ) -> None:
     """Replace the course's exams with those in its policy file. Authorizations are unchanged."""
-    from rollbook.testcentre import exams
-
     if not course.strip():
         raise UsageError("no course named", fix="rollbook exam import COURSE FILE")
     found = exams.replace(run, course, file, remark=lambda text: render.note(run, text))

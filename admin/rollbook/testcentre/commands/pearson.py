@@ -3,18 +3,19 @@
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import exporting, render
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import AttentionError, PartialError, UsageError
 from rollbook.core.nouns import noun
-
-if TYPE_CHECKING:
-    from rollbook.testcentre.exchange_file import Kind
+from rollbook.testcentre.answers import import_archives
+from rollbook.testcentre.exchange_file import Kind
+from rollbook.testcentre.export import export_files
+from rollbook.testcentre.queries import pearson
 
 app = noun("pearson")
 
@@ -88,8 +89,6 @@ def export(
     If it is killed, no record is lost: a file gets its name just before the commit. At worst a file is complete and its
     records are still due, so that the next export sends them again.
     """
-    from rollbook.testcentre.export import export_files
-
     if not output:
         raise UsageError("no directory named", fix="name one with -o DIR")
     kinds: list[Kind] = list(dict.fromkeys(k.value for k in kind)) if kind else ["cdd", "ead"]
@@ -120,8 +119,6 @@ def import_(
     archive: Annotated[list[str], typer.Argument(metavar="ZIP...", help="Zip archives of vcdc- and eac- files.")],
 ) -> int:
     """Apply Pearson's answers. All archives are checked first, then applied in one transaction."""
-    from rollbook.testcentre.answers import import_archives
-
     verdicts, trouble = import_archives(run, archive)
     render.rows(run, map(vars, verdicts), IMPORTED, empty="no answers")
     counts = Counter(verdict.outcome for verdict in verdicts)
@@ -152,8 +149,6 @@ def list_(
     ] = None,
 ) -> int:
     """List the exchange files, newest first, and how many of their rows were answered."""
-    from rollbook.testcentre.queries import pearson
-
     with run.connect() as conn:
         found = pearson.files(conn, render.fetch_limit(run), kind=kind, match=run.match)
         late = pearson.overdue(conn, max_age) if max_age is not None else 0
@@ -178,8 +173,6 @@ def show(
     batch: Annotated[int, typer.Argument(metavar="BATCH", help="The id of a file; rollbook pearson list shows it.")],
 ) -> None:
     """Show the rows of a file: one for each record, with its outcome."""
-    from rollbook.testcentre.queries import pearson
-
     with run.connect() as conn:
         found = pearson.file_rows(conn, batch)
     render.rows(run, found, SHOWN, empty="the file has no records")
@@ -205,9 +198,6 @@ def dump(
     output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")] = "-",
 ) -> None:
     """Write all authorizations with their states as JSON."""
-    from rollbook.core import exporting
-    from rollbook.testcentre.queries import pearson
-
     run.output, run.json = output, True
     run.check(())
     with run.connect() as conn:
@@ -228,8 +218,6 @@ def report(
     ],
 ) -> None:
     """Report waiting records, rejections with reasons, undecided accommodations, or appointments by exam and day."""
-    from rollbook.testcentre.queries import pearson
-
     run.check(REPORTS[what])
     with run.connect() as conn:
         found = pearson.report(conn, what)
