@@ -228,7 +228,7 @@ def test_a_roster_is_the_desired_state(rollbook: Rollbook, school: Connection[An
     file = written(tmp_path, "user\nada\nDAN@example.org\nid:103\n")
     answer = rollbook("enrollment", "roster", KEEP, file, "--max-removals", "1", "--yes", "--json")
     assert answer.code == 0
-    assert answer.err == f"plan for {KEEP}: 1 come, 1 leave, 1 stay; not in the file: bob\n"
+    assert answer.err == f"plan for {KEEP}: add 1, remove 1, keep 1; not in the file: bob\n"
     assert [(row["course"], row["username"], row["outcome"]) for row in answer.data] == [
         (KEEP, "ada", "unchanged"), (KEEP, "bob", "removed"), (KEEP, "dan", "created"),
     ]  # fmt: skip
@@ -244,8 +244,8 @@ def test_a_roster_is_the_desired_state(rollbook: Rollbook, school: Connection[An
     ("options", "code", "words"),
     [
         ((), 6, "not confirmed"),
-        (("--max-removals", "0", "--yes"), 1, "1 of 2 would leave"),
-        (("--max-removals", "49%", "--yes"), 1, "1 of 2 would leave"),
+        (("--max-removals", "0", "--yes"), 1, "would remove 1 of 2 users"),
+        (("--max-removals", "49%", "--yes"), 1, "would remove 1 of 2 users"),
         (("--max-removals", "50%", "-n"), 0, "plan for"),
         (("--max-removals", "many"), 2, "--max-removals many is not a number"),
         (("--max-removals", "-1"), 2, "not a number"),
@@ -259,7 +259,7 @@ def test_a_roster_asks_and_is_capped(
     options = options or ("--max-removals", "1")
     answer = rollbook("enrollment", "roster", KEEP, written(tmp_path, "user\nada\ndan\n"), *options)
     assert (answer.code, words in answer.err) == (code, True), answer.err
-    assert code != 6 or "1 come, 1 leave, 1 stay; not in the file: bob" in answer.err
+    assert code != 6 or "add 1, remove 1, keep 1; not in the file: bob" in answer.err
     assert ("would remove" in answer.out) == (code == 0)
     assert snapshot(school) == before
 
@@ -278,7 +278,7 @@ def test_an_empty_or_wrong_roster_empties_no_course(
 ) -> None:
     before = snapshot(school)
     for content, course, code, word in (
-        ("user\n", KEEP, 1, "2 of 2 would leave"),
+        ("user\n", KEEP, 1, "would remove 2 of 2 users"),
         ("user\nada\nnobody\n", KEEP, 1, "line 3, user: 'nobody': there is no such user"),
         ("users\n", KEEP, 2, "the nearest is user"),
         ("user\nada\n", "nowhere", 1, "there is no course nowhere"),

@@ -52,3 +52,6 @@ OfServers = Annotated[
         "--server", metavar="SERVER", help="All courses of this server; can be repeated.", autocompletion=servers
     ),
 ]
+ImportFile = Annotated[
+    str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - reads standard input.")
+]

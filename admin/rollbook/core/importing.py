@@ -283,18 +283,26 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def requested(run: Run, sheet: Sheet, name: str | None) -> str | None:
+    """Return the name of the file to import, or None after --template has printed the header. Raises UsageError."""
+    if run.template:
+        render.text(run, run.delimiter.join(sheet.columns) + "\n")
+        return None
+    if name is None:
+        raise UsageError("no file named", fix="name a file, or - for standard input; --template prints its header")
+    check_rejects(run, name)
+    return name
+
+
 @uncollected()
 def imported(run: Run, kind: Import, name: str | None) -> int:
     """Import a file (`-`: stdin), all or nothing unless --on-error is skip, and return the exit code.
 
     Raises UsageError (no file, a wrong header), RefusedError (wrong rows; nothing was changed).
     """
-    if run.template:
-        render.text(run, run.delimiter.join(kind.sheet.columns) + "\n")
-        return 0
+    name = requested(run, kind.sheet, name)
     if name is None:
-        raise UsageError("no file named", fix="name a file, or - for stdin; --template prints its header")
-    check_rejects(run, name)
+        return 0
     with run.connect() as conn:
         begin(conn)
         with progress(run, run.verb, line_count(name)) as advance:

@@ -5,22 +5,20 @@ from typing import Annotated
 
 import typer
 
-from rollbook.core import exporting, history, render
+from rollbook.core import exporting, render
 from rollbook.core import importing as bulk
-from rollbook.core.arguments import Course, OfCourse, OfUser, Users
+from rollbook.core.arguments import Course, ImportFile, OfCourse, OfUser, Users
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.completion import courses
 from rollbook.core.db import Conn
-from rollbook.core.errors import NotConfirmedError, PartialError, RefusedError, UnreachableError, UsageError
+from rollbook.core.errors import NotConfirmedError, PartialError, UsageError
 from rollbook.core.nouns import noun
-from rollbook.core.progress import progress
-from rollbook.core.rows import Row
-from rollbook.core.sheet import Sheet, check_rejects, line_count, shown
-from rollbook.people.commands import named_users as people
-from rollbook.people.queries import enrollment
-from rollbook.people.queries.enrollment import count_enrollments, enroll, leave, list_enrollments
-from rollbook.people.queries.names import find_hits, find_users
-from rollbook.replication.arrivals import wait_for_courses
+from rollbook.core.sheet import Sheet
+from rollbook.people import enrollments
+from rollbook.people.commands.named_users import chosen
+from rollbook.people.commands.wait_option import Wait, awaited
+from rollbook.people.queries import enrollment as queries
+from rollbook.people.queries.names import find_users
 from rollbook.replication.queries.courses import known_courses
 
 app = noun("enrollment")
@@ -30,19 +28,10 @@ IMPORTED = ("line", "course", "user", "outcome", "detail")
 EXPORTED = ("course_id", "user", "status")
 COUNTED = ("key", "enrollments")
 COLUMNS = ("course", "username", "email", "created", "replicated")
-TURN = "rollbook enrollment import"
-NAMED = 10  # users whom a question names
-File = Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")]
-Wait = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS", min=0.001, help="Wait up to SECONDS for the server to receive it; otherwise exit 4."
-    ),
-]
 
 
 class By(StrEnum):
-    """What enrollments are counted by."""
+    """How enrollments are counted."""
 
     course = "course"
     day = "day"
@@ -50,41 +39,13 @@ class By(StrEnum):
 
 def link(run: Run, course: str, users: list[str], wait: float | None, *, join: bool) -> int:
     """Enroll users or end their enrollments, all or nothing, and report each. Return the exit code."""
-    outcome = "created" if join else "removed"
     with run.connect() as conn:
         known_courses(conn, [course])
-        found, code = people.chosen(conn, run, users)
-        touched = (enroll if join else leave)(conn, course, [row["id"] for row in found])
-        history.record_many(conn, run, [
-            {"object": row["username"], "outcome": outcome, "user_id": row["id"], "course_id": course}
-            for row in found if row["id"] in touched
-        ])  # fmt: skip
-    rows = [{"course": course, **row, "outcome": outcome if row["id"] in touched else "unchanged"} for row in found]
-    render.rows(run, rows, LINKED)
+        found, code = chosen(conn, run, users)
+        linked = enrollments.link(conn, run, course, found, join=join)
+    render.rows(run, map(vars, linked), LINKED)
     late = awaited(run, [course], wait)
     return code or late
-
-
-def awaited(run: Run, courses: list[str], seconds: float | None) -> int:
-    """Wait until the servers of these courses have all that is committed by now; return 0, or 4 if one has not.
-
-    A course on no server had it when the transaction ended.
-    """
-    if seconds is None or run.dry_run:
-        return 0
-    with run.connect() as portal:
-        portal.autocommit = True
-        answers = wait_for_courses(portal, courses, run.caller(seconds), seconds)
-    late = False
-    for name, answer in answers.items():
-        if isinstance(answer, UnreachableError):
-            render.error(run, answer)
-        elif not answer:
-            render.note(
-                run, f"server {name} has not confirmed the change within {seconds:g} s; see rollbook replication status"
-            )
-        late = late or answer is not True
-    return 4 if late else 0
 
 
 @command(
@@ -110,7 +71,7 @@ def add(run: Run, course: Course, user: Users, wait: Wait = None) -> int:
     see="rollbook enrollment add, rollbook course show (on_leave)",
 )  # fmt: skip
 def remove(run: Run, course: Course, user: Users, wait: Wait = None) -> int:
-    """End enrollments, all or nothing. What becomes of the copies is the course's on_leave."""
+    """End enrollments, all or nothing. The course's on_leave says what happens to the copies."""
     return link(run, course, user, wait, join=False)
 
 
@@ -128,53 +89,24 @@ def move(
     run: Run,
     user: Users,
     source: Annotated[
-        str, typer.Option("--from", metavar="COURSE", help="The course that they leave.", autocompletion=courses)
+        str, typer.Option("--from", metavar="COURSE", help="The course to leave.", autocompletion=courses)
     ],
-    target: Annotated[
-        str, typer.Option("--to", metavar="COURSE", help="The course that they enter.", autocompletion=courses)
-    ],
+    target: Annotated[str, typer.Option("--to", metavar="COURSE", help="The course to enter.", autocompletion=courses)],
     wait: Wait = None,
 ) -> int:
     """Move enrollments to another course, atomically. Users already enrolled in the target only leave the source."""
     if source == target:
         raise UsageError("--from and --to are the same course")
     with run.connect() as conn:
-        known_courses(conn, [target])
-        if not enrollment.waits_for(conn, source):
-            known_courses(conn, [source])
-        found, code = people.chosen(conn, run, user)
-        seats = enrollment.seats(conn, source, target, [row["id"] for row in found])
-        for row in seats:
-            here, there = row["enrollment_id"] is not None, row["is_there"]
-            row["outcome"] = ("removed" if here else "unchanged") if there else "changed" if here else None
-        code = strangers(run, seats, source) or code
-        seats = [row for row in seats if row["outcome"]]
-        enrollment.move(
-            conn, target, [row["enrollment_id"] for row in seats if row["outcome"] == "changed"],
-            [row["enrollment_id"] for row in seats if row["outcome"] == "removed"],
-        )  # fmt: skip
-        history.record_many(conn, run, [
-            {"object": row["username"], "outcome": "moved", "user_id": row["user_id"], "course_id": target,
-             "before": {"course": source}, "after": {"course": target}}
-            for row in seats if row["outcome"] != "unchanged"
-        ])  # fmt: skip
-    rows = [{**row, "course": source if row["outcome"] == "removed" else target} for row in seats]
-    render.rows(run, rows, LINKED)
+        enrollments.check_courses(conn, source, target)
+        found, code = chosen(conn, run, user)
+        skip = run.on_error is OnError.skip
+        moved, strangers = enrollments.move(conn, run, source, target, found, skip_strangers=skip)
+    for error in strangers:
+        render.error(run, error)
+    render.rows(run, map(vars, moved), LINKED)
     late = awaited(run, [source, target], wait)
-    return code or late
-
-
-def strangers(run: Run, seats: list[Row], source: str) -> int:
-    """Report those who are in neither course, and return 5 if they may be skipped. Raises RefusedError if not."""
-    missing = [row["username"] for row in seats if row["outcome"] is None]
-    if not missing:
-        return 0
-    failures = [RefusedError(f"{name} is not enrolled in {source}", fix="rollbook user show") for name in missing]
-    if run.on_error is not OnError.skip or len(missing) == len(seats):
-        raise failures[0]
-    for failure in failures:
-        render.error(run, failure)
-    return PartialError.exit_code
+    return PartialError.exit_code if strangers else code or late
 
 
 @command(
@@ -183,21 +115,21 @@ def strangers(run: Run, seats: list[Row], source: str) -> int:
         "enrollment import seats.csv --dry-run",
         "enrollment import seats.csv --on-error skip --rejects wrong.csv --wait 10",
     ),
-    exits="0 done, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
+    exits="0 done, 1 invalid rows or file; nothing changed, 2 invalid header, 3 unreachable, "
     "4 not at the server in time, 5 some rows skipped",
     see="rollbook enrollment export, rollbook enrollment roster",
 )  # fmt: skip
-def import_(run: Run, file: File = None, wait: Wait = None) -> int:
-    """Enroll and leave as a file says: course_id, user, and status, blank or enrolled to enroll, deleted to leave."""
+def import_(run: Run, file: ImportFile = None, wait: Wait = None) -> int:
+    """Enroll users, or end enrollments, from a file: course_id, user, status (enrolled, the default, or deleted)."""
     touched: set[str] = set()
 
     def apply(conn: Conn, _: bulk.Staged) -> None:
-        enrollment.apply(conn)
-        touched.update(enrollment.touched(conn))
+        queries.apply(conn)
+        touched.update(queries.touched(conn))
 
     kind = bulk.Import(
-        sheet=Sheet(enrollment.COLUMNS, ("course_id", "user"), ("course_id", "user")),
-        turn=TURN, check=lambda conn, _: enrollment.find_wrong(conn), apply=apply,
+        sheet=Sheet(queries.COLUMNS, ("course_id", "user"), ("course_id", "user")),
+        turn=enrollments.TURN, check=lambda conn, _: queries.find_wrong(conn), apply=apply,
         columns=IMPORTED,
     )  # fmt: skip
     code = bulk.imported(run, kind, file)
@@ -211,14 +143,14 @@ def import_(run: Run, file: File = None, wait: Wait = None) -> int:
         "enrollment roster edX/DemoX/2012_Fall class.csv --dry-run",
         "enrollment roster edX/DemoX/2012_Fall class.csv --max-removals 25% --yes",
     ),
-    exits="0 done, 1 unknown course or users, or too many would leave, nothing changed, 2 the header is wrong, "
+    exits="0 done, 1 unknown course or users, or too many removals, nothing changed, 2 invalid header, "
     "3 unreachable, 4 not at the server in time, 5 some rows skipped, 6 not confirmed",
     see="rollbook enrollment import, rollbook enrollment export",
 )  # fmt: skip
 def roster(
     run: Run,
     course: Course,
-    file: File = None,
+    file: ImportFile = None,
     max_removals: Annotated[
         str, typer.Option(metavar="N|P%", help="Refuse if more than N users, or P % of the course, would be removed.")
     ] = "10%",
@@ -226,67 +158,30 @@ def roster(
 ) -> int:
     """Make the enrollment match a file with the header `user`: add missing users, remove all others.
 
-    The plan is shown first, and asked about.
+    The plan is printed first, and must be confirmed.
     """
-    sheet = Sheet(("user",), ("user",), ("user",))
-    share = checked_share(max_removals)
-    if run.template:
-        render.text(run, "user\n")
+    limit = enrollments.parsed_limit(max_removals)
+    name = bulk.requested(run, enrollments.ROSTER, file)
+    if name is None:
         return 0
-    if file is None:
-        raise UsageError("no file named", fix="name a file, or - for stdin; --template prints its header")
-    check_rejects(run, file)
     with run.connect() as conn:
-        known_courses(conn, [course])
-        bulk.begin(conn)
-        with progress(run, run.verb, line_count(file)) as advance:
-            staged = bulk.stage(conn, run, sheet, file, advance)
-        find_hits(conn)
-        rejected = bulk.judged(conn, run, staged)
-        planned = enrollment.plan(conn, course)
-        counts = check_plan(run, course, planned, share)
-        if counts["created"] or counts["removed"]:
-            bulk.take_turn(conn, run, TURN)  # not before: nobody waits for an answer on somebody's terminal
-            enrollment.follow(conn, course, planned)
-            history.record(conn, run, f"{course}: {shown(file)}", "imported", after=counts, course_id=course)
-    rows = [{"course": course, **row} for row in planned]
-    render.rows(run, rows, LINKED, empty="nobody is in the course, and nobody comes")
+        plan, rejected = enrollments.read_roster(conn, run, course, name, limit)
+        render.note(run, f"plan for {plan}{'; ' + plan.missing if plan.removed else ''}")
+        if not plan.is_empty:
+            confirm(run, plan)
+            enrollments.follow(conn, run, plan, name)
+    render.rows(run, [{"course": course, **vars(row)} for row in plan.rows], LINKED, empty="the course stays empty")
     late = awaited(run, [course], wait)
     return PartialError.exit_code if rejected else late
 
 
-def checked_share(given: str) -> tuple[float, bool]:
-    """Return N, and whether it is percent. Raises UsageError."""
-    number = given.strip().removesuffix("%")
-    if not number.replace(".", "", 1).isdecimal() or ("." in number and not given.endswith("%")):
-        raise UsageError(f"--max-removals {given} is not a number", fix="write 5 for five, or 10% of the course")
-    return float(number), given.strip().endswith("%")
-
-
-def check_plan(run: Run, course: str, planned: list[Row], share: tuple[float, bool]) -> dict[str, int]:
-    """Show what is planned and ask. Return the counts by outcome.
-
-    Raises RefusedError if more would leave than may, NotConfirmedError.
-    """
-    counts = {word: sum(row["outcome"] == word for row in planned) for word in ("created", "removed", "unchanged")}
-    leavers = [row["username"] for row in planned if row["outcome"] == "removed"]
-    named = ", ".join(leavers[:NAMED]) + (f" and {len(leavers) - NAMED} more" if len(leavers) > NAMED else "")
-    text = f"{course}: {counts['created']} come, {counts['removed']} leave, {counts['unchanged']} stay"
-    present = counts["removed"] + counts["unchanged"]
-    most = int(present * share[0] / 100) if share[1] else int(share[0])
-    if len(leavers) > most:
-        raise RefusedError(
-            f"{len(leavers)} of {present} would leave {course}, {most} may", why=f"not in the file: {named}",
-            fix=f"see that the file is whole; if it is, add --max-removals {len(leavers)}",
-        )  # fmt: skip
-    render.note(run, f"plan for {text}{'; not in the file: ' + named if leavers else ''}")
-    if counts["created"] or counts["removed"]:
-        try:
-            render.confirm(run, f"{text}. Go on?")
-        except NotConfirmedError as exc:
-            exc.details["plan"] = {"course": course, **counts, "leaving": leavers}
-            raise
-    return counts
+def confirm(run: Run, plan: enrollments.Plan) -> None:
+    """Ask whether to follow the plan. Raises NotConfirmedError, which has the plan."""
+    try:
+        render.confirm(run, f"{plan}. Continue?")
+    except NotConfirmedError as exc:
+        exc.details["plan"] = {"course": plan.course, **plan.counts, "leaving": plan.removed}
+        raise
 
 
 @command(
@@ -298,9 +193,9 @@ def export(
     run: Run,
     course: OfCourse = None,
 ) -> None:
-    """Write enrollments as `enrollment import` reads them: CSV, unless another format is asked for."""
+    """Write enrollments as `enrollment import` reads them. The default format is CSV."""
     exporting.export(
-        run, EXPORTED, lambda conn, limit: enrollment.export(conn, course=course, match=run.match, limit=limit),
+        run, EXPORTED, lambda conn, limit: queries.export(conn, course=course, match=run.match, limit=limit),
         what=f"course {course}" if course else "enrollments", course=course,
     )  # fmt: skip
 
@@ -319,7 +214,7 @@ def list_(
     """List enrollments; `replicated` says whether the course has the copy (empty: the course does not exist)."""
     with run.connect() as conn:
         user_id = find_users(conn, [user])[0]["id"] if user is not None else None
-        found, total = list_enrollments(
+        found, total = queries.list_enrollments(
             conn, course=course, user_id=user_id, match=run.match, limit=render.fetch_limit(run)
         )
     render.listing(run, found, COLUMNS, empty="no enrollments; rollbook enrollment add COURSE USER...", total=total)
@@ -332,10 +227,10 @@ def list_(
 )  # fmt: skip
 def count(
     run: Run,
-    by: Annotated[By | None, typer.Option(help="One row for each.")] = None,
+    by: Annotated[By | None, typer.Option(help="One row for each value.")] = None,
     course: OfCourse = None,
 ) -> None:
     """Count enrollments: all, by course, or by day; on a terminal with bars."""
     with run.connect() as conn:
-        found = count_enrollments(conn, course, by)
+        found = queries.count_enrollments(conn, course, by)
     render.rows(run, found, COUNTED if by else COUNTED[1:], empty="no enrollments", bar="enrollments" if by else None)

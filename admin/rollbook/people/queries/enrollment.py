@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
-from rollbook.core.rows import Row, one
+from rollbook.core.rows import Row, one, typed
 from rollbook.people.queries.names import find_hits, unambiguous
 from rollbook.people.queries.staged import add_nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rollbook.core.db import Conn
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A user of a roster, or of its course; the outcome is created, removed or unchanged."""
+
+    id: int
+    username: str
+    email: str
+    enrollment_id: int | None
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A user to be moved: the enrollment in the source course if any, and whether the target has one."""
+
+    user_id: int
+    username: str
+    email: str
+    enrollment_id: int | None
+    is_there: bool
+
+    @property
+    def outcome(self) -> str | None:
+        """Return what a move does to the enrollment; None for a user in neither course."""
+        if self.enrollment_id is None:
+            return "unchanged" if self.is_there else None
+        return "removed" if self.is_there else "changed"
+
 
 ENROLL = """
 insert into portal.student_courseenrollment (user_id, course_id)
@@ -234,29 +267,29 @@ def export(conn: Conn, *, course: str | None, match: str | None, limit: int | No
     return found
 
 
-def plan(conn: Conn, course: str) -> list[Row]:
-    """Return what a roster would do: id username email enrollment_id outcome, by username."""
-    return conn.execute(PLAN, {"course": course}).fetchall()
+def plan(conn: Conn, course: str) -> list[Planned]:
+    """Return what a roster would do to each user, by username."""
+    return typed(Planned, conn, PLAN, {"course": course})
 
 
-def follow(conn: Conn, course: str, planned: list[Row]) -> None:
-    """Do as planned: nobody else comes or goes, whatever happened since."""
-    conn.execute(ADD, {"course": course, "ids": [row["id"] for row in planned if row["outcome"] == "created"]})
-    conn.execute(REMOVE, [[row["enrollment_id"] for row in planned if row["outcome"] == "removed"]])
+def follow(conn: Conn, course: str, planned: Sequence[Planned]) -> None:
+    """Add and remove the planned users, and no others."""
+    conn.execute(ADD, {"course": course, "ids": [row.id for row in planned if row.outcome == "created"]})
+    conn.execute(REMOVE, [[row.enrollment_id for row in planned if row.outcome == "removed"]])
 
 
-def seats(conn: Conn, source: str, target: str, user_ids: list[int]) -> list[Row]:
-    """Return who of these is in `source` (enrollment_id) and who in `target` (is_there), in the given order."""
-    return conn.execute(SEATS, {"source": source, "target": target, "ids": user_ids}).fetchall()
+def seats(conn: Conn, source: str, target: str, user_ids: Sequence[int]) -> list[Seat]:
+    """Return the enrollments of these users in two courses, in the given order."""
+    return typed(Seat, conn, SEATS, {"source": source, "target": target, "ids": list(user_ids)})
 
 
-def move(conn: Conn, target: str, moving: list[int], leaving: list[int]) -> None:
-    """Let these enrollments be of another course, id and time kept; end those whose user is there already."""
-    conn.execute(MOVE, {"target": target, "ids": sorted(moving)})
-    conn.execute(REMOVE, [sorted(leaving)])
+def move(conn: Conn, target: str, moving: Sequence[int | None], leaving: Sequence[int | None]) -> None:
+    """Move enrollments to another course, with their id and time; end those of users that it has already."""
+    conn.execute(MOVE, {"target": target, "ids": moving})
+    conn.execute(REMOVE, [leaving])
 
 
-def waits_for(conn: Conn, course: str) -> bool:
-    """Say whether there are enrollments in this id, be it a course or not (yet)."""
+def has_enrollments(conn: Conn, course: str) -> bool:
+    """Return whether anybody is enrolled under this id; the course may not exist yet."""
     call = "select exists (select from portal.student_courseenrollment where course_id = %s) as yes"
     return bool(one(conn, call, [course])["yes"])

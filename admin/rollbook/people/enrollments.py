@@ -1,0 +1,178 @@
+"""Enrollments created, ended and moved, and the roster of a course, each write recorded in the history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rollbook.core import history
+from rollbook.core import importing as bulk
+from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.progress import progress
+from rollbook.core.sheet import Sheet, line_count, shown
+from rollbook.people.queries import enrollment as queries
+from rollbook.people.queries.names import find_hits
+from rollbook.replication.queries.courses import known_courses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rollbook.core.command import Run
+    from rollbook.core.db import Conn
+    from rollbook.people.queries.names import User
+
+TURN = "rollbook enrollment import"  # an import and a roster wait for each other
+ROSTER = Sheet(("user",), ("user",), ("user",))
+NAMED = 10  # users that a plan names
+
+
+@dataclass(frozen=True)
+class Linked:
+    """What a command did to the enrollment of a user: created, removed, changed or unchanged."""
+
+    course: str
+    username: str
+    email: str
+    outcome: str
+
+
+def link(conn: Conn, run: Run, course: str, users: Sequence[User], *, join: bool) -> list[Linked]:
+    """Enroll users, or end their enrollments."""
+    outcome = "created" if join else "removed"
+    touched = (queries.enroll if join else queries.leave)(conn, course, [user["id"] for user in users])
+    history.record_many(conn, run, [
+        {"object": user["username"], "outcome": outcome, "user_id": user["id"], "course_id": course}
+        for user in users if user["id"] in touched
+    ])  # fmt: skip
+    return [
+        Linked(course, user["username"], user["email"], outcome if user["id"] in touched else "unchanged")
+        for user in users
+    ]
+
+
+# --- move -------------------------------------------------------------------------------------------------------------
+
+
+def check_courses(conn: Conn, source: str, target: str) -> None:
+    """Raise RefusedError unless the target is a course, and the source is one or has enrollments."""
+    known_courses(conn, [target])
+    if not queries.has_enrollments(conn, source):
+        known_courses(conn, [source])
+
+
+def move(
+    conn: Conn, run: Run, source: str, target: str, users: Sequence[User], *, skip_strangers: bool
+) -> tuple[list[Linked], list[RefusedError]]:
+    """Move enrollments; return what was done, and an error for each user in neither course that was skipped.
+
+    Raises RefusedError for a user in neither course; with `skip_strangers` only if all are.
+    """
+    seats = queries.seats(conn, source, target, [user["id"] for user in users])
+    strangers = [
+        RefusedError(f"{seat.username} is not enrolled in {source}", fix=f"rollbook user show {seat.username}")
+        for seat in seats if seat.outcome is None
+    ]  # fmt: skip
+    if strangers and (not skip_strangers or len(strangers) == len(seats)):
+        raise strangers[0]
+    queries.move(
+        conn, target, [seat.enrollment_id for seat in seats if seat.outcome == "changed"],
+        [seat.enrollment_id for seat in seats if seat.outcome == "removed"],
+    )  # fmt: skip
+    history.record_many(conn, run, [
+        {"object": seat.username, "outcome": "moved", "user_id": seat.user_id, "course_id": target,
+         "before": {"course": source}, "after": {"course": target}}
+        for seat in seats if seat.outcome in ("changed", "removed")
+    ])  # fmt: skip
+    return [
+        Linked(source if seat.outcome == "removed" else target, seat.username, seat.email, seat.outcome)
+        for seat in seats if seat.outcome
+    ], strangers  # fmt: skip
+
+
+# --- roster -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most users that a roster may remove: a number, or a percentage of the course."""
+
+    number: float
+    is_percentage: bool
+
+    def of(self, present: int) -> int:
+        """Return the limit for a course with so many users."""
+        return int(present * self.number / 100) if self.is_percentage else int(self.number)
+
+
+def parsed_limit(text: str) -> Limit:
+    """Return the limit that a text such as 5 or 10% means. Raises UsageError."""
+    number, is_percentage = text.strip().removesuffix("%"), text.strip().endswith("%")
+    if not number.replace(".", "", 1).isdecimal() or ("." in number and not is_percentage):
+        raise UsageError(f"--max-removals {text} is not a number", fix="write 5 for five, or 10% of the course")
+    return Limit(float(number), is_percentage)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a roster changes in a course."""
+
+    course: str
+    rows: list[queries.Planned]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of users by outcome."""
+        words = ("created", "removed", "unchanged")
+        return {word: sum(row.outcome == word for row in self.rows) for word in words}
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether it changes nothing."""
+        return all(row.outcome == "unchanged" for row in self.rows)
+
+    @property
+    def removed(self) -> list[str]:
+        """Return the names of the users that it removes."""
+        return [row.username for row in self.rows if row.outcome == "removed"]
+
+    @property
+    def missing(self) -> str:
+        """Return the sentence that names the users whom the file lacks."""
+        names = self.removed
+        return f"not in the file: {', '.join(names[:NAMED])}" + (
+            f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        )
+
+    def __str__(self) -> str:
+        counts = self.counts
+        return f"{self.course}: add {counts['created']}, remove {counts['removed']}, keep {counts['unchanged']}"
+
+
+def read_roster(conn: Conn, run: Run, course: str, file: str, limit: Limit) -> tuple[Plan, int]:
+    """Read a file of users; return the plan for the course, and the number of wrong rows that were skipped.
+
+    Raises RefusedError for an unknown course, wrong rows, or more removals than the limit.
+    """
+    known_courses(conn, [course])
+    bulk.begin(conn)
+    with progress(run, run.verb, line_count(file)) as advance:
+        staged = bulk.stage(conn, run, ROSTER, file, advance)
+    find_hits(conn)
+    rejected = bulk.judged(conn, run, staged)
+    plan = Plan(course, queries.plan(conn, course))
+    present = sum(row.outcome != "created" for row in plan.rows)
+    if len(plan.removed) > limit.of(present):
+        raise RefusedError(
+            f"this would remove {len(plan.removed)} of {present} users from {course}; the limit is {limit.of(present)}",
+            why=plan.missing, fix=f"check that the file is complete; if it is, add --max-removals {len(plan.removed)}",
+        )  # fmt: skip
+    return plan, rejected
+
+
+def follow(conn: Conn, run: Run, plan: Plan, file: str) -> None:
+    """Change the course as planned."""
+    bulk.take_turn(conn, run, TURN)  # only now: no import waits for an answer on a terminal
+    queries.follow(conn, plan.course, plan.rows)
+    history.record(
+        conn, run, f"{plan.course}: {shown(file)}", "imported", after=plan.counts, course_id=plan.course
+    )  # fmt: skip
