@@ -241,11 +241,11 @@ FAULTS: dict[str, tuple[Reply, int | None, str]] = {
     "no content": (Reply(204, ""), 204, "204"),
     "error": (Reply(500, "oops\n\x1b[31mred"), 500, "500: oops [31mred"),
     "unavailable": (Reply(503, ""), 503, "503"),
-    "broken JSON": (Reply(200, '{"id": '), 200, '200, but no JSON: {"id":'),
-    "no JSON": (Reply(200, "<html>login</html>"), 200, "200, but no JSON: <html>"),
-    "nested JSON": (Reply(200, "[" * 200_000), 200, "200, but no JSON: [[["),
-    "empty": (Reply(200, ""), 200, "200, but no JSON: the answer is empty"),
-    "endless": (Reply(200, '"' + "x" * 3_000_000 + '"'), 200, "200, but no JSON"),
+    "broken JSON": (Reply(200, '{"id": '), 200, '200, but the answer is not JSON: {"id":'),
+    "not JSON": (Reply(200, "<html>login</html>"), 200, "200, but the answer is not JSON: <html>"),
+    "nested JSON": (Reply(200, "[" * 200_000), 200, "200, but the answer is not JSON: [[["),
+    "empty": (Reply(200, ""), 200, "200, but the answer is empty"),
+    "endless": (Reply(200, '"' + "x" * 3_000_000 + '"'), 200, "200, but the answer is not JSON"),
     "redirect": (Reply(302, "", headers={"Location": "/elsewhere"}), 302, "302"),
     "hung up": (Reply(hang_up=True), None, "no answer"),
 }
@@ -320,7 +320,7 @@ def test_a_sync_stops_when_the_service_is_silent_for_long(
     school.execute("insert into portal.auth_user (id, username) select n, 'user' || n from generate_series(1, 9) as n")
     answer = rollbook("discussion", "sync", "--json")
     assert (answer.code, answer.column("outcome")) == (4, ["failed"] * 2)
-    assert "the service is silent; 9 changes not delivered" in answer.err
+    assert "the service does not answer; 9 changes not delivered" in answer.err
     assert [row[-1] for row in waiting(school)] == [1, 1] + [0] * 7
 
 

@@ -6,7 +6,7 @@ import typer
 
 from rollbook.core import exporting, history, render
 from rollbook.core import importing as bulk
-from rollbook.core.arguments import Course, OfCourse
+from rollbook.core.arguments import Course, ImportFile, OfCourse
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.db import Conn
 from rollbook.core.errors import PartialError, RefusedError
@@ -136,7 +136,7 @@ def list_(
 )  # fmt: skip
 def import_(
     run: Run,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
+    file: ImportFile = None,
 ) -> int:
     """Let the addresses of a file enroll: course_id, email, and auto_enroll; a blank flag leaves an old one alone."""
 

@@ -6,7 +6,7 @@ import typer
 
 from rollbook.core import history, render
 from rollbook.core import importing as bulk
-from rollbook.core.arguments import User, Users
+from rollbook.core.arguments import ImportFile, User, Users
 from rollbook.core.command import Run, command
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UsageError
@@ -125,7 +125,7 @@ def confirm(
 )  # fmt: skip
 def import_(
     run: Run,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
+    file: ImportFile = None,
 ) -> int:
     """Ask for other addresses for the users of a file: user, email. Nothing is sent from here.
 

@@ -1,4 +1,4 @@
-"""The options of the fields of an account, and --clear."""
+"""The options of the fields of an account."""
 
 import inspect
 from collections.abc import Callable
@@ -7,10 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rollbook.core.errors import UsageError
 from rollbook.people.fields import FIELDS, Field
 
-Clear = Annotated[list[str], typer.Option("--clear", metavar="FIELD", help="Empty this field; can be repeated.")]
 PANEL = "Fields"
 
 
@@ -41,18 +39,3 @@ def with_fields(function: Callable[..., int | None]) -> Callable[..., int | None
     call.__doc__ = function.__doc__
     call.__signature__ = signature.replace(parameters=[*own, *map(option, FIELDS)])  # type: ignore[attr-defined]
     return call
-
-
-def cleared(names: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the empty values of the fields that --clear names. Raises UsageError for an unknown or a given one."""
-    empty: dict[str, Any] = {field.option: field.empty for field in FIELDS} | {"meta": {}}
-    found: dict[str, Any] = {}
-    for name in names:
-        option_name = name.replace("_", "-")
-        if option_name not in empty:
-            raise UsageError(f"--clear {name}: no such field", fix=f"fields: {', '.join(sorted(empty))}")
-        column = option_name.replace("-", "_")
-        if column in given:
-            raise UsageError(f"--{name} and --clear {name} exclude each other", fix="use one of them")
-        found[column] = empty[option_name]
-    return found

@@ -7,7 +7,7 @@ import typer
 
 from rollbook.core import exporting
 from rollbook.core import importing as bulk
-from rollbook.core.arguments import OfCourse
+from rollbook.core.arguments import ImportFile, OfCourse
 from rollbook.core.command import Run, command
 from rollbook.core.db import Conn
 from rollbook.core.errors import UsageError
@@ -57,7 +57,7 @@ def find_wrong(conn: Conn, mode: str) -> None:
 )  # fmt: skip
 def import_(
     run: Run,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
+    file: ImportFile = None,
     mode: Annotated[
         Mode | None,
         typer.Option(

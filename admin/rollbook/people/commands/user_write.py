@@ -8,11 +8,12 @@ import typer
 
 from rollbook.core import history, render
 from rollbook.core.arguments import User
+from rollbook.core.clear_option import Clear, cleared
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
 from rollbook.people import secret
-from rollbook.people.commands.field_options import Clear, cleared, with_fields
+from rollbook.people.commands.field_options import with_fields
 from rollbook.people.commands.password_options import File, HashFile, Stdin, given_hash
 from rollbook.people.commands.user import app
 from rollbook.people.fields import FIELDS
@@ -28,6 +29,7 @@ __all__ = ["app", "note_enrolled"]
 CREATED = ("id", "username", "email", "is_active", "outcome")
 UPDATED = ("field", "before", "after")
 DELETED = ("course", "table", "rows", "outcome")
+EMPTY: dict[str, Any] = {field.name: field.empty for field in FIELDS} | {"meta": {}}
 Meta = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object with further facts.")]
 
 
@@ -139,7 +141,7 @@ def update(
         values["email"] = checked_email(email)
     if meta is not None:
         values["meta"] = checked_meta(meta)
-    values |= cleared(clear, values)
+    values |= cleared(clear, EMPTY, values)
     if not values:
         raise UsageError("nothing to change", fix="name at least one field, such as --email or --clear goals")
     checked_texts(values)

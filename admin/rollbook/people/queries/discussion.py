@@ -4,14 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rollbook.core.errors import RefusedError
-from rollbook.core.rows import Row, one
+from rollbook.core.rows import Row, one, typed
 from rollbook.people.queries.names import find_users
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Whether changes are queued, where the service is, and the key to it, a secret."""
+
+    active: bool
+    url: str
+    api_key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class State:
+    """The outbox: undelivered changes, those with a failed attempt, the age of the oldest, the latest error."""
+
+    pending: int
+    failed: int
+    oldest_seconds: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """An undelivered change; `is_gone`: the user no longer exists, so nothing is left to send."""
+
+    id: int
+    user_id: int
+    operation: str
+    username: str | None
+    email: str | None
+    is_gone: bool
+
 
 SETTINGS = "select active, url, api_key from rollbook.discussion"
 
@@ -33,8 +66,8 @@ select
 from rollbook.discussion_outbox as o
 """
 
-# A change without a name tells the user as it is by then. Name and address come from the same snapshot as the outbox:
-# the values sent for a user are never older than an earlier change in the outbox.
+# A change without a name is sent with the user's name and address of that time. Both come from the snapshot of the
+# outbox, so they are never older than the user's earlier changes.
 OUTBOX = """
 select
     o.id, o.user_id, coalesce(o.username, u.username) as username, o.operation, o.attempts,
@@ -66,8 +99,8 @@ where (%(ids)s::bigint[] is null or u.id = any(%(ids)s)) and not exists (
 order by u.id
 """
 
-# What can be tried, oldest first, of all users: a name that one gives up is free before another takes it. Whoever has
-# an older change that waits for its next try waits with it.
+# What can be tried, oldest first over all users: a name that one user gives up is free before another one takes it. A
+# user with an older change that waits for its next try waits too.
 DUE = """
 select o.id, o.user_id
 from rollbook.discussion_outbox as o
@@ -92,7 +125,7 @@ where o.id = %(id)s and (%(at_once)s or o.next_try_at <= now())
     and not exists (select from rollbook.discussion_outbox as p where p.user_id = o.user_id and p.id < o.id)
 """
 
-# A PUT that was refused for what it says, and not for the first time, gives way to what the user became since.
+# A PUT that was refused for its content, not for the first time, gives way to a later change of the user.
 GIVE_WAY = """
 delete from rollbook.discussion_outbox as o
 where o.id = %(id)s and o.operation = 'put' and o.attempts > 0 and %(http_status)s = any(array[400, 409, 422])
@@ -107,7 +140,7 @@ set attempts = attempts + 1, tried_at = now(), http_status = %(http_status)s, er
 where id = %(id)s
 """
 
-# Until when nothing can be tried: the oldest change of each user says so for the others.
+# The time of the next try: the oldest change of each user decides for its others.
 NEXT_TRY = """
 select extract(epoch from min(h.next_try_at) - now())::float8 as seconds
 from (
@@ -127,9 +160,9 @@ LOCK = "select pg_try_advisory_lock(hashtextextended('rollbook discussion ' || %
 UNLOCK = "select pg_advisory_unlock(hashtextextended('rollbook discussion ' || %s::bigint, 0))"
 
 
-def settings(conn: Conn) -> Row:
-    """Return active, url and api_key, which is a secret."""
-    return one(conn, SETTINGS)
+def settings(conn: Conn) -> Settings:
+    """Return the settings."""
+    return typed(Settings, conn, SETTINGS)[0]
 
 
 def configure(conn: Conn, *, active: bool, url: str | None = None, api_key: str | None = None) -> bool:
@@ -137,31 +170,31 @@ def configure(conn: Conn, *, active: bool, url: str | None = None, api_key: str 
     return conn.execute(CONFIGURE, {"active": active, "url": url, "api_key": api_key}).rowcount > 0
 
 
-def state(conn: Conn) -> Row:
-    """Return pending (everything undelivered), failed (with a failed attempt), oldest_seconds, last_error."""
-    return one(conn, STATE)
+def state(conn: Conn) -> State:
+    """Return the state of the outbox."""
+    return typed(State, conn, STATE)[0]
 
 
 def outbox(
     conn: Conn, *, ids: list[int] | None = None, failed: bool = False, match: str | None = None,
     limit: int | None = None,
 ) -> list[Row]:  # fmt: skip
-    """Return what is not delivered, the oldest first: id user_id username operation attempts next_try error since."""
+    """Return the undelivered changes, the oldest first: id user_id username operation attempts next_try error since."""
     return conn.execute(OUTBOX, {"ids": ids, "failed": failed, "match": match, "limit": limit}).fetchall()
 
 
 def total(conn: Conn, ids: list[int] | None, until: int | None) -> int:
-    """Return how many changes of these users, or of all, are not delivered, up to a number."""
+    """Return the number of undelivered changes of these users, or of all, up to the change `until`."""
     return int(one(conn, TOTAL, {"ids": ids, "until": until})["total"])  # type: ignore[arg-type]
 
 
 def last(conn: Conn) -> int:
-    """Return the number of the latest change that is there, 0 for none."""
+    """Return the id of the latest undelivered change, 0 for none."""
     return int(one(conn, "select coalesce(max(id), 0) as id from rollbook.discussion_outbox")["id"])
 
 
 def named(conn: Conn, tokens: Sequence[str]) -> list[int]:
-    """Return the ids of users; `id:N` may be one who is deleted and of whom something waits. Raises RefusedError."""
+    """Return the ids of users; `id:N` may be a deleted user with undelivered changes. Raises RefusedError."""
     found: list[int] = []
     for token in tokens:
         try:
@@ -183,14 +216,15 @@ def queue(conn: Conn, ids: list[int] | None) -> int:
 
 def due(
     conn: Conn, ids: list[int] | None, held: list[int], *, at_once: bool, until: int | None = None
-) -> list[Row]:  # fmt: skip
-    """Return the next changes to try, in order: id, user_id; nothing of users `held`."""
-    return conn.execute(DUE, {"ids": ids, "held": held, "at_once": at_once, "until": until}).fetchall()
+) -> list[tuple[int, int]]:  # fmt: skip
+    """Return the id and the user's id of the next changes to try, in order, but none of the users `held`."""
+    found = conn.execute(DUE, {"ids": ids, "held": held, "at_once": at_once, "until": until})
+    return [(row["id"], row["user_id"]) for row in found]
 
 
 @contextmanager
 def claimed(conn: Conn, user_id: int) -> Iterator[bool]:
-    """Claim a user against other syncs, not against writers; yield whether it is ours. Gone with the session, too."""
+    """Claim a user against other deliveries, not against writers; yield whether it is ours."""
     ours = bool(one(conn, LOCK, [user_id])["ours"])
     try:
         yield ours
@@ -199,13 +233,14 @@ def claimed(conn: Conn, user_id: int) -> Iterator[bool]:
             conn.execute(UNLOCK, [user_id])
 
 
-def head(conn: Conn, number: int, *, at_once: bool) -> Row | None:
-    """Return a change if it is still there, due, and the oldest of its user, who has been claimed before."""
-    return conn.execute(HEAD, {"id": number, "at_once": at_once}).fetchone()
+def head(conn: Conn, number: int, *, at_once: bool) -> Change | None:
+    """Return a change of a claimed user if it is undelivered, due, and the user's oldest; else None."""
+    found = typed(Change, conn, HEAD, {"id": number, "at_once": at_once})
+    return found[0] if found else None
 
 
 def delivered(conn: Conn, number: int) -> None:
-    """Strike a change out."""
+    """Remove a change from the outbox."""
     conn.execute("delete from rollbook.discussion_outbox where id = %s", [number])
 
 
@@ -213,15 +248,12 @@ def discard(conn: Conn, user_id: int, name: str) -> Row:
     """Delete the change that blocks a user's queue, undelivered; return it. Raises RefusedError if there is none."""
     row = conn.execute(DISCARD, [user_id]).fetchone()
     if row is None:
-        raise RefusedError(
-            f"{name} has no failed change",
-            fix="rollbook discussion list --state failed",
-        )
+        raise RefusedError(f"{name} has no failed change", fix="rollbook discussion list --state failed")
     return row
 
 
 def gives_way(conn: Conn, number: int, http_status: int | None) -> bool:
-    """Strike out a change that was refused again while a later one of its user waits; say whether that was so."""
+    """Remove a change that was refused again and has a later one of its user; return whether that was so."""
     return conn.execute(GIVE_WAY, {"id": number, "http_status": http_status}).fetchone() is not None
 
 
@@ -231,7 +263,7 @@ def failed(conn: Conn, number: int, http_status: int | None, error: str) -> None
 
 
 def next_try(conn: Conn) -> float | None:
-    """Return in how many seconds something can be tried, None where nothing waits."""
+    """Return the seconds until the next try; None if everything is delivered."""
     seconds = one(conn, NEXT_TRY)["seconds"]
     return None if seconds is None else float(seconds)
 

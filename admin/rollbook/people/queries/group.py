@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
 from rollbook.core.errors import RefusedError
-from rollbook.core.rows import Row, nearest, one
+from rollbook.core.rows import Row, nearest, typed
 from rollbook.people.queries.names import find_hits, unambiguous
 from rollbook.people.queries.staged import add_nearest
 
@@ -16,6 +17,28 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from rollbook.core.db import Conn
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group; `members` is their number."""
+
+    id: int
+    name: str
+    description: str
+    members: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of a group; `name` is the full name, if the user has a profile."""
+
+    id: int
+    username: str
+    email: str
+    name: str | None
+    is_active: bool
+
 
 GROUPS = """
 select g.id, g.name, count(m.id) as members, g.description, count(*) over () as total
@@ -46,10 +69,9 @@ order by u.id
 CREATE = """
 insert into portal.student_usertestgroup (name, description)
 values (%(name)s::text, coalesce(%(description)s::text, rollbook.default_group(%(name)s), ''))
-returning id, name, description
 """
 
-# A default group is made on first use; two sessions that use it first make one.
+# Created on first use; two sessions that use it at the same time create one.
 CREATE_DEFAULT = """
 insert into portal.student_usertestgroup (name, description)
 select %(name)s::text, rollbook.default_group(%(name)s) where rollbook.default_group(%(name)s) is not null
@@ -150,35 +172,36 @@ def groups(conn: Conn, match: str | None, limit: int | None) -> tuple[list[Row],
     return found, found[0]["total"] if found else 0
 
 
-def group(conn: Conn, name: str, *, make: bool = False) -> Row:
-    """Return a group: id name description members; `make` makes a default group that is not there yet, `is_new`.
-
-    Raises RefusedError for any other that is not there, with the nearest.
-    """
-    is_new = make and bool(conn.execute(CREATE_DEFAULT, {"name": name}).fetchone())
-    found = conn.execute(GROUP, [name]).fetchone()
-    if found is None:
+def group(conn: Conn, name: str) -> Group:
+    """Return a group. Raises RefusedError for an unknown name, with the nearest."""
+    found = typed(Group, conn, GROUP, [name])
+    if not found:
         known = [row["name"] for row in conn.execute(NAMES)]
         raise RefusedError(
             f"Group {name} does not exist",
             why=nearest(name, known),
             fix="rollbook group list, or rollbook group create",
         )
-    return found | {"is_new": is_new}
+    return found[0]
 
 
-def members(conn: Conn, group_id: int) -> list[Row]:
-    """Return the members of a group: id username email name is_active."""
-    return conn.execute(MEMBERS, [group_id]).fetchall()
+def create_default(conn: Conn, name: str) -> bool:
+    """Create a group if it is a default one that does not exist yet; return whether that was so."""
+    return conn.execute(CREATE_DEFAULT, {"name": name}).fetchone() is not None
 
 
-def create(conn: Conn, name: str, description: str | None) -> Row:
-    """Make a group: id name description. A default group without a description has its own."""
-    return one(conn, CREATE, {"name": name, "description": description})  # type: ignore[arg-type]
+def members(conn: Conn, group_id: int) -> list[Member]:
+    """Return the members of a group by id."""
+    return typed(Member, conn, MEMBERS, [group_id])
+
+
+def create(conn: Conn, name: str, description: str | None) -> None:
+    """Create a group. A default group without a description has its own."""
+    conn.execute(CREATE, {"name": name, "description": description})
 
 
 def exists(conn: Conn, name: str) -> bool:
-    """Say whether there is such a group."""
+    """Return whether there is a group of this name."""
     return bool(conn.execute(GROUP, [name]).fetchone())
 
 
@@ -188,17 +211,17 @@ def delete(conn: Conn, group_id: int) -> None:
 
 
 def add(conn: Conn, group_id: int, user_ids: Sequence[int]) -> set[int]:
-    """Put users into a group and return those who were not in it."""
+    """Put users into a group and return those that were not in it."""
     return {row["user_id"] for row in conn.execute(ADD, {"group": group_id, "ids": list(user_ids)})}
 
 
 def remove(conn: Conn, group_id: int, user_ids: Sequence[int]) -> set[int]:
-    """Take users out of a group and return those who were in it."""
+    """Remove users from a group and return those that were in it."""
     return {row["user_id"] for row in conn.execute(REMOVE, {"group": group_id, "ids": list(user_ids)})}
 
 
 def among(conn: Conn, filters: Sequence[tuple[str, str]]) -> list[int] | None:
-    """Return the ids of the users for whom all filters (kind, value) hold; None, for everybody, without filters."""
+    """Return the ids of the users for whom all filters (kind, value) hold; None for all users."""
     if not filters:
         return None
     conditions = [sql.SQL(AMONG[kind]).format(sql.Literal(value)) for kind, value in filters]
@@ -212,13 +235,13 @@ def among(conn: Conn, filters: Sequence[tuple[str, str]]) -> list[int] | None:
 
 def split(
     conn: Conn, shares: dict[str, Decimal], seed: int, user_ids: list[int] | None, text: str
-) -> list[Row]:  # fmt: skip
-    """Make groups and put users into them by share. Return the groups. Raises RefusedError (RB013, RB014)."""
+) -> list[Group]:  # fmt: skip
+    """Create groups and put users into them by share. Return the groups. Raises RefusedError (RB013, RB014)."""
     conn.execute(
         "select rollbook.split_users(%s::text[], %s::numeric[], %s, %s::bigint[], %s)",
         [list(shares), list(shares.values()), seed, user_ids, text],
     )
-    return [one(conn, GROUP, [name]) for name in shares]
+    return [group(conn, name) for name in shares]
 
 
 def memberships(conn: Conn, names: list[str] | None) -> list[Row]:
@@ -236,6 +259,6 @@ def check_staged(conn: Conn, *, create_groups: bool) -> None:
 
 
 def add_staged(conn: Conn) -> None:
-    """Put the users of a file into its groups, which are made where they may be; note in pg_temp.outcome."""
+    """Put the users of a file into its groups, creating those that may be created; record it in pg_temp.outcome."""
     conn.execute(MAKE_STAGED_GROUPS)
     conn.execute(ADD_STAGED)

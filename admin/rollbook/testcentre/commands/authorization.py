@@ -7,7 +7,8 @@ import typer
 
 from rollbook.core import exporting, render
 from rollbook.core import importing as bulk
-from rollbook.core.arguments import Course, OfCourse, User
+from rollbook.core.arguments import Course, ImportFile, OfCourse, User
+from rollbook.core.clear_option import Clear, cleared
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import PartialError, UsageError
 from rollbook.core.nouns import noun
@@ -15,7 +16,7 @@ from rollbook.core.sheet import Sheet
 from rollbook.people.commands.named_users import expanded
 from rollbook.people.queries.names import find_users
 from rollbook.testcentre import authorizations
-from rollbook.testcentre.commands.record_fields import Clear, Codes, First, Last, Request, cleared
+from rollbook.testcentre.commands.record_fields import Codes, First, Last, Request
 from rollbook.testcentre.queries import authorization
 
 app = noun("authorization")
@@ -161,7 +162,7 @@ def update(
         "accommodation_code": "*".join(accommodation) or None, "accommodation_request": request,
     }  # fmt: skip
     wanted = {name: value for name, value in given.items() if value is not None}
-    wanted |= cleared(clear, CLEARABLE, wanted)
+    wanted |= cleared(clear, dict.fromkeys(CLEARABLE, ""), wanted)
     if not wanted:
         raise UsageError("nothing to change", fix="name at least one field, such as --last or --accommodation")
     with run.connect() as conn:
@@ -196,7 +197,7 @@ def cancel(run: Run, key: Keys) -> int:
 )  # fmt: skip
 def import_(
     run: Run,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
+    file: ImportFile = None,
 ) -> int:
     r"""Authorize the candidates of a file: user, course_id, exam_series_code; dates default to the exam's.
 

@@ -7,14 +7,15 @@ import typer
 
 from rollbook.core import exporting, render
 from rollbook.core import importing as bulk
-from rollbook.core.arguments import User
+from rollbook.core.arguments import ImportFile, User
+from rollbook.core.clear_option import Clear, cleared
 from rollbook.core.command import Run, command
 from rollbook.core.errors import AttentionError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.sheet import Sheet
 from rollbook.people.queries.names import find_users
 from rollbook.testcentre import candidates
-from rollbook.testcentre.commands.record_fields import Clear, cleared, with_fields
+from rollbook.testcentre.commands.record_fields import with_fields
 from rollbook.testcentre.exchange_file import FIELD_NAMES
 from rollbook.testcentre.queries import candidate
 from rollbook.testcentre.queries.candidate import Created
@@ -118,7 +119,7 @@ def update(
     clear: Clear = [],  # noqa: B006 (Typer's way)
 ) -> None:
     """Change a candidate's record and mark it for the next export; the candidate is created if missing."""
-    given |= cleared(clear, FIELD_NAMES, given)
+    given |= cleared(clear, dict.fromkeys(FIELD_NAMES, ""), given)
     if not given:
         raise UsageError("nothing to change", fix="name at least one field, such as --phone or --clear fax")
     with run.connect() as conn:
@@ -160,7 +161,7 @@ def check(run: Run) -> int:
 )  # fmt: skip
 def import_(
     run: Run,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - is stdin.")] = None,
+    file: ImportFile = None,
 ) -> int:
     r"""Create or change candidates from a file: user, and any fields. A blank field keeps a value, \N empties it."""
     kind = bulk.Import(

@@ -1,13 +1,12 @@
-"""Options that set or clear the fields of a candidate or an authorization."""
+"""Options that set the fields of a candidate or an authorization."""
 
 import inspect
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from rollbook.core.errors import UsageError
 from rollbook.testcentre.exchange_file import FIELD_NAMES, FIELDS
 
 DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M"]
@@ -38,20 +37,6 @@ Request = Annotated[
         "--request", "--accommodation-request", metavar="TEXT", help="Accommodation that the student requests."
     ),
 ]
-Clear = Annotated[list[str], typer.Option(metavar="FIELD", help="Empty this field; can be repeated.")]
-
-
-def cleared(fields: Sequence[str], known: Sequence[str], given: Container[str]) -> dict[str, str]:
-    """Return an empty value for each field. Raises UsageError for an unknown field, or one that is set as well."""
-    columns: dict[str, str] = {}
-    for field in fields:
-        column = field.replace("-", "_")
-        if column not in known:
-            raise UsageError(f"--clear {field}: no such field", fix=f"fields: {', '.join(known)}")
-        if column in given:
-            raise UsageError(f"--{field} and --clear {field} exclude each other", fix="use one of them")
-        columns[column] = ""
-    return columns
 
 
 def with_fields(function: Callable[..., int | None]) -> Callable[..., int | None]:
