@@ -646,6 +646,8 @@ def test_writers_and_a_following_sync_end_with_the_same_users(
         for thread in threads:
             thread.join()
         until(lambda: waiting(school) == [])
+        round_is_over = "select from pg_stat_activity where state = 'idle' and query ~ 'min[(]h.next_try_at'"
+        until(lambda: school.execute(round_is_over).fetchone() is not None)
     finally:
         running.send_signal(signal.SIGINT)
         out, said = running.communicate(timeout=30)
