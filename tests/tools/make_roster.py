@@ -45,7 +45,7 @@ OLDER = "m 36 b 32 p_se 7 p_oth 6 hs 7 other 3 jhs 1 none 1 - 9"
 # Who and where the examples of the help name.
 NAMED = """\
 ada,ada@example.org,Ada,Byron,t,2012-12-28T08:00:00+00:00,Ada Byron,en,London,1985,f,m,,Compute with circuits.
-bob,bob@example.org,Bob,Walnut,t,2012-12-28T09:00:00+00:00,Bob Walnut,en,Boston,1990,m,b,,
+bob,bob@example.org,Bob,Walnut,f,2012-12-28T09:00:00+00:00,Bob Walnut,en,Boston,1990,m,b,,
 """
 SEATS = """\
 ada,edX/DemoX/2012_Fall,2013-02-28T20:00:00+00:00

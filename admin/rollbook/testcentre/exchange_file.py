@@ -104,8 +104,7 @@ class Outgoing:
     """
 
     def __init__(self, directory: Path, kind: Kind, at: datetime, taken: set[str]) -> None:
-        self.directory = directory
-        self.kind: Kind = kind
+        self.directory, self.kind = directory, kind
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()

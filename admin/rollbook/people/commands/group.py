@@ -37,7 +37,7 @@ MoreUsers = Annotated[list[str], typer.Option("--user", metavar="USER", help="A 
 
 @command(
     app, "create", sets=("data", "writes"), columns=CREATED,
-    examples=("group create testers --description 'Sees new pages first'", "group create testers --if-not-exists"),
+    examples=("group create reviewers --description 'Reads new pages first'", "group create testers --if-not-exists"),
     exits="0 created, 1 refused (it exists, or invalid name), 3 unreachable, 4 not migrated",
     see="rollbook group add, rollbook group split",
 )  # fmt: skip
@@ -70,7 +70,7 @@ def list_(run: Run) -> None:
 
 @command(
     app, "show", sets=("document",),
-    examples=("group show testers", "group show trial_a trial_b --json"),
+    examples=("group show testers", "group show testers email_helpers --json"),
     exits="0 found, 1 unknown, 3 unreachable, 4 not migrated", see="rollbook group export (members as CSV)",
 )  # fmt: skip
 def show(run: Run, group: Groups) -> None:

@@ -106,7 +106,7 @@ def decide(run: Run, numbers: list[int], *, approved: bool) -> int:
 
 @command(
     app, "approve", sets=("data", "writes", "several"), columns=DECIDED,
-    examples=("name-change approve 3", "name-change approve 3 4 5 --on-error skip"),
+    examples=("name-change approve 1", "name-change approve 1 2 --on-error skip"),
     exits="0 approved, 1 unknown or decided already, nothing changed, 3 unreachable, 4 not migrated, 5 some skipped",
     see="rollbook name-change list, rollbook name-change reject",
 )  # fmt: skip
@@ -117,7 +117,7 @@ def approve(run: Run, number: Numbers) -> int:
 
 @command(
     app, "reject", sets=("data", "writes", "several"), columns=DECIDED,
-    examples=("name-change reject 3 --reason 'no proof'", "name-change reject 3 4 --dry-run"),
+    examples=("name-change reject 1 --reason 'no proof'", "name-change reject 1 2 --dry-run"),
     exits="0 rejected, 1 unknown or decided already, nothing changed, 3 unreachable, 4 not migrated, 5 some skipped",
     see="rollbook name-change list --state rejected",
 )  # fmt: skip

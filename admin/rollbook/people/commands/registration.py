@@ -47,7 +47,7 @@ def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only these
 
 @command(
     app, "show", sets=("document",),
-    examples=("registration show ada", "registration show ada@example.org --json"),
+    examples=("registration show bob", "registration show bob@example.org --json"),
     exits="0 found, 1 unknown user, or it has none, 3 unreachable, 4 not migrated",
     see="rollbook registration renew, rollbook user show",
 )  # fmt: skip
@@ -64,7 +64,7 @@ def show(run: Run, user: User) -> None:
 
 @command(
     app, "activate", sets=("data", "writes"), columns=ACTIVATED,
-    examples=("registration activate ada", "registration activate --key-stdin < key.txt"),
+    examples=("registration activate bob", "registration activate --key-stdin < key.txt"),
     exits="0 active, 1 unknown user, or a wrong, spent or expired key, 2 usage, 3 unreachable, 4 not migrated",
     see="rollbook user activate",
 )  # fmt: skip
@@ -94,7 +94,7 @@ def activate(
 
 @command(
     app, "renew", sets=("data", "writes"), columns=RENEWED,
-    examples=("registration renew ada", "registration renew ada --show-key --days 30"),
+    examples=("registration renew bob", "registration renew bob --show-key --days 30"),
     exits="0 renewed, 1 unknown user, 3 unreachable, 4 not migrated", see="rollbook registration activate",
 )  # fmt: skip
 def renew(

@@ -71,7 +71,7 @@ def show(run: Run, course: Course) -> None:
 
 @command(
     app, "create", sets=("data", "writes"), columns=CREATED, long=True,
-    examples=("course create MITx/6.002x/2012_Fall", "course create edX/DemoX/2012_Fall --on-leave remove --dry-run"),
+    examples=("course create MITx/8.02x/2013_Spring", "course create edX/DemoX/2013_Fall --on-leave remove --dry-run"),
     exits="0 created (or it exists, with --if-not-exists), 1 refused, 3 unreachable, 4 not migrated",
     see="rollbook enrollment add, rollbook course delete",
 )  # fmt: skip
@@ -103,7 +103,10 @@ def create(
 
 @command(
     app, "delete", sets=("data", "writes"), columns=DELETED, long=True,
-    examples=("course delete edX/toy/2013_Spring --confirm edX/toy/2013_Spring", "course delete edX/toy -n"),
+    examples=(
+        "course delete edX/toy/2013_Spring --dry-run",
+        "course delete edX/toy/2013_Spring --confirm edX/toy/2013_Spring",
+    ),
     exits="0 dropped, 1 unknown course, or it has data of its own, 3 unreachable, 6 not confirmed",
     see="rollbook course show",
 )  # fmt: skip
@@ -138,7 +141,10 @@ def delete(
 
 @command(
     app, "attach", sets=("data", "writes", "yes"), columns=PLACED, long=True,
-    examples=("course attach MITx/6.002x/2012_Fall --to east", "course attach edX/A edX/B --to east --dry-run"),
+    examples=(
+        "course attach edX/DemoX/2012_Fall --to east",
+        "course attach edX/DemoX/2012_Fall edX/toy/2013_Spring --to east --dry-run",
+    ),
     exits="0 attached and equal, 1 refused, 3 unreachable, 4 the first copy is not complete, or rows differ, "
     "5 some only",
     see="rollbook server add, rollbook replication status, rollbook course detach",
@@ -212,8 +218,10 @@ def detach(
 
 @command(
     app, "grant", sets=("data", "writes"), columns=TEAM,
-    examples=("course grant MITx/6.002x/2012_Fall circuits_team",
-              "course grant MITx/6.002x/2012_Fall circuits_team --local-columns"),
+    examples=(
+        "course grant edX/DemoX/2012_Fall demo_team",
+        "course grant edX/DemoX/2012_Fall demo_team --local-columns",
+    ),
     exits="0 granted, or nothing was missing, 1 unknown course or role, 3 unreachable, 4 not migrated",
     see="rollbook course revoke",
 )  # fmt: skip
@@ -237,7 +245,7 @@ def grant(
 
 @command(
     app, "revoke", sets=("data", "writes"), columns=TEAM,
-    examples=("course revoke MITx/6.002x/2012_Fall circuits_team", "course revoke edX/toy/2013_Spring toy_team -n"),
+    examples=("course revoke edX/DemoX/2012_Fall demo_team", "course revoke edX/DemoX/2012_Fall demo_team --dry-run"),
     exits="0 revoked, or there was nothing to revoke, 1 unknown course or role, 3 unreachable, 4 not migrated",
     see="rollbook course grant",
 )  # fmt: skip

@@ -48,7 +48,7 @@ def list_(
 
 @command(
     app, "show", sets=("document",),
-    examples=("history show 42", "history show 42 --json"),
+    examples=("history show 1", "history show 1 --json"),
     exits="0 found, 1 no such entry, 3 unreachable", see="rollbook history list",
 )  # fmt: skip
 def show(run: Run, number: Annotated[int, typer.Argument(metavar="ID", help="The entry's id.")]) -> None:

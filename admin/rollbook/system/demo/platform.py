@@ -154,8 +154,12 @@ class Platform:
         return made
 
     def load(self, advance: Callable[[int], None] = lambda _: None) -> tuple[int, int]:
-        """COPY the roster and insert it, in one transaction; existing users stay. Return the rows added."""
+        """Add the students and enrollments that are missing, in one transaction; return how many of each.
+
+        The first time it also adds the groups, requests and exams that the examples of the help name.
+        """
         with self.connect() as conn:
+            first = one(conn, "select to_regrole('demo_team') is null as yes")["yes"]
             conn.execute(STAGE)
             for table in ("student", "enrollment"):
                 statement = sql.SQL("copy {} from stdin (format csv, header)").format(sql.Identifier("pg_temp", table))
@@ -165,6 +169,8 @@ class Platform:
             students = conn.execute(ENTER).rowcount
             advance(1)
             enrollments = conn.execute(ENROLL).rowcount
+            if first:
+                conn.execute((ROSTER / "named.sql").read_bytes())
             advance(1)
         with self.connect() as conn:
             conn.autocommit = True

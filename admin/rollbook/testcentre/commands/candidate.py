@@ -77,9 +77,10 @@ def show(run: Run, user: User) -> None:
 @command(
     app, "create", sets=("data", "writes"), columns=CREATED,
     examples=(
-        "candidate create ada --address-1 '1 Main St' --city London --country GBR --phone '20 7946 0000' "
+        "candidate create bob --address-1 '1 Main St' --city London --country GBR --phone '20 7946 0000' "
         "--phone-country-code 44",
-        "candidate create bob -n",
+        "candidate create bob --address-1 '1 Main St' --city Boston --state MA --postal-code 02139 --country USA "
+        "--phone '617 555 0100' --phone-country-code 1 -n",
     ),
     exits="0 created, 1 refused with all faults, or already a candidate, 3 unreachable",
     see="rollbook candidate update, rollbook authorization create",

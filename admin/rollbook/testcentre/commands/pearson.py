@@ -165,7 +165,7 @@ def list_(
 
 @command(
     app, "show", sets=("data",), columns=SHOWN,
-    examples=("pearson show 12", "pearson show 12 --json"),
+    examples=("pearson show 1", "pearson show 1 --json"),
     exits="0 found, 1 unknown file, 3 unreachable", see="rollbook pearson list",
 )  # fmt: skip
 def show(
