@@ -53,6 +53,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/sqlfluff lint sql migrations/tables --disable-progress-bar
 	$(BIN)/python -m tests.tools.check_plpgsql

@@ -143,7 +143,7 @@ def decoded(messages: Iterator[bytes], after: int) -> Iterator[Change]:
             for _ in range(message.number("H")):
                 message.letter()  # whether it is of the key
                 columns.append(message.word())
-                message.number("I"), message.number("I")  # type and its modifier
+                _ = message.number("I"), message.number("I")  # type and its modifier
             relations[number] = (schema_name, name, columns)
         elif kind in "IUD":
             schema_name, name, columns = relations[message.number("I")]
@@ -158,7 +158,7 @@ def decoded(messages: Iterator[bytes], after: int) -> Iterator[Change]:
             word = {"I": "insert", "U": "update", "D": "delete"}[kind]
             transaction.append(Change(word, schema_name, name, key, new, finish))
         elif kind == "C":
-            message.number("B"), message.number("Q")  # flags, the LSN of the commit
+            _ = message.number("B"), message.number("Q")  # flags, the LSN of the commit
             if message.number("Q") > after:
                 yield from transaction
 

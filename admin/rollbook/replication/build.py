@@ -6,6 +6,7 @@ Each step first looks at what exists and creates what is missing, so an interrup
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import LiteralString
 
 from psycopg import errors, sql
 
@@ -62,18 +63,23 @@ def build(session: Session, steps: Steps, *, copy: bool = True) -> None:
         if not found.stops_on_error:  # a command was stopped within `subscription.refresh`
             steps.on_server(session, sql.SQL("alter subscription {} set (disable_on_error = true)").format(name))
         return
-    options = ["create_slot = false", f"slot_name = '{server.stream}'", f"copy_data = {str(copy).lower()}",
-               "disable_on_error = true", "streaming = on",
-               # Without it a change is lost that was applied just before the connection broke and the server crashed:
-               # the next worker confirms it, flushed or not.
-               "synchronous_commit = local"]  # fmt: skip
+    options: list[sql.Composable] = [
+        sql.SQL("create_slot = false"),
+        sql.SQL("slot_name = {}").format(sql.Literal(server.stream)),
+        sql.SQL("copy_data = {}").format(sql.Literal(copy)),
+        sql.SQL("disable_on_error = true"),
+        sql.SQL("streaming = on"),
+        # Without it a change is lost that was applied just before the connection broke and the server crashed: the
+        # next worker confirms it, flushed or not.
+        sql.SQL("synchronous_commit = local"),
+    ]
     if min(catalog.version(portal), catalog.version(session.conn)) >= 170000:
-        options.append("failover = true")
+        options.append(sql.SQL("failover = true"))
     create = sql.SQL("create subscription {} connection {} publication {} with ({})").format(
         name,
         sql.Literal(server.subscription_dsn),
         name,
-        sql.SQL(", ".join(options)),
+        sql.SQL(", ").join(options),
     )
     try:
         # Heartbeats of an earlier stream would stop the first copy of this one.
@@ -108,7 +114,7 @@ def prepare(session: Session, steps: Steps) -> None:
     shipped = [SQL / "server" / "course_server.sql", SQL / "triggers" / "guard_copy.sql"]
     steps.on_server(
         session,
-        *(sql.SQL(path.read_text()) for path in shipped),
+        *(sql.SQL(path.read_text()) for path in shipped),  # pyright: ignore[reportArgumentType] (ships with the program)
         sql.SQL("alter function rollbook.guard_copy() owner to rollbook_owner"),
         sql.SQL("revoke execute on function rollbook.guard_copy() from public"),
     )
@@ -142,7 +148,7 @@ def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: S
     return new
 
 
-def generated(portal: Conn, query: str, schema: str, tables: Sequence[str]) -> list[sql.SQL]:
+def generated(portal: Conn, query: LiteralString, schema: str, tables: Sequence[str]) -> list[sql.SQL]:
     """Return the statements that the portal generates for these tables of a schema."""
     rows = portal.execute(query, {"tables": list(tables), "schema": schema})
     return [sql.SQL(row["words"]) for row in rows]

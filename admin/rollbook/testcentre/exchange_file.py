@@ -104,7 +104,8 @@ class Outgoing:
     """
 
     def __init__(self, directory: Path, kind: Kind, at: datetime, taken: set[str]) -> None:
-        self.directory, self.kind = directory, kind
+        self.directory = directory
+        self.kind: Kind = kind
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()

@@ -8,6 +8,7 @@ from rollbook.core import history, render
 from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.rows import Row
 from rollbook.people import secret
 from rollbook.people.commands.password_options import FROM_STDIN, PASSWORD_PANEL, File, Stdin, given_hash
 from rollbook.people.commands.user import app
@@ -74,12 +75,16 @@ def password(
                 raise RefusedError(f"this is not the password of {found['username']}", why=why)
         else:
             accounts.set_password(conn, found["id"], stored)
-            before, after = (dict(zip(PASSWORD[1:3], secret.described(one), strict=True)) for one in (old, stored))
+            before, after = (described(one) for one in (old, stored))
             history.record(conn, run, found["username"], "changed", before=before, after=after, user_id=found["id"])
-    algorithm, iterations = secret.described(stored)
     outcome = "match" if check else "changed"
-    row = {"username": found["username"], "algorithm": algorithm, "iterations": iterations, "outcome": outcome}
-    render.rows(run, [row], PASSWORD)
+    render.rows(run, [{"username": found["username"], **described(stored), "outcome": outcome}], PASSWORD)
+
+
+def described(stored: str) -> Row:
+    """Return algorithm and iterations of a stored hash."""
+    algorithm, iterations = secret.described(stored)
+    return {"algorithm": algorithm, "iterations": iterations}
 
 
 def asked_twice(run: Run) -> str:
