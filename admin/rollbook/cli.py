@@ -1,6 +1,5 @@
 """The program: the command tree, and the one place where an error becomes a message and an exit code."""
 
-import io
 import os
 import sys
 import traceback
@@ -12,9 +11,9 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from rollbook.core import command as options
-from rollbook.core.errors import INTERRUPTED, AdminError, BugError, UsageError
+from rollbook.core.errors import INTERRUPTED, AdminError, BugError, UnreachableError, UsageError
 from rollbook.core.log import log_bug
-from rollbook.core.standard_output import StandardOutput
+from rollbook.core.standard_output import StandardError, StandardOutput
 from rollbook.tree import Root
 
 app = typer.Typer(
@@ -71,6 +70,9 @@ def run(arguments: list[str]) -> int:
         return failed(UsageError("an argument is not valid UTF-8", fix="write it in the encoding of the terminal"))
     except (KeyboardInterrupt, typer.Abort):
         return interrupted()
+    except OSError as exc:
+        what = f"cannot read or write {exc.filename}" if exc.filename else "a file or a connection cannot be used"
+        return failed(UnreachableError(what, why=exc.strerror or str(exc), fix="--debug shows where"))
     except Exception as exc:  # a bug of ours: the last resort
         path = log_bug(options.current, masked_trace())
         where = f"report it with {path}" if path else "run it again with --debug and report what it prints"
@@ -132,8 +134,10 @@ def main() -> None:
         errors="backslashreplace",
         line_buffering=is_terminal,
     )
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")
+    sys.stderr = StandardError(sys.stderr.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
     code = run(sys.argv[1:])
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except AdminError as exc:
+        code = failed(exc)
     sys.exit(code)

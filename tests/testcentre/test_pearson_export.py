@@ -283,7 +283,7 @@ def test_a_full_disk_stamps_nothing_and_leaves_nothing(
 
     monkeypatch.setattr("os.fsync", full)
     result = rollbook("pearson", "export", "-o", str(tmp_path / "out"))
-    assert (result.code, result.out, "No space left" in result.err) == (1, "", True)
+    assert (result.code, result.out, "No space left" in result.err) == (3, "", True)
     assert (snapshot(db), list((tmp_path / "out").iterdir())) == (before, [])
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rollbook.core.errors import UsageError
+from rollbook.core.files import check_writable
 
 if TYPE_CHECKING:
     from rollbook.core.db import Caller, Conn
@@ -132,11 +133,8 @@ class Run:
                 raise UsageError(f"there is no column {name}", fix=f"columns: {', '.join(columns)}")
         if self.json and self.csv:
             raise UsageError("--json and --csv exclude each other")
-        target = Path(self.output)
-        if self.output != "-" and (
-            target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK)
-        ):
-            raise UsageError(f"cannot write {self.output}", fix="name another file with -o")
+        if self.output != "-":
+            check_writable(self.output, "-o")
 
     @property
     def verb(self) -> str:

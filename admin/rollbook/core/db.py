@@ -177,7 +177,7 @@ def require_own_session(conn: Connection[Any], what: str) -> None:
         if cursor.execute("select pg_catalog.pg_backend_pid()").fetchone() != (conn.info.backend_pid,):
             raise RefusedError(
                 f"{what} needs a session of its own",
-                why="a pooler, such as PgBouncer, stands between: another client may get this session and its locks",
+                why="a pooler, such as PgBouncer, is between: another client may get this session and its locks",
                 fix="connect to PostgreSQL itself, at its own host and port: -d CONNINFO, or --admin-dsn for a server",
             )
 

@@ -10,7 +10,8 @@ EXIT_CODES = {
     0: "done; healthy; nothing to do; an empty list",
     1: "refused: unknown, already exists, or a rule forbids it. Nothing was changed",
     2: "usage: a wrong option, argument, file header or column",
-    3: "unknown: the server did not answer, a permission is missing, or something could not be compared",
+    3: "unknown: the server did not answer, a permission is missing, an answer could not be written (a full disk), "
+    "or something could not be compared",
     4: "attention: drift, lag, something pending, or the database is not migrated",
     5: "partial: some items were done and others not; the report says which",
     6: "not confirmed: the answer was no, or nobody could be asked",

@@ -19,9 +19,10 @@ from psycopg import sql
 from rollbook.core import history, render
 from rollbook.core.command import Format, OnError
 from rollbook.core.errors import PartialError, RefusedError, UsageError
+from rollbook.core.files import written
 from rollbook.core.progress import progress
 from rollbook.core.rows import Row, one
-from rollbook.core.sheet import Sheet, check_rejects, checked_header, line_count, opened, records, shown, written
+from rollbook.core.sheet import Sheet, check_rejects, checked_header, line_count, opened, records, shown
 
 if TYPE_CHECKING:
     from rollbook.core.command import Run
@@ -222,7 +223,7 @@ def write_rejects(conn: Conn, staged: Staged, run: Run) -> None:
         "group by {}, p.line order by p.line"
     ).format(columns, columns)).fetchall()  # fmt: skip
     encoding = run.encoding.removesuffix("-sig")
-    with written(run.rejects, encoding) as file:
+    with written(run.rejects, "--rejects", encoding=encoding, errors="backslashreplace") as file:
         writer = csv.writer(file, delimiter=run.delimiter, lineterminator="\r\n")
         writer.writerow([*staged.header, "line", "error"])
         writer.writerows([row.get(column) for column in (*staged.header, "line", "error")] for row in rows)

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from rollbook.core.command import Run, When
-from rollbook.core.errors import PIPE_CLOSED, UsageError
+from rollbook.core.errors import PIPE_CLOSED
+from rollbook.core.files import written
+from rollbook.core.values import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,27 +33,24 @@ class Page(io.StringIO):
 
 
 @contextmanager
-def sink(run: Run, *, paged: bool = False) -> Iterator[IO[str]]:
-    """Yield the stream of the answer; a long one goes to a pager if `paged` and on a terminal.
+def sink(run: Run, *, drawn: bool = False) -> Iterator[IO[str]]:
+    """Yield the stream of the answer. On a terminal, nothing in it steers the terminal.
 
-    A file is readable by the user alone. A closed pipe ends the program silently with 141.
+    `drawn`: it is for a reader, with colours; a long one goes to a pager. A file is readable by the user alone. A
+    closed pipe ends the program silently with 141.
     """
     if run.output != "-":
-        try:
-            how = os.O_APPEND if run.begun else os.O_TRUNC
-            descriptor = os.open(run.output, os.O_WRONLY | os.O_CREAT | how, 0o600)
-            run.begun = True
-        except OSError as exc:
-            raise UsageError(f"cannot write {run.output}", why=exc.strerror, fix="name another file with -o") from exc
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        with written(run.output, "-o", append=run.begun) as file:
             yield file
+        run.begun = True
         return
     try:
-        if paged and may_page(run):
+        if sys.stdout.isatty():
             page = Page()
             yield page
-            if not shown_by_pager(page.getvalue()):
-                sys.stdout.write(page.getvalue())
+            content = visible(page.getvalue(), tabs=True, colours=drawn)
+            if not (drawn and may_page(run) and shown_by_pager(content)):
+                sys.stdout.write(content)
         else:
             yield sys.stdout
         sys.stdout.flush()

@@ -61,7 +61,7 @@ def error(run: Run, exc: AdminError) -> None:
             "code": exc.code, "message": exc.message, "why": exc.why, "hint": exc.fix, "exit_code": exc.exit_code,
             "details": exc.details,
         }  # fmt: skip
-        print(json.dumps({"error": body}, ensure_ascii=False, default=str), file=sys.stderr)
+        print(visible(json.dumps({"error": body}, ensure_ascii=False, default=str)), file=sys.stderr)
         return
     for label, text in (("error", exc.message), ("why", exc.why), ("fix", exc.fix)):
         if text:
@@ -74,12 +74,12 @@ def faults(problems: Iterable[Row]) -> None:
         where = f"{row['file']} line {row['line']}" if row.get("file") else f"line {row['line']}"
         column = f", {row['column']}" if row["column"] else ""
         value = "" if row["value"] is None else f": {row['value']!r}"
-        print(f"{where}{column}{value}: {row['reason']}", file=sys.stderr)
+        print(visible(f"{where}{column}{value}: {row['reason']}"), file=sys.stderr)
 
 
 def trace(content: str) -> None:
     """Write a traceback to stderr."""
-    print(content, file=sys.stderr)
+    print(visible(content), file=sys.stderr)
 
 
 def confirm(run: Run, question: str) -> None:
@@ -88,7 +88,7 @@ def confirm(run: Run, question: str) -> None:
         return
     if run.no_input or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise NotConfirmedError(f"not confirmed: {question}", fix="add --yes if that is what you want")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(visible(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise NotConfirmedError("not confirmed; nothing was changed")
 
@@ -100,7 +100,7 @@ def secret(run: Run, question: str, *, fix: str) -> str:
     from getpass import getpass
 
     try:
-        return getpass(f"{question}: ", stream=sys.stderr)
+        return getpass(visible(f"{question}: "), stream=sys.stderr)
     except EOFError:
         raise NotConfirmedError("no answer; nothing was changed", fix=fix) from None
 
@@ -163,7 +163,7 @@ def rows(
     if run.dry_run and "outcome" in columns:
         answer = [row | {"outcome": PLANNED.get(row["outcome"], row["outcome"])} for row in answer]
     names, style = picked(run, columns), chosen_format(run)
-    with sink(run, paged=style is Format.table) as out:
+    with sink(run, drawn=style is Format.table) as out:
         if style is Format.json:
             json.dump([plain({n: row[n] for n in names}) for row in answer], out, ensure_ascii=False, indent=2)
             out.write("\n")
@@ -196,7 +196,7 @@ def rows(
 def document(run: Run, content: Any, draw: Callable[[IO[str]], None]) -> None:  # noqa: ANN401
     """Write an answer that is not a list of rows: JSON, or what `draw` writes."""
     style = chosen_format(run)
-    with sink(run, paged=style is Format.table) as out:
+    with sink(run, drawn=style is Format.table) as out:
         if style is Format.json:
             json.dump(plain(content), out, ensure_ascii=False, indent=2)
             out.write("\n")
@@ -221,5 +221,5 @@ def sections(run: Run, out: IO[str], parts: dict[str, Any]) -> None:
 
 def text(run: Run, content: str) -> None:
     """Write a text unchanged, such as SQL or the sentence of a verdict."""
-    with sink(run, paged=chosen_format(run) is Format.table) as out:
+    with sink(run, drawn=chosen_format(run) is Format.table) as out:
         out.write(content)

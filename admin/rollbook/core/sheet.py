@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.files import check_writable
 from rollbook.core.rows import nearest
 
 if TYPE_CHECKING:
@@ -151,17 +151,6 @@ def clipped(text: str, length: int = 60) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-@contextmanager
-def written(name: str, encoding: str) -> Iterator[IO[str]]:
-    """Yield a file to write that only the user can read. Raises UsageError."""
-    try:
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    except OSError as exc:
-        raise UsageError(f"cannot write {name}", why=exc.strerror, fix="name another file with --rejects") from exc
-    with os.fdopen(descriptor, "w", encoding=encoding, errors="backslashreplace", newline="") as file:
-        yield file
-
-
 def check_rejects(run: Run, name: str) -> None:
     """Raise UsageError, before any work, for a file of rejects that cannot be written or is the input."""
     if run.rejects is None:
@@ -169,5 +158,4 @@ def check_rejects(run: Run, name: str) -> None:
     target = Path(run.rejects)
     if target.exists() and Path(name).exists() and target.samefile(name):
         raise UsageError("--rejects names the input file", fix="name another file")
-    if target.is_dir() or not os.access(target if target.exists() else target.absolute().parent, os.W_OK):
-        raise UsageError(f"cannot write {run.rejects}", fix="name another file with --rejects")
+    check_writable(run.rejects, "--rejects")

@@ -23,13 +23,30 @@ MARKS = {
     "would create": ("+", "cyan"), "would remove": ("-", "cyan"), "would change": ("!", "cyan"),
 }  # fmt: skip
 MARKED = ("state", "verdict", "outcome", "verdict_after", "finding", "damage")
-# Control characters, and those that change the direction of text or have no width, but not the line feed.
-UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+# What steers a terminal or hides in a text: control characters but the line feed, and characters that change the
+# direction of text or have no width.
+UNSEEN = re.compile(
+    "\x1b\\[[0-9;]*m|[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
-def visible(text: str) -> str:
-    r"""Return a text whose control characters are escapes, such as \x1b: it cannot steer a terminal."""
-    return UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+def visible(text: str, *, tabs: bool = False, colours: bool = False) -> str:
+    r"""Return a text with escapes, such as \x1b or \u202e, for what steers a terminal or hides in a text.
+
+    JSON stays JSON: its own escapes have the same form. `tabs` and `colours` stay if asked for.
+    """
+    return UNSEEN.sub(lambda found: kept(found[0], tabs=tabs, colours=colours), text)
+
+
+def kept(found: str, *, tabs: bool, colours: bool) -> str:
+    """Return a match of UNSEEN unchanged, if it may stay, or as an escape."""
+    if (tabs and found == "\t") or (colours and len(found) > 1):
+        return found
+    first, rest = found[0], found[1:]
+    if first < " ":
+        return first.encode("unicode_escape").decode() + rest
+    return f"\\u{ord(first):04x}" if first < "\U00010000" else json.dumps(first)[1:-1]
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401

@@ -10,6 +10,7 @@ from rollbook.core import importing as bulk
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.progress import progress
 from rollbook.core.sheet import Sheet, line_count, shown
+from rollbook.core.shell import quoted
 from rollbook.people.queries import enrollment as queries
 from rollbook.people.queries.names import find_hits
 from rollbook.replication.queries.courses import known_courses
@@ -69,7 +70,7 @@ def move(
     """
     seats = queries.seats(conn, source, target, [user["id"] for user in users])
     strangers = [
-        RefusedError(f"{seat.username} is not enrolled in {source}", fix=f"rollbook user show {seat.username}")
+        RefusedError(f"{seat.username} is not enrolled in {source}", fix=f"rollbook user show {quoted(seat.username)}")
         for seat in seats if seat.outcome is None
     ]  # fmt: skip
     if strangers and (not skip_strangers or len(strangers) == len(seats)):

@@ -12,6 +12,7 @@ from psycopg import Error, sql
 from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
+from rollbook.core.shell import course_word
 from rollbook.replication import build, catalog, link, requirements, subscription
 from rollbook.replication.catalog import TABLES
 from rollbook.replication.link import Server
@@ -71,7 +72,7 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
             if elsewhere := [course for course in found if course.server not in (None, server.name)]:
                 raise RefusedError(
                     f"course {elsewhere[0].course} is on server {elsewhere[0].server}",
-                    fix=f"rollbook course detach '{elsewhere[0].course}'",
+                    fix=f"rollbook course detach {course_word(elsewhere[0].course)}",
                 )
             with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS) as session:
                 outcome = build_and_copy(run, session, found, steps, progress)
@@ -82,7 +83,7 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
         raise AttentionError(
             f"the first copy to server {server.name} stopped",
             why="a constraint or trigger of the course there refuses a row",
-            fix=f"rollbook replication show '{names[0]}'",
+            fix=f"rollbook replication show {course_word(names[0])}",
         )
     result = Attached(outcome)
     if outcome == "ready":
@@ -133,7 +134,7 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
     if not copied:  # rows exist there already: courses that were not asked for must be compared too
         for row in added:
             if row.course not in {course.course for course in courses}:
-                again = f"rollbook course attach '{row.course}' --to {server.name}"
+                again = f"rollbook course attach {course_word(row.course)} --to {server.name}"
                 progress.note(f"the attach of {row.course} was interrupted; run: {again}")
     return subscription.await_copies(session, [course.schema_name for course in courses], run.timeout, progress)
 

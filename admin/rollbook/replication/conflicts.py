@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rollbook.core.db import Conn
+from rollbook.core.shell import course_word
 from rollbook.replication.catalog import Placement, course_of
 from rollbook.replication.observe import Seen
 
@@ -35,7 +36,7 @@ def conflicts(portal: Conn, seen: Seen, courses: Sequence[Placement]) -> list[Co
         found.append(
             Conflict(
                 course, seen.server.name, fault.table, fault.key, fault.operation, fault.sqlstate, fault.message, None,
-                f"rollbook replication {verb} '{course}'",
+                f"rollbook replication {verb} {course_word(course)}",
             )
         )  # fmt: skip
     subscription = seen.reached.subscription if seen.reached else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rollbook.core import history
 from rollbook.core.errors import AttentionError, RefusedError, UsageError
+from rollbook.core.shell import course_word
 from rollbook.replication import apply_error, catalog, link, subscription
 from rollbook.replication.catalog import placements
 from rollbook.replication.heartbeat import arrival, send_heartbeat
@@ -85,7 +86,8 @@ def resume(session: Session, skip: str | None) -> str:
         raise RefusedError(
             f"server {server.name} would stop again: {fault.operation} {fault.table} row {fault.key}",
             why=f"{fault.message} (SQLSTATE {fault.sqlstate})",
-            fix=f"rollbook replication repair '{catalog.course_of(portal, fault.schema_name) or fault.schema_name}'",
+            fix="rollbook replication repair "
+            + course_word(catalog.course_of(portal, fault.schema_name) or fault.schema_name),
         )
     subscription.enable(conn, server)
     record_pause(portal, server.name, paused=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, UnreachableError
+from rollbook.core.shell import course_word
 from rollbook.replication import catalog, link, observe, state
 from rollbook.replication.compare import compare
 from rollbook.replication.queries.copies import (
@@ -99,7 +100,7 @@ def plan_repair(run: Run, portal: Conn, asked: Sequence[str], progress: Progress
         plan.written.pop(name, None)
     for name, cause in stopped.items():
         if cause and cause != name and cause not in asked:
-            fix = f"rollbook replication repair '{cause}'"
+            fix = f"rollbook replication repair {course_word(cause)}"
             plan.failures.append(Failure(name, AttentionError(f"replication stopped because of {cause}", fix=fix)))
     return plan
 

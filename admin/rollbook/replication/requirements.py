@@ -11,6 +11,7 @@ from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import one
+from rollbook.core.shell import course_word
 from rollbook.replication import catalog
 from rollbook.replication.link import Server, identity
 from rollbook.replication.session import Session
@@ -134,7 +135,7 @@ def refuse_lost(session: Session) -> None:
     if fed and (lost == "slot" or session.subscription() is None):
         raise RefusedError(
             f"the {lost} of server {server.name} is gone", why="its courses miss what was committed since",
-            fix=f"rollbook replication resync {' '.join(repr(name) for name in fed[:5])}",
+            fix=f"rollbook replication resync {' '.join(map(course_word, fed[:5]))}",
         )  # fmt: skip
 
 

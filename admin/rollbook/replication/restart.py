@@ -9,6 +9,7 @@ from psycopg import sql
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import Row
+from rollbook.core.shell import course_word
 from rollbook.replication import apply_error, subscription
 from rollbook.replication.build import publish
 from rollbook.replication.catalog import course_of
@@ -74,7 +75,7 @@ def refusal(portal: Conn, server: Server, fault: apply_error.Fault) -> RefusedEr
     return RefusedError(
         f"server {server.name} cannot {fault.operation} {fault.table}{key} of course {course}",
         why=f"{fault.message} (SQLSTATE {fault.sqlstate})",
-        fix=f"fix that there, then: rollbook replication resume '{course}'{skip}",
+        fix=f"fix that there, then: rollbook replication resume {course_word(course)}{skip}",
         course=course, table=fault.table, key=fault.key, sqlstate=fault.sqlstate, lsn=fault.finish_lsn,
     )  # fmt: skip
 

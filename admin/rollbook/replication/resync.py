@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rollbook.core import history
 from rollbook.core.errors import AdminError, RefusedError
+from rollbook.core.shell import course_word
 from rollbook.replication import link
 from rollbook.replication.catalog import Placement
 from rollbook.replication.queries.copies import Written, repair_copies, total
@@ -28,7 +29,9 @@ def servers_of(run: Run, courses: Sequence[str]) -> dict[str, str]:
         for name in known_courses(portal, list(dict.fromkeys(courses))):
             server = find_course(portal, name).server
             if server is None:
-                raise RefusedError(f"course {name} is on no server", fix=f"rollbook replication repair '{name}'")
+                raise RefusedError(
+                    f"course {name} is on no server", fix=f"rollbook replication repair {course_word(name)}"
+                )
             found[name] = server
         for server in dict.fromkeys(found.values()):
             link.find_server(portal, server)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError
+from rollbook.core.shell import course_word
 from rollbook.replication.catalog import Placement, placements
 from rollbook.replication.link import Server, find_server, list_servers
 from rollbook.replication.queries.courses import known_courses
@@ -27,6 +28,6 @@ def selected(portal: Conn, courses: Sequence[str], names: Sequence[str] = ()) ->
         raise RefusedError(
             f"course {stray[0]} is on no server",
             why="its copies are in the portal's database, and change in the same commit",
-            fix=f"rollbook course attach '{stray[0]}' --to SERVER",
+            fix=f"rollbook course attach {course_word(stray[0])} --to SERVER",
         )
     return found

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import one
+from rollbook.core.shell import course_word
 from rollbook.core.states import SEVERITY
 from rollbook.replication import catalog, observe
 from rollbook.replication.catalog import Copy, course_of
@@ -95,7 +96,7 @@ def server_state(seen: Seen) -> str:
 def course_state(course: CourseState, seen: Seen) -> Verdict:
     """Return the state of a course on a server, why, and the command that helps."""
     server = seen.server
-    quoted = f"'{course.course}'"
+    quoted = course_word(course.course)
     resync = f"rollbook replication resync {quoted}"
     if isinstance(seen.answer, UnreachableError):
         return Verdict("unreachable", seen.answer.why, f"rollbook server ping {server.name}")
@@ -129,7 +130,7 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
 
 def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     """Return the state of a course whose stream runs: whether everything arrived, and in time."""
-    quoted = f"'{course.course}'"
+    quoted = course_word(course.course)
     gaps, _ = lost_beats(seen)
     if gaps and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
         last = f"{gaps[-1].sent_at:%Y-%m-%d %H:%M} UTC"
@@ -156,7 +157,7 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
 
 def stopped(course: CourseState, seen: Seen, copies: list[Copy]) -> Verdict:
     """Return the state of a course whose stream stopped on an error: its own, or another course's."""
-    quoted = f"'{course.course}'"
+    quoted = course_word(course.course)
     fault = seen.fault
     if fault is None:
         if not copies or not all(copy.is_there for copy in copies):
@@ -175,7 +176,7 @@ def line(course: CourseState, seen: Seen | None) -> Line:
     """Return a course's line of `status`; `seen` None: its copies are in the portal's database alone."""
     if seen is None:
         verb = "repair" if course.verdict == "differs" else "verify"
-        fix = None if course.state == "ok" else f"rollbook replication {verb} '{course.course}'"
+        fix = None if course.state == "ok" else f"rollbook replication {verb} {course_word(course.course)}"
         return Line(
             course.course, f"schema {course.schema_name}", "schema", course.state, 0, 0, 0, None, 0,
             course.verified_at, course.verdict, course.differing_rows, course.observed_at, None, fix,
@@ -252,5 +253,5 @@ def remedy(portal: Conn, course: CourseState, seen: Seen) -> str | None:
             fix += f" (or skip its transaction: replication resume with --skip {fault.finish_lsn})"
     else:
         return None
-    quoted = f"'{course.course}'"
+    quoted = course_word(course.course)
     return f"on server {seen.server.name}: {fix}; then rollbook replication resume {quoted}, and repair {quoted}"

@@ -7,22 +7,19 @@ lines in Latin-1. Nothing here knows the database.
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from rollbook.core.errors import RefusedError
+from rollbook.core.files import Aside, remove_leftovers
 
 Kind = Literal["cdd", "ead"]
 
 ENCODING = "iso-8859-1"
 NOT_LATIN_1 = "Must only use characters in Latin-1 (iso-8859-1) encoding"
-CHUNK = 1024 * 1024
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -99,8 +96,7 @@ KEY: dict[Kind, str] = {"cdd": "ClientCandidateID", "ead": "ClientAuthorizationI
 class Outgoing:
     """A file that is written under a hidden name, flushed to disk, and renamed at the end.
 
-    The hidden file is created exclusively: of two programs that choose the same name, the second takes the next one.
-    It is locked while its writer lives. An unlocked one was left by a killed program and is removed.
+    Of two programs that choose the same name, the second takes the next one. What a killed program left is removed.
     """
 
     def __init__(self, directory: Path, kind: Kind, at: datetime, taken: set[str]) -> None:
@@ -108,36 +104,27 @@ class Outgoing:
         self.kind: Kind = kind
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
-            self.name, self.hidden, self._file = self._open(at, taken)
+            remove_leftovers(directory, f".{kind}-*.dat.part")
+            self.name, self._aside = self._open(at, taken)
         except OSError as exc:
             raise RefusedError(
                 f"cannot write into {directory}", why=exc.strerror, fix="name a writable directory with -o"
             ) from exc
         self._hash = hashlib.sha256()
 
-    def _remove_leftovers(self) -> None:
-        for path in self.directory.glob(f".{self.kind}-*.dat.part"):
-            with suppress(OSError), path.open("rb") as left:  # still locked by its writer, or not removable
-                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink(missing_ok=True)
-
-    def _open(self, at: datetime, taken: set[str]) -> tuple[str, Path, IO[bytes]]:
+    def _open(self, at: datetime, taken: set[str]) -> tuple[str, Aside]:
         for number in range(1, 10_000):
             name = file_name(self.kind, at, number)
-            hidden = self.directory / f".{name}.part"
             if name in taken or (self.directory / name).exists():
                 continue
             try:
-                descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                aside = Aside(self.directory / f".{name}.part")
             except FileExistsError:
                 continue
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (self.directory / name).exists():  # another writer published it after the first check
-                os.close(descriptor)
-                hidden.unlink()
+                aside.discard()
                 continue
-            return name, hidden, os.fdopen(descriptor, "wb", CHUNK)
+            return name, aside
         raise RefusedError(
             f"{self.directory} already has ten thousand {self.kind} files of this second",
             fix="export again in a second",
@@ -146,30 +133,22 @@ class Outgoing:
     def write(self, line: bytes) -> None:
         """Append bytes."""
         self._hash.update(line)
-        self._file.write(line)
+        self._aside.file.write(line)
 
     def flush(self) -> str:
         """Flush the content to disk, still under the hidden name; return its SHA-256."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._aside.flush()
         return self._hash.hexdigest()
 
     def publish(self) -> Path:
         """Rename the file to its final name and flush the directory."""
         path = self.directory / self.name
-        self.hidden.rename(path)
-        self._file.close()
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        self._aside.publish(path)
         return path
 
     def discard(self) -> None:
         """Remove the hidden file, if it was not published."""
-        self.hidden.unlink(missing_ok=True)
-        self._file.close()
+        self._aside.discard()
 
 
 def file_name(kind: Kind, at: datetime, number: int = 1) -> str:

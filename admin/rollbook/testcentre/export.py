@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from rollbook.core import history, importing
-from rollbook.core.errors import RefusedError
+from rollbook.core.errors import UnreachableError
 from rollbook.testcentre.exchange_file import Kind, Outgoing, file_name
 from rollbook.testcentre.queries import pearson_export
 from rollbook.testcentre.queries.pearson_export import SetAside
@@ -41,7 +41,7 @@ def export_files(
 
     Files get their names just before the commit. Killed earlier: nothing is stamped, and the next export removes the
     hidden file. Killed between the two: the file is complete, and its records are due again and sent twice. The other
-    order could lose them. Raises RefusedError.
+    order could lose them. Raises RefusedError, UnreachableError (a full disk).
     """
     written: list[Outgoing] = []
     files: list[File] = []
@@ -68,7 +68,7 @@ def export_files(
             for file in written:
                 file.publish()
     except OSError as exc:  # such as a full disk
-        raise RefusedError(
+        raise UnreachableError(
             f"cannot write into {directory}", why=exc.strerror, fix="free some space, or name another directory with -o"
         ) from exc
     finally:

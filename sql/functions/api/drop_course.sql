@@ -24,15 +24,15 @@ begin
     delete from rollbook.course as c where c.course_id = drop_course.course_id returning c.server into server_name;
     if server_name is not null then
         raise exception 'course % is on server %', course_id, server_name
-            using errcode = 'RB011', hint = format('rollbook course detach %L', course_id);
+            using errcode = 'RB011', hint = 'rollbook course detach ' || rollbook.shell_quote(course_id);
     end if;
     local_names := array(select rollbook.local_objects(schema_name));
     if local_names <> '{}' and drop_local is not true then
         raise exception 'course % has data of its own: %', course_id, array_to_string(local_names, ', ')
             using errcode = 'RB007',
                 hint = format(
-                    'Save what you need of schema %1$I, then: rollbook course delete %2$L --confirm %2$L --drop-local',
-                    schema_name, course_id
+                    'Save what you need of schema %1$I, then: rollbook course delete %2$s --confirm %2$s --drop-local',
+                    schema_name, rollbook.shell_quote(course_id)
                 );
     end if;
     perform from rollbook.route as r where r.schemas @> array[schema_name::text] order by r.user_id for update;

@@ -13,6 +13,7 @@ from rollbook.core.errors import NotConfirmedError
 from rollbook.core.nouns import noun
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
+from rollbook.core.shell import quoted
 from rollbook.core.table import blocks
 from rollbook.people import groups
 from rollbook.people.commands.named_users import chosen
@@ -117,7 +118,7 @@ def delete(
                 f"--confirm {confirm} is not the group {group}" if confirm is not None else
                 f"not confirmed: this deletes the group {group} with {render.plural(found.members, 'membership')}"
             )  # fmt: skip
-            raise NotConfirmedError(what, fix=f"add --confirm '{group}'")
+            raise NotConfirmedError(what, fix=f"add --confirm {quoted(group, always=True)}")
         groups.delete(conn, run, found)
     render.rows(run, [{**vars(found), "outcome": "removed"}], CREATED)
 

@@ -10,6 +10,7 @@ from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.shell import quoted
 from rollbook.people import secret
 from rollbook.people.commands.user_access import activated
 from rollbook.people.commands.user_write import note_enrolled
@@ -58,7 +59,7 @@ def show(run: Run, user: User) -> None:
         found = registration.registration(conn, who["id"])
     if found is None:
         name = who["username"]
-        raise RefusedError(f"{name} has no registration", fix=f"rollbook registration renew {name}")
+        raise RefusedError(f"{name} has no registration", fix=f"rollbook registration renew {quoted(name)}")
     render.document(run, found, lambda out: render.sections(run, out, {"registration": found}))
 
 

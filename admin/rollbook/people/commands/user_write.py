@@ -12,6 +12,7 @@ from rollbook.core.clear_option import Clear, cleared
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
+from rollbook.core.shell import quoted
 from rollbook.people import secret
 from rollbook.people.commands.field_options import with_fields
 from rollbook.people.commands.password_options import File, HashFile, Stdin, given_hash
@@ -189,7 +190,7 @@ def delete(
 
 def not_confirmed(username: str, confirm: str | None, rows: list[Belongings]) -> NotConfirmedError:
     """Return the error that lists the rows that would be deleted, by course and table."""
-    fix = f"add --confirm {username}"
+    fix = f"add --confirm {quoted(username)}"
     if confirm is not None:
         return NotConfirmedError(f"--confirm {confirm} is not the user {username}", fix=fix)
     places: dict[str, list[str]] = {}

@@ -11,6 +11,7 @@ from rollbook.core import render
 from rollbook.core.arguments import AnyCourses, Courses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.nouns import noun
+from rollbook.core.shell import course_word
 
 if TYPE_CHECKING:
     from rollbook.replication.repair import Failure, Plan
@@ -134,7 +135,7 @@ def repair(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     render.rows(run, [vars(row) for row in result], REPAIRED, empty=idle)
     show_failures(run, failures)
     for name in plan.not_comparable:
-        render.note(run, f"{name}: not comparable, not repaired; see rollbook replication verify {name}")
+        render.note(run, f"{name}: not comparable, not repaired; see rollbook replication verify {course_word(name)}")
     if failures:
         return 5 if result else failures[0].error.exit_code
     if plan.not_comparable:

@@ -11,6 +11,7 @@ from rollbook.core.command import Format, Run, command
 from rollbook.core.completion import servers
 from rollbook.core.errors import NotConfirmedError
 from rollbook.core.nouns import noun
+from rollbook.core.shell import course_word
 from rollbook.replication.commands.comparison import reporting, show_failures
 from rollbook.replication.commands.server import show_steps
 
@@ -129,7 +130,7 @@ def delete(
             message = f"not confirmed: this drops {what}"
             if confirm is not None:
                 message = f"--confirm {confirm} is not the course {course}"
-            raise NotConfirmedError(message, fix=f"add --confirm '{course}'")
+            raise NotConfirmedError(message, fix=f"add --confirm {course_word(course)}")
         drop_course(conn, course, drop_local=drop_local)
         before = {name: vars(found)[name] for name in ("schema_name", "on_leave", "copied_users", "local_objects")}
         history.record(conn, run, course, "removed", before=before, course_id=course)

@@ -9,6 +9,7 @@ from rollbook.core.arguments import ServerName
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import RefusedError
 from rollbook.core.nouns import noun
+from rollbook.core.shell import course_word
 
 if TYPE_CHECKING:
     from rollbook.replication.steps import Steps
@@ -168,7 +169,7 @@ def remove(
         if courses and not unreachable:
             raise RefusedError(
                 f"server {name} has {render.plural(len(courses), 'course')}",
-                fix="rollbook course detach " + " ".join(f"'{row.course}'" for row in courses[:5]),
+                fix="rollbook course detach " + " ".join(course_word(row.course) for row in courses[:5]),
             )
         lost = f"; {render.plural(len(courses), 'course')} there will stop receiving changes" if courses else ""
         render.confirm(run, f"remove server {name} and its slot{lost}")

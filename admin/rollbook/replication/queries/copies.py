@@ -28,7 +28,7 @@ with recorded as (
     on conflict (course_id) do update
     set verified_at = excluded.verified_at, verdict = excluded.verdict, differing_rows = excluded.differing_rows,
         run_at = excluded.run_at
-    where v.verified_at < excluded.verified_at
+    where v.verified_at < excluded.verified_at or v.verified_at > statement_timestamp()
 )
 update rollbook.course set state = 'ok'
 where course_id = %(course)s and state in ('copying', 'unknown') and %(verdict)s = 'match'
@@ -36,7 +36,7 @@ where course_id = %(course)s and state in ('copying', 'unknown') and %(verdict)s
 
 RESUMABLE = """
 select course_id as course, run_at, verdict from rollbook.verification
-where run_at = (select max(v.run_at) from rollbook.verification as v)
+where run_at = (select max(v.run_at) from rollbook.verification as v where v.run_at <= statement_timestamp())
 """
 
 REPAIR = """

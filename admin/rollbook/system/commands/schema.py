@@ -9,6 +9,7 @@ from rollbook.core.command import Run, command
 from rollbook.core.errors import NotConfirmedError, RefusedError
 from rollbook.core.nouns import noun
 from rollbook.core.progress import progress
+from rollbook.core.shell import quoted
 
 CURRENT = ("database", "revision", "is_head", "pending")
 HISTORY = ("revision", "down_revision", "title", "locks", "reversible")
@@ -99,7 +100,7 @@ def downgrade(
     if not run.dry_run and confirm != database and not run.yes:
         if confirm is not None:
             raise NotConfirmedError(
-                f"--confirm {confirm} is not the database {database}", fix=f"add --confirm {database}"
+                f"--confirm {confirm} is not the database {database}", fix=f"add --confirm {quoted(database)}"
             )
         away = f", dropping every course schema{local}" if goes else ""
         render.confirm(run, f"downgrade {database} from {found or 'base'} to {target}{away}")

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json, one
+from rollbook.core.shell import quoted
 from rollbook.people.queries.names import User, find_hits, find_repeated_users
 from rollbook.people.queries.user import Change, set_columns
 from rollbook.testcentre.exchange_file import FIELD_NAMES
@@ -182,7 +183,7 @@ def report(conn: Conn, user: User) -> Row:
 
 def not_a_candidate(username: str) -> RefusedError:
     """Return the error for a user without a record."""
-    return RefusedError(f"{username} is not a candidate yet", fix=f"rollbook candidate create {username}")
+    return RefusedError(f"{username} is not a candidate yet", fix=f"rollbook candidate create {quoted(username)}")
 
 
 def demographics(conn: Conn, user_id: int) -> Row | None:
@@ -200,7 +201,7 @@ def create(conn: Conn, user: User, given: dict[str, str]) -> Created:
     user_id = user["id"]
     if demographics(conn, user_id) is not None:
         name = user["username"]
-        raise RefusedError(f"{name} is a candidate already", fix=f"rollbook candidate update {name}")
+        raise RefusedError(f"{name} is a candidate already", fix=f"rollbook candidate update {quoted(name)}")
     draft = one(conn, "select rollbook.candidate_draft(%s) as draft", [user_id])["draft"]
     record = dict.fromkeys(FIELD_NAMES, "") | draft | given
     check(conn, user_id, record)  # before the insert, so that a long value gets this message and not the column's error
