@@ -1,11 +1,12 @@
--- note_for_discussion: record in rollbook.discussion_outbox what the discussion service must learn of a user: a new
--- one, another name or address, a deletion. Only notes: a service that is down neither delays nor breaks a save.
+-- note_for_discussion: record in rollbook.discussion_outbox the changes of users that the discussion service must
+-- receive: a new user, another name or address, a deletion. It only records: a service that is down neither delays nor
+-- breaks a save.
 -- Fires:    AFTER INSERT, UPDATE and DELETE and BEFORE TRUNCATE on portal.auth_user, once per statement; does nothing
---           while rollbook.discussion is not active. Of one user the notes are in the order of the commits: whoever
---           takes a number holds the user's row, or its key, until the commit. The outbox has the row as it is by
---           then: a trigger of the portal's own may have changed it after the statement did, and its note came first.
--- Locks:    nothing but its own new rows, and what NOTIFY takes at the commit. A session with a notice cannot PREPARE
---           TRANSACTION.
+--           while rollbook.discussion is not active. The changes of one user are in commit order: the session that
+--           takes a number holds the user's row, or its key, until the commit. The outbox has the row as it is then:
+--           another trigger of the portal may have changed it after the statement, and was recorded first.
+-- Locks:    nothing but its own new rows, and what NOTIFY takes at the commit. A session with a pending NOTIFY
+--           cannot PREPARE TRANSACTION.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.note_for_discussion() returns trigger
 language plpgsql
@@ -23,7 +24,7 @@ begin
     if not exists (select from rollbook.discussion as d where d.active) then
         return null;
     end if;
-    -- The common case, such as a login: one row, and nothing to tell.
+    -- The common case, such as a login: one row, and nothing to record.
     if tg_op = 'UPDATE' then
         if (select count(*) from (select from new_rows limit 2) as seen) = 1 then
             if (
@@ -35,7 +36,7 @@ begin
         end if;
     end if;
     -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session. An old snapshot may
-    -- show a second user of this id, whom another session has deleted meanwhile: the row that stands is the newer one.
+    -- show a second user of this id, whom another session has deleted meanwhile: the newer row is the live one.
     -- A plain join would stop at the first of them, as the id is unique.
     execute 'insert into rollbook.discussion_outbox (user_id, operation, username, email) ' || case tg_op
         when 'INSERT' then
@@ -82,7 +83,7 @@ create or replace trigger rollbook_note_for_discussion_delete after delete on po
 create or replace trigger rollbook_note_for_discussion_truncate before truncate on portal.auth_user
     for each statement execute function rollbook.note_for_discussion();
 comment on function rollbook.note_for_discussion() is
-    'Record in rollbook.discussion_outbox what the discussion service must learn of a user.';
+    'Record in rollbook.discussion_outbox the changes of users that the discussion service must receive.';
 comment on trigger rollbook_note_for_discussion_insert on portal.auth_user is
     'After users are inserted: queue them for the discussion service, if it is active.';
 comment on trigger rollbook_note_for_discussion_update on portal.auth_user is

@@ -1,7 +1,7 @@
 -- refuse_year_of_birth: a year of birth lies within the last 120 years. A trigger, not a CHECK, as it depends on time:
--- what was right when it was written stays so, and a restore brings it back.
+-- a year that was valid when written stays, and can be restored.
 -- Fires:    BEFORE INSERT or UPDATE OF year_of_birth on portal.auth_userprofile, for each row WHEN the year is outside;
---           a row within costs nothing. A year that was right once may be saved again unchanged.
+--           a row within costs nothing. An old year may be saved again unchanged.
 -- Raises:   RB015.
 -- Locks:    nothing.
 -- Security: INVOKER; raises only.

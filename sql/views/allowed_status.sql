@@ -1,6 +1,6 @@
--- allowed_status: addresses that may enroll in a course, whether there is an account with the address, and whether it
--- is enrolled.
--- Security: security_invoker: whoever may read the portal's tables.
+-- allowed_status: e-mail addresses that may enroll in a course, whether an account has the address, and whether that
+-- account is enrolled.
+-- Security: security_invoker: roles that may read the portal's tables.
 create or replace view rollbook.allowed_status with (security_invoker = true) as
 select
     a.id,
@@ -13,11 +13,11 @@ select
 from portal.student_courseenrollmentallowed as a
 left join portal.auth_user as u on lower(u.email) = lower(a.email) and a.email <> ''
 left join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = a.course_id;
-comment on view rollbook.allowed_status is 'Addresses that may enroll in a course, and what became of them.';
+comment on view rollbook.allowed_status is 'E-mail addresses that may enroll in a course, with their accounts and enrollments.';
 comment on column rollbook.allowed_status.id is 'The permission.';
 comment on column rollbook.allowed_status.course_id is 'The course.';
 comment on column rollbook.allowed_status.email is 'The address.';
 comment on column rollbook.allowed_status.auto_enroll is 'Whether activation enrolls.';
 comment on column rollbook.allowed_status.created is 'When it was allowed.';
 comment on column rollbook.allowed_status.user_exists is 'Whether an account has the address.';
-comment on column rollbook.allowed_status.enrolled is 'Whether it is enrolled there.';
+comment on column rollbook.allowed_status.enrolled is 'Whether that account is enrolled there.';

@@ -1,5 +1,5 @@
--- name_change_status: changes of name, those that wait and those that were decided.
--- Security: security_invoker: whoever may read the tables named.
+-- name_change_status: changes of name, pending and decided.
+-- Security: security_invoker: roles that may read these tables.
 create or replace view rollbook.name_change_status with (security_invoker = true) as
 select
     c.id,
@@ -19,14 +19,14 @@ union all
 select d.id, d.user_id, u.username, d.old_name, d.new_name, d.rationale, d.requested_at, d.state, d.reason, d.decided_at
 from rollbook.name_decision as d
 inner join portal.auth_user as u on u.id = d.user_id;
-comment on view rollbook.name_change_status is 'Changes of name, those that wait and those that were decided.';
+comment on view rollbook.name_change_status is 'Changes of name, pending and decided.';
 comment on column rollbook.name_change_status.id is 'The request.';
-comment on column rollbook.name_change_status.user_id is 'Who asks.';
-comment on column rollbook.name_change_status.username is 'Their username.';
-comment on column rollbook.name_change_status.old_name is 'The name that they have, or had.';
-comment on column rollbook.name_change_status.new_name is 'The one asked for.';
-comment on column rollbook.name_change_status.rationale is 'Why, in their words.';
-comment on column rollbook.name_change_status.requested_at is 'When it was asked for.';
+comment on column rollbook.name_change_status.user_id is 'The user.';
+comment on column rollbook.name_change_status.username is 'The user''s username.';
+comment on column rollbook.name_change_status.old_name is 'The name before the change.';
+comment on column rollbook.name_change_status.new_name is 'The requested name.';
+comment on column rollbook.name_change_status.rationale is 'The user''s reason.';
+comment on column rollbook.name_change_status.requested_at is 'When it was requested.';
 comment on column rollbook.name_change_status.state is 'pending, approved or rejected.';
 comment on column rollbook.name_change_status.reason is 'Why it was rejected.';
 comment on column rollbook.name_change_status.decided_at is 'When it was decided.';

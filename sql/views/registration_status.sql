@@ -1,5 +1,5 @@
--- registration_status: who has been given an activation key, and what became of it. Never the key itself.
--- Security: security_invoker: whoever may read the portal's tables.
+-- registration_status: users with an activation key, and its state. Never the key itself.
+-- Security: security_invoker: roles that may read the portal's tables.
 create or replace view rollbook.registration_status with (security_invoker = true) as
 select
     r.id,
@@ -16,12 +16,12 @@ select
     end as state
 from portal.auth_registration as r
 inner join portal.auth_user as u on u.id = r.user_id;
-comment on view rollbook.registration_status is 'Who has been given an activation key, and what became of it.';
+comment on view rollbook.registration_status is 'Users with an activation key, and its state.';
 comment on column rollbook.registration_status.id is 'The registration.';
 comment on column rollbook.registration_status.user_id is 'The user.';
 comment on column rollbook.registration_status.username is 'The user''s name.';
 comment on column rollbook.registration_status.email is 'The user''s address.';
-comment on column rollbook.registration_status.created_at is 'When the key was made.';
-comment on column rollbook.registration_status.expires_at is 'Until when it can be used.';
-comment on column rollbook.registration_status.activated_at is 'When it was used.';
+comment on column rollbook.registration_status.created_at is 'When the key was created.';
+comment on column rollbook.registration_status.expires_at is 'When the key expires.';
+comment on column rollbook.registration_status.activated_at is 'When the key was used.';
 comment on column rollbook.registration_status.state is 'pending, activated or expired.';

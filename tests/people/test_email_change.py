@@ -150,7 +150,7 @@ def test_an_operator_confirms_by_user(rollbook: Rollbook, school: Connection[Any
     assert (101, "ada@new.org") in rows(school, "portal.auth_user", "id", "email")
     before = snapshot(school)
     again = rollbook("email-change", "confirm", "ada")
-    assert (again.code, "ada waits for no change of address" in again.err) == (1, True)
+    assert (again.code, "ada has no pending change of e-mail address" in again.err) == (1, True)
     assert snapshot(school) == before
 
 

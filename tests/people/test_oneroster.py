@@ -103,7 +103,7 @@ def test_a_bundle_becomes_users_courses_and_enrollments(
     assert {"k-alg-1", "k-alg-2"} <= {course for (course,) in rows(school, "rollbook.course", "course_id")}
     assert [row["detail"] for row in answer.data][-4:] == [
         "enrollment of lina in k-alg-1", "enrollment of omar in k-alg-1",
-        "mrs.ho in k-alg-1: no student, not enrolled", "enrollment of ada in k-alg-2",
+        "mrs.ho in k-alg-1: not a student, not enrolled", "enrollment of ada in k-alg-2",
     ]  # fmt: skip
     made = school.execute("select object, outcome from rollbook.history order by id").fetchall()
     assert made == [("k-alg-1", "created"), ("k-alg-2", "created"), ("bundle", "imported")]

@@ -16,7 +16,7 @@ COLUMNS = "username email created expires state"
 
 @pytest.fixture
 def keys(school: Connection[Any]) -> Connection[Any]:
-    """dan waits with a good key, eve with an expired one, ada's is spent; bob, who is active, has none."""
+    """dan waits with a good key, eve with an expired one, ada's is used; bob, who is active, has none."""
     school.execute(
         """insert into portal.auth_registration (user_id, activation_key, created_at, expires_at, activated_at) values
             (101, 'key-of-ada', '2012-09-01 00:00+00', '2012-09-15 00:00+00', '2012-09-02 00:00+00'),
@@ -65,7 +65,7 @@ def test_a_key_makes_active_is_spent_and_enrolls_its_owner(rollbook: Rollbook, k
     assert [row[0] for row in enrolled] == [KEEP, "edX/later/2014"]
     before = snapshot(keys)
     again = rollbook("registration", "activate", "--key-stdin", stdin=b"key-of-dan\n")
-    assert (again.code, again.out, "this activation key is spent" in again.err) == (1, "", True)
+    assert (again.code, again.out, "this activation key was used" in again.err) == (1, "", True)
     assert snapshot(keys) == before
 
 
@@ -73,7 +73,7 @@ def test_a_key_makes_active_is_spent_and_enrolls_its_owner(rollbook: Rollbook, k
     ("key", "word"),
     [
         (b"key-of-eve", "this activation key has expired"),
-        (b"key-of-ada", "this activation key is spent"),
+        (b"key-of-ada", "this activation key was used"),
         (b"planted-key", "no account has this activation key"),
         (b"", "no account has this activation key"),
         (b"KEY-OF-DAN", "no account has this activation key"),

@@ -1,10 +1,10 @@
--- activate_registration: whoever presents the key of an account proves its address: the account becomes active, the key
--- is spent, and the account is enrolled where its address is allowed with auto_enroll.
+-- activate_registration: activate the account of a key. The key is used up, and the account is enrolled where its
+-- address is allowed with auto_enroll. A caller that presents the key has proved the address.
 -- Called:   by a web application or `rollbook registration activate`. Returns the user.
--- Raises:   RB012 for a key that is not known, spent, or expired; nothing is changed then.
--- Locks:    the user row, then the registration: the order of deletions; then as enrollments do. Of two that present
---           one key at a time, the second finds it spent.
--- Security: INVOKER: whoever may write portal.auth_registration and auth_user.
+-- Raises:   RB012 for an unknown, used or expired key; nothing is changed then.
+-- Locks:    the user row, then the registration: the order of deletions; then as enrollments do. Of two concurrent
+--           calls with one key, the second finds it used.
+-- Security: INVOKER: roles that may write portal.auth_registration and auth_user.
 create or replace function rollbook.activate_registration(presented_key text) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -23,11 +23,11 @@ begin
             using errcode = 'RB012', hint = 'Copy the whole key, or make a new one: rollbook registration renew USER.';
     end if;
     if registration.activated_at is not null then
-        raise exception 'this activation key is spent: it was used at %', registration.activated_at
-            using errcode = 'RB012', hint = 'The account needs no key any more.';
+        raise exception 'this activation key was used at %', registration.activated_at
+            using errcode = 'RB012', hint = 'The account is active and needs no key.';
     end if;
     if registration.expires_at <= now() then
-        raise exception 'this activation key has expired: it was good until %', registration.expires_at
+        raise exception 'this activation key has expired: it was valid until %', registration.expires_at
             using errcode = 'RB012', hint = 'Make a new one: rollbook registration renew USER.';
     end if;
     update portal.auth_registration as r set activated_at = now() where r.id = registration.id;
@@ -36,4 +36,4 @@ begin
     return registration.user_id;
 end $$;
 comment on function rollbook.activate_registration(text) is
-    'Whoever presents the key of an account makes it active; the key is spent.';
+    'Activate the account of a key; the key is used up.';

@@ -1,4 +1,4 @@
--- auto_enroll_users: enroll users in the courses where their addresses are allowed with auto_enroll, in any capitals.
+-- auto_enroll_users: enroll users in the courses where their addresses are allowed with auto_enroll (case-insensitive).
 -- Called:   by auto_enroll, `rollbook user activate` and `rollbook user import`. Returns the new enrollments.
 -- Security: INVOKER.
 create or replace function rollbook.auto_enroll_users(user_ids bigint[])

@@ -1,8 +1,8 @@
 -- change_emails: give users other addresses; each old one is kept in the profile's meta, under old_emails, as
--- [old address, time]. A change of capitals alone is a change. A pending change to the same address is removed.
+-- [old address, time]. A change of case alone is a change. A pending change to the same address is removed.
 -- Called:   by change_email and by `rollbook user import`. Returns the users whose address changed.
--- Raises:   RB013 if the arrays differ in length or name a user twice; 23505 if another user has one of the addresses,
---           in any capitals.
+-- Raises:   RB013 if the arrays differ in length or name a user twice; 23505 if another user has one of the addresses
+--           (case-insensitive).
 -- Locks:    the user rows by id, then the profiles: the order in which accounts are written everywhere.
 -- Security: INVOKER.
 create or replace function rollbook.change_emails(user_ids bigint[], new_emails text[]) returns setof bigint

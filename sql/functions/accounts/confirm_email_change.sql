@@ -1,10 +1,10 @@
--- confirm_email_change: whoever presents the key of a change of address proves the new one: the account has it, the
--- profile's meta the old one, and the request is gone.
+-- confirm_email_change: confirm the change of e-mail address that has a key. The account gets the new address, the
+-- profile's meta keeps the old one, and the request is removed. A caller that presents the key has proved the address.
 -- Called:   by a web application or `rollbook email-change confirm`. Returns the user.
--- Raises:   RB012 for a key that is not known or has expired; RB014 if another user has the address by now. Nothing is
+-- Raises:   RB012 for an unknown or expired key; RB014 if another user has the address now. Nothing is
 --           changed then, and the request stays.
--- Locks:    the user row, then the request, then the profile: the order of deletions and of change_email. Of two that
---           confirm one key at a time, the second finds it gone.
+-- Locks:    the user row, then the request, then the profile: the order of deletions and of change_email. Of two
+--           concurrent calls with one key, the second finds it gone.
 -- Security: INVOKER.
 create or replace function rollbook.confirm_email_change(presented_key text) returns bigint
 language plpgsql
@@ -21,13 +21,13 @@ begin
     where c.activation_key = presented_key for update;
     if not found then
         raise exception 'Invalid key'
-            using errcode = 'RB012', detail = 'No change of address has this key: it may be spent, or replaced.',
-            hint = 'Copy the whole key, or ask for the change again.';
+            using errcode = 'RB012', detail = 'No change of address has this key: it may be used, or replaced.',
+            hint = 'Copy the whole key, or request the change again.';
     end if;
     if request.expires_at <= now() then
         raise exception 'Invalid key'
-            using errcode = 'RB012', detail = format('This key has expired: it was good until %s.', request.expires_at),
-            hint = 'Ask for the change again.';
+            using errcode = 'RB012', detail = format('This key has expired: it was valid until %s.', request.expires_at),
+            hint = 'Request the change again.';
     end if;
     perform rollbook.change_email(request.user_id, request.new_email);
     delete from portal.student_pendingemailchange as c where c.id = request.id;
@@ -38,8 +38,8 @@ exception when unique_violation then
         raise;
     end if;
     raise exception 'Could not change e-mail'
-        using errcode = 'RB014', detail = 'An account with this e-mail already exists by now.',
-        hint = 'Ask for a change to another address.';
+        using errcode = 'RB014', detail = 'An account with this e-mail already exists.',
+        hint = 'Request a change to another address.';
 end $$;
 comment on function rollbook.confirm_email_change(text) is
-    'Whoever presents the key of a change of address proves the new one: the account has it.';
+    'Confirm the change of e-mail address that has a key: the account gets the new address.';

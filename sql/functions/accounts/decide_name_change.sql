@@ -1,10 +1,10 @@
--- decide_name_change: approve a name change that was asked for, or reject it. Either way the request is gone and
--- rollbook.name_decision has it; approved, the profile has the new name and its meta the old one.
+-- decide_name_change: approve or reject a requested change of name. The request moves to rollbook.name_decision; on
+-- approval the profile gets the new name, and its meta keeps the old one.
 -- Called:   by `rollbook name-change approve` and `reject`. Returns the user.
 -- Raises:   RB012 for an unknown request, RB013 without a profile.
--- Locks:    the user row FOR KEY SHARE, then the request, then the profile. Of two that decide at a time, the second
+-- Locks:    the user row FOR KEY SHARE, then the request, then the profile. Of two concurrent calls, the second
 --           finds the request gone.
--- Security: INVOKER: whoever may write the tables named.
+-- Security: INVOKER: roles that may write these tables.
 create or replace function rollbook.decide_name_change(request_id bigint, is_approved boolean, why text default null)
 returns bigint
 language plpgsql
@@ -18,7 +18,7 @@ begin
     delete from portal.student_pendingnamechange as c where c.id = request_id returning c.* into request;
     if not found then
         raise exception 'Invalid ID'
-            using errcode = 'RB012', detail = format('No name change %s waits for a decision.', request_id), hint = 'See rollbook name-change list.';
+            using errcode = 'RB012', detail = format('There is no pending name change %s.', request_id), hint = 'See rollbook name-change list.';
     end if;
     insert into rollbook.name_decision
         (id, user_id, old_name, new_name, rationale, requested_at, state, reason)
@@ -34,4 +34,4 @@ begin
     return request.user_id;
 end $$;
 comment on function rollbook.decide_name_change(bigint, boolean, text) is
-    'Approve a name change that was asked for, or reject it; a trace stays.';
+    'Approve or reject a requested change of name, and record the decision.';

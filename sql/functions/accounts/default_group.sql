@@ -1,4 +1,4 @@
--- default_group: what a default group is for; null for any other name.
+-- default_group: the purpose of a default group; null for any other name.
 -- Called:   by `rollbook group add`.
 -- Security: INVOKER; constant.
 create or replace function rollbook.default_group(group_name text) returns text
@@ -8,4 +8,4 @@ as $$
     select g.description from rollbook.default_groups() as g where g.name = group_name
 $$;
 comment on function rollbook.default_group(text) is
-    'What a default group is for; null for any other name.';
+    'The purpose of a default group; null for any other name.';

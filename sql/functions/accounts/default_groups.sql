@@ -1,4 +1,4 @@
--- default_groups: the four groups that are created on first use, and what each is for.
+-- default_groups: the four groups that are created on first use, and the purpose of each.
 -- Called:   by default_group and `rollbook group`.
 -- Security: INVOKER; constant.
 create or replace function rollbook.default_groups() returns table (name text, description text)
@@ -12,4 +12,4 @@ as $$
     ('6002x_unenroll', 'Took 6.002x and dropped it')
 $$;
 comment on function rollbook.default_groups() is
-    'The four groups that are created on first use, and what each is for.';
+    'The four groups that are created on first use, and the purpose of each.';

@@ -1,5 +1,5 @@
--- renew_registration: give an account a new activation key, good for a while; the old one no longer works. Makes the
--- registration where there is none.
+-- renew_registration: give an account a new activation key with an expiry; the old one no longer works. Creates the
+-- registration if there is none.
 -- Called:   by `rollbook registration renew`. Returns the key, a secret, from the server's strong random source.
 -- Security: INVOKER.
 create or replace function rollbook.renew_registration(renewed_user_id bigint, good_for interval default '14 days')
@@ -14,4 +14,4 @@ as $$
     returning activation_key
 $$;
 comment on function rollbook.renew_registration(bigint, interval) is
-    'Give an account a new activation key, good for a while; the old one no longer works.';
+    'Give an account a new activation key with an expiry; the old one no longer works.';

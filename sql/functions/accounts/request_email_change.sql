@@ -1,8 +1,8 @@
--- request_email_change: ask for another address, to be confirmed with a key that is sent there. A user has one request
--- at a time; asking again replaces it, and the old key no longer works.
+-- request_email_change: request a new e-mail address, to be confirmed with a key that is sent there. A user has one
+-- request at a time; a new one replaces it, and the old key no longer works.
 -- Called:   by a web application or `rollbook email-change create`. Returns the key, a secret.
--- Raises:   RB013 for no address, or the one that the user has; RB014 for one that another user has, whatever the
---           capitals; the table refuses a value that is not an e-mail address.
+-- Raises:   RB013 for no address, or the user's present one; RB014 for one that another user has
+--           (case-insensitive); the table refuses a value that is not an e-mail address.
 -- Security: INVOKER.
 create or replace function rollbook.request_email_change(
     asking_user_id bigint, wanted_email text, good_for interval default '7 days'
@@ -35,4 +35,4 @@ begin
     return key;
 end $$;
 comment on function rollbook.request_email_change(bigint, text, interval) is
-    'Ask for another address, to be confirmed with a key that is sent there.';
+    'Request a new e-mail address, to be confirmed with a key that is sent there.';

@@ -1,10 +1,10 @@
--- split_users: make new groups and put users into them at random, each into exactly one: all users, or those named.
--- The users are ordered by a hash of seed and id, and each group takes its share of that row. So the groups
--- are as large as their shares say, and the same seed, users and shares give the same groups on every server.
+-- split_users: create groups and put users into them at random, each into exactly one: all users, or those named.
+-- The users are ordered by a hash of seed and id, and each group takes its share of that order. So sizes
+-- are exact, and the same seed, users and shares give the same groups on every server.
 -- Called:   by `rollbook group split`. Returns how many users were placed. The groups' description is JSON with the
 --           text, the time, the seed and the share.
--- Raises:   RB013 for shares that do not add up to 1 within 0.01 (what is written 0.33 three times is meant as three
---           thirds: shares count relative to their sum), a group named twice, or nobody to place; RB014 for a group
+-- Raises:   RB013 for shares that do not add up to 1 within 0.01 (0.33 three times is valid: shares are
+--           normalised), a group named twice, or nobody to place; RB014 for a group
 --           that exists.
 -- Locks:    the users FOR KEY SHARE, by id.
 -- Security: INVOKER.
@@ -79,4 +79,4 @@ begin
     return placed;
 end $$;
 comment on function rollbook.split_users(text[], numeric[], bigint, bigint[], text) is
-    'Make new groups and put users into them at random by share, each into exactly one, repeatable by seed.';
+    'Create groups and put users into them at random by share, each into exactly one, repeatable by seed.';

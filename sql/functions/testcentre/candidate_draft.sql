@@ -1,5 +1,5 @@
--- candidate_draft: what the account says of a candidate's record: the names, and the lines of the postal address. What
--- the test centre would not take is left out: a person fills that in.
+-- candidate_draft: the fields of a candidate's record that the account has: the names, and the lines of the postal
+-- address. Values that the test centre would refuse are left out, for a person to fill in.
 -- Called:   by a web application for an empty form, and by `rollbook candidate`.
 -- Security: INVOKER.
 create or replace function rollbook.candidate_draft(drafted_user_id bigint) returns jsonb
@@ -16,7 +16,7 @@ as $$
         where u.id = drafted_user_id
     ) as a
     cross join lateral (
-        -- The last word of a full name is taken for the family name, unless the account tells them apart.
+        -- The last word of a full name is the family name, unless the account has both names.
         select case when a.first_name = '' and a.last_name = '' then cardinality(a.names) end as words
     ) as n
     cross join lateral (
@@ -31,4 +31,4 @@ as $$
         and (f.name not like 'address%' or cardinality(a.lines) <= 3)
 $$;
 comment on function rollbook.candidate_draft(bigint) is
-    'What the account says of a candidate''s record: the names, and the lines of the postal address.';
+    'The fields of a candidate''s record that the account has: the names, and the lines of the postal address.';

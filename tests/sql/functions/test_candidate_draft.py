@@ -42,3 +42,22 @@ def test_no_profile_and_no_user_have_nothing(school: Db) -> None:
     run(school, "delete from portal.auth_userprofile")
     assert value(school, DRAFT, ada) == {}
     assert value(school, DRAFT, -1) == {}
+
+
+WIDTHS = """
+select attname::text, atttypmod - 4 from pg_attribute
+where attrelid = 'portal.student_testcenteruser'::regclass
+    and (attname in ('first_name', 'last_name') or attname ~ '^address_')
+"""
+
+
+def test_the_widths_are_those_of_the_columns(school: Db) -> None:
+    ada = add_user(school, "ada")
+    widths = dict(school.execute(WIDTHS).fetchall())
+    for extra in (0, 1):  # as long as the column, and one character longer
+        texts = {name: "x" * (width + extra) for name, width in widths.items()}
+        address = "\n".join(texts[f"address_{line}"] for line in (1, 2, 3))
+        run(school, "update portal.auth_user set first_name = %s, last_name = %s", texts["first_name"],
+            texts["last_name"])  # fmt: skip
+        run(school, "update portal.auth_userprofile set mailing_address = %s", address)
+        assert value(school, DRAFT, ada) == ({} if extra else texts)

@@ -1,4 +1,4 @@
-"""`rollbook allowed`: addresses that may enroll in a course, with or without an account."""
+"""`rollbook allowed`: e-mail addresses that may enroll in a course, with or without an account."""
 
 from typing import Annotated
 
@@ -26,7 +26,8 @@ EXPORTED = ("course_id", "email", "auto_enroll")
 COLUMNS = ("course", "email", "auto_enroll", "user_exists", "enrolled", "created")
 TURN = "rollbook allowed import"
 Emails = Annotated[
-    list[str], typer.Argument(metavar="EMAIL...", help="Addresses; - reads them from stdin, @FILE from a file.")
+    list[str],
+    typer.Argument(metavar="EMAIL...", help="Addresses; - reads them from standard input, @FILE from a file."),
 ]
 AutoEnroll = Annotated[
     bool | None,
@@ -38,9 +39,9 @@ AutoEnroll = Annotated[
 
 
 def judged(run: Run, emails: list[str]) -> tuple[list[str], list[Row]]:
-    """Return the addresses, normalised, each once; and what is none, as rows with the outcome rejected.
+    """Return the valid addresses, normalised, each once; and the invalid ones as rows with the outcome rejected.
 
-    Raises RefusedError for those, unless --on-error says skip.
+    Raises RefusedError for the first invalid one, unless --on-error is skip.
     """
     good: dict[str, str] = {}
     bad: list[Row] = []
@@ -62,11 +63,11 @@ def judged(run: Run, emails: list[str]) -> tuple[list[str], list[Row]]:
         "allowed add edX/DemoX/2012_Fall new@example.org --auto-enroll",
         "allowed add edX/DemoX/2012_Fall - < addresses.txt",
     ),
-    exits="0 done, 1 unknown course or no address, nothing changed, 3 unreachable, 5 some skipped",
+    exits="0 done, 1 unknown course or invalid address, nothing changed, 3 unreachable, 5 some skipped",
     see="rollbook allowed list, rollbook registration activate",
 )  # fmt: skip
 def add(run: Run, course: Course, email: Emails, auto_enroll: AutoEnroll = None) -> int:
-    """Let addresses enroll, whatever their capitals; with --auto-enroll, active accounts are enrolled at once."""
+    """Allow e-mail addresses (case-insensitive) to enroll. With --auto-enroll, active accounts are enrolled at once."""
     good, bad = judged(run, email)
     with run.connect() as conn:
         known_courses(conn, [course])
@@ -87,7 +88,8 @@ def add(run: Run, course: Course, email: Emails, auto_enroll: AutoEnroll = None)
 @command(
     app, "remove", sets=("data", "writes", "several"), columns=ADDED,
     examples=("allowed remove edX/DemoX/2012_Fall new@example.org", "allowed remove edX/DemoX/2012_Fall @gone.txt -n"),
-    exits="0 done (who was not allowed is unchanged), 1 unknown course, or no address, 3 unreachable, 5 some skipped",
+    exits="0 done (addresses not on the list are skipped), 1 unknown course, or invalid address, 3 unreachable, "
+    "5 some skipped",
     see="rollbook allowed list, rollbook enrollment remove",
 )  # fmt: skip
 def remove(run: Run, course: Course, email: Emails) -> int:
@@ -116,10 +118,11 @@ def list_(
     run: Run,
     course: OfCourse = None,
     user_exists: Annotated[
-        bool | None, typer.Option("--with-account/--without-account", help="Only addresses of users, or of nobody.")
+        bool | None,
+        typer.Option("--with-account/--without-account", help="Only addresses with, or without, an account."),
     ] = None,
 ) -> None:
-    """List the addresses that may enroll: whether a user has the address, and is enrolled."""
+    """List the addresses that may enroll, whether a user has the address, and whether that user is enrolled."""
     with run.connect() as conn:
         found, total = allowed.listed(
             conn, render.fetch_limit(run), {"course": course, "match": run.match, "user_exists": user_exists}
@@ -130,7 +133,7 @@ def list_(
 @command(
     app, "import", sets=("data", "writes", "bulk"), columns=IMPORTED, long=True,
     examples=("allowed import addresses.csv", "allowed import addresses.csv --on-error skip --rejects wrong.csv"),
-    exits="0 done, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
+    exits="0 done, 1 invalid rows or file; nothing changed, 2 invalid header, 3 unreachable, "
     "5 some rows skipped",
     see="rollbook allowed export, rollbook allowed add",
 )  # fmt: skip
@@ -138,7 +141,7 @@ def import_(
     run: Run,
     file: ImportFile = None,
 ) -> int:
-    """Let the addresses of a file enroll: course_id, email, and auto_enroll; a blank flag leaves an old one alone."""
+    """Allow the e-mail addresses of a file to enroll: course_id, email, auto_enroll (blank keeps the present flag)."""
 
     def check(conn: Conn, _: bulk.Staged) -> None:
         bulk.check_emails(conn)
@@ -157,7 +160,7 @@ def import_(
     exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed import",
 )  # fmt: skip
 def export(run: Run, course: OfCourse = None) -> None:
-    """Write the addresses that may enroll as `allowed import` reads them: CSV, unless another format is asked for."""
+    """Write the addresses that may enroll as `allowed import` reads them. The default format is CSV."""
     exporting.export(
         run, EXPORTED, lambda conn, limit: allowed.export(conn, course=course, match=run.match, limit=limit),
         what=f"course {course}" if course else "allowed", course=course,

@@ -1,4 +1,4 @@
-"""`rollbook email-change`: addresses that people ask for, and prove with a key."""
+"""`rollbook email-change`: new e-mail addresses that users request and confirm with a key."""
 
 from typing import Annotated
 
@@ -34,17 +34,17 @@ IMPORTED = ("line", "user", "email", "outcome", "detail")
         "email-change create ada ada@example.com",
         "email-change create ada ada@example.com --show-key --csv --fields activation_key --no-header",
     ),
-    exits="0 asked, 1 refused (unknown user, bad or taken address, the address there is), 3 unreachable, "
+    exits="0 requested, 1 refused (unknown user, invalid, taken or unchanged address), 3 unreachable, "
     "4 not migrated",
     see="rollbook email-change confirm, rollbook user update --email (at once)",
 )  # fmt: skip
 def create(
     run: Run,
     user: User,
-    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The address wanted.")],
-    show_key: Annotated[bool, typer.Option("--show-key", help="Print the key, to be sent to the new address.")] = False,
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The new address.")],
+    show_key: Annotated[bool, typer.Option("--show-key", help="Print the key, a secret for the new address.")] = False,
 ) -> None:
-    """Ask for another address for a user, who confirms it with a key. Nothing is sent from here.
+    """Request a new e-mail address for a user, who confirms it with a key. Rollbook sends no e-mail.
 
     A user has one request at a time: a new request replaces it, and the previous key stops working.
     """
@@ -80,30 +80,32 @@ def checked_address(email: str) -> str:
     see="rollbook email-change confirm, rollbook email-change cancel",
 )  # fmt: skip
 def list_(run: Run) -> None:
-    """List changes of address that wait for their key; `conflict` says that another user has the address by now."""
+    """List pending changes of e-mail address. `conflict`: another user has taken the address since."""
     with run.connect() as conn:
         found, total = change.email_changes(conn, run.match, render.fetch_limit(run))
-    render.listing(run, found, COLUMNS, empty="no change of address waits", total=total)
+    render.listing(run, found, COLUMNS, empty="no pending changes of e-mail address", total=total)
 
 
 @command(
     app, "confirm", sets=("data", "writes"), columns=CONFIRMED,
     examples=("email-change confirm ada", "email-change confirm --key-stdin < key.txt"),
-    exits="0 changed, 1 refused (no such key or request, expired, address taken meanwhile), 3 unreachable, "
+    exits="0 changed, 1 refused (unknown or expired key, no request, address taken since), 3 unreachable, "
     "4 not migrated",
     see="rollbook email-change list",
 )  # fmt: skip
 def confirm(
     run: Run,
-    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Whose change; without the key.")] = None,
-    key_stdin: Annotated[bool, typer.Option("--key-stdin", help="Read the key from stdin.")] = False,
+    user: Annotated[
+        str | None, typer.Argument(metavar="[USER]", help="Confirm for this user, without the key.")
+    ] = None,
+    key_stdin: Annotated[bool, typer.Option("--key-stdin", help="Read the key from standard input.")] = False,
 ) -> None:
-    """Confirm a change of address: the account has the new one, the profile's meta the old one, under old_emails."""
+    """Confirm a change of e-mail address. The profile's meta keeps the old address, under old_emails."""
     if (user is None) is not key_stdin:
-        raise UsageError("name a user, or give a key with --key-stdin; one of them")
+        raise UsageError("name either a user, or a key with --key-stdin")
     key = secret.from_stdin("key").strip() if key_stdin else ""
     if key_stdin and not key:
-        raise UsageError("there is no key on stdin", fix="pipe it in, one line")
+        raise UsageError("there is no key on standard input", fix="pipe it in, on one line")
     with run.connect() as conn:
         if user is not None:
             found = find_users(conn, [user])[0]
@@ -119,7 +121,7 @@ def confirm(
 @command(
     app, "import", sets=("data", "writes", "bulk"), columns=IMPORTED, long=True,
     examples=("email-change import addresses.csv --dry-run", "email-change import addresses.csv --on-error skip"),
-    exits="0 asked, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
+    exits="0 requested, 1 invalid rows or file; nothing changed, 2 invalid header, 3 unreachable, "
     "5 some rows skipped",
     see="rollbook email-change list, rollbook user import --mode update (at once)",
 )  # fmt: skip
@@ -127,9 +129,9 @@ def import_(
     run: Run,
     file: ImportFile = None,
 ) -> int:
-    """Ask for other addresses for the users of a file: user, email. Nothing is sent from here.
+    """Request new e-mail addresses for the users of a file: user, email. Rollbook sends no e-mail.
 
-    Asking again replaces a user's request; for the same address the request stays, with its key.
+    A new request replaces the user's pending one. A request for the same address keeps its key.
     """
 
     def check(conn: Conn, _: bulk.Staged) -> None:
@@ -146,8 +148,8 @@ def import_(
 @command(
     app, "cancel", sets=("data", "writes", "several"), columns=CANCELLED,
     examples=("email-change cancel ada", "email-change cancel ada bob@example.org --reason 'asked to'"),
-    exits="0 done (who waits for none: unchanged), 1 unknown user, nothing changed, 3 unreachable, 4 not migrated, "
-    "5 some skipped",
+    exits="0 done (users without a request are skipped), 1 unknown user, nothing changed, 3 unreachable, "
+    "4 not migrated, 5 some skipped",
     see="rollbook email-change list",
 )  # fmt: skip
 def cancel(run: Run, user: Users) -> int:

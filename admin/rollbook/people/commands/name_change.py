@@ -1,4 +1,4 @@
-"""`rollbook name-change`: names that people ask for."""
+"""`rollbook name-change`: new names that users request, and the decisions."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -26,7 +26,7 @@ Numbers = Annotated[
 
 
 class State(StrEnum):
-    """What has become of a request."""
+    """The state of a request."""
 
     pending = "pending"
     approved = "approved"
@@ -39,16 +39,16 @@ class State(StrEnum):
         "name-change create ada 'Ada Lovelace' --rationale Marriage",
         "name-change create ada@example.org 'Ada Lovelace' --json",
     ),
-    exits="0 asked, 1 refused (unknown user, no name, the name there is), 3 unreachable, 4 not migrated",
+    exits="0 requested, 1 refused (unknown user, invalid or unchanged name), 3 unreachable, 4 not migrated",
     see="rollbook name-change approve, rollbook user update --name (at once)",
 )  # fmt: skip
 def create(
     run: Run,
     user: User,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The full name wanted; at least two characters.")],
-    rationale: Annotated[str, typer.Option(metavar="TEXT", help="Why, in the person's words.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new full name; at least two characters.")],
+    rationale: Annotated[str, typer.Option(metavar="TEXT", help="The user's reason.")] = "",
 ) -> None:
-    """Ask for another name for a user. A user has one request at a time: asking again replaces it."""
+    """Request a new name for a user. It replaces the user's pending request, if any."""
     for field, text in (("name", name), ("rationale", rationale)):
         if len(text) > WIDTHS[field]:
             raise RefusedError(f"{field} has {len(text)} characters, at most {WIDTHS[field]} fit")
@@ -65,7 +65,7 @@ def create(
 
 
 def asked(request: render.Row) -> render.Row:
-    """Return what the history keeps of a request."""
+    """Return the fields of a request that the history keeps."""
     return {name: request[name] for name in ("new_name", "rationale")}
 
 
@@ -76,16 +76,16 @@ def asked(request: render.Row) -> render.Row:
     see="rollbook name-change approve, rollbook name-change reject",
 )  # fmt: skip
 def list_(
-    run: Run, state: Annotated[State, typer.Option(help="What has become of them.")] = State.pending
+    run: Run, state: Annotated[State, typer.Option(help="Only requests in this state.")] = State.pending
 ) -> None:  # fmt: skip
-    """List changes of name that wait for a decision, or those that were approved or rejected; the oldest first."""
+    """List changes of name that are pending, approved or rejected; the oldest first."""
     with run.connect() as conn:
         found, total = change.name_changes(conn, state, run.match, render.fetch_limit(run))
     render.listing(run, found, COLUMNS, empty=f"no change of name is {state}; --state shows others", total=total)
 
 
 def decide(run: Run, numbers: list[int], *, approved: bool) -> int:
-    """Decide requests, all or nothing unless --on-error skip says otherwise, and report each."""
+    """Decide requests, all or nothing unless --on-error is skip, and report each."""
     word = "approved" if approved else "rejected"
     with run.connect() as conn:
         done, failures = change.decide_name_changes(
@@ -107,20 +107,20 @@ def decide(run: Run, numbers: list[int], *, approved: bool) -> int:
 @command(
     app, "approve", sets=("data", "writes", "several"), columns=DECIDED,
     examples=("name-change approve 1", "name-change approve 1 2 --on-error skip"),
-    exits="0 approved, 1 unknown or decided already, nothing changed, 3 unreachable, 4 not migrated, 5 some skipped",
+    exits="0 approved, 1 unknown or already decided, nothing changed, 3 unreachable, 4 not migrated, 5 some skipped",
     see="rollbook name-change list, rollbook name-change reject",
 )  # fmt: skip
 def approve(run: Run, number: Numbers) -> int:
-    """Approve changes of name: the profile has the new name, and keeps the old one in its meta, under old_names."""
+    """Approve changes of name. The profile's meta keeps the old name, under old_names."""
     return decide(run, number, approved=True)
 
 
 @command(
     app, "reject", sets=("data", "writes", "several"), columns=DECIDED,
     examples=("name-change reject 1 --reason 'no proof'", "name-change reject 1 2 --dry-run"),
-    exits="0 rejected, 1 unknown or decided already, nothing changed, 3 unreachable, 4 not migrated, 5 some skipped",
+    exits="0 rejected, 1 unknown or already decided, nothing changed, 3 unreachable, 4 not migrated, 5 some skipped",
     see="rollbook name-change list --state rejected",
 )  # fmt: skip
 def reject(run: Run, number: Numbers) -> int:
-    """Reject changes of name: the name stays, and the request remains to be seen with --state rejected."""
+    """Reject changes of name. `name-change list --state rejected` shows them."""
     return decide(run, number, approved=False)

@@ -1,4 +1,4 @@
-"""`rollbook registration`: the keys by which new accounts become active."""
+"""`rollbook registration`: the keys that activate new accounts."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -25,7 +25,7 @@ RENEWED = (*COLUMNS, "outcome", "activation_key")
 
 
 class State(StrEnum):
-    """What became of a key."""
+    """The state of a key."""
 
     pending = "pending"
     activated = "activated"
@@ -37,8 +37,8 @@ class State(StrEnum):
     examples=("registration list --state pending", "registration list --state expired --sort created --json"),
     exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook registration renew",
 )  # fmt: skip
-def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only these.")] = None) -> None:
-    """List who has been given a key, and what became of it; never the key."""
+def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only keys in this state.")] = None) -> None:
+    """List the users with an activation key, and its state. The key itself is never shown."""
     with run.connect() as conn:
         found, total = registration.registrations(
             conn, state=state, match=run.match, limit=render.fetch_limit(run)
@@ -49,11 +49,11 @@ def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only these
 @command(
     app, "show", sets=("document",),
     examples=("registration show bob", "registration show bob@example.org --json"),
-    exits="0 found, 1 unknown user, or it has none, 3 unreachable, 4 not migrated",
+    exits="0 found, 1 unknown user, or no registration, 3 unreachable, 4 not migrated",
     see="rollbook registration renew, rollbook user show",
 )  # fmt: skip
 def show(run: Run, user: User) -> None:
-    """Show a user's registration: when the key was made, until when it is good, when it was used; never the key."""
+    """Show a user's registration: creation, expiry and use of the key. The key itself is never shown."""
     with run.connect() as conn:
         who = find_users(conn, [user])[0]
         found = registration.registration(conn, who["id"])
@@ -66,7 +66,7 @@ def show(run: Run, user: User) -> None:
 @command(
     app, "activate", sets=("data", "writes"), columns=ACTIVATED,
     examples=("registration activate bob", "registration activate --key-stdin < key.txt"),
-    exits="0 active, 1 unknown user, or a wrong, spent or expired key, 2 usage, 3 unreachable, 4 not migrated",
+    exits="0 active, 1 unknown user, or an unknown, used or expired key, 2 usage, 3 unreachable, 4 not migrated",
     see="rollbook user activate",
 )  # fmt: skip
 def activate(
@@ -76,7 +76,7 @@ def activate(
     ] = None,
     key_stdin: Annotated[bool, typer.Option("--key-stdin", help="Read the key from standard input.")] = False,
 ) -> int:
-    """Make an account active, by its key or by name. The key is spent; where the address is allowed, it is enrolled."""
+    """Make an account active, by its key or by name. The key is used up; auto-enrollments are applied."""
     if (user is None) != key_stdin:
         raise UsageError("name a user, or give the key with --key-stdin")
     if user is not None:
@@ -102,7 +102,7 @@ def renew(
     run: Run,
     user: User,
     show_key: Annotated[bool, typer.Option("--show-key", help="Print the new key, a secret.")] = False,
-    days: Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="How long it is good.")] = 14,
+    days: Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="Days until it expires.")] = 14,
 ) -> None:
     """Issue a new key for an account; the old one stops working. Creates the registration if there is none."""
     with run.connect() as conn:

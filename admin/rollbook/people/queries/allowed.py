@@ -47,7 +47,7 @@ where f.reason is not null and not exists (
 
 DOUBLES = r"""
 insert into pg_temp.problem (line, column_name, value, reason)
-select d.line, 'email', d.email, format('the same as on line %s (capitals do not matter)', d.first)
+select d.line, 'email', d.email, format('the same as on line %s (case-insensitive)', d.first)
 from (
     select s.line, s.email, min(s.line) over (partition by s.course_id, lower(coalesce(n.email, s.email))) as first
     from pg_temp.staged as s left join pg_temp.normal as n on n.line = s.line
@@ -56,8 +56,8 @@ from (
 where d.line > d.first
 """
 
-# Each address once, whatever its capitals. Blank: a new one is without auto_enroll, an old one stays as it is. An
-# active account needs no activation: auto_enroll enrolls it now.
+# Each address once (case-insensitive). A blank flag is false for a new address and keeps that of an old one. An active
+# account needs no activation: auto_enroll enrolls it now.
 APPLY = """
 with wanted as (
     select s.line, s.course_id, s.email, s.auto_enroll::boolean as auto_enroll from pg_temp.staged as s
@@ -169,25 +169,25 @@ limit %(limit)s
 
 
 def stage(conn: Conn, course: str, emails: Sequence[str], *, auto_enroll: bool | None) -> None:
-    """Put addresses into pg_temp.staged, as an import does; None: the flag is not said."""
+    """Put addresses into pg_temp.staged, as an import does; None is a blank flag."""
     flag = None if auto_enroll is None else str(auto_enroll).lower()
     conn.execute(STAGED, {"course": course, "emails": list(emails), "auto_enroll": flag})
 
 
 def find_wrong(conn: Conn) -> None:
-    """Note in pg_temp.problem what is wrong with the staged addresses, their form apart."""
+    """Record in pg_temp.problem the faults of the staged addresses, except their form."""
     conn.execute(WRONG)
     conn.execute(DOUBLES)
     add_nearest(conn, "course_id", "there is no such course", COURSES)
 
 
 def apply(conn: Conn) -> None:
-    """Allow the staged addresses; note in pg_temp.outcome what was done to each."""
+    """Allow the staged addresses; record the outcome of each in pg_temp.outcome."""
     conn.execute(APPLY)
 
 
 def outcomes(conn: Conn) -> list[Row]:
-    """Return what was done: course email outcome detail."""
+    """Return the outcome of each address: course email outcome detail."""
     return conn.execute(OUTCOMES).fetchall()
 
 

@@ -1,4 +1,4 @@
-"""Changes of name and of address that people ask for. The rules are the functions' that are called."""
+"""Changes of name and of e-mail address that users request. The SQL functions have the rules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ select id, username, old_name, new_name, rationale, requested_at, state, reason,
 from rollbook.name_change_status where
 """
 
-# Whose requests these are, so that none is deleted meanwhile.
+# Locks the users of these requests, so that none is deleted meanwhile.
 ASKING = """
 select u.id from portal.auth_user as u
 where u.id in (select c.user_id from portal.student_pendingnamechange as c where c.id = any(%s))
@@ -55,7 +55,7 @@ select id, username, old_email, new_email, requested_at, expires_at, conflict
 from rollbook.email_change_status where user_id = %s
 """
 
-# The account whose key this is, locked as the function called next locks it: the address before is its.
+# The account of a key, with its present address; locked as the function called next locks it.
 KEY_OWNER = """
 select u.id, u.username, u.email
 from portal.auth_user as u
@@ -66,7 +66,7 @@ for no key update of u
 
 IMPORTED = ("user", "email")
 
-# Whose requests these will be, locked in the order of ids, so that what is found of them stays so.
+# Locks the users of the staged requests, by id, so that the checks stay true until the write.
 LOCK = """
 select u.id from portal.auth_user as u where u.id in (select h.user_id from pg_temp.hit as h)
 order by u.id for no key update
@@ -91,7 +91,7 @@ cross join lateral (
 where f.reason is not null and not exists (select from pg_temp.problem as p where p.line = s.line)
 """
 
-# Who waits for that very address keeps the key that was sent there.
+# A pending request for the same address keeps its key, which was sent there.
 REQUEST = """
 with wanted as (
     select s.line, h.user_id, s.email, c.id is not null as is_asking,
@@ -121,12 +121,12 @@ def name_changes(conn: Conn, state: str, match: str | None, limit: int | None) -
 
 
 def pending_name_change(conn: Conn, user_id: int) -> Row | None:
-    """Return the change of name that a user waits for."""
+    """Return the pending change of name of a user."""
     return conn.execute(NAME_CHANGE + " user_id = %s and state = 'pending'", [user_id]).fetchone()
 
 
 def request_name_change(conn: Conn, user_id: int, name: str, rationale: str) -> Row:
-    """Ask for another name and return the request. Raises RefusedError (RB013)."""
+    """Request a new name and return the request. Raises RefusedError (RB013)."""
     conn.execute("select rollbook.request_name_change(%s, %s, %s)", [user_id, name, rationale])
     return one(conn, NAME_CHANGE + " user_id = %s and state = 'pending'", [user_id])
 
@@ -134,7 +134,7 @@ def request_name_change(conn: Conn, user_id: int, name: str, rationale: str) -> 
 def decide_name_changes(
     conn: Conn, numbers: Sequence[int], *, approved: bool, reason: str | None, skip: bool
 ) -> tuple[list[Row], list[RefusedError]]:
-    """Approve or reject requests, by number, and return them as they were decided; and what was skipped.
+    """Approve or reject requests, by number, and return them as decided, and an error for each that was skipped.
 
     Raises RefusedError (RB012, RB013) for the first that cannot be decided, or, with `skip`, if none can.
     """
@@ -161,30 +161,30 @@ def decide_name_change(conn: Conn, number: int, *, approved: bool, reason: str |
 
 
 def email_changes(conn: Conn, match: str | None, limit: int | None) -> tuple[list[Row], int]:
-    """Return changes of address that wait for their key, the oldest first, and how many there are in all."""
+    """Return the pending changes of address, the oldest first, and their number without the limit."""
     found = conn.execute(EMAIL_CHANGES, {"match": match, "limit": limit}).fetchall()
     return found, found[0]["total"] if found else 0
 
 
 def pending_email_change(conn: Conn, user_id: int) -> Row | None:
-    """Return the change of address that a user waits for, without its key."""
+    """Return the pending change of address of a user, without its key."""
     return conn.execute(EMAIL_CHANGE, [user_id]).fetchone()
 
 
 def request_email_change(conn: Conn, user_id: int, email: str) -> Row:
-    """Ask for another address and return the request, with its key. Raises RefusedError (RB013, RB014)."""
+    """Request a new address and return the request, with its key. Raises RefusedError (RB013, RB014)."""
     key = one(conn, "select rollbook.request_email_change(%s, %s) as key", [user_id, email])["key"]
     return one(conn, EMAIL_CHANGE, [user_id]) | {"activation_key": key}
 
 
 def key_of(conn: Conn, user_id: int, username: str) -> str:
-    """Return the key of the change that a user waits for. Raises RefusedError if there is none."""
+    """Return the key of the pending change of a user. Raises RefusedError if there is none."""
     found = conn.execute(
         "select activation_key from portal.student_pendingemailchange where user_id = %s", [user_id]
     ).fetchone()
     if found is None:
         raise RefusedError(
-            f"{username} waits for no change of address", fix="rollbook email-change list, or ask for one with create"
+            f"{username} has no pending change of e-mail address", fix="rollbook email-change list, or create"
         )
     return str(found["activation_key"])
 
@@ -202,7 +202,7 @@ def confirm_email_change(conn: Conn, key: str) -> Row:
 
 
 def find_wrong_addresses(conn: Conn) -> None:
-    """Note in pg_temp.problem which staged rows ask for what cannot be, the form of addresses apart."""
+    """Record in pg_temp.problem the faults of the staged requests, except the form of addresses."""
     find_hits(conn)
     conn.execute(LOCK)
     conn.execute(WRONG_ADDRESSES)
@@ -210,10 +210,10 @@ def find_wrong_addresses(conn: Conn) -> None:
 
 
 def request_email_changes(conn: Conn) -> None:
-    """Ask for the staged addresses; note in pg_temp.outcome what was done."""
+    """Request the staged addresses; record the outcomes in pg_temp.outcome."""
     conn.execute(REQUEST)
 
 
 def cancel_email_changes(conn: Conn, user_ids: Sequence[int]) -> dict[int, str]:
-    """Forget the changes of address of these users; return the address that each had asked for."""
+    """Cancel the pending changes of address of these users; return the requested address of each."""
     return {row["user_id"]: row["new_email"] for row in conn.execute(CANCEL, [list(user_ids)])}

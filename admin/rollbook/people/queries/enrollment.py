@@ -1,4 +1,4 @@
-"""Enrollments in bulk: the rows of pg_temp.staged, whom they mean, what is wrong with them, and what is done."""
+"""Enrollments, one by one and in bulk: the faults of the rows in pg_temp.staged, and their outcomes."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ COUNT_ENROLLMENTS: dict[str, LiteralString] = {
 
 
 def enroll(conn: Conn, course_id: str, user_ids: list[int]) -> set[int]:
-    """Enroll users and return those who were not yet."""
+    """Enroll users and return those that were not enrolled."""
     return {row["user_id"] for row in conn.execute(ENROLL, {"course": course_id, "ids": user_ids})}
 
 
 def leave(conn: Conn, course_id: str, user_ids: list[int]) -> set[int]:
-    """End enrollments and return the users who had one."""
+    """End enrollments and return the users that had one."""
     return {row["user_id"] for row in conn.execute(LEAVE, {"course": course_id, "ids": user_ids})}
 
 
@@ -117,7 +117,7 @@ COLUMNS = ("course_id", "user", "status")
 
 COURSES = "select course_id as name from rollbook.course"
 
-# A course that is not there can be left, by whoever waits for it.
+# An enrollment in a course that does not exist can be ended, not created.
 WRONG_COURSES = r"""
 insert into pg_temp.problem (line, column_name, value, reason)
 select
@@ -142,7 +142,7 @@ where f.reason is not null and not exists (
 )
 """
 
-# The same again does no harm; the opposite cannot be meant.
+# A repeated row is harmless; one with the opposite status is a mistake.
 CONTRADICTIONS = """
 insert into pg_temp.problem (line, column_name, value, reason)
 select d.line, 'status', d.status, format('line %s says the opposite of the same user and course', d.first)
@@ -201,7 +201,7 @@ order by e.course_id, u.username
 limit %(limit)s
 """
 
-# What a roster would change, before it does. Nobody goes whom a row may mean, wrong as it may be.
+# What a roster would change. It keeps users whom a wrong row names: the row may have meant them.
 PLAN = """
 select u.id, u.username, u.email, e.id as enrollment_id,
     case when e.id is null then 'created' when m.user_id is null then 'removed' else 'unchanged' end as outcome
@@ -227,7 +227,7 @@ on conflict (user_id, course_id) do nothing
 
 REMOVE = "delete from portal.student_courseenrollment where id = any(%s)"
 
-# Who is where, of those who are to move.
+# The enrollments in both courses, of the users to be moved.
 SEATS = """
 select
     u.id as user_id, u.username, u.email, f.id as enrollment_id, t.id is not null as is_there
@@ -242,7 +242,7 @@ MOVE = "update portal.student_courseenrollment set course_id = %(target)s where 
 
 
 def find_wrong(conn: Conn) -> None:
-    """Note in pg_temp.problem what is wrong with the staged enrollments."""
+    """Record in pg_temp.problem the faults of the staged enrollments."""
     find_hits(conn)
     conn.execute(WRONG_COURSES)
     conn.execute(CONTRADICTIONS)
@@ -250,7 +250,7 @@ def find_wrong(conn: Conn) -> None:
 
 
 def apply(conn: Conn) -> None:
-    """Enroll and leave as the staged rows say; note in pg_temp.outcome what was done to each."""
+    """Create and end the staged enrollments; record the outcome of each in pg_temp.outcome."""
     conn.execute(APPLY)
 
 

@@ -1,4 +1,4 @@
-"""A OneRoster bundle in pg_temp.roster_*, columns in lower case: what is wrong with it, and what it does."""
+"""A OneRoster bundle in pg_temp.roster_*, columns in lower case: its faults, and its import."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ left join portal.auth_user as u on u.username = r.username
 where lower(coalesce(r.status, '')) <> 'tobedeleted' or u.id is not null
 """
 
-# The judge of users speaks of our columns.
-IN_THEIR_WORDS = """
+# The check of users names our columns.
+IN_FILE_COLUMNS = """
 update pg_temp.problem
 set file = 'users.csv', column_name = case column_name
     when 'is_active' then 'enabledUser' when 'first_name' then 'givenName' when 'last_name' then 'familyName'
@@ -108,7 +108,7 @@ left join pg_temp.roster_class as c on c.sourcedid = e.classsourcedid
 left join pg_temp.roster_user as u on u.sourcedid = e.usersourcedid
 """
 
-# What hangs on a wrong row is wrong too.
+# Rows that refer to a wrong row are wrong too.
 FOLLOWING = """
 insert into pg_temp.problem (file, line, column_name, value, reason)
 select distinct 'enrollments.csv', s.line, 'classSourcedId', s.classsourcedid,
@@ -141,7 +141,7 @@ from pg_temp.roster_class as c
 where not exists (select from pg_temp.problem as p where p.file = 'classes.csv' and p.line = c.line)
 """
 
-# Students alone; a student with two rows for a class belongs to it if one of them says so.
+# Only students; a student with two rows for a class stays in it if one of them is active.
 MEMBERS = """
 create temporary table roster_member on commit drop as
 select
@@ -177,7 +177,7 @@ select
     case when a.user_id is not null then 'created' when r.user_id is not null then 'removed' else 'unchanged' end,
     case
         when m.is_student then format('enrollment of %s in %s', m.username, m.course_id)
-        else format('%s in %s: no student, not enrolled', m.username, m.course_id)
+        else format('%s in %s: not a student, not enrolled', m.username, m.course_id)
     end,
     'enrollments.csv'
 from pg_temp.roster_member as m
@@ -187,13 +187,13 @@ left join removed as r on m.is_student and r.user_id = m.user_id and r.course_id
 
 
 def manifest(conn: Conn) -> dict[str, str]:
-    """Return what the manifest says: name, value, in lower case."""
+    """Return the properties of the manifest: name, value, in lower case."""
     rows = conn.execute("select lower(propertyname) as name, lower(value) as value from pg_temp.roster_manifest")
     return {row["name"]: row["value"] for row in rows}
 
 
 def no_roles(conn: Conn) -> None:
-    """Make the table of a file that is not there."""
+    """Create the table of a file that the bundle lacks."""
     conn.execute(NO_ROLES)
 
 
@@ -204,15 +204,15 @@ def stage_users(conn: Conn) -> None:
 
 
 def find_wrong(conn: Conn) -> None:
-    """Note what is wrong with classes, courses and enrollments, after the judge of users has spoken."""
-    conn.execute(IN_THEIR_WORDS)
+    """Record the faults of classes, courses and enrollments, after the check of users."""
+    conn.execute(IN_FILE_COLUMNS)
     conn.execute(SEATS)
     conn.execute(WRONG)
     conn.execute(FOLLOWING)
 
 
 def make_courses(conn: Conn) -> list[str]:
-    """Make the courses that are not there, and return them."""
+    """Create the missing courses, and return them."""
     made = [str(row["course_id"]) for row in conn.execute(NEW_COURSES).fetchall()]
     for course_id in made:
         create_course(conn, course_id, "keep")
@@ -220,7 +220,7 @@ def make_courses(conn: Conn) -> list[str]:
 
 
 def enroll(conn: Conn, made: list[str]) -> None:
-    """Enroll the students, end what is to end, and note what was done; `made` are the courses that are new."""
+    """Enroll the students, end enrollments, and record the outcomes; `made` are the new courses."""
     conn.execute(CLASSES_DONE, [made])
     conn.execute(MEMBERS)
     conn.execute("analyze pg_temp.roster_member")

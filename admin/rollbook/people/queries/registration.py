@@ -1,4 +1,4 @@
-"""Activation keys: who has been given one, and what became of it."""
+"""Activation keys: their users and states."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def registrations(conn: Conn, *, state: str | None, match: str | None, limit: in
 
 
 def registration(conn: Conn, user_id: int) -> Row | None:
-    """Return the registration of a user, without its key; None: there is none."""
+    """Return the registration of a user, without its key, if there is one."""
     return conn.execute(REGISTRATION, [user_id]).fetchone()
 
 
 def activate(conn: Conn, key: str) -> Row:
-    """Let a key do its work; return id username email state enrolled. Raises RefusedError (RB012)."""
+    """Activate the account of a key; return id username email state enrolled. Raises RefusedError (RB012)."""
     user_id = one(conn, "select rollbook.activate_registration(%s) as id", [key])["id"]
     return one(conn, ACTIVATED, [user_id])
 
