@@ -139,5 +139,5 @@ def test_of_two_who_present_one_key_one_is_refused(keys: Connection[Any], dsn: s
     with ThreadPoolExecutor() as pool:
         answers = list(pool.map(lambda _: process(*command, stdin=b"key-of-dan"), range(2)))
     assert sorted(answer.code for answer in answers) == [0, 1]
-    assert "spent" in "".join(answer.err for answer in answers)
+    assert "was used" in "".join(answer.err for answer in answers)
     assert [row[0] for row in keys.execute("select command from rollbook.history")] == ["registration activate"]

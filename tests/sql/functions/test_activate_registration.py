@@ -47,7 +47,7 @@ def test_the_owner_becomes_active_the_key_is_spent_and_the_copies_know(school: D
 
 
 @pytest.mark.parametrize(
-    ("key", "word"), [("unknown", "no account has"), ("", "no account has"), ("spent", "spent"), ("late", "expired")]
+    ("key", "word"), [("unknown", "no account has"), ("", "no account has"), ("spent", "was used"), ("late", "expired")]
 )
 def test_a_key_that_is_not_known_spent_or_expired_is_refused(school: Db, key: str, word: str) -> None:
     spent = register(school, "ada", "spent")
