@@ -132,7 +132,7 @@ def test_what_does_not_wait_is_refused_and_nothing_is_decided(
     for wrong in ("4711", done, BIG[:-1]):
         answer = rollbook("name-change", verb, number, wrong)
         assert (answer.code, answer.out, "error: Invalid ID\n" in answer.err) == (1, "", True), answer.err
-        assert f"No name change {wrong} waits" in answer.err
+        assert f"There is no pending name change {wrong}" in answer.err
     for wrong in ("x", "0", BIG, ""):
         assert rollbook("name-change", verb, number, wrong).code == 2
     assert rollbook("name-change", verb).code == 2
