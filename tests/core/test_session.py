@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import Connection
 
 from rollbook.core.db import session
+from rollbook.system import migration
+from tests.conftest import Cluster
 from tests.program import KEEP, snapshot
 from tests.school import Rollbook
 
@@ -73,3 +76,23 @@ def test_settings_end_with_the_transaction(dsn: str, school: Connection[Any]) ->
         assert conn.pgconn.exec_(b"show search_path").get_value(0, 0) == b"portal"
         conn.autocommit = True
         assert conn.execute("show search_path").fetchone() == {"search_path": "pg_catalog, pg_temp"}
+
+
+def test_a_row_that_is_no_utf8_is_named(rollbook: Rollbook, cluster: Cluster, db: Connection[Any]) -> None:
+    db.execute("drop database if exists ascii")
+    db.execute("create database ascii template template0 encoding 'SQL_ASCII' locale 'C' locale_provider libc")
+    where = cluster.server.dsn("ascii")
+    try:
+        migration.upgrade(where)
+        with psycopg.connect(where, client_encoding="SQL_ASCII") as conn:
+            conn.execute(
+                "insert into portal.auth_user (username, email) values ('ada', 'ada@x.org'), ('jo', 'jo@x.org')"
+            )
+            conn.execute(rb"insert into portal.auth_userprofile (id, user_id, name) values (2, 2, E'Jos\xe9')")
+        for command in (("user", "list"), ("user", "export"), ("user", "show", "jo")):
+            answer = rollbook(*command, dsn=where)
+            assert (answer.code, "Jos\\xe9" in answer.err, "id 2, is not UTF-8" in answer.err) == (4, True, True), (
+                answer
+            )
+    finally:
+        db.execute("drop database ascii with (force)")

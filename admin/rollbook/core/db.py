@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import Connection, Copy, Cursor, Transaction, pq, sql
+from psycopg import Connection, Copy, Cursor, Transaction, errors, pq, sql
 from psycopg.rows import dict_row, tuple_row
 
 from rollbook.core.conninfo import conninfo, masked
-from rollbook.core.errors import AttentionError, RefusedError
+from rollbook.core.errors import AdminError, AttentionError, RefusedError
 from rollbook.core.migrating import VERSION_TABLE, known_revisions
-from rollbook.core.sqlstate import translated
+from rollbook.core.sqlstate import translate, translated
 
 Conn = Connection[dict[str, Any]]
 
@@ -161,6 +161,35 @@ class LoudCursor(SessionCursor):
             logging.getLogger("rollbook").debug("%.1f ms  %s", (time.perf_counter() - began) * 1000, words)
 
 
+def unreadable(conn: Connection[Any], exc: errors.CharacterNotInRepertoire) -> AdminError:
+    """Return the error that names the first row that is no UTF-8: SQL_ASCII takes any bytes."""
+    conn.rollback()
+    with conn.transaction(), conn.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute("set local client_encoding = 'SQL_ASCII'")  # texts arrive as bytes, unchecked
+        for table in ("auth_user", "auth_userprofile"):
+            cursor.execute(sql.SQL("select * from portal.{} order by id").format(sql.Identifier(table)))
+            names = [column.name for column in cursor.description or []]
+            for row in cursor.fetchall():
+                for name, value in zip(names, row, strict=True):
+                    if isinstance(value, bytes) and not is_utf8(value):
+                        shown = value.decode(errors="backslashreplace")[:200]
+                        return AttentionError(
+                            f"{name} of portal.{table}, id {row[0]}, is not UTF-8: {shown}",
+                            why="the encoding of the database is SQL_ASCII, which takes any bytes",
+                            fix="correct that value in the database: write it in UTF-8",
+                        )
+    return translate(exc)
+
+
+def is_utf8(value: bytes) -> bool:
+    """Return whether bytes are a text in UTF-8."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def triggers_are_off(conn: Session) -> RefusedError:
     """Return the refusal to write in a session without triggers: no course would get what is written."""
     found = [row["remedy"] for row in conn.execute(REPLICA_ROLE)]
@@ -223,7 +252,12 @@ def connect(
         if migrated:
             check_revision(conn)
             conn.commit()
-        yield conn
+        try:
+            yield conn
+        except errors.CharacterNotInRepertoire as exc:
+            if conn.info.parameter_status("server_encoding") != "SQL_ASCII":
+                raise
+            raise unreadable(conn, exc) from exc
         if not keep:
             conn.rollback()
 

@@ -102,10 +102,12 @@ class Seen:
 
 
 def send_if_allowed(portal: Conn) -> Heartbeat | None:
-    """Send a heartbeat and return it; None for a role or a server that may not write."""
+    """Send a heartbeat and return it; None if this role or server may not write, or another one is left open."""
     try:
         return send_heartbeat(portal)
-    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+    except (
+        errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.LockNotAvailable, errors.QueryCanceled
+    ):  # fmt: skip
         return None
 
 

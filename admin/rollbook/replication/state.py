@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from psycopg import errors
 
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
@@ -192,13 +194,26 @@ def line(course: CourseState, seen: Seen | None) -> Line:
     )  # fmt: skip
 
 
+def unasked(course: CourseState, exc: errors.InsufficientPrivilege) -> Line:
+    """Return the line of a course on a server that this role may not ask: what the portal knows of it."""
+    return replace(
+        line(course, None), target=f"server {course.server}", kind="server", state="unreachable",
+        reason=f"its server was not asked: {exc.diag.message_primary}",
+        fix="ask with a role that may: rollbook status; the portal alone: rollbook course list",
+    )  # fmt: skip
+
+
 def status(portal: Conn, course_ids: list[str] | None, caller: Caller) -> list[Line]:
     """Return a line a course, the worst first; all courses for None. The session must be in autocommit."""
     asked = course_states(portal, course_ids)
     wanted = {course.server for course in asked}
-    servers = [server for server in list_servers(portal) if server.name in wanted]
-    seen = {each.server.name: each for each in observe.look(portal, servers, caller)}
-    found = [line(course, seen.get(course.server or "")) for course in asked]
+    try:
+        servers = [server for server in list_servers(portal) if server.name in wanted] if wanted - {None} else []
+        seen = {each.server.name: each for each in observe.look(portal, servers, caller)}
+    except errors.InsufficientPrivilege as exc:
+        found = [unasked(course, exc) if course.server else line(course, None) for course in asked]
+    else:
+        found = [line(course, seen.get(course.server or "")) for course in asked]
     return sorted(found, key=lambda each: (SEVERITY[each.state], each.course))
 
 

@@ -3,6 +3,8 @@
 create or replace function rollbook.shell_quote(word text) returns text
 language sql immutable
 set search_path = pg_catalog, pg_temp
-return '''' || replace(word, '''', '''"''"''') || '''';
+as $$
+    select '''' || replace(word, '''', '''"''"''') || '''';
+$$;
 comment on function rollbook.shell_quote(text) is
     'Return a text in single quotes, as a shell reads it: for the commands in hints.';
