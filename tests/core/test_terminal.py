@@ -263,3 +263,33 @@ def test_ctrl_c_belongs_to_the_pager_and_leaves_the_terminal_sane(crowd: str) ->
     child.expect(pexpect.EOF)
     assert re.search(r"(?<!-)\bicanon\b", child.before)
     assert re.search(r"(?<!-)\becho\b", child.before)
+
+
+HOSTILE = "a\x1b]0;owned\x07b\u202ec\u200bd\x9b1me\u200df"
+
+
+@pytest.mark.parametrize("style", ["tsv", "csv", "json", "jsonl", "table"])
+def test_nothing_steers_a_terminal_in_any_format(db: Connection[Any], dsn: str, style: str) -> None:
+    db.execute("insert into portal.auth_user (id, username) values (1, 'ada')")
+    db.execute("insert into portal.auth_userprofile (user_id, name) values (1, %s)", [HOSTILE])
+    code, screen = terminal("user", "list", "--format", style, "--wide", "-d", dsn, NO_COLOR="1")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
+    assert (
+        code,
+        set(shown) & set("\x1b\x07\x9b\u202e\u200b\u200d"),
+        "\\u202ec\\u200bd\\u009b1me\\u200df" in shown,
+    ) == (0, set(), True)
+    assert "\t" in shown or style != "tsv"
+    data = process("user", "list", "--format", "csv", "-d", dsn).out
+    assert HOSTILE in data  # data in a pipe stays as it is
+
+
+def test_a_question_and_the_faults_of_a_file_steer_no_terminal(db: Connection[Any], dsn: str, tmp_path: Path) -> None:
+    db.execute("select rollbook.create_course(%s)", [HOSTILE])
+    file = tmp_path / "new.csv"
+    file.write_text(f"username,email\n{HOSTILE},nowhere\n")
+    for arguments in (("user", "import", str(file)), ("course", "delete", HOSTILE), ("user", "show", HOSTILE)):
+        for style in ((), ("--json",)):
+            done = process(*arguments, *style, "-d", dsn)
+            assert done.code != 0
+            assert set(done.err) & set("\x1b\x07\x9b\u202e\u200b\u200d") == set(), done.err

@@ -162,7 +162,7 @@ class LoudCursor(SessionCursor):
 
 
 def unreadable(conn: Connection[Any], exc: errors.CharacterNotInRepertoire) -> AdminError:
-    """Return the error that names the first row that is no UTF-8: SQL_ASCII takes any bytes."""
+    """Return the error that names the first row that is not UTF-8: SQL_ASCII takes any bytes."""
     conn.rollback()
     with conn.transaction(), conn.cursor(row_factory=tuple_row) as cursor:
         cursor.execute("set local client_encoding = 'SQL_ASCII'")  # texts arrive as bytes, unchecked
