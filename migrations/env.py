@@ -1,4 +1,4 @@
-"""Alembic's entry: one transaction a revision, a version table of our own, the connection from libpq's conninfo."""
+"""Alembic's entry: one transaction per revision, a version table of our own, the connection from libpq's conninfo."""
 
 import os
 from collections.abc import Callable

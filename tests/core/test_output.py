@@ -266,7 +266,7 @@ def test_an_ending_of_another_kind_of_file_is_refused_before_anything_is_written
 ) -> None:
     del seen
     answer = rollbook(*command.split(), "-o", str(tmp_path / name))
-    assert (answer.code, f"the endings of an answer are {endings}" in answer.err) == (2, True), answer.err
+    assert (answer.code, f"the supported endings are {endings}" in answer.err) == (2, True), answer.err
     assert list(tmp_path.iterdir()) == []
 
 

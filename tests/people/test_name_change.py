@@ -57,7 +57,7 @@ def test_asking_again_replaces_the_request(rollbook: Rollbook, school: Connectio
         (("ada", ""), "error: Name required\n"),
         (("ada", "A"), "error: Name required\n"),
         (("ada", "  A "), "error: Name required\n"),
-        (("ada", "Ada Foo"), "the user has this name already"),
+        (("ada", "Ada Foo"), "the user already has this name"),
         (("nobody", "No Body"), "there is no user nobody"),
         (("adaa", "No Body"), "the nearest is ada"),
         (("ada", "x" * 256), "name has 256 characters, at most 255 fit"),

@@ -141,7 +141,7 @@ def test_a_dry_run_leaves_nothing(rollbook: Rollbook, school: Connection[Any], t
         (
             {"manifest.csv": "propertyName,value\noneroster.version,2.0\n"},
             1,
-            "OneRoster 2.0: this version is not known",
+            "OneRoster 2.0: this version is not supported",
         ),
         ({"manifest.csv": "propertyName,value\n"}, 1, "no oneroster.version"),
         ({"manifest.csv": V11["manifest.csv"].replace("users,bulk", "users,absent")}, 1, "users.csv is absent"),

@@ -34,7 +34,7 @@ def test_create_makes_a_schema_filled_with_those_who_wait(
 def test_create_twice_is_refused_unless_content_with_the_one_there(rollbook: Rollbook, school: Connection[Any]) -> None:
     before = snapshot(school)
     refused = rollbook("course", "create", KEEP)
-    assert (refused.code, refused.out, f"course {KEEP} exists" in refused.err) == (1, "", True)
+    assert (refused.code, refused.out, f"course {KEEP} already exists" in refused.err) == (1, "", True)
     content = rollbook("course", "create", KEEP, "--if-not-exists", "--json")
     assert (content.code, content.row["outcome"]) == (0, "unchanged")
     assert snapshot(school) == before

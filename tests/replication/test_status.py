@@ -279,7 +279,7 @@ def test_broken_without_its_subscription_and_resync_helps(shared: Site) -> None:
     neighbour = line(shared, REMOVE)
     assert (neighbour["state"], neighbour["reason"]) == (
         "unknown",
-        "its stream was rebuilt; what it missed was not brought back",
+        "its stream was rebuilt; the changes that it missed were not brought back",
     )
     assert remedy(shared, neighbour["fix"]).code == 0
     assert shared.states() == {KEEP: "ok", REMOVE: "ok"}
@@ -292,7 +292,7 @@ def test_broken_without_its_slot_knows_no_lag_and_resync_helps(shared: Site) -> 
     shared.server.execute("alter subscription rollbook_east enable")
     row = line(shared, KEEP, "--timeout", "0.2")
     assert (row["state"], row["lag_bytes"], row["lag_seconds"]) == ("broken", None, None)
-    assert row["reason"] == "its slot is gone; what was committed since is not on the server"
+    assert row["reason"] == "its slot is gone; changes committed since are not on the server"
     assert shared.run("replication", "slots", "--json").data == []
     assert remedy(shared, row["fix"]).code == 0
     assert remedy(shared, line(shared, REMOVE)["fix"]).code == 0
@@ -807,7 +807,7 @@ def test_every_look_at_an_unknown_course_or_one_on_no_server_is_refused_in_parsa
         assert (result.code, refusal(result)["why"]) == (1, f"the nearest is {REMOVE}"), command
     for command in ("wait", "canary", "conflicts", "pause", "resume", "resync"):
         result = shared.run("replication", command, "edX/here", "--json")
-        assert (result.code, refusal(result)["message"]) == (1, "course edX/here is on no server"), command
+        assert (result.code, refusal(result)["message"]) == (1, "course edX/here is not on a server"), command
     shown = shared.run("replication", "show", "edX/here", "--json")
     assert (shown.code, shown.data["server"], shown.data["state"]) == (0, None, "ok")
     unknown = shared.run("replication", "pause", "--server", "weast", "--json")

@@ -45,7 +45,7 @@ MEANINGS = {
     "RB015": "The year of birth is not within the last 120 years.",
     "RB016": "The test centre would not accept the candidate or the authorization. The detail names each field.",
     "RB017": "The student may not register for the exam.",
-    "RB018": "A trigger that is not Rollbook's runs a function of schema rollbook",
+    "RB018": "A trigger that is not Rollbook's runs a function of schema rollbook.",
     "RB019": "The role may not create or drop courses, or grant rights on them.",
     "RB023": "The role is unknown, or is one of Rollbook's own.",
 }
@@ -237,7 +237,7 @@ def cli_page() -> str:
     for page in pages[1:]:
         if len(page.path) == 2:
             out += [f"- [`{page.name}`](#{anchor(page.name)}): {page.text.splitlines()[0]}"]
-    out += ["", "## Shared options", "", "Every command that has one of these options means the same by it.", ""]
+    out += ["", "## Shared options", "", "These options mean the same in every command.", ""]
     for panel in SHARED:
         texts: dict[str, list[str]] = {}
         for leaf in leaves:
@@ -255,7 +255,7 @@ def cli_page() -> str:
         if own:
             out += ["| argument or option | |", "| --- | --- |"]
             out += [f"| `{cell(p.names)}` | {cell(p.text)} |" for p in own] + [""]
-        shared = [p.names.split(",")[-1].split()[0] for p in page.parameters if p.panel in SHARED]
+        shared = [p.names.split(", ")[-1].split()[0] for p in page.parameters if p.panel in SHARED]
         out += ["Shared options: " + " ".join(f"`{name}`" for name in shared) + ".", ""]
         out += ["Examples:", "", "```console", *[f"$ {example}" for example in page.examples], "```", ""]
         out += [f"Exit codes: {page.exits}.", ""] + ([f"See also: {page.see}", ""] if page.see else [])

@@ -122,7 +122,7 @@ class Run:
             return
         if ending in ENDINGS or ending in OTHER_ENDINGS:
             raise UsageError(
-                f"cannot write a {ending} file", why=f"the endings of an answer are {', '.join(known)}",
+                f"cannot write a {ending} file", why=f"the supported endings are {', '.join(known)}",
                 fix="name a file with one of these endings, or add --format",
             )  # fmt: skip
 

@@ -195,7 +195,7 @@ def triggers_are_off(conn: Session) -> RefusedError:
     found = [row["remedy"] for row in conn.execute(REPLICA_ROLE)]
     return RefusedError(
         "session_replication_role is replica in this session, so that no trigger runs",
-        why="what is written on the portal would reach no course",
+        why="changes on the portal would reach no course",
         fix="; ".join(found) or "remove session_replication_role from PGOPTIONS and from the options of the conninfo",
     )
 
@@ -206,7 +206,7 @@ def require_own_session(conn: Connection[Any], what: str) -> None:
         if cursor.execute("select pg_catalog.pg_backend_pid()").fetchone() != (conn.info.backend_pid,):
             raise RefusedError(
                 f"{what} needs a session of its own",
-                why="a pooler, such as PgBouncer, is between: another client may get this session and its locks",
+                why="a pooler, such as PgBouncer, is in between: another client may get this session and its locks",
                 fix="connect to PostgreSQL itself, at its own host and port: -d CONNINFO, or --admin-dsn for a server",
             )
 

@@ -3,11 +3,11 @@
 VARIABLES = {
     "ROLLBOOK_DSN": "The portal database, as with --dsn: a URI, key=value pairs, service=NAME or a database name.",
     "ROLLBOOK_FORMAT": "The default of --format: table, json, jsonl, csv or tsv.",
-    "ROLLBOOK_ACTOR": "The person for whom you work, for the history, beside the role and the operating system's user.",
+    "ROLLBOOK_ACTOR": "The person for whom you work; recorded in the history with the role and the system user.",
     "ROLLBOOK_LOG_FILE": "The file for tracebacks of bugs. Default: rollbook/rollbook.log in XDG_STATE_HOME.",
     "ROLLBOOK_DISCUSSION_URL": "The address of the discussion service. It overrides the address in the database.",
     "ROLLBOOK_DISCUSSION_API_KEY": "The key of the discussion service. It overrides the key in the database.",
-    "ROLLBOOK_SECRET_KEY": "The secret for pseudonyms, where --secret-file names no file.",
+    "ROLLBOOK_SECRET_KEY": "The secret for pseudonyms, if --secret-file is not used.",
     "ROLLBOOK_DEMO_DIR": "The demo's directory. Default: one in TMPDIR for each user and checkout.",
     "PGHOST, PGPORT, PGDATABASE, PGUSER, PGSERVICE, ...": "libpq's own variables. They describe the portal database "
     "only; a course server's conninfo names its host and database itself.",

@@ -14,7 +14,7 @@ EXIT_CODES = {
     "or something could not be compared",
     4: "attention: drift, lag, something pending, or the database is not migrated",
     5: "partial: some items were done and others not; the report says which",
-    6: "not confirmed: the answer was no, or nobody could be asked",
+    6: "not confirmed: the answer was no, or there was no terminal to ask on",
     70: "a bug in rollbook; the message names the log file",
     INTERRUPTED: "interrupted by Ctrl-C",
     PIPE_CLOSED: "the reader closed the pipe",

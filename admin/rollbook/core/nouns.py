@@ -17,7 +17,7 @@ class Noun(NamedTuple):
 NOUNS = {
     "status": Noun(
         "replication.commands.status", "Look",
-        "Show the portal and every course on one screen, the worst first, with the command that helps.",
+        "Show the portal and every course on one screen, the worst first, with the command to run next.",
     ),
     "course": Noun(
         "replication.commands.course", "Courses and replication",
@@ -36,9 +36,9 @@ NOUNS = {
     ),
     "registration": Noun("people.commands.registration", "People", "Activation keys: show, use, renew."),
     "group": Noun("people.commands.group", "People", "Groups: named sets of users."),
-    "name-change": Noun("people.commands.name_change", "People", "Changes of name: request, approve, reject."),
+    "name-change": Noun("people.commands.name_change", "People", "Name changes: request, approve, reject."),
     "email-change": Noun(
-        "people.commands.email_change", "People", "Changes of e-mail address: request, confirm, cancel.",
+        "people.commands.email_change", "People", "E-mail address changes: request, confirm, cancel.",
     ),
     "enrollment": Noun("people.commands.enrollment", "People", "Enrollments: the users of each course."),
     "allowed": Noun("people.commands.allowed", "People", "E-mail addresses that may enroll in a course."),

@@ -16,7 +16,7 @@ from rollbook.core.errors import AdminError, AttentionError, RefusedError, Unrea
 IN_WORDS = {
     "auth_user_username_key": "An account with this username already exists: the username is taken",
     "auth_user_email_key": "An account with this e-mail already exists: it belongs to another user (case-insensitive)",
-    "auth_user_username_check": "a username is not empty and has no blanks or control characters",
+    "auth_user_username_check": "a username cannot be empty or contain blanks or control characters",
     "auth_user_email_check": "this is not an e-mail address",
     "student_pendingemailchange_new_email_check": "Valid e-mail address required.",
     "student_pendingemailchange_new_email_width": "an e-mail address has at most 254 characters",
@@ -30,7 +30,7 @@ IN_WORDS = {
     "auth_userprofile_level_of_education_check": "level of education is p_se, p_oth, m, b, hs, jhs, el, none or other",
 }
 AGAIN = "run the command again: another session changed the same rows at the same time"
-SERVER_LOG = "look into the server's log; report it if the server is healthy"
+SERVER_LOG = "check the server's log; report it if the server is healthy"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ STATES = {
         UnreachableError, "the server ended the session: its transaction took too long",
         "raise transaction_timeout of this role",
     ),
-    "40003": Meaning(UnreachableError, "the connection was lost during a commit", "look first whether it was done"),
+    "40003": Meaning(UnreachableError, "the connection was lost during a commit", "check whether it was done"),
     "42501": Meaning(
         UnreachableError, "permission is missing",
         "ask the owner of the database for the permission that the server names",
@@ -146,7 +146,7 @@ def translate(exc: psycopg.Error) -> AdminError:
     if isinstance(exc, psycopg.OperationalError | psycopg.ProgrammingError):
         return UnreachableError(
             "cannot connect to the database", why=why,
-            fix="name it with -d CONNINFO, ROLLBOOK_DSN or libpq's PG* variables, and see that the server runs",
+            fix="name it with -d CONNINFO, ROLLBOOK_DSN or libpq's PG* variables, and check that the server is running",
         )  # fmt: skip
     raise exc
 

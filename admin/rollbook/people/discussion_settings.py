@@ -50,7 +50,7 @@ def checked_url(url: str) -> str:
         raise UsageError("the address of the discussion service cannot be read", fix=fix) from None
     if "@" in url or parts.query or parts.fragment or "?" in url or "#" in url:
         raise UsageError(
-            "the address of the discussion service holds more than host, port and path",
+            "the address of the discussion service has more than host, port and path",
             why="reports show it, so it must not contain a secret",
             fix=f"{fix}, and give the key with --api-key-file FILE",
         )
@@ -64,7 +64,7 @@ def checked_key(key: str, where: str) -> str:
     """Return a key without the line's end. Raises UsageError if there is none, or if it is not one line."""
     key = key.strip()
     if not key or not key.isprintable():
-        raise UsageError(f"there is no key in {where}", fix="write the key there alone, on one line")
+        raise UsageError(f"there is no key in {where}", fix="write only the key there, on one line")
     return key
 
 

@@ -43,7 +43,7 @@ USER_FIELDS = (
     Field("last_name", "last name", width=150, empty=""),
 )
 PROFILE_FIELDS = (
-    Field("name", "full name", "The full name; a previous one is kept in the meta.", width=255, empty=""),
+    Field("name", "full name", "The full name; the previous one is kept in the meta.", width=255, empty=""),
     Field("gender", "gender", choices=GENDERS),
     Field("level_of_education", "level of education", choices=EDUCATIONS),
     Field("year_of_birth", "year of birth", "Within the last 120 years.", type="integer"),
@@ -51,7 +51,7 @@ PROFILE_FIELDS = (
     Field("goals", "goals"),
     Field("language", "language", width=255, empty=""),
     Field("location", "location", width=255, empty=""),
-    Field("courseware", "courseware", "The course start file.", width=255, empty="", initial="course.xml",
+    Field("courseware", "courseware", "The course file of the platform.", width=255, empty="", initial="course.xml",
           in_files=False),
 )  # fmt: skip
 FIELDS = USER_FIELDS + PROFILE_FIELDS

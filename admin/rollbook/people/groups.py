@@ -31,7 +31,7 @@ def checked_name(name: str) -> str:
     if len(name) > WIDTH:
         raise RefusedError(f"the name {name[:WIDTH]}… has {len(name)} characters, at most {WIDTH} fit")
     if not name.isprintable():
-        raise RefusedError("the name of a group has no control characters")
+        raise RefusedError("a group name cannot contain control characters")
     return name
 
 

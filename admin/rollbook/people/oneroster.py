@@ -113,7 +113,9 @@ def check_manifest(conn: Conn) -> None:
     version = said.get("oneroster.version")
     if version not in VERSIONS:
         raise RefusedError(
-            f"OneRoster {version}: this version is not known" if version else "manifest.csv has no oneroster.version",
+            f"OneRoster {version}: this version is not supported"
+            if version
+            else "manifest.csv has no oneroster.version",
             fix=f"export the bundle as {' or '.join(VERSIONS)}",
         )
     for name in FILES:

@@ -50,7 +50,7 @@ def one_line(content: bytes, what: str, where: str) -> str:
 def checked_password(password: str) -> str:
     """Return a password that may be set. Raises RefusedError for one that is blank, or too short."""
     if not password.strip():
-        raise RefusedError("the password is blank", fix="give one, or --unusable for an account without")
+        raise RefusedError("the password is blank", fix="give one, or --unusable for an account without a password")
     if len(password) < SHORTEST:
         raise RefusedError(f"the password is too short: at least {SHORTEST} characters", fix="give a longer one")
     if len(password) > LONGEST:

@@ -102,7 +102,7 @@ def create_slot(portal: Conn, server: Server, steps: Steps) -> None:
     except (errors.QueryCanceled, errors.LockNotAvailable) as exc:
         raise UnreachableError(
             f"the slot {server.stream} cannot be created yet", why=catalog.oldest_transaction(portal),
-            fix="let that transaction end, then run the command again",
+            fix="wait until that transaction has ended, then run the command again",
         ) from exc  # fmt: skip
 
 

@@ -134,7 +134,7 @@ def refuse_lost(session: Session) -> None:
     lost = "slot" if slot is None or slot.wal_status == "lost" else "subscription"
     if fed and (lost == "slot" or session.subscription() is None):
         raise RefusedError(
-            f"the {lost} of server {server.name} is gone", why="its courses miss what was committed since",
+            f"the {lost} of server {server.name} is gone", why="its courses lack the changes committed since",
             fix=f"rollbook replication resync {' '.join(map(course_word, fed[:5]))}",
         )  # fmt: skip
 
@@ -169,7 +169,7 @@ def unroutable(server: Server, exc: psycopg.Error) -> UnreachableError:
     return UnreachableError(
         f"server {server.name} cannot reach the portal by its subscription route",
         why=masked(" ".join(str(exc.diag.message_primary).split())),
-        fix="correct --subscription-dsn: it is read on the server, with the server's service file and password file",
+        fix="correct --subscription-dsn: the server resolves it, with its own service file and password file",
     )
 
 
@@ -180,5 +180,5 @@ def check_schemas(session: Session, wanted: Sequence[str]) -> None:
             raise RefusedError(
                 f"server {session.server.name} has a schema {copy.schema_name} that is not Rollbook's",
                 why=f"it belongs to {copy.owner}",
-                fix="rename or drop it there, if it may go",
+                fix="rename it there, or drop it if nobody needs it",
             )

@@ -30,7 +30,7 @@ def servers_of(run: Run, courses: Sequence[str]) -> dict[str, str]:
             server = find_course(portal, name).server
             if server is None:
                 raise RefusedError(
-                    f"course {name} is on no server", fix=f"rollbook replication repair {course_word(name)}"
+                    f"course {name} is not on a server", fix=f"rollbook replication repair {course_word(name)}"
                 )
             found[name] = server
         for server in dict.fromkeys(found.values()):

@@ -26,7 +26,7 @@ def selected(portal: Conn, courses: Sequence[str], names: Sequence[str] = ()) ->
     placed = {row.course for rows in found.values() for row in rows}
     if stray := [course for course in courses if course not in placed]:
         raise RefusedError(
-            f"course {stray[0]} is on no server",
+            f"course {stray[0]} is not on a server",
             why="its copies are in the portal's database, and change in the same commit",
             fix=f"rollbook course attach {course_word(stray[0])} --to SERVER",
         )

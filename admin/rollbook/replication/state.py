@@ -68,12 +68,15 @@ def lost(seen: Seen) -> tuple[str, str] | None:
     if seen.slot is None or seen.slot.alarm == "lost":
         reason = seen.slot and (seen.slot.invalidation_reason or "WAL removed")
         why = f"its slot was lost: {reason}" if reason else "its slot is gone"
-        return "broken", f"{why}; what was committed since is not on the server"
+        return "broken", f"{why}; changes committed since are not on the server"
     found = seen.reached.subscription if seen.reached else None
     if found is None or found.slot != seen.server.stream or not found.has_heartbeat:
         return "broken", "its subscription is gone, or feeds no table: was the server restored?"
     if not seen.is_published:
-        return "broken", "its publication is gone, or was for a while; what was committed then is not there"
+        return (
+            "broken",
+            "its publication is missing, or was for a while; changes committed meanwhile are not on the server",
+        )
     if lost_beats(seen)[1]:
         return "unknown", "the server has changes that this portal never sent: was the portal restored?"
     return None
@@ -141,9 +144,11 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
         verb = "repair" if course.verdict == "differs" else "verify"
         return Verdict(course.state, None, f"rollbook replication {verb} {quoted}")
     if course.recorded == "unknown":
-        return Verdict("unknown", "its stream was rebuilt; what it missed was not brought back", resync)
+        return Verdict("unknown", "its stream was rebuilt; the changes that it missed were not brought back", resync)
     if course.recorded == "copying":
-        return Verdict("copying", "it is copied, but was not compared yet", f"rollbook replication verify {quoted}")
+        return Verdict(
+            "copying", "the first copy is complete, but not compared yet", f"rollbook replication verify {quoted}"
+        )
     lag = seen.lag_seconds()
     if seen.slot and seen.slot.alarm == "near":
         return Verdict("lagging", "its slot is about to be lost", "rollbook replication slots")

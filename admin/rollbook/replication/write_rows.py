@@ -55,7 +55,7 @@ def course_errors(course: str, schema: str) -> Iterator[None]:
     try:
         yield
     except (errors.ForeignKeyViolation, errors.RestrictViolation) as exc:
-        what = exc.diag.table_name if exc.diag.message_detail is None else "a copy that must go"
+        what = exc.diag.table_name if exc.diag.message_detail is None else "a copy that must be deleted"
         raise RefusedError(
             f"course {course} has rows of its own on the server that refer to {what}",
             why=exc.diag.message_detail,

@@ -48,7 +48,7 @@ def functions(conn: Conn) -> list[tuple[str, str, str]]:
     found = []
     for row in list_functions(conn):
         if row["name"] in there:
-            found.append((f"rollbook.{row['name']}", "function", "there is another of this name, with other arguments"))
+            found.append((f"rollbook.{row['name']}", "function", "a function of this name with other arguments exists"))
         there[row["name"]] = row
     for name in sorted(shipped.keys() | there.keys()):
         problems = []

@@ -20,7 +20,7 @@ begin
     where r.activation_key = presented_key for no key update;
     if not found then
         raise exception 'no account has this activation key'
-            using errcode = 'RB012', hint = 'Copy the whole key, or make a new one: rollbook registration renew USER.';
+            using errcode = 'RB012', hint = 'Copy the whole key, or issue a new one: rollbook registration renew USER.';
     end if;
     if registration.activated_at is not null then
         raise exception 'this activation key was used at %', registration.activated_at

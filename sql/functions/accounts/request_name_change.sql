@@ -16,7 +16,7 @@ begin
             using errcode = 'RB013', hint = 'Give the full name: it has at least two characters.';
     end if;
     if exists (select from portal.auth_userprofile as p where p.user_id = asking_user_id and p.name = wanted_name) then
-        raise exception 'the user has this name already' using errcode = 'RB013', hint = 'There is nothing to change.';
+        raise exception 'the user already has this name' using errcode = 'RB013', hint = 'There is nothing to change.';
     end if;
     insert into portal.student_pendingnamechange as c (user_id, new_name, rationale)
     values (asking_user_id, wanted_name, coalesce(why, ''))

@@ -74,7 +74,7 @@ begin
     order by r.id;
     get diagnostics placed = row_count;
     if placed = 0 then
-        raise exception 'there is nobody to place' using errcode = 'RB013', hint = 'Choose among other users.';
+        raise exception 'there are no users to place' using errcode = 'RB013', hint = 'Choose other users.';
     end if;
     return placed;
 end $$;

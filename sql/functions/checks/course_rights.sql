@@ -16,7 +16,7 @@ begin
             using errcode = 'RB023', hint = format('Create it first: create role %I;', role);
     end if;
     if starts_with(role, 'rollbook_') then
-        raise exception 'role % is one of Rollbook''s own', role
+        raise exception 'role % belongs to Rollbook', role
             using errcode = 'RB023', hint = 'Name the role of the course''s team.';
     end if;
     return array(

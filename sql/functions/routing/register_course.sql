@@ -32,7 +32,7 @@ begin
     insert into rollbook.course_latch as latch (course_id) values (new_course_id)
     on conflict (course_id) do update set written = latch.written + 1;
     if exists (select from rollbook.course as c where c.course_id = new_course_id) then
-        raise exception 'course % exists', new_course_id
+        raise exception 'course % already exists', new_course_id
             using errcode = 'RB005', hint = 'See rollbook.course_status, or `rollbook course show`.';
     end if;
     insert into rollbook.course (course_id, schema_name, on_leave)

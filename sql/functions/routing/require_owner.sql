@@ -10,7 +10,7 @@ as $$
 begin
     if not pg_has_role(session_user, 'rollbook_owner', 'member') then
         raise exception 'role % may not %', session_user, work
-            using errcode = 'RB019', hint = 'Ask a DBA: the role that migrates may, and members of rollbook_owner.';
+            using errcode = 'RB019', hint = 'Ask a DBA: only the role that migrates and members of rollbook_owner may.';
     end if;
 end $$;
 comment on function rollbook.require_owner(text) is

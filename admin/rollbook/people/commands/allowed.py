@@ -127,7 +127,7 @@ def list_(
         found, total = allowed.listed(
             conn, render.fetch_limit(run), {"course": course, "match": run.match, "user_exists": user_exists}
         )
-    render.listing(run, found, COLUMNS, empty="nobody; rollbook allowed add COURSE EMAIL...", total=total)
+    render.listing(run, found, COLUMNS, empty="no addresses; rollbook allowed add COURSE EMAIL...", total=total)
 
 
 @command(

@@ -138,7 +138,7 @@ def discard(
     run: Run,
     user: Annotated[str, typer.Argument(metavar="USER", help="A user; id:N may be a deleted one.")],
 ) -> None:
-    """Discard the failed change that blocks a user's queue. The service never gets it; later changes are delivered."""
+    """Discard the failed change that blocks a user's queue. The service never gets it. Later changes are sent."""
     with run.connect() as conn:
         (user_id,) = queries.named(conn, [user])
         gone = queries.discard(conn, user_id, user)
@@ -151,8 +151,8 @@ def discard(
 @command(
     app, "sync", sets=("data", "writes"), columns=SYNCED, long=True,
     examples=("discussion sync", "discussion sync --all", "discussion sync --failed --json"),
-    exits="0 everything is delivered, 1 unknown user or not active, 3 unreachable database, 4 nothing is delivered, "
-    "5 some changes are not delivered",
+    exits="0 everything is delivered, 1 unknown user or not active, 3 unreachable database, 4 nothing was delivered, "
+    "5 some changes were not delivered",
     see="rollbook discussion status, rollbook discussion list",
 )  # fmt: skip
 def sync(
@@ -161,7 +161,7 @@ def sync(
         list[str],
         typer.Argument(metavar="[USER...]", help="Only these users, at once; id:N may be a deleted one."),
     ] = [],  # noqa: B006
-    all_: Annotated[bool, typer.Option("--all", help="All users (or all named ones), also without a change.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All users (or all named ones), even without a change.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Retry failed changes at once.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Also deliver each new change, until Ctrl-C.")] = False,
 ) -> int:

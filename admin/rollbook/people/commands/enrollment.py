@@ -71,7 +71,7 @@ def add(run: Run, course: Course, user: Users, wait: Wait = None) -> int:
     see="rollbook enrollment add, rollbook course show (on_leave)",
 )  # fmt: skip
 def remove(run: Run, course: Course, user: Users, wait: Wait = None) -> int:
-    """End enrollments, all or nothing. The course's on_leave says what happens to the copies."""
+    """End enrollments, all or nothing. The course's on_leave decides what happens to the copies."""
     return link(run, course, user, wait, join=False)
 
 
@@ -211,7 +211,7 @@ def list_(
     course: OfCourse = None,
     user: OfUser = None,
 ) -> None:
-    """List enrollments; `replicated` says whether the course has the copy (empty: the course does not exist)."""
+    """List enrollments; `replicated` shows whether the course has the copy (empty: the course does not exist)."""
     with run.connect() as conn:
         user_id = find_users(conn, [user])[0]["id"] if user is not None else None
         found, total = queries.list_enrollments(

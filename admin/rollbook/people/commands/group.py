@@ -63,7 +63,7 @@ def create(
     exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook group show",
 )  # fmt: skip
 def list_(run: Run) -> None:
-    """List groups by id. --match looks into name and description."""
+    """List groups by id. --match searches name and description."""
     with run.connect() as conn:
         found, total = queries.groups(conn, run.match, render.fetch_limit(run))
     render.listing(run, found, COLUMNS, empty="no groups; rollbook group create NAME", total=total, bar="members")
@@ -140,7 +140,7 @@ def link(run: Run, name: str, users: list[str], *, join: bool) -> int:
     see="rollbook group remove, rollbook group import",
 )  # fmt: skip
 def add(run: Run, group: Group, user: Users = None, more: MoreUsers = []) -> int:  # noqa: B006 (Typer's way)
-    """Put users into a group, all or nothing.
+    """Add users to a group, all or nothing.
 
     The groups email_future_courses, email_helpers, mitx_unenroll and 6002x_unenroll are created on first use.
     """
@@ -205,7 +205,7 @@ def import_(
     file: ImportFile = None,
     create: Annotated[bool, typer.Option("--create", help="Create missing groups.")] = False,
 ) -> int:
-    """Put users into groups from a CSV file with the header `group,user`, all or nothing unless --on-error is skip.
+    """Add users to groups from a CSV file with the header `group,user`, all or nothing unless --on-error is skip.
 
     A user is a username, an e-mail address or id:N. Members stay. Groups must exist, or be among the four that are
     created on first use; --create creates others too.

@@ -81,7 +81,7 @@ def list_(
     """List changes of name that are pending, approved or rejected; the oldest first."""
     with run.connect() as conn:
         found, total = change.name_changes(conn, state, run.match, render.fetch_limit(run))
-    render.listing(run, found, COLUMNS, empty=f"no change of name is {state}; --state shows others", total=total)
+    render.listing(run, found, COLUMNS, empty=f"no name change is {state}; --state shows others", total=total)
 
 
 def decide(run: Run, numbers: list[int], *, approved: bool) -> int:

@@ -71,9 +71,7 @@ def show(run: Run, user: User) -> None:
 )  # fmt: skip
 def activate(
     run: Run,
-    user: Annotated[
-        str | None, typer.Argument(metavar="[USER]", help="Whose account, without the key: you answer for it.")
-    ] = None,
+    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Activate this account without its key.")] = None,
     key_stdin: Annotated[bool, typer.Option("--key-stdin", help="Read the key from standard input.")] = False,
 ) -> int:
     """Make an account active, by its key or by name. The key is used up; auto-enrollments are applied."""

@@ -47,7 +47,7 @@ def list_(
         bool | None, typer.Option("--pending/--no-pending", help="With a pending change of name or e-mail.")
     ] = None,
 ) -> None:
-    """List users by id. --match looks into username, e-mail and name."""
+    """List users by id. --match searches username, e-mail and name."""
     filters = {
         "match": run.match, "course": course, "group": group, "pending": pending, "is_active": active,
         "is_staff": staff, "is_superuser": superuser,
@@ -59,7 +59,7 @@ def list_(
             accounts.known_group(conn, group)
         found, total = accounts.listed(conn, render.fetch_limit(run), filters)
     render.listing(
-        run, found, COLUMNS, empty="nobody found; --match TEXT looks into username, e-mail and name", total=total
+        run, found, COLUMNS, empty="no user found; --match TEXT searches username, e-mail and name", total=total
     )
 
 

@@ -51,7 +51,7 @@ def find_wrong(conn: Conn, mode: str) -> None:
         "user import --oneroster bundle/",
         "user import --template",
     ),
-    exits="0 done, 1 rows or the file are wrong, nothing changed, 2 the header is wrong, 3 unreachable, "
+    exits="0 done, 1 invalid rows or file; nothing changed, 2 invalid header, 3 unreachable, "
     "5 some rows skipped",
     see="rollbook user export, rollbook enrollment import",
 )  # fmt: skip
@@ -61,7 +61,7 @@ def import_(
     mode: Annotated[
         Mode | None,
         typer.Option(
-            help="create (the default): all are new; update: all are there; upsert: both (the default of a bundle)."
+            help="create (default): all users are new; update: all exist; upsert: either (default for a bundle)."
         ),
     ] = None,
     oneroster: Annotated[
@@ -123,7 +123,7 @@ def export(
         bool, typer.Option("--with-password-hash", help="Include the password hashes, which are secrets.")
     ] = False,
 ) -> None:
-    """Write accounts as `user import` reads them: CSV, unless another format is asked for; by id."""
+    """Write accounts as `user import` reads them, by id. The default format is CSV."""
 
     def accounts(conn: Conn, limit: int | None) -> list[Row]:
         if course is not None:

@@ -50,9 +50,9 @@ def password(
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; check whether this is the password.")] = False,
 ) -> None:
-    """Set or check a user's password. Without an option the terminal asks for it twice.
+    """Set or check a user's password. Without an option, the command asks for it twice on the terminal.
 
-    Their courses have it when the command ends.
+    The user's courses have it when the command ends.
     """
     if unusable and (password_stdin or password_file or password_hash_file):
         raise UsageError("--unusable and a password exclude each other")

@@ -31,9 +31,14 @@ def pseudonym(
     run: Run,
     user: Users,
     course: Annotated[
-        str | None, typer.Option(metavar="COURSE", help="A different pseudonym in each course.", autocompletion=courses)
+        str | None,
+        typer.Option(
+            metavar="COURSE",
+            help="Print the pseudonym for this course; each course has another.",
+            autocompletion=courses,
+        ),
     ] = None,
-    legacy: Annotated[bool, typer.Option("--legacy", help="The old form: MD5 of secret and id.")] = False,
+    legacy: Annotated[bool, typer.Option("--legacy", help="Use the old form: MD5 of secret and id.")] = False,
     secret_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="The file with the secret. Default: ROLLBOOK_SECRET_KEY.")
     ] = None,

@@ -31,7 +31,7 @@ CREATED = ("id", "username", "email", "is_active", "outcome")
 UPDATED = ("field", "before", "after")
 DELETED = ("course", "table", "rows", "outcome")
 EMPTY: dict[str, Any] = {field.name: field.empty for field in FIELDS} | {"meta": {}}
-Meta = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object with further facts.")]
+Meta = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object with additional data.")]
 
 
 @command(
@@ -48,7 +48,7 @@ Meta = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object wi
 def create(
     run: Run,
     username: Annotated[str, typer.Argument(metavar="USERNAME", help="Unique: letters, digits, _ and -.")],
-    email: Annotated[str, typer.Option(metavar="ADDRESS", help="Unique; case does not matter.")],
+    email: Annotated[str, typer.Option(metavar="ADDRESS", help="Unique; upper and lower case are the same.")],
     given: dict[str, Any],
     meta: Meta = None,
     password_stdin: Stdin = False,
@@ -56,7 +56,8 @@ def create(
     password_hash_file: HashFile = None,
     active: Annotated[bool, typer.Option("--active", help="Activate at once, without the key.")] = False,
     course: Annotated[
-        list[str], typer.Option(metavar="COURSE", help="Enroll there; can be repeated.", autocompletion=courses)
+        list[str],
+        typer.Option(metavar="COURSE", help="Enroll in this course; can be repeated.", autocompletion=courses),
     ] = [],  # noqa: B006 (Typer's way)
     if_not_exists: Annotated[
         bool, typer.Option("--if-not-exists", help="Succeed without change if the username exists.")
@@ -64,7 +65,7 @@ def create(
 ) -> None:
     """Create an account: user, profile and activation key, all or nothing.
 
-    Without a password option the password is unusable. An active account is enrolled where its address is allowed.
+    Without a password option the password is unusable. Auto-enrollments of an active account are applied.
     """
     initial = {field.name: field.empty if field.initial is None else field.initial for field in FIELDS}
     values: dict[str, Any] = {
@@ -124,14 +125,14 @@ def update(
     run: Run,
     user: User,
     given: dict[str, Any],
-    username: Annotated[str | None, typer.Option(metavar="TEXT", help="Another username.")] = None,
+    username: Annotated[str | None, typer.Option(metavar="TEXT", help="The new username.")] = None,
     email: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Another address; the old one is kept in the meta.")
+        str | None, typer.Option(metavar="ADDRESS", help="The new address; the old one is kept in the meta.")
     ] = None,
     meta: Meta = None,
     clear: Clear = [],  # noqa: B006
 ) -> None:
-    """Change a user's account or profile. Their courses have the change when the command ends.
+    """Change a user's account or profile. The user's courses have the change when the command ends.
 
     Old names and addresses in the meta stay, even if the meta is set or cleared.
     """
@@ -170,7 +171,7 @@ def delete(
     user: User,
     confirm: Annotated[str | None, typer.Option(metavar="USERNAME", help="Repeat the username to confirm.")] = None,
 ) -> None:
-    """Delete a user and all rows that belong to it, in the portal and in every course.
+    """Delete a user and all of the user's rows, in the portal and in every course.
 
     Without --confirm it lists the rows that would be deleted.
     """

@@ -12,7 +12,7 @@ from rollbook.replication.arrivals import wait_for_courses
 Wait = Annotated[
     float | None,
     typer.Option(
-        metavar="SECONDS", min=0.001, help="Wait up to SECONDS for the server to receive it; otherwise exit 4."
+        metavar="SECONDS", min=0.001, help="Wait up to SECONDS for the server to receive the change; otherwise exit 4."
     ),
 ]
 

@@ -99,7 +99,7 @@ def find_users(conn: Conn, tokens: Sequence[str]) -> list[User]:
         if len(users) > 1:
             several = ", ".join(f"id:{user['id']} ({user['username']}, {user['email']})" for user in users)
             raise RefusedError(
-                f"{token} fits several users", why=several, fix="name one as id:N, username:X or email:X"
+                f"{token} matches several users", why=several, fix="name one as id:N, username:X or email:X"
             )  # fmt: skip
         found[users[0]["id"]] = users[0]
     return list(found.values())

@@ -47,10 +47,12 @@ def verify(
     run: Run,
     course: AnyCourses = [],  # noqa: B006 (Typer's way)
     table: Annotated[list[Table], typer.Option(help="Only this table; can be repeated.")] = [],  # noqa: B006
-    rows: Annotated[bool, typer.Option("--rows", help="List every differing row instead of a row a table.")] = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="List every differing row instead of one row per table.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what the last run already compared.")] = False,
 ) -> int:
-    """Compare every copy with the portal, row by row, here and on the course servers. Writes no copy.
+    """Compare every copy with the portal, row by row, here and on the course servers. Changes no copy.
 
     Copies here are compared in one snapshot. A server is compared once it has all that the portal has committed; rows
     that differ are read again behind a second wait, so that changes under way are not reported.
@@ -108,11 +110,11 @@ def summary(report: "Report") -> str:
 @command(
     app, "repair", sets=("data", "writes", "yes"), columns=REPAIRED, long=True,
     examples=("replication repair", "replication repair edX/DemoX/2012_Fall --yes", "replication repair --dry-run"),
-    exits="0 repaired, or nothing to do, 1 refused, 3 not comparable, 4 still unequal, 5 some only, 6 not confirmed",
+    exits="0 repaired, or nothing to do, 1 refused, 3 not comparable, 4 still unequal, 5 only some, 6 not confirmed",
     see="rollbook replication verify, rollbook replication resync",
 )  # fmt: skip
 def repair(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
-    """Make the copies equal to the portal: writes what differs, never what a course added itself. Asks first.
+    """Make the copies equal to the portal. Writes only rows that differ, never a course's own data. Asks first.
 
     If conflicting rows on a server have stopped its subscription, they are deleted and the subscription is re-enabled.
     """
@@ -155,11 +157,11 @@ def question(plan: "Plan") -> str:
 @command(
     app, "resync", sets=("data", "writes", "yes"), columns=RESYNCED, long=True,
     examples=("replication resync MITx/6.002x/2012_Fall --yes", "replication resync MITx/6.002x/2012_Fall -n"),
-    exits="0 equal again, 1 unknown, or on no server, 3 unreachable, 4 still unequal, 5 some only, 6 not confirmed",
+    exits="0 equal again, 1 unknown, or not on a server, 3 unreachable, 4 still unequal, 5 only some, 6 not confirmed",
     see="rollbook replication repair",
 )  # fmt: skip
 def resync(run: Run, course: Courses) -> int:
-    """Bring a course on a server back, whatever happened: a lost slot, a restored server, a restored portal.
+    """Restore replication of courses on a server after a lost slot, a restored server or a restored portal.
 
     Rebuilds replication where it is gone, then writes the rows that differ, in batches: readers there never see an
     empty table. Other courses of the server are not touched; if replication was rebuilt they are `unknown` until they

@@ -44,7 +44,7 @@ class OnLeave(StrEnum):
     see="rollbook status, rollbook course show",
 )  # fmt: skip
 def list_(run: Run) -> None:
-    """List the courses with their schema, state, and how many users are enrolled and copied."""
+    """List the courses with schema, state, and the numbers of enrolled and copied users."""
     from rollbook.replication.queries.courses import list_courses
 
     with run.connect() as conn:
@@ -59,7 +59,7 @@ def list_(run: Run) -> None:
     exits="0 found, 1 unknown course, 3 unreachable, 4 not migrated", see="rollbook replication verify",
 )  # fmt: skip
 def show(run: Run, course: Course) -> None:
-    """Show one course: counts, the last verify, what it added itself, and which columns are copied to it."""
+    """Show one course: counts, the last verify, the objects that it added, and the columns copied to it."""
     from rollbook.replication.catalog import replicated_columns
     from rollbook.replication.queries.courses import find_course
 
@@ -147,7 +147,7 @@ def delete(
         "course attach edX/DemoX/2012_Fall edX/toy/2013_Spring --to east --dry-run",
     ),
     exits="0 attached and equal, 1 refused, 3 unreachable, 4 the first copy is not complete, or rows differ, "
-    "5 some only",
+    "5 only some",
     see="rollbook server add, rollbook replication status, rollbook course detach",
 )  # fmt: skip
 def attach(
@@ -155,9 +155,9 @@ def attach(
     course: Courses,
     to: Annotated[str, typer.Option("--to", metavar="SERVER", help="The course server.", autocompletion=servers)],
 ) -> int:
-    """Put courses on a server: their schemas there, a first copy, then every change. The copies here stay.
+    """Place courses on a server: create schemas, copy rows, then replicate every change. The copies here stay.
 
-    Can be interrupted anywhere and run again. Ends with a comparison of what arrived.
+    It can be interrupted at any point and run again. It ends with a comparison of the rows on the server.
     """
     from rollbook.replication import attach as attaching
     from rollbook.replication.catalog import TABLES
@@ -188,14 +188,16 @@ def detach(
     run: Run,
     course: Courses,
     keep_data: Annotated[bool, typer.Option("--keep-data", help="Keep the copies there, as they are now.")] = False,
-    drop_local: Annotated[bool, typer.Option("--drop-local", help="Drop what the course added there as well.")] = False,
+    drop_local: Annotated[
+        bool, typer.Option("--drop-local", help="Also drop the columns and tables that the course added there.")
+    ] = False,
     unreachable: Annotated[
         bool, typer.Option("--unreachable", help="The server is lost: forget the course here without contacting it.")
     ] = False,
 ) -> int:
-    """Take courses off their server. The copies there are dropped, unless the course added columns or tables.
+    """Remove courses from their server. The copies there are dropped unless the course added columns or tables.
 
-    The copies in the portal's database stay, and stay current.
+    The copies in the portal's database stay and remain current.
     """
     from rollbook.replication import attach as attaching
     from rollbook.replication.steps import Steps
@@ -210,9 +212,7 @@ def detach(
     show_steps(run, steps)
     render.rows(run, [vars(row) for row in rows], PLACED)
     if abandoned:
-        render.note(
-            run, "if that server comes back, drop these schemas there; its subscription does not feed them any longer"
-        )
+        render.note(run, "if that server comes back, drop these schemas there; its subscription no longer feeds them")
     left = not keep_data and any(row.is_left for row in rows)
     return 5 if abandoned or left else 0
 
@@ -234,7 +234,7 @@ def grant(
         bool, typer.Option("--local-columns", help="Also let it update the columns that the course has added so far.")
     ] = False,
 ) -> None:
-    """Let the role of a course's team read the course's copies in the portal's database.
+    """Grant the role of a course's team read access to the course's copies in the portal's database.
 
     A role that may update a column may also lock the rows, and hold up the portal's changes of these students. For a
     course on a server, the SQL to run there is printed.
@@ -251,7 +251,7 @@ def grant(
     see="rollbook course grant",
 )  # fmt: skip
 def revoke(run: Run, course: Course, role: Role) -> None:
-    """Take all rights of a role on a course's schema and copies in the portal's database.
+    """Revoke all rights of a role on a course's schema and copies in the portal's database.
 
     For a course on a server, the SQL to run there is printed.
     """
@@ -266,4 +266,4 @@ def show_team(run: Run, done: "Team") -> None:
         render.text(run, done.statement)
     render.rows(run, [vars(done)], TEAM)
     if done.on_server:
-        render.note(run, f"the roles of server {done.server} are its own; run there: {done.on_server}")
+        render.note(run, f"server {done.server} has its own roles; run there: {done.on_server}")

@@ -36,7 +36,7 @@ ALARMS = {
     see="rollbook status, rollbook replication show",
 )  # fmt: skip
 def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
-    """Show the state of each course, the worst first, as its server answers now."""
+    """Show the state of each course, the worst first, as its server reports it now."""
     return all_status.repeated(run, lambda: all_status.courses_once(run, course))
 
 
@@ -70,10 +70,10 @@ def wait(
     run: Run,
     course: AnyCourses = [],  # noqa: B006
     until: Annotated[
-        str, typer.Option(metavar="LSN", help="Wait until this position of the portal's WAL; `now`: all until now.")
+        str, typer.Option(metavar="LSN", help="Wait for this position of the portal's WAL; `now`: its current end.")
     ] = "now",
 ) -> int:
-    """Wait until the servers have all that the portal has committed by now, or up to a position of its WAL."""
+    """Wait until the servers have received all that the portal has committed, or its WAL up to a position."""
     from rollbook.replication.arrivals import wait_for_servers
     from rollbook.replication.queries.servers import check_position
     from rollbook.replication.selection import selected
@@ -157,7 +157,7 @@ def slots(run: Run) -> int:
     see="rollbook replication repair",
 )  # fmt: skip
 def conflicts(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
-    """List the apply errors that stop servers now, with the commands that fix them, and the conflicts counted."""
+    """List the apply errors that have stopped replication, the commands that fix them, and counts of conflicts."""
     from rollbook.replication.conflicts import conflicts as conflicts_of
     from rollbook.replication.observe import look
     from rollbook.replication.selection import selected
@@ -183,7 +183,7 @@ def conflicts(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
 @command(
     app, "pause", sets=("data", "writes"), columns=PAUSED,
     examples=("replication pause MITx/6.002x/2012_Fall", "replication pause --server east --dry-run"),
-    exits="0 paused, 1 unknown, or on no server, 2 nothing named, 3 unreachable", see="rollbook replication resume",
+    exits="0 paused, 1 unknown, or not on a server, 2 nothing named, 3 unreachable", see="rollbook replication resume",
 )  # fmt: skip
 def pause(run: Run, course: AnyCourses = [], server: OfServers = []) -> int:  # noqa: B006
     """Pause replication to these courses' servers. All courses of a server pause together, and are listed."""
@@ -193,7 +193,7 @@ def pause(run: Run, course: AnyCourses = [], server: OfServers = []) -> int:  # 
 @command(
     app, "resume", sets=("data", "writes"), columns=PAUSED,
     examples=("replication resume MITx/6.002x/2012_Fall", "replication resume --server east"),
-    exits="0 resumed, 1 unknown, or the error is still there, 2 nothing named, 3 unreachable, 4 it lags",
+    exits="0 resumed, 1 unknown, or the error is still there, 2 nothing named, 3 unreachable, 4 it still lags",
     see="rollbook replication pause, rollbook replication repair",
 )  # fmt: skip
 def resume(

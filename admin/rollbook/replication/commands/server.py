@@ -28,18 +28,21 @@ REMOVED = ("server", "what", "outcome")
         "server add east --admin-dsn 'host=east.example dbname=courses' --subscription-dsn 'service=portal'",
         "server add east --admin-dsn service=east --subscription-dsn service=portal --dry-run",
     ),
-    exits="0 added, or there already, 1 refused, 2 a conninfo without its database, 3 a route does not work",
+    exits="0 added, or already there, 1 refused, 2 a conninfo without host or database, 3 a route does not work",
     see="rollbook server ping, rollbook course attach",
 )  # fmt: skip
 def add(
     run: Run,
-    name: Annotated[str, typer.Argument(metavar="SERVER", help="A name for it: a to z, 0 to 9 and _.")],
+    name: Annotated[str, typer.Argument(metavar="SERVER", help="The new server's name: a to z, 0 to 9 and _.")],
     admin_dsn: Annotated[str, typer.Option(metavar="CONNINFO", help="How this program connects to the server.")],
     subscription_dsn: Annotated[
-        str, typer.Option(metavar="CONNINFO", help="How the server connects to the portal; read on the server.")
+        str, typer.Option(metavar="CONNINFO", help="How the server connects to the portal; resolved on the server.")
     ],
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="This database is the portal now, or the server has new routes.")
+        bool,
+        typer.Option(
+            "--take-over", help="Take over a known server: this database is the portal now, or the routes have changed."
+        ),
     ] = False,
 ) -> None:
     """Add a course server: create its publication, slot and subscription, and wait for a heartbeat to arrive."""
@@ -93,7 +96,7 @@ def show_steps(run: Run, steps: "Steps") -> None:
     see="rollbook server show",
 )  # fmt: skip
 def list_(run: Run) -> int:
-    """List the course servers: how many courses, state and lag, as each answers now."""
+    """List the course servers with the number of courses, state and lag, as each reports them now."""
     from rollbook.replication import inspection
 
     with run.connect() as portal:
@@ -130,7 +133,7 @@ def show(run: Run, name: ServerName) -> int:
 @command(
     app, "ping", sets=("data",), columns=PINGED,
     examples=("server ping east", "server ping east --timeout 2 --json"),
-    exits="0 both routes work, 1 unknown server, 3 one does not; the row says which", see="rollbook server show",
+    exits="0 both routes work, 1 unknown server, 3 a route fails; the row shows which", see="rollbook server show",
 )  # fmt: skip
 def ping(run: Run, name: ServerName) -> int:
     """Try both routes: this program to the server, and the server to the portal."""

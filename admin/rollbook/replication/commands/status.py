@@ -122,5 +122,5 @@ def once(run: Run, asked: list[str]) -> int:
     see="rollbook replication verify",
 )  # fmt: skip
 def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
-    """Show the portal and every course on one screen, the worst first, with the command that helps."""
+    """Show the portal and every course on one screen, the worst first, with the command to run next."""
     return repeated(run, lambda: once(run, course))

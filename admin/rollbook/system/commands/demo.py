@@ -28,7 +28,7 @@ Next, in this shell:
   rollbook status                     every course on one screen
   rollbook user show {username:<17}one student, and the copies in each course
   rollbook demo break                 damage a course; then: rollbook replication verify
-  rollbook demo down                  stop it and leave nothing
+  rollbook demo down                  stop it and delete its files
 """
 BROKEN = ("course", "table", "damage", "row_id")
 EXITS = "0 done, 1 refused, 3 the server does not start"
@@ -46,7 +46,7 @@ def running() -> "Platform":
 
 @command(app, "up", long=True, examples=("demo up", "demo up --quiet"), exits=EXITS, see="rollbook demo down")
 def up(run: Run) -> None:
-    """Start two private servers, make a portal and five courses, load 1,200 students, and show the main job."""
+    """Start two private servers, create a portal and five courses, load 1,200 students, and show one change."""
     from rollbook.system.demo.platform import COURSES, LATE, Platform
 
     began = time.monotonic()
@@ -176,7 +176,7 @@ def shown(run: Run) -> Run:
 
 @command(app, "load", examples=("demo load", "demo load --quiet"), exits=EXITS, see="rollbook demo up")
 def load(run: Run) -> None:
-    """Load the roster again: add the students and enrollments that are missing, keep the others."""
+    """Load the roster again: add missing students and enrollments, keep the others."""
     students, enrollments = loaded(run, running())
     render.text(run, f"✓ {students} students, {enrollments} enrollments\n")
 
@@ -185,7 +185,7 @@ def load(run: Run) -> None:
     exits="0 it runs, 1 it does not", see="rollbook status",
 )  # fmt: skip
 def status(run: Run) -> None:
-    """Show whether the demo runs, where, and what it holds."""
+    """Show whether the demo runs, its directory, and its contents."""
     from rollbook.replication.queries.copies import count_portal
 
     platform = running()

@@ -50,7 +50,7 @@ def current(run: Run) -> int:
     exits="0 always; needs no server", see="rollbook schema sql",
 )  # fmt: skip
 def history(run: Run) -> None:
-    """List the revisions that this program ships, with what each locks."""
+    """List the revisions that this program ships, and the locks that each takes."""
     from rollbook.system.migration import scripts
 
     rows = [
@@ -75,7 +75,7 @@ def history(run: Run) -> None:
     see="rollbook schema sql",
 )  # fmt: skip
 def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to this revision.")] = "head") -> None:
-    """Upgrade the database to the newest revision, one transaction a revision. --dry-run prints the SQL instead."""
+    """Upgrade the database to the newest revision, one transaction per revision. --dry-run prints the SQL instead."""
     target, database, found = planned(run, to, up=True)
     move(run, target, database, found, up=True)
 
@@ -89,9 +89,11 @@ def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to
 def downgrade(
     run: Run,
     to: Annotated[str, typer.Option(metavar="REV", help="Down to this revision; `base` removes everything.")],
-    confirm: Annotated[str | None, typer.Option(metavar="NAME", help="The database's name, instead of --yes.")] = None,
+    confirm: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Repeat the database's name, instead of --yes.")
+    ] = None,
 ) -> None:
-    """Undo revisions. Undoing revision 0002 drops all course schemas, with whatever courses added to them."""
+    """Undo revisions. Undoing revision 0002 drops all course schemas, including what courses added to them."""
     target, database, found = planned(run, to, up=False)
     goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
     if goes:

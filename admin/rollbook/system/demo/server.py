@@ -139,7 +139,7 @@ class PrivateServer:
         if self.home.is_symlink() or self.home.stat().st_uid not in (owner, os.geteuid()):
             raise RefusedError(f"{self.home} belongs to somebody else", fix=other)
         if not (self.home / MARKER).exists():
-            raise RefusedError(f"{self.home} holds something else than a private server of Rollbook's", fix=other)
+            raise RefusedError(f"{self.home} contains something other than a private server of Rollbook", fix=other)
 
     def _initdb(self) -> None:
         """Make the cluster aside and rename it, so that an interrupted initdb leaves nothing that looks ready."""

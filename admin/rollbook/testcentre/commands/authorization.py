@@ -105,8 +105,8 @@ def show(run: Run, key: Key) -> None:
         "authorization create ada edX/DemoX/2012_Fall --exam Final --first 2013-01-25 --last 2013-01-26 "
         "--accommodation ET30MN",
     ),
-    exits="0 created, 1 refused with all faults (not a candidate, exists already, no dates, invalid codes), 2 invalid "
-    "date, 3 unreachable",
+    exits="0 created, 1 refused, all faults listed (not a candidate, exists already, no dates, invalid codes), 2 "
+    "invalid date, 3 unreachable",
     see="rollbook candidate create, rollbook exam list",
 )  # fmt: skip
 def create(
@@ -143,8 +143,8 @@ def create(
         "authorization update edXexam000000000001 --accommodation ET30MN --accommodation SEPRMM",
         "authorization update edXexam000000000001 --last 2013-01-27 --reason 'was ill'",
     ),
-    exits="0 changed, or nothing to change, 1 refused with all faults, or cancelled, 2 no field named, or invalid "
-    "date, 3 unreachable",
+    exits="0 changed, or nothing to change, 1 refused, all faults listed, or cancelled, 2 no field named, or invalid "
+    "invalid date, 3 unreachable",
     see="rollbook authorization list --accommodation pending, rollbook pearson export",
 )  # fmt: skip
 def update(

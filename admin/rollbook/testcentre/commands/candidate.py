@@ -82,7 +82,7 @@ def show(run: Run, user: User) -> None:
         "candidate create bob --address-1 '1 Main St' --city Boston --state MA --postal-code 02139 --country USA "
         "--phone '617 555 0100' --phone-country-code 1 -n",
     ),
-    exits="0 created, 1 refused with all faults, or already a candidate, 3 unreachable",
+    exits="0 created, 1 refused, all faults listed, or already a candidate, 3 unreachable",
     see="rollbook candidate update, rollbook authorization create",
 )  # fmt: skip
 @with_fields
@@ -109,7 +109,7 @@ def note_account(run: Run, created: Created) -> None:
 @command(
     app, "update", sets=("data", "writes"), columns=UPDATED,
     examples=("candidate update ada --phone '617 555 0102'", "candidate update ada --clear fax --reason 'has none'"),
-    exits="0 changed or created, or nothing to change, 1 refused with all faults, 2 no field named, 3 unreachable",
+    exits="0 changed or created, or nothing to change, 1 refused, all faults listed, 2 no field named, 3 unreachable",
     see="rollbook candidate show, rollbook pearson export",
 )  # fmt: skip
 @with_fields

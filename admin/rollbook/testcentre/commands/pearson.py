@@ -77,7 +77,7 @@ def export(
     ],
     kind: Annotated[
         list[Out] | None,
-        typer.Argument(metavar="[cdd|ead]...", help="cdd: candidates; ead: authorizations. Default: both."),
+        typer.Argument(metavar="KIND...", help="cdd: candidates; ead: authorizations. Default: both."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Export all records, not only those that are due.")] = False,
     force_add: Annotated[
@@ -195,7 +195,9 @@ def dump(
     accommodation_pending: Annotated[
         bool, typer.Option("--accommodation-pending", help="Only undecided accommodation requests.")
     ] = False,
-    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Write there, not to stdout.")] = "-",
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="Write to FILE instead of stdout.")
+    ] = "-",
 ) -> None:
     """Write all authorizations with their states as JSON."""
     run.output, run.json = output, True
@@ -214,7 +216,10 @@ def dump(
 def report(
     run: Run,
     what: Annotated[
-        Report, typer.Argument(help="Unsent or unanswered; rejected by Pearson; undecided requests; exams by day.")
+        Report,
+        typer.Argument(
+            metavar="REPORT", help="Unsent or unanswered; rejected by Pearson; undecided requests; exams by day."
+        ),
     ],
 ) -> None:
     """Report waiting records, rejections with reasons, undecided accommodations, or appointments by exam and day."""
