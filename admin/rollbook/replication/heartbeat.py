@@ -77,7 +77,7 @@ def fence(session: Session, seconds: float | None = None) -> None:
         raise UnreachableError(
             f"replication to server {server.name} has stopped" if stopped
             else f"server {server.name} did not catch up with the portal within {seconds:g} s",
-            why="differences found now may be changes under way",
+            why="differences found now may be changes in transit",
             fix="rollbook replication status" if stopped else "try again, perhaps with a longer --timeout SECONDS",
         )  # fmt: skip
 

@@ -54,8 +54,8 @@ def verify(
 ) -> int:
     """Compare every copy with the portal, row by row, here and on the course servers. Changes no copy.
 
-    Copies here are compared in one snapshot. A server is compared once it has all that the portal has committed; rows
-    that differ are read again behind a second wait, so that changes under way are not reported.
+    Copies here are compared in one snapshot. A server is compared after it has received what the portal committed; rows
+    that differ are read again after a second wait, so that changes in transit are not reported.
     """
     from rollbook.replication.verify import UNCOMPARED, start
     from rollbook.replication.verify import verify as verify_copies
@@ -163,7 +163,7 @@ def question(plan: "Plan") -> str:
 def resync(run: Run, course: Courses) -> int:
     """Restore replication of courses on a server after a lost slot, a restored server or a restored portal.
 
-    Rebuilds replication where it is gone, then writes the rows that differ, in batches: readers there never see an
+    Rebuilds replication if it is gone, then writes the rows that differ, in batches: readers there never see an
     empty table. Other courses of the server are not touched; if replication was rebuilt they are `unknown` until they
     are resynced too.
     """

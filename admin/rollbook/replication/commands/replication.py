@@ -224,7 +224,7 @@ def set_paused(run: Run, courses: list[str], servers: list[str], *, paused: bool
     if paused and not run.dry_run:
         bound = (
             "without bound: the disk may fill (max_slot_wal_keep_size is -1)" if unbounded
-            else "until SAFE bytes more are written; then the slot is lost"
+            else "until it has written SAFE more bytes; then the slot is lost"
         )  # fmt: skip
         render.note(run, f"the portal keeps its WAL for them {bound}")
     return 4 if any(row.outcome == "lagging" for row in found) else 0

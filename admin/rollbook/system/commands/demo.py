@@ -63,10 +63,12 @@ def up(run: Run) -> None:
         from rollbook.replication.queries.courses import find_course
 
         late = find_course(conn, LATE)
-    render.text(run, f"✓ {LATE} made afterwards: the {late.copied_users} who were waiting are in it\n\n")
+    render.text(run, f"✓ {LATE} created afterwards: its {late.copied_users} enrolled students were copied\n\n")
 
     who, statement, seen = platform.change_a_user()
-    render.text(run, f"{who['name']} is in three courses and changes the address, in the portal:\n\n  {statement};\n\n")
+    render.text(
+        run, f"{who['name']} is in three courses and gets a new e-mail address, in the portal:\n\n  {statement};\n\n"
+    )
     render.text(run, "In the courses, in the same commit:\n\n")
     as_table = shown(run)
     rows = [{**row, "email": row["email"] or "(not enrolled: no copy)"} for row in seen]
@@ -97,7 +99,7 @@ def move_a_course(run: Run, platform: "Platform", who: "render.Row") -> None:
     now = who["email"]
     then = now.replace(".new@", "@") if ".new@" in now else now.replace("@", ".new@")
     statement, seconds = platform.change_there(who, then)
-    render.text(run, f"\n{who['name']} changes it back, in the portal:\n\n  {statement};\n\n")
+    render.text(run, f"\n{who['name']} gets the old address back, in the portal:\n\n  {statement};\n\n")
     arrived = "did not reach server east within 10 s" if seconds is None else (
         f"was on server east {seconds * 1000:.1f} ms after the commit"
     )  # fmt: skip
@@ -127,9 +129,7 @@ def to_the_test_centre(run: Run, platform: "Platform") -> None:
         at = datetime.now(UTC) + timedelta(seconds=turn)
         pearson.import_(quietly, [str(centre.answer(sent, directory / f"answers-{turn}.zip", at))])
 
-    render.text(
-        run, "\nThree students are to sit an exam. Files go to a test centre, a simulated one, and it answers:\n\n"
-    )
+    render.text(run, "\nThree students will sit an exam. Files go to a simulated test centre, which answers:\n\n")
     last = who[-1]["username"]
     with redirect_stdout(io.StringIO()):
         for row in who:
