@@ -160,7 +160,7 @@ def test_import_tells_every_error_and_changes_nothing(
         "line 9, status", "line 10, user", "line 11, course_id", "line 12",
     ]  # fmt: skip
     assert f"the nearest is {KEEP}" in told[0]
-    assert "fits several users: id:101 (ada), id:105 (ada@example.org)" in told[2]
+    assert "matches several users: id:101 (ada), id:105 (ada@example.org)" in told[2]
     assert snapshot(school) == before
     answer = rollbook("enrollment", "import", file, "--on-error", "skip", "--rejects", str(tmp_path / "wrong.csv"))
     assert answer.code == 5

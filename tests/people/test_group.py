@@ -392,7 +392,7 @@ def test_wrong_rows_are_all_told_and_nothing_is_done(
     assert (answer.code, answer.out) == (1, "")
     for word in (
         "no such user", "no such group; the nearest is testers", "a group is needed", "a user is needed",
-        "fits several", "at most 32",
+        "matches several", "at most 32",
     ):  # fmt: skip
         assert word in answer.err, word
     assert snapshot(grouped) == before

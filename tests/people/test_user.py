@@ -218,7 +218,7 @@ def test_an_ambiguous_user_is_refused_with_both(rollbook: Rollbook, school: Conn
     for command in (("user", "show"), ("user", "update", "--name", "x"), ("enrollment", "add", KEEP)):
         answer = rollbook(*command, "ada@example.org")
         assert (answer.code, answer.out) == (1, "")
-        assert all(word in answer.err for word in ("fits several", "id:101", "id:105", "username:X"))
+        assert all(word in answer.err for word in ("matches several", "id:101", "id:105", "username:X"))
     assert snapshot(school) == before
     assert rollbook("user", "show", "username:ada@example.org", "--json").data[0]["account"]["id"] == 105
     assert rollbook("user", "show", "email:ada@example.org", "--json").data[0]["account"]["id"] == 101

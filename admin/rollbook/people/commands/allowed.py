@@ -112,7 +112,7 @@ def remove(run: Run, course: Course, email: Emails) -> int:
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("allowed list --course edX/DemoX/2012_Fall", "allowed list --without-account --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed add",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed add",
 )  # fmt: skip
 def list_(
     run: Run,
@@ -157,7 +157,7 @@ def import_(
 @command(
     app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
     examples=("allowed export -o addresses.csv", "allowed export --course edX/DemoX/2012_Fall"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed import",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed import",
 )  # fmt: skip
 def export(run: Run, course: OfCourse = None) -> None:
     """Write the addresses that may enroll as `allowed import` reads them. The default format is CSV."""

@@ -48,7 +48,7 @@ def switch(run: Run, *, active: bool, url: str | None = None, api_key: str | Non
         "discussion activate --url https://discussion.example.org --api-key-file discussion.key",
         "discussion activate",
     ),
-    exits="0 active, also if it was before, 2 no such file or not a URL, 3 unreachable, 4 not migrated",
+    exits="0 active, now or before, 2 no such file or not a URL, 3 unreachable, 4 not migrated",
     see="rollbook discussion sync --all, rollbook discussion status",
 )  # fmt: skip
 def activate(
@@ -75,7 +75,7 @@ def activate(
 @command(
     app, "deactivate", sets=("data", "writes"), columns=SET,
     examples=("discussion deactivate", "discussion deactivate --reason 'service retired'"),
-    exits="0 not active, also if it was not before, 3 unreachable, 4 not migrated", see="rollbook discussion status",
+    exits="0 inactive, now or before, 3 unreachable, 4 not migrated", see="rollbook discussion status",
 )  # fmt: skip
 def deactivate(run: Run) -> None:
     """Stop queueing and sending changes. Queued changes stay, and are sent when it is active again."""
@@ -110,7 +110,7 @@ def status_once(run: Run) -> int:
 @command(
     app, "list", sets=("data", "listing"), columns=LISTED,
     examples=("discussion list --state failed", "discussion list --match ada --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook discussion sync --failed",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook discussion sync --failed",
 )  # fmt: skip
 def list_(
     run: Run,

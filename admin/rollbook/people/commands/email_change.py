@@ -76,7 +76,7 @@ def checked_address(email: str) -> str:
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("email-change list", "email-change list --sort expires_at --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook email-change confirm, rollbook email-change cancel",
 )  # fmt: skip
 def list_(run: Run) -> None:

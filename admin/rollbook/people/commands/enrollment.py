@@ -187,7 +187,7 @@ def confirm(run: Run, plan: enrollments.Plan) -> None:
 @command(
     app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
     examples=("enrollment export -o seats.csv", "enrollment export --course edX/DemoX/2012_Fall --match example.org"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook enrollment import",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook enrollment import",
 )  # fmt: skip
 def export(
     run: Run,
@@ -203,7 +203,7 @@ def export(
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("enrollment list --course edX/DemoX/2012_Fall", "enrollment list --user ada --json"),
-    exits="0 also if there is none, 1 unknown user, 3 unreachable, 4 not migrated",
+    exits="0 even if there is none, 1 unknown user, 3 unreachable, 4 not migrated",
     see="rollbook enrollment count",
 )  # fmt: skip
 def list_(

@@ -60,7 +60,7 @@ def create(
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("group list", "group list --match trial --sort -members --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook group show",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook group show",
 )  # fmt: skip
 def list_(run: Run) -> None:
     """List groups by id. --match searches name and description."""
@@ -221,7 +221,7 @@ def import_(
 @command(
     app, "export", sets=("data",), columns=EXPORTED, long=True,
     examples=("group export -o members.csv", "group export testers --csv"),
-    exits="0 also if there are no members, 1 unknown group, 3 unreachable, 4 not migrated",
+    exits="0 even if there are no members, 1 unknown group, 3 unreachable, 4 not migrated",
     see="rollbook group import",
 )  # fmt: skip
 def export(

@@ -72,7 +72,7 @@ def asked(request: render.Row) -> render.Row:
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("name-change list", "name-change list --state rejected --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook name-change approve, rollbook name-change reject",
 )  # fmt: skip
 def list_(

@@ -35,7 +35,7 @@ class State(StrEnum):
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("registration list --state pending", "registration list --state expired --sort created --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook registration renew",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook registration renew",
 )  # fmt: skip
 def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only keys in this state.")] = None) -> None:
     """List the users with an activation key, and its state. The key itself is never shown."""

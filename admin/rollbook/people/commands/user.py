@@ -33,7 +33,7 @@ class By(StrEnum):
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("user list --match ada", "user list --course edX/DemoX/2012_Fall --inactive --csv"),
-    exits="0 also if nobody is found, 1 unknown course or group, 3 unreachable, 4 not migrated",
+    exits="0 even if no user is found, 1 unknown course or group, 3 unreachable, 4 not migrated",
     see="rollbook user show",
 )  # fmt: skip
 def list_(

@@ -112,7 +112,7 @@ def import_bundle(run: Run, directory: str, mode: str) -> int:
 @command(
     app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
     examples=("user export -o people.csv", "user export --course edX/DemoX/2012_Fall --inactive > waiting.csv"),
-    exits="0 also if there are none, 1 unknown course, 3 unreachable, 4 not migrated",
+    exits="0 even if there are none, 1 unknown course, 3 unreachable, 4 not migrated",
     see="rollbook user import, rollbook user list",
 )  # fmt: skip
 def export(

@@ -56,7 +56,7 @@ select
     case
         when s."user" is null or s."user" = '\N' then 'a user is needed'
         when many.users is null then 'there is no such user'
-        else format('fits several users: %s; name one as id:N, username:X or email:X', many.users)
+        else format('matches several users: %s; name one as id:N, username:X or email:X', many.users)
     end
 from pg_temp.staged as s
 left join (

@@ -40,7 +40,7 @@ class OnLeave(StrEnum):
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("course list", "course list --match 2012 --json"),
-    exits="0 also if there is none or one has drifted, 3 unreachable, 4 not migrated",
+    exits="0 even if there is no course, or one has drifted, 3 unreachable, 4 not migrated",
     see="rollbook status, rollbook course show",
 )  # fmt: skip
 def list_(run: Run) -> None:

@@ -92,7 +92,7 @@ def show_steps(run: Run, steps: "Steps") -> None:
 @command(
     app, "list", sets=("data",), columns=LISTED,
     examples=("server list", "server list --json"),
-    exits="0 also if there is none, 3 the portal is unreachable, 4 a server needs attention",
+    exits="0 even if there is none, 3 the portal is unreachable, 4 a server needs attention",
     see="rollbook server show",
 )  # fmt: skip
 def list_(run: Run) -> int:

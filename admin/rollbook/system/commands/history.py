@@ -18,7 +18,7 @@ COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason"
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("history list --user ada", "history list --command 'user update' --since 2012-09-01 --json"),
-    exits="0 also if there is none, 1 unknown user, 2 invalid time, 3 unreachable", see="rollbook history show",
+    exits="0 even if there is none, 1 unknown user, 2 invalid time, 3 unreachable", see="rollbook history show",
 )  # fmt: skip
 def list_(
     run: Run,

@@ -15,7 +15,7 @@ app = typer.Typer()
 @command(
     app, "version", sets=("document",),
     examples=("version", "version --json"),
-    exits="0 always, also where no database answers", see="rollbook schema current",
+    exits="0 always, even if no database answers", see="rollbook schema current",
 )  # fmt: skip
 def version(run: Run) -> None:
     """Show the versions of the program and its parts, and of the database if one answers."""

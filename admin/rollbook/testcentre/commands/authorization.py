@@ -63,7 +63,7 @@ Exam = Annotated[str | None, typer.Option("--exam", "--exam-series-code", metava
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("authorization list --accommodation pending", "authorization list --exam DEMO1 --state rejected --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook authorization show, rollbook pearson report",
 )  # fmt: skip
 def list_(
@@ -215,7 +215,7 @@ def import_(
 @command(
     app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
     examples=("authorization export -o seats.csv", "authorization export --course edX/DemoX/2012_Fall"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook authorization import",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook authorization import",
 )  # fmt: skip
 def export(run: Run, course: OfCourse = None, exam: Exam = None) -> None:
     """Write authorizations that are not cancelled, as `authorization import` reads them. The default format is CSV."""

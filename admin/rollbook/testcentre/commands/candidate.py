@@ -42,7 +42,7 @@ class State(StrEnum):
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("candidate list --state rejected", "candidate list --match ada --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook candidate show, rollbook pearson report",
 )  # fmt: skip
 def list_(
@@ -175,7 +175,7 @@ def import_(
 @command(
     app, "export", sets=("data", "listing"), columns=EXPORTED, long=True,
     examples=("candidate export -o candidates.csv", "candidate export --state rejected > wrong.csv"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook candidate import",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook candidate import",
 )  # fmt: skip
 def export(
     run: Run, state: Annotated[State | None, typer.Option(help="Only candidates in this state.")] = None

@@ -24,7 +24,7 @@ IMPORTED = ("course", "exam", "display_name", "first_appointment", "last_appoint
 @command(
     app, "list", sets=("data", "listing"), columns=COLUMNS,
     examples=("exam list", "exam list --course edX/DemoX/2012_Fall --json"),
-    exits="0 also if there is none, 3 unreachable, 4 not migrated", see="rollbook exam import",
+    exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook exam import",
 )  # fmt: skip
 def list_(run: Run, course: OfCourse = None) -> None:
     """List exams: appointment dates, registration period and number of authorizations."""

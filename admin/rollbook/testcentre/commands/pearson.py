@@ -66,7 +66,7 @@ REPORTS = {
         "pearson export ead -o /srv/pearson/out --dry-run",
         "pearson export ead -o /srv/pearson/out --all --force-add",
     ),
-    exits="0 done, also if nothing is due (the file has only a header), 1 the directory cannot be written; nothing "
+    exits="0 done, even if nothing is due (the file has only a header), 1 the directory cannot be written; nothing "
     "changed, 2 no directory named, 3 unreachable, 5 some records were set aside, the others are in the file",
     see="rollbook pearson import, rollbook pearson list",
 )  # fmt: skip
@@ -137,7 +137,7 @@ def import_(
 @command(
     app, "list", sets=("data", "listing"), columns=LISTED,
     examples=("pearson list", "pearson list --kind cdd --max-age 72", "pearson list --json"),
-    exits="0 also if there is none, 3 unreachable, 4 a file has waited longer than --max-age for answers",
+    exits="0 even if there is none, 3 unreachable, 4 a file has waited longer than --max-age for answers",
     see="rollbook pearson show, rollbook pearson report waiting",
 )  # fmt: skip
 def list_(
@@ -181,7 +181,7 @@ def show(
 @command(
     app, "dump",
     examples=("pearson dump -o dump.json", "pearson dump --accommodation-pending --course edX/DemoX/2012_Fall"),
-    exits="0 also if there is none, 3 unreachable", see="rollbook authorization list",
+    exits="0 even if there is none, 3 unreachable", see="rollbook authorization list",
 )  # fmt: skip
 def dump(
     run: Run,
@@ -211,7 +211,7 @@ def dump(
 @command(
     app, "report", sets=("data",), columns=tuple(dict.fromkeys(name for names in REPORTS.values() for name in names)),
     examples=("pearson report waiting", "pearson report rejected --csv", "pearson report appointments --json"),
-    exits="0 also if it is empty, 2 unknown report, 3 unreachable", see="rollbook pearson list",
+    exits="0 even if it is empty, 2 unknown report, 3 unreachable", see="rollbook pearson list",
 )  # fmt: skip
 def report(
     run: Run,
