@@ -63,7 +63,8 @@ to rollbook_owner, rollbook_writer, rollbook_monitor, rollbook_operator, rollboo
 grant execute on function rollbook.guard_copy() to rollbook_owner;  -- hangs it on the copies that it makes
 grant select on portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment to rollbook_owner;
 grant select, insert, update, delete
-on rollbook.course, rollbook.course_latch, rollbook.route, rollbook.verification, rollbook.discussion_outbox
+on rollbook.course, rollbook.course_set, rollbook.course_latch, rollbook.route, rollbook.verification,
+rollbook.discussion_outbox
 to rollbook_owner;
 grant select on rollbook.server, rollbook.discussion to rollbook_owner;
 -- If somebody enables row security, routing must still see every row, or it would treat hidden rows as deleted.
@@ -130,7 +131,7 @@ grant select (name, portal_identity, subscription, paused_at, created_at) on rol
 grant select
 on rollbook.allowed_status, rollbook.authorization_status, rollbook.candidate_status, rollbook.course_status,
 rollbook.email_change_status, rollbook.enrollment_status, rollbook.exam_status, rollbook.exchange_file_status,
-rollbook.name_change_status, rollbook.registration_status, rollbook.slot_status
+rollbook.lock_wait, rollbook.name_change_status, rollbook.registration_status, rollbook.slot_status
 to rollbook_monitor;
 
 -- rollbook_operator ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ declare
     o portal.auth_userprofile;
     n portal.auth_userprofile;
     changed record;
-    target record;
+    holders text[];
 begin
     if tg_relid <> 'portal.auth_userprofile'::regclass or tg_name <> 'rollbook_route_profile_update' then
         perform rollbook.refuse_trigger(tg_name, tg_relid);
@@ -31,11 +31,12 @@ begin
         then
             return null;
         elsif row(o.id, o.user_id) = row(n.id, n.user_id) then
-            for target in select * from rollbook.touch_routes(array[n.user_id]) loop
+            holders := array(select t.schema_name from rollbook.touch_routes(array[n.user_id]) as t);
+            if holders <> '{}' then
                 -- The current row: a trigger of the application may have changed it after this statement.
                 select * into n from portal.auth_userprofile as p where p.id = o.id and p.user_id = o.user_id;
-                perform rollbook.update_copy(target.schema_name, 'auth_userprofile', n);
-            end loop;
+                perform rollbook.write_copy(holders, 'auth_userprofile', n);
+            end if;
             return null;
         end if;
     end if;
@@ -52,9 +53,10 @@ begin
     if changed.moved_ids is not null then
         perform rollbook.settle_profiles(changed.profile_ids, changed.user_ids || changed.moved_ids);
     else
-        for target in select * from rollbook.touch_routes(changed.user_ids) loop
-            perform rollbook.update_copies(target.schema_name, 'auth_userprofile', 'user_id', target.holders);
-        end loop;
+        perform rollbook.write_copies(array(
+            select (t.schema_name, 'update', 'auth_userprofile', 'user_id', t.holders)::rollbook.copy_step
+            from rollbook.touch_routes(changed.user_ids) as t
+        ));
     end if;
     return null;
 end $$;

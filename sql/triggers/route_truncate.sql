@@ -11,8 +11,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     course rollbook.course;
-    user_ids bigint[];
-    enrollment_ids bigint[];
+    removed_ids bigint[];
+    steps rollbook.copy_step[] := '{}';
 begin
     if tg_relid <> all (array['portal.auth_user', 'portal.auth_userprofile', 'portal.student_courseenrollment']::regclass[])
         or tg_name <> 'rollbook_route_truncate'
@@ -24,25 +24,30 @@ begin
     perform from rollbook.route as r order by r.user_id for update;
 
     for course in select * from rollbook.course as c order by c.schema_name loop
-        if tg_table_name = 'student_courseenrollment' then
-            execute format(
-                'select array_agg(user_id), array_agg(id) from %I.student_courseenrollment', course.schema_name
-            ) into user_ids, enrollment_ids;
-            if enrollment_ids is not null then
-                perform rollbook.leave_courses(
-                    user_ids, array_fill(course.course_id, array[cardinality(user_ids)]), enrollment_ids
-                );
-            end if;
-        elsif tg_table_name = 'auth_userprofile' then
-            execute format('select array_agg(user_id) from %I.auth_userprofile', course.schema_name) into user_ids;
-            perform rollbook.delete_copies(course.schema_name, 'auth_userprofile', 'user_id', user_ids);
-        else
-            execute format('select array_agg(id) from %I.auth_user', course.schema_name) into user_ids;
-            perform rollbook.delete_copies(course.schema_name, 'student_courseenrollment', 'user_id', user_ids);
-            perform rollbook.delete_copies(course.schema_name, 'auth_userprofile', 'user_id', user_ids);
-            perform rollbook.delete_copies(course.schema_name, 'auth_user', 'id', user_ids);
-        end if;
+        steps := steps || array(
+            select (course.schema_name, 'delete', t.table_name, 'id', null)::rollbook.copy_step
+            from rollbook.copied_tables() as t
+            where t.table_name = tg_table_name or tg_table_name = 'auth_user'
+            order by t.ordinal desc
+        );
+        continue when tg_table_name <> 'student_courseenrollment' or course.on_leave = 'keep';
+        removed_ids := array(
+            select r.user_id
+            from rollbook.route as r
+            where r.schemas @> array[course.schema_name::text]
+                and not exists (
+                    select from portal.student_courseenrollment as e
+                    where e.user_id = r.user_id and e.course_id = course.course_id
+                )
+        );
+        update rollbook.route as r set schemas = array_remove(r.schemas, course.schema_name::text)
+        where r.user_id = any (removed_ids);
+        steps := steps || array[
+            (course.schema_name, 'delete', 'auth_userprofile', 'user_id', removed_ids)::rollbook.copy_step,
+            (course.schema_name, 'delete', 'auth_user', 'id', removed_ids)::rollbook.copy_step
+        ];
     end loop;
+    perform rollbook.write_copies(steps);
     if tg_table_name = 'auth_user' then
         delete from rollbook.route;
     else

@@ -10,7 +10,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    target record;
+    steps rollbook.copy_step[];
 begin
     if tg_relid <> 'portal.auth_user'::regclass or tg_name <> 'rollbook_route_user_delete' then
         perform rollbook.refuse_trigger(tg_name, tg_relid);
@@ -18,20 +18,24 @@ begin
     -- Write it even if absent: an enrollment too new for this snapshot may have created one, which raises 40001.
     perform from rollbook.touch_routes(array(select o.id from old_rows as o));
 
-    for target in
-        with gone as (
-            delete from rollbook.route as r where r.user_id = any (array(select o.id from old_rows as o))
-            returning r.user_id, r.schemas
-        )
+    with gone as (
+        delete from rollbook.route as r where r.user_id = any (array(select o.id from old_rows as o))
+        returning r.user_id, r.schemas
+    ),
+    target as (
         select held.schema_name, array_agg(gone.user_id) as user_ids
         from gone, unnest(gone.schemas) as held (schema_name)
         group by held.schema_name
-        order by held.schema_name
-    loop
-        perform rollbook.delete_copies(target.schema_name, 'student_courseenrollment', 'user_id', target.user_ids);
-        perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'user_id', target.user_ids);
-        perform rollbook.delete_copies(target.schema_name, 'auth_user', 'id', target.user_ids);
-    end loop;
+    )
+    select
+        array_agg(
+            (target.schema_name, 'delete', t.table_name, t.user_column, target.user_ids)::rollbook.copy_step
+            order by target.schema_name, t.ordinal desc
+        )
+    into steps
+    from target
+    cross join rollbook.copied_tables() as t;
+    perform rollbook.write_copies(coalesce(steps, '{}'));
     perform set_config('rollbook.user_deletion', pg_current_xact_id()::text, true);  -- touch_routes reads it
     return null;
 end $$;

@@ -14,8 +14,6 @@ declare
     n portal.auth_user;
     user_ids bigint[];
     holders text[];
-    holder text;
-    target record;
 begin
     if tg_relid <> 'portal.auth_user'::regclass or tg_name <> 'rollbook_route_user_update' then
         perform rollbook.refuse_trigger(tg_name, tg_relid);
@@ -27,9 +25,10 @@ begin
             'where row(%s) is distinct from row(%s)',
             'o.' || array_to_string(columns, ', o.'), 'n.' || array_to_string(columns, ', n.')
         ) into user_ids;
-        for target in select * from rollbook.touch_routes(user_ids) loop
-            perform rollbook.update_copies(target.schema_name, 'auth_user', 'id', target.holders);
-        end loop;
+        perform rollbook.write_copies(array(
+            select (t.schema_name, 'update', 'auth_user', 'id', t.holders)::rollbook.copy_step
+            from rollbook.touch_routes(user_ids) as t
+        ));
         return null;
     end if;
 
@@ -50,9 +49,7 @@ begin
     if holders <> '{}' then
         -- The current row: a trigger of the application may have changed it after this statement.
         select * into n from portal.auth_user as u where u.id = n.id;
-        foreach holder in array holders loop
-            perform rollbook.update_copy(holder, 'auth_user', n);
-        end loop;
+        perform rollbook.write_copy(holders, 'auth_user', n);
     end if;
     return null;
 end $$;

@@ -1,5 +1,6 @@
 -- course_status: one row a course: how many are enrolled, how many copies there are, what the last verify said.
--- state: `broken` a copy's table is gone · `drifted` the last verify found differences, or there are fewer or more
+-- state: `paused` its copies are not written, by pause_course or by a fault · `broken` a copy's table is gone, or not
+-- rollbook_owner's · `drifted` the last verify found differences, or there are fewer or more
 -- enrollment copies than enrollments, or fewer users than enrolled · `ok` otherwise. Counting sees no changed value:
 -- verified_at says how old the better answer is. Of a course on a server the portal alone knows less: `broken` its slot
 -- is gone or lost · `paused` by `rollbook replication pause` · `unknown` nobody reads the slot; `rollbook status` asks
@@ -10,6 +11,7 @@ select
     c.course_id,
     c.schema_name,
     case
+        when c.paused_at is not null then 'paused'
         when counted.copied_users is null or counted.copied_profiles is null or counted.copied_enrollments is null
             then 'broken'
         when v.verdict = 'differs'
@@ -30,7 +32,11 @@ select
     v.verified_at,
     v.verdict,
     v.differing_rows,
-    c.server
+    c.server,
+    c.on_fault,
+    c.paused_at,
+    c.paused_by,
+    c.pause_reason
 from rollbook.course as c
 cross join lateral (
     select
@@ -58,3 +64,8 @@ comment on column rollbook.course_status.verified_at is
 comment on column rollbook.course_status.verdict is 'What that verify said: match, differs or not_comparable.';
 comment on column rollbook.course_status.differing_rows is 'How many rows differed then.';
 comment on column rollbook.course_status.server is 'The course server that holds it too; null: none.';
+comment on column rollbook.course_status.on_fault is
+    'What happens when a copy cannot be written: refuse the portal''s statement, or pause the course.';
+comment on column rollbook.course_status.paused_at is 'Since when its copies are not written; null = not paused.';
+comment on column rollbook.course_status.paused_by is 'The role that paused it.';
+comment on column rollbook.course_status.pause_reason is 'The reason given, or the fault.';

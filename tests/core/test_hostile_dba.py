@@ -98,10 +98,10 @@ def test_a_downgrade_that_cannot_end_takes_nothing_away(course: Db, rollbook: Ro
     assert (answer.code, "table grades" in answer.err) == (6, True)
 
 
-def test_a_lost_course_schema_is_a_refusal_that_names_the_check(course: Db, rollbook: Rollbook) -> None:
+def test_a_lost_course_schema_is_a_refusal_that_says_how_to_continue(course: Db, rollbook: Rollbook) -> None:
     course.execute("drop schema course_k cascade")
     answer = rollbook("user", "update", "ada", "--first-name", "Ada")
-    assert (answer.code, "schema check" in answer.err) == (1, True), answer.err
+    assert (answer.code, "rollbook course pause 'K'" in answer.err) == (1, True), answer.err
     assert rollbook("schema", "check").code == 4
 
 

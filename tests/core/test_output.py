@@ -20,7 +20,8 @@ DOCUMENTS = {
     "status": "portal courses",
     "user show ada": "account profile registration pending_changes groups enrollments test_centre exams copies",
     f"course show {KEEP}": "course schema_name state on_leave server enrolled copied_users copied_profiles "
-    "copied_enrollments created_at verified_at verdict differing_rows local_objects replicated",
+    "copied_enrollments created_at verified_at verdict differing_rows on_fault paused_at paused_by pause_reason "
+    "local_objects replicated",
     "candidate show ada": "candidate demographics authorizations files",
     "authorization show edXexam000000000101": "authorization files",
     "version": "rollbook ships_revision python psycopg libpq server database_revision",

@@ -11,6 +11,7 @@ OWN_FILES = {path.stem.removeprefix("test_") for path in (TESTS / "sql").rglob("
 
 # Test file below tests/ -> the objects that it tests. The file names each of them, at least in its docstring.
 TESTED_IN = {
+    "core/test_shell.py": ["shell_quote"],
     "people/test_allowed.py": ["allowed_status"],
     "replication/test_attach.py": ["publish_courses"],
     "replication/test_server.py": ["course_server"],
@@ -28,8 +29,17 @@ TESTED_IN = {
     "sql/functions/test_stray_routes.py": ["leaver_ids", "routed_courses"],
     "sql/functions/test_verify.py": ["compare", "differences", "repair"],
     "sql/test_catalog.py": ["course_status", "grants"],
+    "sql/test_quarantine.py": [
+        *("column_definitions", "copy_fault", "create_schema", "finish_copies", "is_fault", "meet_fault"),
+        *("pause_course", "rebuild_copies", "release_course", "reopen_course", "repair_copies", "require_running"),
+        *("restore_copies", "resume_course", "write_copies", "write_copy"),
+    ],
     "sql/test_races.py": ["hold_courses", "lock_course_set", "lock_courses", "touch_routes"],
     "sql/test_rights.py": ["refuse_trigger", "require_owner"],
+    "sql/test_waits.py": [
+        *("blockers", "build_course", "demolish_course", "describe_holder", "lock_wait", "refuse_wait", "take_turns"),
+        "withdraw_course",
+    ],
     "sql/test_test_centre.py": [
         *("accommodation_names", "authorization_faults", "authorization_status", "candidate_faults"),
         *("candidate_status", "check_authorization", "check_candidate", "registration_status"),

@@ -56,6 +56,8 @@ IN_COURSE: dict[str, LiteralString] = OPERATIONS | {
     "create course": "select rollbook.create_course(%(c)s, %(p)s)",
     "drop course": "select rollbook.drop_course(%(c)s)",
     "repair": "select * from rollbook.repair(%(c)s)",
+    "pause course": "select rollbook.pause_course(%(c)s)",
+    "resume course": "select * from rollbook.resume_course(%(c)s)",
 }
 # What the portal's own constraints may answer to an operation that races with another. Nothing else is allowed.
 REFUSALS = {
@@ -95,7 +97,7 @@ def add_users(db: Db, how_many: int, *, profiles: bool = True, courses: str = "K
 
 def allowed(error: str, operation: str, other: str, level: str) -> bool:
     """Say whether an operation may end so. Dropping a course may be refused where the snapshot can be old."""
-    refused = operation == "drop course" and level != "RC" and error.startswith("RB")
+    refused = operation in {"drop course", "resume course"} and level != "RC" and error.startswith("RB")
     return refused or error in {"", SERIALIZATION, REFUSALS.get((operation, other))}
 
 
@@ -200,6 +202,32 @@ def test_repair_against(db: Db, steppers: Steppers, operation: str) -> None:
         if results[-1].errors[case.first != "repair"] == SERIALIZATION:
             run(db, "select rollbook.repair(%s)", case.course)
     assert faults(db, results) == []
+
+
+@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "update profile", "delete user"])
+def test_resume_course_against(db: Db, steppers: Steppers, operation: str) -> None:
+    """A writer comes before the repair that resume does, or sees the course resumed."""
+    results = []
+    for case in matrix(db, "resume course", operation):
+        create(db, case.course, case.on_leave)
+        run(db, "select rollbook.pause_course(%s)", case.course)
+        run(db, "update portal.auth_userprofile set goals = 'behind' where user_id = %s", case.user)
+        results.append(race(*steppers[:2], case, IN_COURSE))
+        if results[-1].errors[case.first != "resume course"]:  # above READ COMMITTED it is refused
+            run(db, "select rollbook.resume_course(%s)", case.course)
+    assert faults(db, results) == []
+
+
+@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "delete user"])
+def test_pause_course_against(db: Db, steppers: Steppers, operation: str) -> None:
+    """They need not notice each other: the one who comes late writes a copy that resume would write."""
+    results = []
+    for case in matrix(db, "pause course", operation):
+        create(db, case.course, case.on_leave)
+        results.append(race(*steppers[:2], case, IN_COURSE))
+        run(db, "select rollbook.resume_course(%s)", case.course)
+    assert [str(r.case) for r in results if r.waited or r.errors != ("", "")] == []
+    assert gaps(db) + findings(db) == []
 
 
 # Name -> a statement that a third session stops half-way by a lock on a row of user 1, and one that comes then.

@@ -244,11 +244,15 @@ def test_an_operator_looks_after_people_and_makes_no_course(peopled: Db, login: 
         "insert into rollbook.exchange_file (direction, kind, name, os_user, role) values ('in', 'eac', 'x', 'x', 'x')",
         "update rollbook.exchange_file set os_user = 'x'", "delete from rollbook.exchange_file",
         "update rollbook.name_decision set decided_by = 'x'",
-        "select rollbook.create_course('NEW/1')", "select rollbook.drop_course('edX/toy/2012_Fall', true)",
+        "select rollbook.repair()", "select rollbook.repair_copies(null)",
+        "select rollbook.withdraw_course('edX/toy/2012_Fall')", "select rollbook.release_course('edX/toy/2012_Fall')",
         "select admin_dsn from rollbook.server", "update rollbook.course set on_leave = 'remove'",
         "select * from course_edx_toy_2012_fall.auth_user", "truncate portal.auth_user cascade",
     ]  # fmt: skip
     for query in refused_to_it:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             run(operator, query)
+    refused(operator, "RB019", "select rollbook.create_course('NEW/1')")
+    for function in ("drop_course", "pause_course", "resume_course"):
+        refused(operator, "RB019", "select rollbook.{f}(%s)", KEEP, f=function)
     assert faults(peopled) == []

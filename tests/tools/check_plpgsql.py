@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SQL = ROOT / "sql"
 TABLES = ROOT / "migrations" / "tables"
 ROW_TYPES = re.compile(
-    r"\b(rollbook\.(course|comparison|finding|repaired|heartbeat)|portal\.(auth|student)_[a-z]+)\b(\[\])?"
+    r"\b(rollbook\.(course|comparison|finding|repaired|heartbeat|copy_step|lock_holder)|portal\.(auth|student)_[a-z]+)\b(\[\])?"
 )
 SPELLED_OUT = {
     "route_user_update": "auth_user",

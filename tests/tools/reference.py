@@ -46,7 +46,10 @@ MEANINGS = {
     "RB016": "The test centre would not accept the candidate or the authorization. The detail names each field.",
     "RB017": "The student may not register for the exam.",
     "RB018": "A trigger that is not Rollbook's runs a function of schema rollbook.",
-    "RB019": "The role may not create or drop courses, or grant rights on them.",
+    "RB019": "The role may not create, drop, pause or resume courses, grant rights on them, or recreate what is gone.",
+    "RB020": "A copy of a course cannot be written. The message names course and table, the hint two ways out.",
+    "RB021": "The course is paused, and the action needs it running.",
+    "RB022": "A lock was not free within lock_timeout (5 s if it is 0). The detail names the sessions that hold it.",
     "RB023": "The role is unknown, or is one of Rollbook's own.",
 }
 

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row, tuple_row
 
 from rollbook.core.conninfo import conninfo, masked
 from rollbook.core.errors import AdminError, AttentionError, RefusedError
+from rollbook.core.lock_wait import watched
 from rollbook.core.migrating import VERSION_TABLE, known_revisions
 from rollbook.core.sqlstate import translate, translated
 
@@ -67,6 +68,7 @@ class Session(Connection[dict[str, Any]]):
     """
 
     settings: Mapping[str, str] = SETTINGS
+    seconds = 0.0  # bound of a statement; 0 = none
     writes = False
     is_pooled: bool | None = None  # None until the server has been asked
 
@@ -132,7 +134,7 @@ class SessionCursor(Cursor[Any]):
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Execute as usual."""
-        with self.connection.settled():
+        with self.connection.settled(), watched(self.connection, self.connection.seconds):
             return super().execute(*args, **kwargs)
 
     def executemany(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -229,6 +231,7 @@ def session(
     )
     statement = timeout if timeout is not None else 0 if long else STATEMENT_SECONDS
     conn.settings = {**SETTINGS, "statement_timeout": f"{int(statement * 1000)}ms"}
+    conn.seconds = statement
     conn.writes = writes
     if verbose:
         logging.basicConfig(format="%(message)s")

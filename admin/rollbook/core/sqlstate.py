@@ -11,6 +11,7 @@ import psycopg
 
 from rollbook.core.conninfo import masked
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
+from rollbook.core.lock_wait import holders_of
 
 # Constraint -> message. Every other error keeps the server's words.
 IN_WORDS = {
@@ -128,6 +129,14 @@ def translate(exc: psycopg.Error) -> AdminError:
     if state in NOT_MIGRATED:
         return RefusedError(
             said, why="a course's schema, or a part of it, is gone", fix="rollbook schema check", sqlstate=state
+        )
+    if holders := holders_of(exc):
+        return UnreachableError(
+            "another session holds a lock that this command needs",
+            why="it waited for " + ", ".join(holder.words for holder in holders),
+            fix="run the command again when that session is done, or end it: "
+            + " ".join(holder.remedy for holder in holders if holder.remedy),
+            sqlstate=state,
         )
     if state == "XX000" and "concurrently" in said:  # two sessions alter one object of the catalog
         return RefusedError(said, why="another session changed the same object at the same time", fix=AGAIN)

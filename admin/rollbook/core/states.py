@@ -23,7 +23,7 @@ STATES = (
     State("unknown", "?", "yellow", "changes were lost, or came from another portal: one side was restored"),
     State("detached", "!", "yellow", "a detach was not finished"),
     State("lagging", "!", "yellow", "the heartbeat did not arrive within a second, or the slot is near its bound"),
-    State("paused", "!", "yellow", "an operator paused it; the portal keeps the WAL for it"),
+    State("paused", "!", "yellow", "paused by an operator, or the course by a fault; nothing of it is lost"),
     State("copying", "→", "cyan", "the first copy is running, or was not compared yet"),
     State("ok", "✓", "green", "the heartbeat that this command sent has arrived"),
 )

@@ -16,7 +16,7 @@ from rollbook.core.shell import course_word
 from rollbook.replication import build, catalog, link, requirements, subscription
 from rollbook.replication.catalog import TABLES
 from rollbook.replication.link import Server
-from rollbook.replication.queries.courses import Course, find_course, known_courses
+from rollbook.replication.queries.courses import Course, find_course, known_courses, require_running
 from rollbook.replication.queries.servers import record_placement
 from rollbook.replication.repair import Failure, repair_on_server
 from rollbook.replication.session import Progress, Session, opened
@@ -69,6 +69,8 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
             )
         with link.held(portal, server):
             found = [find_course(portal, name) for name in names]
+            for name in names:
+                require_running(portal, name)
             if elsewhere := [course for course in found if course.server not in (None, server.name)]:
                 raise RefusedError(
                     f"course {elsewhere[0].course} is on server {elsewhere[0].server}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rollbook.core import history
 from rollbook.core.db import Conn
-from rollbook.core.errors import AdminError, AttentionError, UnreachableError
+from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog, link, observe, state
 from rollbook.replication.compare import compare
@@ -20,7 +20,7 @@ from rollbook.replication.queries.copies import (
     repair_copies,
     total,
 )
-from rollbook.replication.queries.courses import course_states
+from rollbook.replication.queries.courses import course_states, list_paused
 from rollbook.replication.restart import Removed, refusal, restart
 from rollbook.replication.session import Progress, Session, opened
 from rollbook.replication.verify import UNCOMPARED, compare_all, merged, record_verdicts
@@ -48,6 +48,7 @@ class Plan:
     written: dict[str, list[Written]] = field(default_factory=dict)  # by course
     servers: dict[str, str] = field(default_factory=dict)  # of the courses that differ on one
     not_comparable: list[str] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)  # course -> what is gone and will be recreated
     failures: list[Failure] = field(default_factory=list)
 
     def rows(self) -> dict[str, int]:
@@ -81,6 +82,11 @@ def plan_repair(run: Run, portal: Conn, asked: Sequence[str], progress: Progress
     """Return what a repair of these courses would write. Courses of a stopped stream count with the conflicting row."""
     plan = Plan()
     portal.autocommit = True
+    paused = set(list_paused(portal)).intersection(asked)
+    for name in sorted(paused):
+        fix = f"rollbook course resume {course_word(name)}"
+        plan.failures.append(Failure(name, RefusedError("it is paused", why="its repair is to resume it", fix=fix)))
+    asked = [name for name in asked if name not in paused]
     stopped: dict[str, str | None] = {}  # course -> the course because of which its stream stopped
     for server in link.list_servers(portal):
         courses = [row.course for row in catalog.placements(portal, server) if row.course in asked]
@@ -98,11 +104,25 @@ def plan_repair(run: Run, portal: Conn, asked: Sequence[str], progress: Progress
                 plan.not_comparable.append(row.course)
     for name in plan.not_comparable:
         plan.written.pop(name, None)
+    plan_recreation(portal, plan)
     for name, cause in stopped.items():
         if cause and cause != name and cause not in asked:
             fix = f"rollbook replication repair {course_word(cause)}"
             plan.failures.append(Failure(name, AttentionError(f"replication stopped because of {cause}", fix=fix)))
     return plan
+
+
+def plan_recreation(portal: Conn, plan: Plan) -> None:
+    """Plan for the courses that cannot be compared because a copy in the portal's database is gone."""
+    if not plan.not_comparable:
+        return
+    for course in course_states(portal, plan.not_comparable):
+        if course.fault is not None:
+            plan.faults[course.course] = course.fault
+            plan.written[course.course] = []
+            plan.not_comparable.remove(course.course)
+            if course.server:
+                plan.servers[course.course] = course.server
 
 
 def plan_server(portal: Conn, seen: observe.Seen, courses: Sequence[str], plan: Plan) -> dict[str, str | None]:

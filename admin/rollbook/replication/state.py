@@ -112,6 +112,8 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
         return Verdict("detached", "its detach was not finished", f"rollbook course detach {quoted}")
     if why_lost := lost(seen):
         return Verdict(*why_lost, resync)
+    if course.fault is not None:
+        return beside_portal(course)
     copies = seen.answer.copies.get(course.schema_name, [])
     lacking = [f"{copy.table}: {', '.join(copy.lacking)}" for copy in copies if copy.is_there and copy.lacking]
     if lacking:
@@ -136,6 +138,8 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
 def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     """Return the state of a course whose stream runs: whether everything arrived, and in time."""
     quoted = course_word(course.course)
+    if course.paused_at is not None:
+        return beside_portal(course)
     gaps, _ = lost_beats(seen)
     if gaps and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
         last = f"{gaps[-1].sent_at:%Y-%m-%d %H:%M} UTC"
@@ -179,14 +183,27 @@ def stopped(course: CourseState, seen: Seen, copies: list[Copy]) -> Verdict:
     return Verdict("broken", why, f"rollbook replication {'repair' if fault.is_conflict else 'show'} {quoted}")
 
 
+def beside_portal(course: CourseState) -> Verdict:
+    """Return the state of a course's copies in the portal's database."""
+    word = course_word(course.course)
+    if course.paused_at is not None:
+        why = f"paused since {course.paused_at:%Y-%m-%d %H:%M} UTC: {course.pause_reason or 'no reason given'}"
+        return Verdict("paused", why, f"rollbook course resume {word}")
+    if course.fault is not None:
+        return Verdict("broken", course.fault, f"rollbook replication repair {word}")
+    if course.state == "ok":
+        return Verdict("ok")
+    verb = "repair" if course.verdict == "differs" else "verify"
+    return Verdict(course.state, None, f"rollbook replication {verb} {word}")
+
+
 def line(course: CourseState, seen: Seen | None) -> Line:
     """Return a course's line of `status`; `seen` None: its copies are in the portal's database alone."""
     if seen is None:
-        verb = "repair" if course.verdict == "differs" else "verify"
-        fix = None if course.state == "ok" else f"rollbook replication {verb} {course_word(course.course)}"
+        state, reason, fix = beside_portal(course)
         return Line(
-            course.course, f"schema {course.schema_name}", "schema", course.state, 0, 0, 0, None, 0,
-            course.verified_at, course.verdict, course.differing_rows, course.observed_at, None, fix,
+            course.course, f"schema {course.schema_name}", "schema", state, 0, 0, 0, None, 0,
+            course.verified_at, course.verdict, course.differing_rows, course.observed_at, reason, fix,
         )  # fmt: skip
     state, reason, fix = course_state(course, seen)
     answer = seen.reached

@@ -10,9 +10,18 @@ create table rollbook.course (
         state in ('ok', 'lagging', 'copying', 'paused', 'broken', 'unreachable', 'drifted', 'detached', 'unknown')
     ),
     created_at timestamptz not null default now(),
-    server text references rollbook.server
+    server text references rollbook.server,
+    on_fault text not null default 'refuse' constraint course_on_fault_word check (on_fault in ('refuse', 'pause')),
+    paused_at timestamptz,
+    paused_by text,
+    pause_reason text,
+    resumptions bigint not null default 0,
+    -- A part of a key, so that resume_course conflicts with the KEY SHARE of whoever enrolls.
+    unique (course_id, resumptions)
 );
 create index on rollbook.course (server);
+-- Each routed statement asks which of its courses are paused: usually none, so the index is empty.
+create index course_paused on rollbook.course (schema_name) where paused_at is not null;
 comment on table rollbook.course is 'The courses that hold copies. Written by create_course and drop_course.';
 comment on column rollbook.course.course_id is 'The course ID of the enrollments; any text but "default".';
 comment on column rollbook.course.schema_name is 'The schema of the copies, created by create_course.';
@@ -21,6 +30,20 @@ comment on column rollbook.course.on_leave is
 comment on column rollbook.course.state is 'What is known without reading rows; see course_status.';
 comment on column rollbook.course.created_at is 'Time at which the course was created.';
 comment on column rollbook.course.server is 'The course server that also holds the course; null = none.';
+comment on column rollbook.course.on_fault is
+    'What happens when a copy cannot be written: refuse the portal''s statement, or pause the course.';
+comment on column rollbook.course.paused_at is 'Since when its copies are not written; null = not paused.';
+comment on column rollbook.course.paused_by is 'The role that paused it.';
+comment on column rollbook.course.pause_reason is 'Why it is paused: the reason given, or the fault.';
+comment on column rollbook.course.resumptions is
+    'How often it was resumed; the write makes racing enrollments notice.';
+
+create table rollbook.course_set (
+    only_one boolean primary key default true constraint course_set_only_one check (only_one)
+);
+comment on table rollbook.course_set is
+    'Holds no row. It is locked as a whole, to create, drop or resume courses or to delete users: see lock_course_set.';
+comment on column rollbook.course_set.only_one is 'Always true.';
 
 create table rollbook.course_latch (
     course_id text primary key,
@@ -66,6 +89,30 @@ create type rollbook.repaired as (
     course_id text, table_name text, inserted bigint, updated bigint, deleted bigint
 );
 comment on type rollbook.repaired is 'Rows written in one table, as rollbook.repair returns them.';
+create type rollbook.copy_step as (
+    schema_name text, action text, table_name text, key_column text, keys bigint[]  -- noqa: LT01
+);
+comment on type rollbook.copy_step is 'One statement on one copied table, as rollbook.write_copies executes it.';
+comment on column rollbook.copy_step.schema_name is 'The schema of the course.';
+comment on column rollbook.copy_step.action is 'put, update or delete.';
+comment on column rollbook.copy_step.table_name is 'The copied table.';
+comment on column rollbook.copy_step.key_column is 'The column that the keys are values of.';
+comment on column rollbook.copy_step.keys is
+    'The rows; null = for delete, all rows that are no longer in the portal.';
+create type rollbook.lock_holder as (
+    pid integer, role text, application text, gid text, state text, since timestamptz, query_start timestamptz,
+    holder text, remedy text
+);
+comment on type rollbook.lock_holder is 'A session or prepared transaction that holds a lock others wait for.';
+comment on column rollbook.lock_holder.pid is 'The session; null = a prepared transaction.';
+comment on column rollbook.lock_holder.role is 'Its role.';
+comment on column rollbook.lock_holder.application is 'Its application name.';
+comment on column rollbook.lock_holder.gid is 'The name of the prepared transaction, if it is one.';
+comment on column rollbook.lock_holder.state is 'What it does, such as idle in transaction; null = hidden.';
+comment on column rollbook.lock_holder.since is 'Since when its transaction is open; null = hidden.';
+comment on column rollbook.lock_holder.query_start is 'When its last statement began; null = hidden.';
+comment on column rollbook.lock_holder.holder is 'All of it in one phrase.';
+comment on column rollbook.lock_holder.remedy is 'The statement that ends it.';
 create type rollbook.comparison as (
     course_id text, table_name text, portal_rows bigint, course_rows bigint,
     missing bigint, changed bigint, extra bigint, verdict text

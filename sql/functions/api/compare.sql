@@ -24,7 +24,7 @@ begin
         for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
             result.course_id := (target.course).course_id;
             result.table_name := copied.table_name;
-            if rollbook.missing_columns((target.course).schema_name, result.table_name) <> '{}' then
+            if rollbook.copy_fault((target.course).schema_name, result.table_name) is not null then
                 comparable := false;
                 result := (result.course_id, result.table_name, null, null, null, null, null, 'not_comparable');
                 return next result;

@@ -2,24 +2,20 @@
 -- schema.
 -- All or nothing. From its commit on, Rollbook copies every enrollment with this course ID.
 -- Called:   by a DBA, in psql or through `rollbook course create`.
--- Locks:    see register_course and fill_course; enrollments with this course ID wait for the commit.
+-- Locks:    see register_course and fill_course; enrollments with this course ID wait for the commit. While it waits
+--           for somebody it holds none of them for more than 100 ms: see take_turns.
 -- Security: INVOKER, because creating a schema requires the caller's own CREATE right on the database and membership in
 --           rollbook_owner, which will own the schema; the rest runs as rollbook_owner.
 create or replace function rollbook.create_course(course_id text, on_leave text default 'keep') returns name
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    schema_name constant name := rollbook.register_course(course_id, on_leave);
 begin
-    execute format('create schema %I authorization rollbook_owner', schema_name);
-    execute format(
-        'comment on schema %I is %L', schema_name, format('Rollbook: copies for course %s.', course_id)
-    );
-    perform rollbook.fill_course(course_id);
-    return schema_name;
+    perform rollbook.require_owner('create courses');
+    return rollbook.take_turns('the creation', 'select rollbook.build_course($1, $2)', course_id, on_leave);
 end $$;
 comment on function rollbook.create_course(text, text) is
     'Create a course: its schema with the three copied tables, filled with the students who are already enrolled; '
     'return the schema. on_leave says what happens to user and profile when an enrollment ends: keep (they stay and '
-    'stay current) or remove. Raises RB003 for an invalid ID or on_leave, RB005 if the course exists.';
+    'stay current) or remove. Raises RB003 for an invalid ID or on_leave, RB005 if the course exists, RB019 if the '
+    'role may not create courses, RB022 if it waits too long for a lock.';

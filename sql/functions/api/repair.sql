@@ -1,96 +1,43 @@
--- repair: make the copies equal to the portal. Writes only rows that differ, never a column or table of the course's
--- own. Fixes the routes as well, so that later changes reach the repaired rows. A second repair writes nothing.
--- Called:   by a DBA, as rollbook.repair('course') or rollbook.repair() for all courses.
+-- repair: make the copies equal to the portal: first recreate what is gone of them (schema, table, column), then write
+-- the rows that differ, never a column or table of the course's own. Fixes the routes as well, so that later changes
+-- reach the repaired rows. A second repair writes nothing.
+-- Called:   by a DBA, as rollbook.repair('course') or rollbook.repair() for all courses that are not paused: a paused
+--           course is repaired by resume_course, which no later change can slip by.
 -- Returns:  course_id, table_name, inserted, updated, deleted, for each table in which it wrote a row.
--- Locks:    KEY SHARE on the courses. It compares all of them first, then writes the rollbook.route rows of the users
---           with differences, in user-id order, and compares these users again: from then on no writer can change what
---           it compares. A concurrent writer at REPEATABLE READ raises 40001.
--- Security: DEFINER, owned by rollbook_owner.
+-- Locks:    see restore_copies and repair_copies.
+-- Security: INVOKER: what is recreated requires the caller's own rights, as create_course does.
 create or replace function rollbook.repair(only_course_id text default null) returns setof rollbook.repaired
 language plpgsql
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    tables constant text[] := array(select t.table_name from rollbook.copied_tables() as t order by t.ordinal);
-    target record;
-    step record;
-    course rollbook.course;
-    found_ids bigint[];
-    affected_ids bigint[] := '{}';
-    drifted_ids text[] := '{}';
-    result rollbook.repaired;
-    results rollbook.repaired[];
+    broken_ids text[];
+    broken_id text;
 begin
     if only_course_id is not null then
         perform rollbook.course_schema(only_course_id);
+        perform rollbook.require_running(only_course_id);
     end if;
-    lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
-    perform from rollbook.course as c
-    where only_course_id is null or c.course_id = only_course_id order by c.course_id for key share;
-    for target in
-        select * from rollbook.routed_courses(case when only_course_id is not null then array[only_course_id] end)
-    loop
-        found_ids := array(
-            select d.user_id from rollbook.differences(target.course, target.routed_ids) as d
-            union
-            select s.user_id from rollbook.stray_routes(target.course, target.routed_ids) as s
-        );
-        continue when found_ids = '{}';
-        affected_ids := affected_ids || found_ids;
-        drifted_ids := drifted_ids || (target.course).course_id;
+    broken_ids := array(
+        select c.course_id
+        from rollbook.course as c
+        where c.paused_at is null and (only_course_id is null or c.course_id = only_course_id)
+            and exists (
+                select from rollbook.copied_tables() as t
+                where rollbook.copy_fault(c.schema_name, t.table_name) is not null
+            )
+        order by c.course_id
+    );
+    foreach broken_id in array broken_ids loop
+        perform rollbook.take_turns('the repair', 'select rollbook.restore_copies($1)', broken_id, null);
     end loop;
-    perform from rollbook.touch_routes(affected_ids);
-
-    for course in select c.* from rollbook.course as c where c.course_id = any (drifted_ids) order by c.course_id loop
-        results := '{}';
-        for step in
-            select d.table_name, d.finding, array_agg(d.row_id) as row_ids
-            from rollbook.differences(
-                course,
-                array(select r.user_id from rollbook.route as r where r.schemas @> array[course.schema_name::text])
-            ) as d
-            where d.user_id = any (affected_ids)
-            group by d.table_name, d.finding
-            -- Delete extra children; fix the other rows, parents first; delete extra users when nothing refers to them.
-            order by
-                case when d.finding <> 'extra' then 1 when d.table_name = 'auth_user' then 2 else 0 end,
-                array_position(tables, d.table_name) * case d.finding when 'extra' then -1 else 1 end
-        loop
-            result := (course.course_id, step.table_name, 0, 0, 0);
-            case step.finding
-                when 'extra' then
-                    result.deleted := rollbook.delete_copies(course.schema_name, step.table_name, 'id', step.row_ids);
-                when 'changed' then
-                    result.updated := rollbook.update_copies(course.schema_name, step.table_name, 'id', step.row_ids);
-                when 'missing' then
-                    result.inserted := rollbook.put_copies(course.schema_name, step.table_name, 'id', step.row_ids);
-            end case;
-            results := results || result;
-        end loop;
-
-        update rollbook.route as r
-        set schemas = case
-            when e.user_id is null and course.on_leave = 'remove' then array_remove(r.schemas, course.schema_name::text)
-            when e.user_id is not null and not r.schemas @> array[course.schema_name::text]
-                then r.schemas || course.schema_name::text
-            else r.schemas
-        end
-        from portal.auth_user as u
-        left join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = course.course_id
-        where u.id = r.user_id and r.user_id = any (affected_ids);
-        delete from rollbook.route as r
-        where r.user_id = any (affected_ids) and not exists (select from portal.auth_user as u where u.id = r.user_id);
-        delete from rollbook.verification as v where v.course_id = course.course_id;
-
-        return query
-        select course.course_id, w.table_name, sum(w.inserted)::bigint, sum(w.updated)::bigint, sum(w.deleted)::bigint
-        from unnest(results) as w
-        group by w.table_name
-        order by array_position(tables, w.table_name);
+    return query select * from rollbook.repair_copies(case when only_course_id is not null then array[only_course_id] end);
+    foreach broken_id in array broken_ids loop
+        perform rollbook.finish_copies(broken_id);
     end loop;
 end $$;
 comment on function rollbook.repair(text) is
-    'Make the copies of one course (null: all courses) equal to the portal and return the rows written in each table; '
-    'columns and tables that a course added are left alone. Raises RB006 if the course does not exist, RB008 if a '
-    'copy lacks a table or column.';
+    'Make the copies of one course (null: all courses that are not paused) equal to the portal and return the rows '
+    'written in each table; recreate a schema, table or column that is gone. Columns and tables that a course added '
+    'are left alone. Raises RB006 if the course does not exist, RB019 if the role may not recreate what is gone, '
+    'RB020 if a copy cannot be written, RB021 if the course is paused.';

@@ -32,7 +32,7 @@ begin
         );
         states := '{}';
         for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
-            if rollbook.missing_columns(course.schema_name, copied.table_name) <> '{}' then
+            if rollbook.copy_fault(course.schema_name, copied.table_name) is not null then
                 states := states || 'unknown'::text;
                 continue;
             end if;

@@ -1,4 +1,4 @@
--- count_rows: count the rows of one copy in a course; null if the table is gone.
+-- count_rows: count the rows of one copy in a course; null if the table is gone or cannot be read.
 -- Called:   by the view course_status.
 -- Security: DEFINER, owned by rollbook_owner: a monitor may count rows without a right to read them.
 create or replace function rollbook.count_rows(schema_name text, table_name text) returns bigint
@@ -9,7 +9,7 @@ as $$
 declare
     counted bigint;
 begin
-    if to_regclass(format('%I.%I', schema_name, table_name)) is not null
+    if rollbook.copy_fault(schema_name, table_name) is null
         and exists (select from rollbook.course as c where c.schema_name = count_rows.schema_name)
         and rollbook.replicated_columns(table_name) is not null
     then

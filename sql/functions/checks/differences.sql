@@ -12,16 +12,19 @@ as $$
 declare
     leaver_ids constant bigint[] := rollbook.leaver_ids(course, routed_ids);
     copied record;
-    absent text[];
+    fault text;
     whitelist text[];
 begin
     for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
-        absent := rollbook.missing_columns(course.schema_name, copied.table_name);
-        if absent <> '{}' then
-            raise exception 'course % cannot be compared: %.% lacks %', course.course_id,
-                    course.schema_name, copied.table_name, array_to_string(absent, ', ')
-                using errcode = 'RB008',
-                    hint = 'Restore the columns, or drop the course with drop_local and create it again.';
+        fault := rollbook.copy_fault(course.schema_name, copied.table_name);
+        if fault is not null then
+            raise exception 'course % cannot be compared: %', course.course_id, fault
+                using errcode = 'RB008', hint = format(
+                    case when course.paused_at is null
+                        then 'Recreate it: select * from rollbook.repair(%L);'
+                        else 'Resume it, which recreates it: select * from rollbook.resume_course(%L);'
+                    end, course.course_id
+                );
         end if;
         whitelist := rollbook.replicated_columns(copied.table_name);
         return query execute format(

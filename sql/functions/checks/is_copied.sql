@@ -11,7 +11,12 @@ declare
     found_copy boolean;
 begin
     select c.schema_name into holder from rollbook.course as c where c.course_id = is_copied.course_id;
-    if holder is not null and to_regclass(format('%I.student_courseenrollment', holder)) is not null then
+    if exists (
+        select from pg_class as c
+        inner join pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = holder and c.relname = 'student_courseenrollment'
+            and n.nspowner = 'rollbook_owner'::regrole and c.relowner = n.nspowner
+    ) then
         execute format('select exists (select from %I.student_courseenrollment where id = $1)', holder)
         into found_copy using enrollment_id;
     end if;

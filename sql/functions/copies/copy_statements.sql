@@ -10,18 +10,9 @@ as $$
 declare
     definitions text;
 begin
-    select
-        string_agg(
-            format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
-            || case when a.attcollation <> y.typcollation then ' collate ' || a.attcollation::regcollation else '' end
-            || case when a.attnotnull then ' not null' else '' end,
-            ', ' order by w.position
-        )
+    select string_agg(d.definition || case when d.is_not_null then ' not null' else '' end, ', ')
     into definitions
-    from unnest(rollbook.replicated_columns(table_name)) with ordinality as w (column_name, position)
-    inner join pg_attribute as a
-        on a.attrelid = format('portal.%I', table_name)::regclass and a.attname = w.column_name
-    inner join pg_type as y on y.oid = a.atttypid;
+    from rollbook.column_definitions(table_name) as d;
     return next format('create table %I.%I (%s)', schema_name, table_name, definitions);
     return next format(
         'comment on table %I.%I is %L', schema_name, table_name,

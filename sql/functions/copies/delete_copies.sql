@@ -1,6 +1,7 @@
 -- delete_copies: delete copies in one course. If a foreign key of the course's own forbids it, the whole portal
 -- statement fails, and the error names the course.
--- Called:   by leave_courses, the routing of deletes, and repair; children first. The keys are ids or user ids.
+-- Called:   by leave_courses, the routing of deletes, and repair; children first. The keys are ids or user ids;
+--           null: all rows that are no longer in the portal.
 -- Returns:  how many rows were deleted.
 -- Raises:   RB004 if rows that the course added refer to a copy.
 -- Locks:    none; the caller has written the users' routes.
@@ -13,7 +14,14 @@ declare
     deleted bigint;
     reason text;
 begin
-    execute format('delete from %I.%I where %I = any ($1)', schema_name, table_name, key_column) using keys;
+    if keys is null then
+        execute format(
+            'delete from %1$I.%2$I as c where not exists (select from portal.%2$I as p where p.id = c.id)',
+            schema_name, table_name
+        );
+    else
+        execute format('delete from %I.%I where %I = any ($1)', schema_name, table_name, key_column) using keys;
+    end if;
     get diagnostics deleted = row_count;
     return deleted;
 exception when foreign_key_violation or restrict_violation then
@@ -21,7 +29,10 @@ exception when foreign_key_violation or restrict_violation then
     raise exception 'course % has rows of its own that refer to %',
             (select c.course_id from rollbook.course as c where c.schema_name = delete_copies.schema_name), table_name
         using errcode = 'RB004', detail = reason,
-            hint = format('Remove those rows in schema %I first, or let their foreign key cascade.', schema_name);
+            hint = format(
+                'Remove those rows in schema %I first, or let their foreign key cascade; or pause the course with '
+                'rollbook.pause_course.', schema_name
+            );
 end $$;
 comment on function rollbook.delete_copies(text, text, text, bigint[]) is
     'Delete rows of one copied table by key and return their number. Raises RB004 if rows that the course added refer '

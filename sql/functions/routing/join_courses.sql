@@ -8,8 +8,6 @@
 create or replace function rollbook.join_courses(enrollment_ids bigint[]) returns void
 language plpgsql
 as $$
-declare
-    target record;
 begin
     lock table portal.auth_user, portal.auth_userprofile in access share mode;
     perform rollbook.lock_courses(array(
@@ -31,18 +29,23 @@ begin
             else excluded.schemas  -- the common case, without a subquery a row
         end;
 
-    for target in
-        select c.schema_name, array_agg(e.user_id) as user_ids, array_agg(e.id) as enrollment_ids
-        from portal.student_courseenrollment as e
-        inner join rollbook.course as c on c.course_id = e.course_id
-        where e.id = any (enrollment_ids)
-        group by c.schema_name
-        order by c.schema_name
-    loop
-        perform rollbook.put_copies(target.schema_name, 'auth_user', 'id', target.user_ids);
-        perform rollbook.put_copies(target.schema_name, 'auth_userprofile', 'user_id', target.user_ids);
-        perform rollbook.put_copies(target.schema_name, 'student_courseenrollment', 'id', target.enrollment_ids);
-    end loop;
+    perform rollbook.write_copies(array(
+        select (target.schema_name, 'put', step.table_name, step.key_column, step.keys)::rollbook.copy_step
+        from (
+            select c.schema_name, array_agg(e.user_id) as user_ids, array_agg(e.id) as enrollment_ids
+            from portal.student_courseenrollment as e
+            inner join rollbook.course as c on c.course_id = e.course_id
+            where e.id = any (enrollment_ids)
+            group by c.schema_name
+        ) as target
+        cross join lateral (
+            values
+                (1, 'auth_user', 'id', target.user_ids),
+                (2, 'auth_userprofile', 'user_id', target.user_ids),
+                (3, 'student_courseenrollment', 'id', target.enrollment_ids)
+        ) as step (ordinal, table_name, key_column, keys)
+        order by target.schema_name, step.ordinal
+    ));
 end $$;
 comment on function rollbook.join_courses(bigint[]) is
     'Copy the users of these enrollments into their courses: user, then profile, then enrollment.';

@@ -15,6 +15,7 @@ declare
         select e.id from portal.student_courseenrollment as e where e.id = any (enrollment_ids)
     );
     target record;
+    steps rollbook.copy_step[] := '{}';
 begin
     perform rollbook.lock_courses(array(select distinct id.course_id from unnest(course_ids) as id (course_id)));
     perform from rollbook.touch_routes(user_ids);
@@ -25,12 +26,12 @@ begin
     for target in
         select
             c.schema_name,
-            array_agg(leaving.enrollment_id) filter (
+            coalesce(array_agg(leaving.enrollment_id) filter (
                 where not exists (
                     select from portal.student_courseenrollment as e
                     where e.id = leaving.enrollment_id and e.course_id = c.course_id
                 )
-            ) as enrollment_ids,
+            ), '{}') as enrollment_ids,
             coalesce(array_agg(r.user_id) filter (
                 where c.on_leave = 'remove'
                     and not exists (
@@ -44,16 +45,21 @@ begin
         group by c.schema_name
         order by c.schema_name
     loop
-        perform rollbook.delete_copies(
-            target.schema_name, 'student_courseenrollment', 'id', target.enrollment_ids
-        );
+        steps := array_append(steps, (
+            target.schema_name, 'delete', 'student_courseenrollment', 'id', target.enrollment_ids
+        )::rollbook.copy_step);
         if target.removed_ids <> '{}' then
             update rollbook.route as r set schemas = array_remove(r.schemas, target.schema_name::text)
             where r.user_id = any (target.removed_ids);
-            perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'user_id', target.removed_ids);
-            perform rollbook.delete_copies(target.schema_name, 'auth_user', 'id', target.removed_ids);
+            steps := array_append(steps, (
+                target.schema_name, 'delete', 'auth_userprofile', 'user_id', target.removed_ids
+            )::rollbook.copy_step);
+            steps := array_append(steps, (
+                target.schema_name, 'delete', 'auth_user', 'id', target.removed_ids
+            )::rollbook.copy_step);
         end if;
     end loop;
+    perform rollbook.write_copies(steps);
 end $$;
 comment on function rollbook.leave_courses(bigint[], text[], bigint[]) is
     'Delete the copies of ended enrollments, and user and profile where the course''s on_leave is remove. Arguments: '

@@ -9,18 +9,22 @@ language plpgsql
 as $$
 declare
     target record;
+    steps rollbook.copy_step[] := '{}';
 begin
     for target in select * from rollbook.touch_routes(user_ids) loop
-        perform rollbook.put_copies(target.schema_name, 'auth_userprofile', 'user_id', target.holders);
-        perform rollbook.delete_copies(target.schema_name, 'auth_userprofile', 'id', array(
+        steps := array_append(steps, (
+            target.schema_name, 'put', 'auth_userprofile', 'user_id', target.holders
+        )::rollbook.copy_step);
+        steps := array_append(steps, (target.schema_name, 'delete', 'auth_userprofile', 'id', array(
             select had.id from unnest(profile_ids) as had (id)
             where not exists (
                 select from portal.auth_userprofile as p
                 inner join rollbook.route as r on r.user_id = p.user_id
                 where p.id = had.id and r.schemas @> array[target.schema_name]
             )
-        ));
+        ))::rollbook.copy_step);
     end loop;
+    perform rollbook.write_copies(steps);
 end $$;
 comment on function rollbook.settle_profiles(bigint[], bigint[]) is
     'Copy the profiles of these users to every course that holds the users, and delete the copies of these profiles '

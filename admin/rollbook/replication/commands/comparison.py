@@ -151,7 +151,8 @@ def question(plan: "Plan") -> str:
     shown = ", ".join(f"{name} ({count})" for name, count in list(rows.items())[:SHOWN_PLAN])
     more = ", ..." if len(rows) > SHOWN_PLAN else ""
     total = f"{render.plural(sum(rows.values()), 'row')} in {render.plural(len(rows), 'course')}"
-    return f"repair {total}: {shown}{more}"
+    gone = [f"; recreate what is gone of {name}: {fault}" for name, fault in plan.faults.items()]
+    return f"repair {total}: {shown}{more}{''.join(gone[:SHOWN_PLAN])}"
 
 
 @command(

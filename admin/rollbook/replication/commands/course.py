@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 app = noun("course")
 
 CREATED = ("course", "schema_name", "on_leave", "enrolled", "copied_users", "outcome")
+UPDATED = ("course", "on_fault", "outcome")
+PAUSED = ("course", "state", "paused_at", "paused_by", "pause_reason", "outcome")
+RESUMED = ("course", "table", "inserted", "updated", "deleted", "outcome")
 PLACED = ("course", "server", "table", "rows", "outcome")
 DELETED = ("course", "schema_name", "enrolled", "copied_users", "outcome")
 TEAM = ("course", "role", "schema_name", "server", "outcome")
-COLUMNS = ("course", "schema_name", "state", "on_leave", "enrolled", "copied_users", "server", "since")
+COLUMNS = (
+    "course", "schema_name", "state", "on_leave", "enrolled", "copied_users", "server", "since", "on_fault",
+    "paused_at", "pause_reason",
+)  # fmt: skip
 
 
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="The database role of the course's team.")]
@@ -35,6 +41,13 @@ class OnLeave(StrEnum):
 
     keep = "keep"
     remove = "remove"
+
+
+class OnFault(StrEnum):
+    """What happens when a copy cannot be written."""
+
+    refuse = "refuse"
+    pause = "pause"
 
 
 @command(
@@ -82,24 +95,111 @@ def create(
     on_leave: Annotated[
         OnLeave, typer.Option(help="Keep or remove a user's copies when the enrollment ends.")
     ] = OnLeave.keep,
+    on_fault: Annotated[
+        OnFault, typer.Option(help="When a copy cannot be written: refuse the portal's statement, or pause the course.")
+    ] = OnFault.refuse,
     if_not_exists: Annotated[
         bool, typer.Option("--if-not-exists", help="Succeed without change if it already exists.")
     ] = False,
 ) -> None:
     """Create a course: its schema and copies, filled with the students already enrolled."""
     from rollbook.core import history
-    from rollbook.replication.queries.courses import course_sql, create_course, find_course, list_courses
+    from rollbook.replication.queries.courses import course_sql, create_course, find_course, list_courses, set_on_fault
 
     with run.connect() as conn:
         exists = if_not_exists and any(row.course == course for row in list_courses(conn, course))
         if not exists:
             create_course(conn, course, on_leave)
-            history.record(conn, run, course, "created", after={"on_leave": str(on_leave)}, course_id=course)
+            if on_fault is not OnFault.refuse:
+                set_on_fault(conn, course, on_fault)
+            made = {"on_leave": str(on_leave), "on_fault": str(on_fault)}
+            history.record(conn, run, course, "created", after=made, course_id=course)
         found = find_course(conn, course)
         statement = course_sql("rollbook.create_course", [course, str(on_leave)])
     if run.dry_run and not exists and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     render.rows(run, [{**vars(found), "outcome": "unchanged" if exists else "created"}], CREATED)
+
+
+@command(
+    app, "update", sets=("data", "writes"), columns=UPDATED,
+    examples=("course update edX/toy/2013_Spring --on-fault pause", "course update edX/toy --on-fault refuse -n"),
+    exits="0 updated, or it was so already, 1 unknown course, 3 unreachable, 4 not migrated",
+    see="rollbook course pause",
+)  # fmt: skip
+def update(
+    run: Run,
+    course: Course,
+    on_fault: Annotated[
+        OnFault, typer.Option(help="When a copy cannot be written: refuse the portal's statement, or pause the course.")
+    ],
+) -> None:
+    """Change what happens when a copy of a course cannot be written."""
+    from rollbook.core import history
+    from rollbook.replication.queries.courses import find_course, set_on_fault
+
+    with run.connect() as conn:
+        before = find_course(conn, course).on_fault
+        if before != on_fault:
+            set_on_fault(conn, course, on_fault)
+            history.record(
+                conn, run, course, "updated", before={"on_fault": before}, after={"on_fault": str(on_fault)},
+                course_id=course,
+            )  # fmt: skip
+    outcome = "unchanged" if before == on_fault else "updated"
+    render.rows(run, [{"course": course, "on_fault": str(on_fault), "outcome": outcome}], UPDATED)
+
+
+@command(
+    app, "pause", sets=("data", "writes"), columns=PAUSED,
+    examples=("course pause edX/toy/2013_Spring --reason 'schema dropped'", "course pause edX/toy/2013_Spring -n"),
+    exits="0 paused, also if it was before, 1 unknown course, or a lock was not free in time, 3 unreachable, "
+    "4 not migrated",
+    see="rollbook course resume, rollbook status",
+)  # fmt: skip
+def pause(run: Run, course: Course) -> None:
+    """Pause a course: its copies are no longer written, and the portal continues without it, even if they are gone.
+
+    Who is enrolled goes on being recorded; `course resume` brings the copies up to date. On a course server the
+    replication of the other courses continues.
+    """
+    from rollbook.core import history
+    from rollbook.replication.queries.courses import find_course, pause_course
+
+    with run.connect() as conn:
+        before = find_course(conn, course)
+        pause_course(conn, course, run.reason)
+        found = find_course(conn, course)
+        history.record(conn, run, course, "paused", after={"pause_reason": found.pause_reason}, course_id=course)
+    outcome = "unchanged" if before.paused_at else "paused"
+    render.rows(run, [{**vars(found), "outcome": outcome}], PAUSED)
+
+
+@command(
+    app, "resume", sets=("data", "writes"), columns=RESUMED, long=True,
+    examples=("course resume MITx/6.002x/2012_Fall", "course resume MITx/6.002x/2012_Fall --dry-run"),
+    exits="0 resumed and equal to the portal, 1 unknown course, or a copy still cannot be written, 3 unreachable, "
+    "4 not migrated",
+    see="rollbook course pause, rollbook replication repair",
+)  # fmt: skip
+def resume(run: Run, course: Course) -> None:
+    """End the pause of a course: recreate what is gone of its copies, repair and verify them.
+
+    If a copy still cannot be written, the course stays paused. On a course server, repair it there afterwards:
+    rollbook replication repair COURSE.
+    """
+    from rollbook.core import history
+    from rollbook.replication.queries.courses import find_course, resume_course
+
+    with run.connect() as conn:
+        before = find_course(conn, course)
+        written = resume_course(conn, course)
+        history.record(
+            conn, run, course, "resumed", before={"paused_at": before.paused_at, "pause_reason": before.pause_reason},
+            after={"written": written}, course_id=course,
+        )  # fmt: skip
+    rows = written or [{"table": None, "inserted": 0, "updated": 0, "deleted": 0}]
+    render.rows(run, [{"course": course, **row, "outcome": "resumed"} for row in rows], RESUMED)
 
 
 @command(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from psycopg import sql
 
 from rollbook.core.errors import RefusedError
-from rollbook.core.rows import nearest, one, typed
+from rollbook.core.rows import Row, nearest, one, typed
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COURSES = """
 select
     course_id as course, schema_name::text as schema_name, state, on_leave, enrolled, copied_users, server,
-    created_at as since
+    created_at as since, on_fault, paused_at, pause_reason
 from rollbook.course_status
 where %(match)s::text is null or strpos(lower(course_id), lower(%(match)s)) > 0
 order by course_id
@@ -28,6 +28,7 @@ COURSE = """
 select
     s.course_id as course, s.schema_name::text as schema_name, s.state, s.on_leave, s.server, s.enrolled,
     s.copied_users, s.copied_profiles, s.copied_enrollments, s.created_at, s.verified_at, s.verdict, s.differing_rows,
+    s.on_fault, s.paused_at, s.paused_by, s.pause_reason,
     array(select rollbook.local_objects(s.schema_name)) as local_objects
 from rollbook.course_status as s
 where s.course_id = %s
@@ -36,7 +37,14 @@ where s.course_id = %s
 STATES = """
 select
     s.course_id as course, s.schema_name::text as schema_name, s.state, c.state as recorded, s.server, s.verified_at,
-    s.verdict, s.differing_rows, now() as observed_at
+    s.verdict, s.differing_rows, now() as observed_at, s.paused_at, s.pause_reason,
+    case when s.state = 'broken' then (
+        select rollbook.copy_fault(s.schema_name, t.table_name)
+        from rollbook.copied_tables() as t
+        where rollbook.copy_fault(s.schema_name, t.table_name) is not null
+        order by t.ordinal
+        limit 1
+    ) end as fault
 from rollbook.course_status as s
 inner join rollbook.course as c on c.course_id = s.course_id
 where %(ids)s::text[] is null or s.course_id = any(%(ids)s)
@@ -56,6 +64,9 @@ class CourseLine:
     copied_users: int | None
     server: str | None
     since: datetime
+    on_fault: str
+    paused_at: datetime | None
+    pause_reason: str | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,10 @@ class Course:
     verified_at: datetime | None
     verdict: str | None
     differing_rows: int | None
+    on_fault: str
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
     local_objects: list[str]
 
 
@@ -91,6 +106,9 @@ class CourseState:
     verdict: str | None
     differing_rows: int | None
     observed_at: datetime
+    paused_at: datetime | None
+    pause_reason: str | None
+    fault: str | None  # why a copy in the portal's database is broken
 
 
 def list_courses(conn: Conn, match: str | None = None) -> list[CourseLine]:
@@ -139,6 +157,36 @@ def grant_course(conn: Conn, course_id: str, role: str, *, local_columns: bool) 
 def revoke_course(conn: Conn, course_id: str, role: str) -> bool:
     """Take a role's rights on a course; return whether it had any. Raises RefusedError (RB006, RB019, RB023)."""
     return bool(one(conn, "select rollbook.revoke_course(%s, %s) as had", [course_id, role])["had"])
+
+
+def pause_course(conn: Conn, course_id: str, reason: str | None) -> None:
+    """Pause a course. Raises RefusedError (RB006, RB019, RB022)."""
+    conn.execute("select rollbook.pause_course(%s, %s)", [course_id, reason])
+
+
+def resume_course(conn: Conn, course_id: str) -> list[Row]:
+    """Resume a course; return the rows written: table inserted updated deleted.
+
+    Raises RefusedError (RB006, RB009, RB019, RB020, RB022).
+    """
+    query = "select table_name as table, inserted, updated, deleted from rollbook.resume_course(%s)"
+    return conn.execute(query, [course_id]).fetchall()
+
+
+def list_paused(conn: Conn) -> list[str]:
+    """Return the ids of the courses that are paused."""
+    found = conn.execute("select course_id from rollbook.course where paused_at is not null order by course_id")
+    return [row["course_id"] for row in found]
+
+
+def set_on_fault(conn: Conn, course_id: str, on_fault: str) -> None:
+    """Set what happens when a copy of the course cannot be written: refuse or pause."""
+    conn.execute("update rollbook.course set on_fault = %s where course_id = %s", [on_fault, course_id])
+
+
+def require_running(conn: Conn, course_id: str) -> None:
+    """Raise RefusedError (RB021) if the course is paused."""
+    conn.execute("select rollbook.require_running(%s)", [course_id])
 
 
 def course_sql(call: LiteralString, arguments: Sequence[Any]) -> str:

@@ -1,0 +1,28 @@
+-- finish_copies: what restore_copies leaves for later, when the rows are repaired: NOT NULL of columns that came back,
+-- and the publication of the course server, which lost the tables that were gone.
+-- Called:   by repair and reopen_course.
+-- Security: INVOKER: publish_courses requires the caller's rights; the course's tables are rollbook_owner's.
+create or replace function rollbook.finish_copies(course_id text) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    course constant rollbook.course := (select c from rollbook.course as c where c.course_id = finish_copies.course_id);
+    statement text;
+begin
+    for statement in
+        select format('alter table %s alter %I set not null', copy.attrelid::regclass, copy.attname)
+        from rollbook.copied_tables() as t
+        inner join pg_attribute as p on p.attrelid = format('portal.%I', t.table_name)::regclass
+        inner join pg_attribute as copy
+            on copy.attrelid = to_regclass(format('%I.%I', course.schema_name, t.table_name)) and copy.attname = p.attname
+        where p.attname = any (rollbook.replicated_columns(t.table_name)) and p.attnotnull and not copy.attnotnull
+    loop
+        execute statement;
+    end loop;
+    if course.server is not null then
+        perform rollbook.publish_courses(course.server);
+    end if;
+end $$;
+comment on function rollbook.finish_copies(text) is
+    'Complete copies that were recreated, when their rows are repaired: NOT NULL, and the server''s publication.';

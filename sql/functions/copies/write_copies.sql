@@ -1,0 +1,51 @@
+-- write_copies: write the copies that a statement of the portal changed, course after course, in the order of the
+-- steps. Courses that are paused are left out. All of it is one subtransaction: if a copy cannot be written, meet_fault
+-- refuses the portal's statement, or pauses the course; then the steps are executed again without it.
+-- Called:   by all routing of more than a single row; write_copy is for that. Repair writes by itself.
+-- Raises:   RB020, and errors that are not the course's.
+-- Locks:    none; the caller has written the users' routes. Reads after that which courses are paused: resume_course
+--           writes the routes too, so whoever comes later sees the course resumed.
+-- Security: INVOKER, called with the rights of rollbook_owner.
+create or replace function rollbook.write_copies(steps rollbook.copy_step[]) returns void
+language plpgsql
+as $$
+declare
+    paused text[];
+    step rollbook.copy_step;
+    place text;
+begin
+    if steps = '{}' then
+        return;
+    end if;
+    loop
+        paused := array(
+            select c.schema_name::text
+            from rollbook.course as c
+            where c.paused_at is not null
+                and c.schema_name = any (array(select s.schema_name::name from unnest(steps) as s))
+        );
+        begin
+            foreach step in array steps loop
+                continue when step.schema_name = any (paused);
+                case step.action
+                    when 'put' then
+                        perform rollbook.put_copies(step.schema_name, step.table_name, step.key_column, step.keys);
+                    when 'update' then
+                        perform rollbook.update_copies(step.schema_name, step.table_name, step.key_column, step.keys);
+                    when 'delete' then
+                        perform rollbook.delete_copies(step.schema_name, step.table_name, step.key_column, step.keys);
+                end case;
+            end loop;
+            return;
+        exception when others then
+            if not rollbook.is_fault(sqlstate, step.schema_name) then
+                raise;
+            end if;
+            get stacked diagnostics place = pg_exception_context;
+            perform rollbook.meet_fault(step.schema_name, step.table_name, sqlstate, sqlerrm, place);
+        end;
+    end loop;
+end $$;
+comment on function rollbook.write_copies(rollbook.copy_step[]) is
+    'Write the copies that a statement of the portal changed, except in paused courses. Raises RB020 if a copy cannot '
+    'be written, or pauses that course.';
