@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rollbook.core.errors import UsageError
-from rollbook.core.files import check_writable
 
 if TYPE_CHECKING:
     from rollbook.core.db import Caller, Conn
@@ -134,6 +133,8 @@ class Run:
         if self.json and self.csv:
             raise UsageError("--json and --csv exclude each other")
         if self.output != "-":
+            from rollbook.core.files import check_writable  # --help needs no files
+
             check_writable(self.output, "-o")
 
     @property

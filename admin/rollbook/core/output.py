@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING
 
 from rollbook.core.command import Run, When
 from rollbook.core.errors import PIPE_CLOSED
-from rollbook.core.files import written
 from rollbook.core.values import visible
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def sink(run: Run, *, drawn: bool = False) -> Iterator[IO[str]]:
     closed pipe ends the program silently with 141.
     """
     if run.output != "-":
+        from rollbook.core.files import written  # --help needs no files
+
         with written(run.output, "-o", append=run.begun) as file:
             yield file
         run.begun = True
