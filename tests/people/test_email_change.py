@@ -319,7 +319,7 @@ def test_wrong_rows_of_a_file_are_told_and_nothing_is_asked(rollbook: Rollbook, 
         for row in json.loads(answer.err)["error"]["details"]["problems"]
     ]
     assert told == [
-        (2, "email", "this is the address that the user has"), (3, "email", "another account has this address"),
+        (2, "email", "the user already has this address"), (3, "email", "another account has this address"),
         (4, "user", "there is no such user"), (5, "email", "this is not an e-mail address"),
         (6, "email", "an e-mail address is needed"), (8, "user", "the same user as on line 7"),
     ]  # fmt: skip

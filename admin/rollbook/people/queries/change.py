@@ -84,7 +84,7 @@ cross join lateral (
     values (case
         when s.email is null or s.email = '\N' then 'an e-mail address is needed'
         when length(s.email) > 254 then format('%s characters, at most 254 fit', length(s.email))
-        when u.email = coalesce(n.email, s.email) then 'this is the address that the user has'
+        when u.email = coalesce(n.email, s.email) then 'the user already has this address'
         when o.id is not null then 'another account has this address'
     end)
 ) as f (reason)

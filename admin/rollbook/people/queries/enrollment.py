@@ -145,7 +145,7 @@ where f.reason is not null and not exists (
 # A repeated row is harmless; one with the opposite status is a mistake.
 CONTRADICTIONS = """
 insert into pg_temp.problem (line, column_name, value, reason)
-select d.line, 'status', d.status, format('line %s says the opposite of the same user and course', d.first)
+select d.line, 'status', d.status, format('line %s has the other status for the same user and course', d.first)
 from (
     select
         s.line, s.status, coalesce(lower(s.status), 'enrolled') as wanted,
