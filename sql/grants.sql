@@ -127,12 +127,14 @@ rollbook.name_decision, rollbook.history, rollbook.discussion_outbox, rollbook.c
 rollbook.exchange_file, rollbook.exchange_row
 to rollbook_monitor;
 grant select (only_one, active, url) on rollbook.discussion to rollbook_monitor;
-grant select (name, portal_identity, subscription, paused_at, created_at) on rollbook.server to rollbook_monitor;
+grant select (name) on rollbook.server to rollbook_monitor;
 grant select
 on rollbook.allowed_status, rollbook.authorization_status, rollbook.candidate_status, rollbook.course_status,
 rollbook.email_change_status, rollbook.enrollment_status, rollbook.exam_status, rollbook.exchange_file_status,
-rollbook.lock_wait, rollbook.name_change_status, rollbook.registration_status, rollbook.slot_status
+rollbook.lock_wait, rollbook.name_change_status, rollbook.registration_status, rollbook.server_route,
+rollbook.slot_status
 to rollbook_monitor;
+grant select on public.rollbook_revision to rollbook_monitor;
 
 -- rollbook_operator ---------------------------------------------------------------------------------------------------
 do $$

@@ -1,14 +1,26 @@
--- course_server: what Rollbook needs in the database of a course server before it holds a course: the owner, the place
--- where heartbeats arrive, and (from sql/triggers/guard_copy.sql, run after this) the guard. Can be run again.
+-- course_server: what Rollbook needs in the database of a course server before it holds a course: the roles, the place
+-- where heartbeats arrive, and, from the files of sql/ that `build.prepare` runs after this one, the guard and the
+-- digests. `server_grants.sql` comes last. Can be run again.
 -- Called:   by `rollbook server add`, `course attach` and `replication resync`, on the server, in one transaction.
--- Security: whoever is named in --admin-dsn; rollbook_owner owns all of it.
+-- Security: whoever is named in --admin-dsn, who owns the schema; rollbook_owner owns the copies, the heartbeats and
+--           the digests, and may create nothing here.
 do $$
+declare
+    wanted text;
 begin
-    if not exists (select from pg_roles as r where r.rolname = 'rollbook_owner') then
-        create role rollbook_owner nologin;
-    end if;
-exception when duplicate_object or unique_violation then
-    null;  -- roles belong to the cluster: another database there has Rollbook too
+    foreach wanted in array array['rollbook_owner', 'rollbook_monitor'] loop
+        continue when exists (select from pg_roles as r where r.rolname = wanted);
+        begin
+            execute format('create role %I nologin', wanted);
+        exception
+            when duplicate_object or unique_violation then
+                null;  -- roles belong to the cluster: another database there has Rollbook too
+            when insufficient_privilege then
+                if wanted = 'rollbook_owner' then
+                    raise;
+                end if;  -- without the other, status and verify run there as whoever is named in --admin-dsn
+        end;
+    end loop;
 end $$;
 do $$
 begin
@@ -31,14 +43,13 @@ exception when insufficient_privilege then
     raise exception 'role % may not act for rollbook_owner on this server', current_user
         using errcode = 'RB010', hint = format('Have a superuser run there: grant rollbook_owner to %I', current_user);
 end $$;
-create schema if not exists rollbook authorization rollbook_owner;
+create schema if not exists rollbook;
 comment on schema rollbook is 'Rollbook: what a course server needs to receive copies from the portal.';
 create table if not exists rollbook.heartbeat (
     beat bigint primary key,
     sent_at timestamptz not null,
     lsn pg_lsn not null
 );
-alter table rollbook.heartbeat owner to rollbook_owner;
 comment on table rollbook.heartbeat is
     'Heartbeats of the portal that have arrived here. All that it committed before the newest has arrived too.';
 comment on column rollbook.heartbeat.beat is 'Its number.';

@@ -1,4 +1,4 @@
-"""`rollbook user`: accounts, and what is refused."""
+"""`rollbook user`: accounts, and what is refused. Also tests rollbook.password_kind."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The state of a course on a server in one word, each brought about for real; and the looks that go with it.
 
-Also tests rollbook.slot_status and rollbook.beat.
+Also tests rollbook.slot_status, rollbook.server_route and rollbook.beat.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,9 +24,11 @@ from psycopg import sql
 
 from rollbook import cli
 from rollbook.replication.commands import status as whole
+from rollbook.replication.heartbeat import WRITING
+from rollbook.replication.link import HIDDEN
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import FAST, Cluster
-from tests.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment, process
+from tests.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, Result, environment, process
 from tests.replication.conftest import (
     QUICK,
     Db,
@@ -716,18 +717,15 @@ def test_a_slot_that_is_nearly_lost_makes_its_courses_need_attention(shared: Sit
 
 @pytest.fixture
 def monitor(shared: Site) -> Iterator[Site]:
-    """The shared site, seen by a role with the documented rights of those who only look."""
+    """The shared site, seen by a member of rollbook_monitor."""
     shared.portal.execute(
         "do $$ begin create role rb_monitor login; "
         "exception when duplicate_object or unique_violation then null; end $$"
     )
-    text = (Path(__file__).parents[2] / "docs" / "dba.md").read_text()
-    grants = text[text.index("grant usage on schema portal") :].split("```")[0]
-    for statement in grants.replace("to monitor", "to rb_monitor").strip().split(";"):
-        shared.portal.execute(statement.encode())
+    shared.portal.execute("grant rollbook_monitor to rb_monitor")
     where = shared.portal_dsn.replace("user=postgres", "user=rb_monitor")
     yield Site(shared.portal, where, shared.server, shared.server_dsn, shared.call)
-    shared.portal.execute("drop owned by rb_monitor")
+    shared.portal.execute("revoke rollbook_monitor from rb_monitor")
 
 
 def beats(site: Site) -> list[tuple[Any, ...]]:
@@ -736,7 +734,6 @@ def beats(site: Site) -> list[tuple[Any, ...]]:
 
 
 def test_who_may_only_look_sees_every_state_and_writes_no_heartbeat(monitor: Site, shared: Site) -> None:
-    monitor.portal.execute("revoke execute on function rollbook.beat() from rb_monitor")
     before = beats(shared)
     assert monitor.states() == {KEEP: "ok", REMOVE: "ok"}
     assert monitor.run("server", "list", "--json").data[0]["courses"] == 2
@@ -764,18 +761,41 @@ def test_who_may_only_look_sees_a_stream_that_stands_still_and_is_told_what_is_h
     shared.ok("replication", "repair", "--yes")
 
 
-def test_who_may_only_look_can_wait_and_compare(monitor: Site) -> None:
-    assert monitor.run("replication", "wait").code == 0
-    assert monitor.run("replication", "canary").code == 0
-    hidden = monitor.run("replication", "verify", "--json")
-    assert (hidden.code, {row["verdict"] for row in hidden.data}) == (3, {"not_comparable"})
-    assert "permission denied for schema" in hidden.err
-    for schema in (KEEP_SCHEMA, REMOVE_SCHEMA):
-        monitor.portal.execute(f"grant usage on schema {schema} to rb_monitor")
-        monitor.portal.execute(f"grant select on all tables in schema {schema} to rb_monitor")
+def test_who_may_only_look_can_wait_and_compare(monitor: Site, shared: Site) -> None:
+    before = beats(shared)
+    assert monitor.run("replication", "wait", "--timeout", "20").code == 0
+    assert monitor.run("replication", "wait", KEEP, "--timeout", "20").code == 0
     assert monitor.run("replication", "verify").code == 0
-    assert monitor.run("replication", "pause", KEEP).code == 3
+    shared.as_worker(f"update {KEEP_SCHEMA}.auth_user set password = 'x', first_name = 'y' where id = 101")
+    found = monitor.run("replication", "verify", "--rows", "--json")
+    assert (found.code, found.row["row_id"], found.row["columns"]) == (4, 101, ["first_name", "password"])
+    assert beats(shared) == before
+    with held_up(shared):
+        assert monitor.run("replication", "wait", "--timeout", "0.5").code == 3
+    shared.ok("replication", "repair", "--yes")
     assert monitor.states() == {KEEP: "ok", REMOVE: "ok"}
+
+
+def test_writers_of_other_roles_are_seen_by_who_may_only_look(monitor: Site) -> None:
+    with psycopg.connect(monitor.portal_dsn) as looker, monitor.portal.transaction():
+        monitor.portal.execute(RENAME, ["seen"])
+        pids = [row[0] for row in looker.execute(WRITING)]
+    assert pids == [monitor.portal.info.backend_pid]
+
+
+def test_a_server_whose_route_is_hidden_is_unknown_to_who_may_only_look(monitor: Site, shared: Site) -> None:
+    route = f"{shared.server_dsn} password=geheim"
+    shared.portal.execute("update rollbook.server set admin_dsn = %s", [route])
+    try:
+        row = line(monitor)
+        assert (row["state"], row["reason"]) == ("unknown", HIDDEN)
+        assert monitor.run("server", "list", "--json").row["state"] == "unknown"
+        shown = monitor.run("server", "show", "east", "--json")
+        assert (shown.code, shown.data["admin_dsn"], shown.data["reason"]) == (4, None, HIDDEN)
+        assert "geheim" not in shown.out + shown.err
+        assert state(shared) == "ok"
+    finally:
+        shared.portal.execute("update rollbook.server set admin_dsn = %s", [shared.server_dsn])
 
 
 # --- the looks --------------------------------------------------------------------------------------------------------

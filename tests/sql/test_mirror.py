@@ -13,9 +13,11 @@ OWN_FILES = {path.stem.removeprefix("test_") for path in (TESTS / "sql").rglob("
 TESTED_IN = {
     "core/test_shell.py": ["shell_quote"],
     "people/test_allowed.py": ["allowed_status"],
+    "people/test_user.py": ["password_kind"],
     "replication/test_attach.py": ["publish_courses"],
+    "replication/test_roles.py": ["copy_place", "digest_columns", "digest_rows", "id_bounds", "server_grants"],
     "replication/test_server.py": ["course_server"],
-    "replication/test_status.py": ["beat", "slot_status"],
+    "replication/test_status.py": ["beat", "server_route", "slot_status"],
     "sql/functions/test_activate_registration.py": ["auto_enroll", "renew_registration"],
     "sql/functions/test_create_course.py": [
         *("choose_schema_name", "copy_statements", "course_schema", "due_rows", "fill_course", "register_course"),

@@ -171,6 +171,7 @@ READS: list[LiteralString] = [
     "select * from rollbook.candidate_status", "select * from rollbook.slot_status",
     "select * from rollbook.verify()", "select * from rollbook.compare(null)", "select * from rollbook.user_copies(1)",
     "select id, username, email from portal.auth_user", "select * from rollbook.history",
+    "select * from rollbook.server_route", "select * from public.rollbook_revision",
 ]  # fmt: skip
 SECRETS: list[LiteralString] = [
     "select password from portal.auth_user", "select * from portal.auth_user",
@@ -226,6 +227,7 @@ def test_an_application_writes_rows_registers_students_and_no_more(peopled: Db, 
         "create trigger t before insert on portal.auth_user for each row execute function rollbook.guard_copy()",
         "truncate portal.auth_user cascade", "select * from rollbook.course_status", "select rollbook.repair()",
         "select * from course_edx_toy_2012_fall.auth_user", "select * from rollbook.history",
+    "select * from rollbook.server_route", "select * from public.rollbook_revision",
         "create table public.mine (id bigint references portal.auth_user (id))",
     ):  # fmt: skip
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rollbook.core.errors import UsageError
+from rollbook.core.nouns import NOUNS
 
 if TYPE_CHECKING:
     from rollbook.core.db import Caller, Conn
@@ -77,6 +78,7 @@ class Run:
     name: str = "rollbook"
     long: bool = False
     writes: bool = False
+    needs: str = "rollbook_monitor"  # the role of Rollbook's that may run it
     dsn: str | None = None
     timeout: float | None = None
     color: When = When.auto
@@ -265,11 +267,12 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
 
 def command(
     app: typer.Typer, verb: str, *, sets: tuple[str, ...] = (), columns: tuple[str, ...] = (), long: bool = False,
-    examples: tuple[str, ...], exits: str, see: str = "",
+    examples: tuple[str, ...], exits: str, see: str = "", needs: str | None = None,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:  # fmt: skip
     """Register a command: its own parameters, then the shared ones, which reach it as a Run, its first argument.
 
     So `def show(run: Run, user: User)` becomes `def call(user: User, *, dsn=..., timeout=..., json=...)` for Typer.
+    `needs` is the role of Rollbook's that may run it, if it is not the one of its kind (needed_role).
     `columns` are those that --fields and --sort may name. `examples` are full command lines, without the leading
     `rollbook`; they end up in the help, with `exits` and `see`.
     """
@@ -278,12 +281,13 @@ def command(
         written = inspect.signature(function, eval_str=True)
         shared = shared_parameters(sets, without=written.parameters)
         seen = [*list(written.parameters.values())[1:], *shared]  # all but `run`, then the shared options
+        role = needs or needed_role(str(app.info.name or verb), writes="writes" in sets)
         title = f"rollbook {app.info.name} {verb}" if isinstance(app.info.name, str) else f"rollbook {verb}"
 
         def call(**values: Any) -> int | None:  # noqa: ANN401
             global current  # noqa: PLW0603 (main() reports errors in the format that this command was asked for)
             options = {p.name: values.pop(p.name) for p in shared}
-            current = Run(name=title, long=long, writes="writes" in sets, **options)
+            current = Run(name=title, long=long, writes="writes" in sets, needs=role, **options)
             current.check(columns)
             current.check_ending(Document if "document" in sets else Format)
             return function(current, **values)
@@ -296,6 +300,13 @@ def command(
         return function
 
     return register
+
+
+def needed_role(noun: str, *, writes: bool) -> str:
+    """Return the role of Rollbook's whose members may run a command of a noun."""
+    if not writes:
+        return "rollbook_monitor"
+    return "rollbook_operator" if NOUNS[noun].panel in ("People", "Test centre") else "rollbook_owner"
 
 
 def shared_parameters(sets: tuple[str, ...], without: Container[str]) -> list[inspect.Parameter]:

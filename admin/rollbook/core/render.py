@@ -56,14 +56,18 @@ def plural(count: int, noun: str) -> str:
 
 def error(run: Run, exc: AdminError) -> None:
     """Report an error on stderr: fact, reason and remedy, or one line of JSON where the answer is JSON."""
+    fix = exc.fix
+    if exc.details.get("sqlstate") in ("42501", "RB019"):  # a right is missing; the second is Rollbook's own
+        server = exc.details.get("server")
+        fix = f"ask a DBA for membership in {run.needs}" + (f" on server {server}" if server else "")
     if wants_json(run):
         body = {
-            "code": exc.code, "message": exc.message, "why": exc.why, "hint": exc.fix, "exit_code": exc.exit_code,
+            "code": exc.code, "message": exc.message, "why": exc.why, "hint": fix, "exit_code": exc.exit_code,
             "details": exc.details,
         }  # fmt: skip
         print(visible(json.dumps({"error": body}, ensure_ascii=False, default=str)), file=sys.stderr)
         return
-    for label, text in (("error", exc.message), ("why", exc.why), ("fix", exc.fix)):
+    for label, text in (("error", exc.message), ("why", exc.why), ("fix", fix)):
         if text:
             print(f"{label + ':':<6}", visible(text).replace("\n", "\n" + " " * 7), file=sys.stderr)
 

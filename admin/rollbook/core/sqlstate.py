@@ -120,7 +120,8 @@ def translate(exc: psycopg.Error) -> AdminError:
     said = masked(exc.diag.message_primary or str(exc).strip().removeprefix("connection is bad: "))
     why = f"{said} (SQLSTATE {state})" if state else " ".join(said.split())
     if state.startswith("RB"):
-        return RefusedError(said, why=exc.diag.message_detail, fix=exc.diag.message_hint, sqlstate=state)
+        error = UnreachableError if state == "RB019" else RefusedError  # RB019: a role without the right
+        return error(said, why=exc.diag.message_detail, fix=exc.diag.message_hint, sqlstate=state)
     if state in NOT_MIGRATED and re.search(r"rollbook|portal", said):
         return AttentionError(
             "the database is not migrated, or not to the head that this program needs", why=why,

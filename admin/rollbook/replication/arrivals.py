@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
+
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.replication.catalog import placements
-from rollbook.replication.heartbeat import Heartbeat, arrival, send_heartbeat
+from rollbook.replication.heartbeat import Heartbeat, arrival, confirmation, send_heartbeat, send_if_allowed
 from rollbook.replication.link import Server, ask, list_servers
 from rollbook.replication.observe import look
 from rollbook.replication.session import Session
@@ -21,7 +23,9 @@ Arrivals = dict[str, float | UnreachableError | None]  # by server: seconds; Non
 
 def wait_for_servers(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
     """Send a heartbeat and wait until each server has it. Streams that stopped and can continue are restarted."""
-    beat = send_heartbeat(portal)
+    beat = send_if_allowed(portal)
+    if beat is None:
+        return dict(confirmation(portal, servers, seconds))
     end = time.monotonic() + seconds
 
     def question(server: Server, conn: Conn) -> float | None:
@@ -39,11 +43,12 @@ def time_heartbeat(portal: Conn, servers: Sequence[Server], caller: Caller, seco
     """Send one heartbeat and time it on each server: from the portal's commit until it is visible there."""
     connected: list[str] = []
     sent: list[Heartbeat] = []
+    failed: list[psycopg.Error] = []
 
     def question(server: Server, conn: Conn) -> float | None:
         connected.append(server.name)
         end = time.monotonic() + seconds
-        while not sent and time.monotonic() < end:  # connecting does not count
+        while not (sent or failed) and time.monotonic() < end:  # connecting does not count
             time.sleep(0.001)
         return arrival(conn, server, sent[0], seconds) if sent else None
 
@@ -51,12 +56,17 @@ def time_heartbeat(portal: Conn, servers: Sequence[Server], caller: Caller, seco
         end = time.monotonic() + seconds / 2
         while len(connected) < len(servers) and time.monotonic() < end:
             time.sleep(0.001)
-        sent.append(send_heartbeat(portal))
+        try:
+            sent.append(send_heartbeat(portal))
+        except psycopg.Error as exc:  # raised below: here nobody would see it
+            failed.append(exc)
 
     sender = threading.Thread(target=send)
     sender.start()
     answers: dict[str, Any] = ask(servers, question, Caller(caller.name, seconds))
     sender.join()
+    if failed:
+        raise failed[0]
     return answers
 
 
@@ -74,10 +84,12 @@ def wait_for_courses(
     servers = [server for server, found in schemas.items() if found]
     if not servers:
         return {}
-    beat = send_heartbeat(portal)
+    beat = send_if_allowed(portal)
+    confirmed = {} if beat else confirmation(portal, servers, seconds)
 
     def question(server: Server, conn: Conn) -> bool:
-        if arrival(conn, server, beat, seconds) is None:
+        arrived = arrival(conn, server, beat, seconds) if beat else confirmed[server.name]
+        if arrived is None:
             return False
         session = Session(portal, conn, server, seconds)
         return await_copies(session, schemas[server], seconds) == "ready"

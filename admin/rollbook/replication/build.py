@@ -13,6 +13,7 @@ from psycopg import errors, sql
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
+from rollbook.core.rows import one
 from rollbook.replication import catalog
 from rollbook.replication.link import Server
 from rollbook.replication.queries.servers import record_subscription
@@ -30,6 +31,13 @@ cross join lateral (
 ) as s (part, words)
 order by t.position, s.part
 """
+
+# What a server gets, in this order.
+SHIPPED = (
+    SQL / "server" / "course_server.sql", SQL / "triggers" / "guard_copy.sql",
+    SQL / "functions" / "copies" / "replicated_columns.sql", *sorted((SQL / "functions" / "digests").glob("*.sql")),
+    SQL / "server" / "server_grants.sql",
+)  # fmt: skip
 
 # The guard alone, for a table that exists without it.
 GUARD_STATEMENTS = """
@@ -107,17 +115,11 @@ def create_slot(portal: Conn, server: Server, steps: Steps) -> None:
 
 
 def prepare(session: Session, steps: Steps) -> None:
-    """Create on the server what every course there needs: the owner, the heartbeat table, the guard."""
-    found = session.conn.execute("select to_regprocedure('rollbook.guard_copy()') is not null as ready").fetchone()
-    if found and found["ready"]:
-        return
-    shipped = [SQL / "server" / "course_server.sql", SQL / "triggers" / "guard_copy.sql"]
-    steps.on_server(
-        session,
-        *(sql.SQL(path.read_text()) for path in shipped),  # pyright: ignore[reportArgumentType] (ships with the program)
-        sql.SQL("alter function rollbook.guard_copy() owner to rollbook_owner"),
-        sql.SQL("revoke execute on function rollbook.guard_copy() from public"),
-    )
+    """Create on the server what every course there needs: roles, heartbeat table, guard, digests."""
+    ready = one(session.conn, "select to_regproc('rollbook.id_bounds') is not null as ready")["ready"]
+    if not ready:
+        shipped = (path.read_text() for path in SHIPPED)
+        steps.on_server(session, *map(sql.SQL, shipped))  # pyright: ignore[reportArgumentType] (ships with the program)
 
 
 def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: Steps) -> list[str]:

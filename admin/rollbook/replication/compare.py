@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
-from psycopg import sql
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
@@ -24,21 +23,16 @@ from rollbook.replication.session import Session
 RANGE_ROWS = 10_000
 ROUNDS = 5  # reads of a row that differs before it counts as in flight
 
-BOUNDS = "select id from (select id, row_number() over (order by id) as n from {}) as r where n % {} = 0 order by id"
+BOUNDS = "select id from rollbook.id_bounds(%s, %s, %s) as b (id)"
 
 DIGEST = """
 select count(*) as rows, sha256(coalesce(string_agg(r.digest, ''::bytea order by r.id), ''::bytea)) as digest
-from (
-    select id, sha256(convert_to(row({columns})::text, 'UTF8')) as digest from {place} where {within}
-) as r
+from rollbook.digest_rows(%s, %s, %s, %s) as r
 """
 
-ROWS = "select id, sha256(convert_to(row({columns})::text, 'UTF8')) as digest from {place} where {within}"
+ROWS = "select id, digest from rollbook.digest_rows(%s, %s, %s, %s)"
 
-# xmin shows whether a row was written between two reads, even if its values are the same.
-LOOK = (
-    "select id, {owner} as user_id, xmin::text as version, array[{digests}] as digests from {place} where id = any(%s)"
-)
+LOOK = "select id, user_id, version, digests from rollbook.digest_columns(%s, %s, %s)"
 
 
 @dataclass(frozen=True)
@@ -90,28 +84,24 @@ def compare(session: Session, schema_name: str) -> list[Compared]:
 
 def compare_table(session: Session, schema_name: str, name: str, pool: ThreadPoolExecutor) -> Compared:
     """Compare one table."""
-    place = sql.Identifier(schema_name, name)
-    listed = sql.SQL(", ").join(sql.Identifier(column) for column in session.columns[name])
 
-    def both(statement: sql.Composed) -> tuple[list[Row], list[Row]]:
+    def both(statement: str, low: int | None, high: int | None) -> tuple[list[Row], list[Row]]:
         """Ask both sides at once; each digests on a core of its own."""
-        here = pool.submit(lambda: session.portal.execute(statement).fetchall())
-        there = pool.submit(lambda: session.conn.execute(statement).fetchall())
+        asked = [schema_name, name, low, high]
+        here = pool.submit(lambda: session.portal.execute(statement, asked).fetchall())
+        there = pool.submit(lambda: session.conn.execute(statement, asked).fetchall())
         return here.result(), there.result()
 
-    bounds = [row["id"] for row in session.portal.execute(sql.SQL(BOUNDS).format(place, RANGE_ROWS))]
+    bounds = [row["id"] for row in session.portal.execute(BOUNDS, [schema_name, name, RANGE_ROWS])]
     found = Compared(name)
     doubtful: set[int] = set()
     for low, high in zip([None, *bounds], [*bounds, None], strict=True):
-        parts: list[sql.Composable] = [sql.SQL("true")] if low is None else [sql.SQL("id >= {}").format(low)]
-        parts += [] if high is None else [sql.SQL("id < {}").format(high)]
-        names = {"columns": listed, "place": place, "within": sql.SQL(" and ").join(parts)}
-        (mine,), (theirs,) = both(sql.SQL(DIGEST).format(**names))
+        (mine,), (theirs,) = both(DIGEST, low, high)
         found.rows += theirs["rows"]
         if mine != theirs:
-            here, there = both(sql.SQL(ROWS).format(**names))
+            here, there = both(ROWS, low, high)
             doubtful |= {row["id"] for row in differing(here, there)}
-    judge(session, place, sorted(doubtful), found)
+    judge(session, schema_name, sorted(doubtful), found)
     found.findings.sort(key=lambda each: each.row_id)
     return found
 
@@ -126,7 +116,7 @@ def differing(here: list[Row], there: list[Row]) -> list[Row]:
     ]
 
 
-def judge(session: Session, place: sql.Identifier, doubtful: list[int], found: Compared) -> None:
+def judge(session: Session, schema_name: str, doubtful: list[int], found: Compared) -> None:
     """Read rows that differed again: on the portal, behind a fence on the server, and on the portal once more.
 
     A row that the portal did not write between its two reads must be the same on the server. One that it keeps writing
@@ -134,16 +124,9 @@ def judge(session: Session, place: sql.Identifier, doubtful: list[int], found: C
     extra if the server still has the same version behind the next fence.
     """
     columns = session.columns[found.table]
-    owner = "id" if found.table == "auth_user" else "user_id"
-    look = sql.SQL(LOOK).format(
-        owner=sql.Identifier(owner), place=place,
-        digests=sql.SQL(", ").join(
-            sql.SQL("sha256(convert_to({}::text, 'UTF8'))").format(sql.Identifier(column)) for column in columns
-        ),
-    )  # fmt: skip
 
     def seen(side: Conn) -> dict[int, Row]:
-        return {row["id"]: row for row in side.execute(look, [doubtful])}
+        return {row["id"]: row for row in side.execute(LOOK, [schema_name, found.table, doubtful])}
 
     extras: dict[int, str] = {}
     for _ in range(ROUNDS):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
+
+from psycopg import errors
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
@@ -28,7 +31,18 @@ select
     ), false) as enabled
 """
 
-WRITING = "select pid, backend_xid::text as xid from pg_stat_activity where backend_xid is not null"
+# Not pg_stat_activity: it shows the transactions of other roles to members of pg_monitor alone.
+WRITING = """
+select pid, transactionid::text as xid from pg_locks
+where locktype = 'transactionid' and mode = 'ExclusiveLock' and granted and pid is not null
+"""
+
+NEWEST = "select beat, sent_at, lsn::text as lsn from rollbook.heartbeat order by beat desc limit 1"
+
+CONFIRMED = """
+select slot_name::text as slot_name from pg_replication_slots
+where slot_name = any(%s) and confirmed_flush_lsn >= %s::pg_lsn
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,41 @@ class Heartbeat:
 def send_heartbeat(portal: Conn) -> Heartbeat:
     """Send a heartbeat. The session must be in autocommit: the heartbeat leaves at commit."""
     return typed(Heartbeat, portal, "select beat, sent_at, lsn::text as lsn from rollbook.beat()")[0]
+
+
+def send_if_allowed(portal: Conn) -> Heartbeat | None:
+    """Send a heartbeat; return None for a role or server that may not write, or while another session holds the table.
+
+    The session must be in autocommit.
+    """
+    try:
+        return send_heartbeat(portal)
+    except (
+        errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.LockNotAvailable, errors.QueryCanceled
+    ):  # fmt: skip
+        return None
+
+
+def newest_heartbeat(portal: Conn) -> Heartbeat | None:
+    """Return the newest heartbeat that the portal has sent; None if it never sent one."""
+    return next(iter(typed(Heartbeat, portal, NEWEST)), None)
+
+
+def confirmation(portal: Conn, servers: Sequence[Server], seconds: float) -> dict[str, float | None]:
+    """Wait until servers have confirmed all that the portal has committed by now; sends no heartbeat.
+
+    Returns the seconds waited; None for a server that has not confirmed it in time.
+    """
+    began = time.monotonic()
+    found: dict[str, float | None] = dict.fromkeys((server.name for server in servers), None)
+    written = one(portal, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"]
+    names = {server.stream: server.name for server in servers}
+    while True:
+        for row in portal.execute(CONFIRMED, [list(names), written]):
+            found[names.pop(row["slot_name"])] = time.monotonic() - began
+        if not names or time.monotonic() - began >= seconds:
+            return found
+        time.sleep(POLL_SECONDS * 10)
 
 
 def arrival(conn: Conn, server: Server, beat: Heartbeat, seconds: float) -> float | None:
@@ -72,7 +121,12 @@ def fence(session: Session, seconds: float | None = None) -> None:
     server = session.server
     seconds = session.timeout if seconds is None else seconds
     began = time.monotonic()
-    if arrival(session.conn, server, send_heartbeat(session.portal), seconds) is None:
+    beat = send_if_allowed(session.portal)
+    if beat is not None:
+        waited = arrival(session.conn, server, beat, seconds)
+    else:
+        waited = confirmation(session.portal, [server], seconds)[server.name]
+    if waited is None:
         stopped = time.monotonic() - began < seconds
         raise UnreachableError(
             f"replication to server {server.name} has stopped" if stopped
@@ -91,5 +145,5 @@ def let_commit(portal: Conn) -> None:
     began = time.monotonic()
     writing = {(row["pid"], row["xid"]) for row in portal.execute(WRITING)}
     while writing and time.monotonic() - began < COMMIT_SECONDS:
-        time.sleep(0.002)
+        time.sleep(POLL_SECONDS)
         writing &= {(row["pid"], row["xid"]) for row in portal.execute(WRITING)}

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rollbook.core.conninfo import masked
+from psycopg import errors
+
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.replication import catalog, link, requirements
 from rollbook.replication.link import Server
 from rollbook.replication.observe import Seen, look
+from rollbook.replication.queries.servers import list_slots
 from rollbook.replication.state import server_state
+
+NOT_ALLOWED = "this role may not create a subscription on the server, and so cannot try the route"
 
 # The keys of `server show` that are values, not lists or documents.
 HEAD = ("server", "state", "version", "reason", "admin_dsn", "subscription_dsn", "since", "lag_bytes", "lag_seconds")
@@ -71,7 +75,7 @@ def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
     return {
         "server": name, "state": summary.state, "version": summary.version,
         "reason": seen.answer.why if isinstance(seen.answer, UnreachableError) else None,
-        "admin_dsn": masked(server.admin_dsn), "subscription_dsn": masked(server.subscription_dsn),
+        "admin_dsn": link.shown(server.admin_dsn), "subscription_dsn": link.shown(server.subscription_dsn),
         "since": server.created_at, "lag_bytes": summary.lag_bytes, "lag_seconds": summary.lag_seconds,
         "slot": dict(vars(seen.slot)) if seen.slot else None, "courses": [row.course for row in courses],
         "kept_schemas": kept,
@@ -91,6 +95,8 @@ def ping(portal: Conn, name: str, caller: Caller) -> list[Route]:
             requirements.try_route(conn, server)
         except UnreachableError as exc:
             return reached, None, exc.why
+        except errors.InsufficientPrivilege:
+            return reached, None, NOT_ALLOWED
         return reached, time.monotonic() - began - reached, None
 
     server = link.find_server(portal, name)
@@ -99,6 +105,8 @@ def ping(portal: Conn, name: str, caller: Caller) -> list[Route]:
     if isinstance(answer, UnreachableError):
         return [route(name, "admin", None, answer.why), route(name, "subscription", None, "not tried: no route there")]
     reached, tried, reason = answer
+    if reason == NOT_ALLOWED and any(slot.active for slot in list_slots(portal) if slot.server == name):
+        return [route(name, "admin", reached, None), Route(name, "subscription", "ok", None, "the server uses it now")]
     return [route(name, "admin", reached, None), route(name, "subscription", tried, reason)]
 
 

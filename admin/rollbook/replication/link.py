@@ -20,12 +20,13 @@ from rollbook.core.errors import AdminError, RefusedError, UnreachableError, Usa
 from rollbook.core.rows import nearest, one, typed
 from rollbook.core.sqlstate import translate
 
+HIDDEN = "its route holds a password, which this role may not read"
 ANSWER_SECONDS = 5.0  # how long a server may take to answer one question, unless --timeout says otherwise
 Answer = TypeVar("Answer")
 
 SERVERS = """
 select name, admin_dsn, subscription_dsn, portal_identity, subscription, paused_at, created_at
-from rollbook.server where %(name)s::text is null or name = %(name)s order by name
+from rollbook.server_route where %(name)s::text is null or name = %(name)s order by name
 """
 
 # Cluster and database: a clone of the portal has the same rows in rollbook.server, but does not feed the servers.
@@ -37,11 +38,11 @@ from pg_database as d where d.datname = current_database()
 
 @dataclass(frozen=True)
 class Server:
-    """A row of rollbook.server."""
+    """A row of rollbook.server_route. A route is None where it holds a password that this role may not read."""
 
     name: str
-    admin_dsn: str
-    subscription_dsn: str
+    admin_dsn: str | None
+    subscription_dsn: str | None
     portal_identity: str
     subscription: int | None = None
     paused_at: datetime | None = None
@@ -88,6 +89,11 @@ def watched(given: str) -> str:
     return make_conninfo(given, **{key: value for key, value in watch.items() if key not in conninfo_to_dict(given)})
 
 
+def shown(route: str | None) -> str | None:
+    """Return a route without its password; None if this role may not read it."""
+    return None if route is None else masked(route)
+
+
 def has_password(given: str) -> bool:
     """Return whether a conninfo holds a password."""
     return bool(conninfo_to_dict(given).get("password"))
@@ -96,6 +102,11 @@ def has_password(given: str) -> bool:
 @contextmanager
 def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[Conn]:
     """Yield an autocommit session on the server. Raises UnreachableError; errors inside name the server."""
+    if server.admin_dsn is None:
+        raise UnreachableError(
+            f"the route to server {server.name} is hidden", why=HIDDEN,
+            fix="keep passwords out of routes: service=NAME, passfile=FILE, or a certificate",
+        )  # fmt: skip
     try:
         conn = session(watched(server.admin_dsn), name=caller.name, timeout=caller.timeout or ANSWER_SECONDS, long=long)
     except psycopg.Error as exc:
@@ -154,7 +165,8 @@ def server_error(server: Server, exc: psycopg.Error) -> AdminError:
     if exc.sqlstate is None or exc.sqlstate.startswith(("08", "57P")):
         return unreachable(server, exc)
     meant = translate(exc)
-    return type(meant)(f"server {server.name}: {meant.message}", why=meant.why, fix=meant.fix, **meant.details)
+    details = {**meant.details, "server": server.name}
+    return type(meant)(f"server {server.name}: {meant.message}", why=meant.why, fix=meant.fix, **details)
 
 
 def ask(

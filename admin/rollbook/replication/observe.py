@@ -14,7 +14,7 @@ from rollbook.core.errors import AdminError, UnreachableError
 from rollbook.core.rows import one, typed
 from rollbook.replication import apply_error, catalog, subscription
 from rollbook.replication.catalog import Copy, Subscription
-from rollbook.replication.heartbeat import Heartbeat, arrival, let_commit, send_heartbeat
+from rollbook.replication.heartbeat import arrival, let_commit, newest_heartbeat, send_if_allowed
 from rollbook.replication.link import Server, ask, identity
 from rollbook.replication.queries.servers import SlotStatus, list_slots
 
@@ -52,7 +52,8 @@ class Answer:
     subscription: Subscription | None
     copies: dict[str, list[Copy]]  # by schema
     beats: list[Arrived]
-    waited: float | None  # seconds until the heartbeat had arrived; None: it has not
+    waited: float | None  # seconds until the heartbeat of this look had arrived; None: it has not, or none was sent
+    is_current: bool  # whether the portal's newest heartbeat has arrived
     version: str  # of PostgreSQL
     applied: int  # the position of the portal's WAL up to which it has applied; 0: not known
 
@@ -101,35 +102,31 @@ class Seen:
         return round(missing[0].age, 1) if missing and (self.runs or len(missing) > 1) else None
 
 
-def send_if_allowed(portal: Conn) -> Heartbeat | None:
-    """Send a heartbeat and return it; None if this role or server may not write, or another one is left open."""
-    try:
-        return send_heartbeat(portal)
-    except (
-        errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.LockNotAvailable, errors.QueryCanceled
-    ):  # fmt: skip
-        return None
-
-
 def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = True) -> list[Seen]:
-    """Ask all these servers at once; `deep`: diagnose or restart those that stopped. Silent ones cost the timeout."""
+    """Ask all these servers at once; `deep`: diagnose or restart those that stopped. Silent ones cost the timeout.
+
+    A role that may not send a heartbeat asks for the newest one that was sent.
+    """
     if not asked:
         return []
     columns = catalog.replicated_columns(portal)
     schemas = {server.name: [row.schema_name for row in catalog.placements(portal, server)] for server in asked}
-    beat = send_if_allowed(portal)
+    own = send_if_allowed(portal)
+    beat = own or newest_heartbeat(portal)
 
     def question(server: Server, conn: Conn) -> Answer:
         found = catalog.subscription(conn, server)
         is_ready = one(conn, "select to_regclass('rollbook.heartbeat') is not null as ready")["ready"]
         seconds = min(ARRIVAL_SECONDS, caller.timeout or ARRIVAL_SECONDS)
-        waited = arrival(conn, server, beat, seconds) if beat is not None and is_ready and found else None
+        waited = arrival(conn, server, beat, seconds) if beat and is_ready and found else None
+        is_current = waited is not None or beat is None
         copies: dict[str, list[Copy]] = {}
         for copy in catalog.copies(conn, columns, schemas[server.name], found):
             copies.setdefault(copy.schema_name, []).append(copy)
         beats = typed(Arrived, conn, ARRIVED) if is_ready else []
         version = str(conn.info.parameter_status("server_version")).split()[0]
-        return Answer(found, copies, beats, waited, version, apply_error.applied_until(conn, server))
+        applied = apply_error.applied_until(conn, server)
+        return Answer(found, copies, beats, waited if own else None, is_current, version, applied)
 
     answers = ask(asked, question, caller)
     sent = typed(Sent, portal, SENT)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rollbook.core import history
-from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.replication import build, catalog, drop, link, rebuild, requirements
@@ -79,7 +78,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         waited = provision(session, steps, is_new=known is None)
     outcome = "taken over" if taken else "unchanged" if known else "created"
     if outcome != "unchanged" and not run.dry_run:
-        after = {"admin_route": masked(server.admin_dsn), "subscription_route": masked(server.subscription_dsn)}
+        after = {"admin_route": link.shown(server.admin_dsn), "subscription_route": link.shown(server.subscription_dsn)}
         history.record(portal, run, server.name, outcome, after=after)
     return Added(server.name, "would take over" if taken and run.dry_run else outcome, waited)
 

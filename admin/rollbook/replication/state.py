@@ -85,7 +85,7 @@ def lost(seen: Seen) -> tuple[str, str] | None:
 def server_state(seen: Seen) -> str:
     """Return the state of a server, its courses apart."""
     if seen.reached is None:
-        return "unreachable"
+        return "unknown" if seen.server.admin_dsn is None else "unreachable"
     if not seen.is_ours:
         return "unknown"
     found = seen.reached.subscription
@@ -95,7 +95,7 @@ def server_state(seen: Seen) -> str:
         return "paused"
     if not found.enabled:
         return "broken"
-    return "lagging" if seen.reached.waited is None else "ok"
+    return "ok" if seen.reached.is_current else "lagging"
 
 
 def course_state(course: CourseState, seen: Seen) -> Verdict:
@@ -104,7 +104,8 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
     quoted = course_word(course.course)
     resync = f"rollbook replication resync {quoted}"
     if isinstance(seen.answer, UnreachableError):
-        return Verdict("unreachable", seen.answer.why, f"rollbook server ping {server.name}")
+        state = "unknown" if server.admin_dsn is None else "unreachable"
+        return Verdict(state, seen.answer.why, f"rollbook server ping {server.name}")
     if not seen.is_ours:
         why = f"this database is a clone or a restored backup of the portal that feeds server {server.name}"
         return Verdict("unknown", why, f"if it is the portal now: rollbook server add {server.name} ... --take-over")
@@ -157,7 +158,7 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     if seen.slot and seen.slot.alarm == "near":
         return Verdict("lagging", "its slot is about to be lost", "rollbook replication slots")
     answer = seen.reached
-    if lag is not None and answer is not None and answer.waited is None:
+    if lag is not None and answer is not None and not answer.is_current:
         idle = answer.subscription is not None and answer.subscription.worker is None
         why = "no worker applies changes there now" if idle else None
         return Verdict("lagging", why, f"rollbook replication show {quoted}")
@@ -210,7 +211,7 @@ def line(course: CourseState, seen: Seen | None) -> Line:
     lag = seen.lag_seconds()
     return Line(
         course.course, f"server {seen.server.name}", "server", state, seen.lag_bytes, lag, None,
-        lag if answer and answer.waited is None else None,
+        lag if answer and not answer.is_current else None,
         answer.subscription.errors if answer and answer.subscription else None,
         course.verified_at, course.verdict, course.differing_rows, course.observed_at, reason, fix,
     )  # fmt: skip

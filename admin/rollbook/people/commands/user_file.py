@@ -132,5 +132,7 @@ def export(
             conn, with_hash=with_password_hash, match=run.match, course=course, active=active, limit=limit
         )
 
+    if with_password_hash:
+        run.needs = "rollbook_operator"
     columns = EXPORTED if with_password_hash else EXPORTED[:-1]
     exporting.export(run, columns, accounts, what=f"course {course}" if course else "users", course=course)

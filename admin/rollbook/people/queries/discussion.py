@@ -47,6 +47,8 @@ class Change:
 
 
 SETTINGS = "select active, url, api_key from rollbook.discussion"
+WITHOUT_KEY = "select active, url, null::text as api_key from rollbook.discussion"
+MAY_READ_KEY = "select has_column_privilege('rollbook.discussion', 'api_key', 'select') as yes"
 
 CONFIGURE = """
 update rollbook.discussion
@@ -161,8 +163,8 @@ UNLOCK = "select pg_advisory_unlock(hashtextextended('rollbook discussion ' || %
 
 
 def settings(conn: Conn) -> Settings:
-    """Return the settings."""
-    return typed(Settings, conn, SETTINGS)[0]
+    """Return the settings; without the key for a role that may not read it."""
+    return typed(Settings, conn, SETTINGS if one(conn, MAY_READ_KEY)["yes"] else WITHOUT_KEY)[0]
 
 
 def configure(conn: Conn, *, active: bool, url: str | None = None, api_key: str | None = None) -> bool:

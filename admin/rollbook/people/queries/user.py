@@ -77,14 +77,10 @@ CONDITIONS: dict[str, LiteralString] = {
 }
 
 # The kind of the hash, never the hash.
-ACCOUNT = r"""
+ACCOUNT = """
 select
     id, username, first_name, last_name, email, is_active, is_staff, is_superuser, last_login, date_joined,
-    case
-        when password like '!%%' then 'unusable'
-        when password ~ '^pbkdf2_sha256\$[0-9]+\$[^$]+\$.' then 'pbkdf2_sha256'
-        else 'unknown'
-    end as password
+    rollbook.password_kind(id) as password
 from portal.auth_user where id = %s
 """
 

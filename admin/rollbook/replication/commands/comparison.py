@@ -200,4 +200,5 @@ def show_failures(run: Run, failures: "Sequence[Failure]") -> None:
     """Report the courses that the command could not do, each with its error."""
     for failure in failures:
         error = failure.error
-        render.error(run, type(error)(f"{failure.course}: {error.message}", why=error.why, fix=error.fix))
+        named = type(error)(f"{failure.course}: {error.message}", why=error.why, fix=error.fix, **error.details)
+        render.error(run, named)

@@ -104,7 +104,7 @@ def wait(
     app, "canary", sets=("data",), columns=CANARY,
     examples=("replication canary", "replication canary --json"),
     exits="0 it arrived everywhere, 1 unknown course, 3 a server does not answer, 4 it did not arrive in time",
-    see="rollbook replication wait",
+    see="rollbook replication wait", needs="rollbook_owner",
 )  # fmt: skip
 def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Send one heartbeat and time it on each server: from the portal's commit until it is visible there."""

@@ -143,7 +143,7 @@ def ping(run: Run, name: ServerName) -> int:
         portal.autocommit = True
         found = inspection.ping(portal, name, run.caller())
     render.rows(run, [vars(route) for route in found], PINGED)
-    return 3 if any(route.seconds is None for route in found) else 0
+    return 3 if any(route.verdict != "ok" for route in found) else 0
 
 
 @command(

@@ -1,0 +1,24 @@
+-- digest_columns: of the rows of one copy with these ids, the user, the version (xmin, which shows whether a row was
+-- written between two reads) and a SHA-256 of each replicated column, in their order; null for null.
+-- Called:   by `rollbook replication verify`, for rows whose digests differ.
+-- Locks:    none.
+-- Security: DEFINER, owned by rollbook_owner. As digest_rows.
+create or replace function rollbook.digest_columns(schema_name text, table_name text, ids bigint[])
+returns table (id bigint, user_id bigint, version text, digests bytea[])
+language plpgsql stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query execute format(
+        'select c.id, c.%I, c.xmin::text, array[%s] from %s as c where c.id = any ($1)',
+        case table_name when 'auth_user' then 'id' else 'user_id' end,
+        (
+            select string_agg(format('sha256(convert_to(c.%I::text, ''UTF8''))', w.name), ', ' order by w.position)
+            from unnest(rollbook.replicated_columns(table_name)) with ordinality as w (name, position)
+        ),
+        rollbook.copy_place(schema_name, table_name)
+    ) using ids;
+end $$;
+comment on function rollbook.digest_columns(text, text, bigint[]) is
+    'Of the rows of one copy with these ids: the user, the version (xmin) and a SHA-256 of each replicated column.';
