@@ -293,3 +293,17 @@ def test_a_question_and_the_faults_of_a_file_steer_no_terminal(db: Connection[An
             done = process(*arguments, *style, "-d", dsn)
             assert done.code != 0
             assert set(done.err) & set("\x1b\x07\x9b\u202e\u200b\u200d") == set(), done.err
+
+
+def test_a_superuser_is_told_so_once_on_a_terminal_and_nowhere_else(db: Connection[Any], dsn: str) -> None:
+    note = "connected as a superuser;\r\nrollbook_monitor would do"
+    _, screen = terminal("user", "list", "-d", dsn)
+    assert screen.count(note) == 1
+    assert terminal("replication", "verify", "-d", dsn)[1].count(note) == 1  # two sessions
+    assert note not in terminal("user", "list", "-q", "-d", dsn)[1]
+    assert note not in process("user", "list", "-d", dsn).err
+    assert "superuser" not in terminal("schema", "upgrade", "-d", dsn)[1]
+    db.execute("do $$ begin create role rb_watch login; exception when duplicate_object then null; end $$")
+    db.execute("grant rollbook_monitor to rb_watch")
+    assert "superuser" not in terminal("user", "list", "-d", dsn.replace("user=postgres", "user=rb_watch"))[1]
+    db.execute("revoke rollbook_monitor from rb_watch")

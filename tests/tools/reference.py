@@ -62,6 +62,7 @@ DIRECTORIES = {
     "functions/servers": "Course servers",
     "functions/checks": "Parts of verify, compare and drop",
     "functions/copies": "Copies: their shape and their rows",
+    "functions/digests": "Digests, for comparing two sides without the right to read them",
     "functions/routing": "Routing",
     "views": "Views",
     "triggers": "Trigger functions",

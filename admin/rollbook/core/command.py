@@ -2,8 +2,8 @@
 
 import inspect
 import os
-from collections.abc import Callable, Container
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -109,6 +109,7 @@ class Run:
     encoding: str = "utf-8-sig"
     watch: float | None = None
     count: int | None = None
+    warned: bool = False  # the note about a superuser is written
 
     @property
     def ending_format(self) -> Format | None:
@@ -164,11 +165,12 @@ class Run:
 
         return Caller(self.name, self.timeout if timeout is None else timeout)
 
-    def connect(self, *, migrated: bool = True) -> "AbstractContextManager[Conn]":
+    @contextmanager
+    def connect(self, *, migrated: bool = True) -> "Iterator[Conn]":
         """Connect as the options say; with --dry-run everything is rolled back at the end."""
         from rollbook.core.db import connect  # psycopg costs 0.2 s, which --help must not pay
 
-        return connect(
+        with connect(
             self.dsn,
             name=self.name,
             timeout=self.timeout,
@@ -177,8 +179,23 @@ class Run:
             migrated=migrated,
             verbose=self.verbose,
             writes=self.writes,
-        )
+        ) as conn:
+            if conn.info.parameter_status("is_superuser") == "on":
+                self.warn_superuser()
+            yield conn
 
+    def warn_superuser(self) -> None:
+        """Tell a person at a terminal, once, that a superuser runs what a role of Rollbook's may run."""
+        from rollbook.core import render
+
+        if self.warned or self.name in SUPERUSER or not render.has_terminal():
+            return
+        self.warned = True
+        render.note(self, f"connected as a superuser;\n{self.needs} would do")
+
+
+# What a superuser runs, or a role with the rights that docs/dba.md and docs/servers.md list.
+SUPERUSER = ("rollbook schema upgrade", "rollbook schema downgrade", "rollbook server add")
 
 current = Run()  # the command under way: what main() needs to know to report an error
 

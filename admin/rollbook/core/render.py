@@ -43,6 +43,11 @@ def wants_json(run: Run) -> bool:
     return chosen_format(run) in (Format.json, Format.jsonl)
 
 
+def has_terminal() -> bool:
+    """Return whether a person reads stderr."""
+    return sys.stderr.isatty()
+
+
 def note(run: Run, text: str) -> None:
     """Write a remark to stderr; nothing with --quiet."""
     if not run.quiet:

@@ -9,6 +9,12 @@ from rollbook.core.rows import Row, one
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
+FOREIGN_OWNER = """
+select pg_get_userbyid(n.nspowner) as owner from pg_namespace as n
+where n.nspname = 'rollbook' and not pg_has_role(n.nspowner, 'member')
+"""
+
+
 COLUMN_LISTS = """
 select p.pubname as publication, p.schemaname as schema_name, p.tablename as table
 from rollbook.server as s
@@ -110,6 +116,12 @@ left join pg_namespace as n on n.nspname = c.schema_name
 left join pg_class as k on k.relnamespace = n.oid and k.relname = t.name
 order by c.schema_name, t.name
 """
+
+
+def foreign_owner(conn: Conn) -> str | None:
+    """Return the owner of schema rollbook, None where this session may act for it."""
+    row = conn.execute(FOREIGN_OWNER).fetchone()
+    return str(row["owner"]) if row else None
 
 
 def wrong_column_lists(conn: Conn) -> list[Row]:

@@ -8,6 +8,8 @@ returns table (id bigint, user_id bigint, version text, digests bytea[])
 language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
+set datestyle = 'ISO'
+set timezone = 'UTC'
 as $$
 begin
     return query execute format(

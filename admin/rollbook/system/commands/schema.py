@@ -6,7 +6,7 @@ import typer
 
 from rollbook.core import render
 from rollbook.core.command import Run, command
-from rollbook.core.errors import NotConfirmedError, RefusedError
+from rollbook.core.errors import NotConfirmedError, RefusedError, UnreachableError
 from rollbook.core.nouns import noun
 from rollbook.core.progress import progress
 from rollbook.core.shell import quoted
@@ -107,6 +107,7 @@ def downgrade(
         away = f", dropping every course schema{local}" if goes else ""
         render.confirm(run, f"downgrade {database} from {found or 'base'} to {target}{away}")
     if goes and not run.dry_run:
+        refuse_others(run)
         drop_courses(run)
     move(run, target, database, found, up=False)
 
@@ -126,6 +127,18 @@ def planned(run: Run, to: str, *, up: bool) -> tuple[str, str, str | None]:
             fix=f"rollbook schema {'downgrade' if up else 'upgrade'} --to {to}",
         )
     return target, database, found
+
+
+def refuse_others(run: Run) -> None:
+    """Refuse a role that could drop the courses, and not what comes after them."""
+    from rollbook.system.queries import foreign_owner
+
+    with run.connect(migrated=False) as conn:
+        if owner := foreign_owner(conn):
+            raise UnreachableError(
+                "this role may not take the schema away", why=f"schema rollbook belongs to {owner}",
+                fix=f"run it as {owner}, or as a member of that role",
+            )  # fmt: skip
 
 
 def refuse_with_servers(run: Run) -> None:
