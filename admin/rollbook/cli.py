@@ -16,6 +16,9 @@ from rollbook.core.log import log_bug
 from rollbook.core.standard_output import StandardError, StandardOutput
 from rollbook.tree import Root
 
+# What a superuser runs, or a role with the rights that docs/dba.md and docs/servers.md list.
+SUPERUSER = ("rollbook schema upgrade", "rollbook schema downgrade", "rollbook server add")
+
 app = typer.Typer(
     name="rollbook",
     cls=Root,
@@ -79,7 +82,17 @@ def run(arguments: list[str]) -> int:
         return failed(BugError(f"a bug in rollbook: {type(exc).__name__}: {exc}", fix=where))
     if code == INTERRUPTED:
         return interrupted()
+    if options.current.by_superuser and options.current.name not in SUPERUSER:
+        note_superuser(options.current)
     return code if isinstance(code, int) else 0
+
+
+def note_superuser(run: options.Run) -> None:
+    """Tell a person at a terminal that a superuser has run what a role of Rollbook's may run."""
+    from rollbook.core import render
+
+    if render.has_terminal():
+        render.note(run, f"connected as a superuser;\n{run.needs} would do")
 
 
 def failed(exc: AdminError) -> int:

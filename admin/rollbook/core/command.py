@@ -109,7 +109,7 @@ class Run:
     encoding: str = "utf-8-sig"
     watch: float | None = None
     count: int | None = None
-    warned: bool = False  # the note about a superuser is written
+    by_superuser: bool = False  # its session on the portal is a superuser's
 
     @property
     def ending_format(self) -> Format | None:
@@ -180,22 +180,9 @@ class Run:
             verbose=self.verbose,
             writes=self.writes,
         ) as conn:
-            if conn.info.parameter_status("is_superuser") == "on":
-                self.warn_superuser()
+            self.by_superuser = conn.info.parameter_status("is_superuser") == "on"
             yield conn
 
-    def warn_superuser(self) -> None:
-        """Tell a person at a terminal, once, that a superuser runs what a role of Rollbook's may run."""
-        from rollbook.core import render
-
-        if self.warned or self.name in SUPERUSER or not render.has_terminal():
-            return
-        self.warned = True
-        render.note(self, f"connected as a superuser;\n{self.needs} would do")
-
-
-# What a superuser runs, or a role with the rights that docs/dba.md and docs/servers.md list.
-SUPERUSER = ("rollbook schema upgrade", "rollbook schema downgrade", "rollbook server add")
 
 current = Run()  # the command under way: what main() needs to know to report an error
 

@@ -10,7 +10,7 @@ as $$
 begin
     return query execute format(
         'select r.id from (select c.id, row_number() over (order by c.id) as n from %s as c) as r '
-        'where r.n %% $1 = 0 order by r.id',
+        'where mod(r.n, $1) = 0 order by r.id',
         rollbook.copy_place(schema_name, table_name)
     ) using every;
 end $$;
