@@ -1,9 +1,12 @@
 -- write_copy: update one copy, in each of these courses, from the given portal row: write_copies for a single row.
--- Called:   by the routing of a single changed user or profile. A row of nulls, for a deleted row, updates nothing.
+-- Called:   by the routing of a single changed user or profile. has_paused: whether any of the courses is paused, read
+--           with the row, after the route was written.
 -- Raises:   see write_copies.
 -- Locks:    none; see write_copies.
 -- Security: INVOKER, called with the rights of rollbook_owner.
-create or replace function rollbook.write_copy(schemas text[], table_name text, portal_row anyelement) returns void
+create or replace function rollbook.write_copy(
+    schemas text[], table_name text, portal_row anyelement, has_paused boolean
+) returns void
 language plpgsql
 as $$
 declare
@@ -11,9 +14,7 @@ declare
     place text;
 begin
     loop
-        if exists (
-            select from rollbook.course as c where c.schema_name = any (schemas::name[]) and c.paused_at is not null
-        ) then
+        if has_paused then
             schemas := array(
                 select c.schema_name::text
                 from rollbook.course as c
@@ -31,9 +32,10 @@ begin
             end if;
             get stacked diagnostics place = pg_exception_context;
             perform rollbook.meet_fault(target, table_name, sqlstate, sqlerrm, place);
+            has_paused := true;
         end;
     end loop;
 end $$;
-comment on function rollbook.write_copy(text[], text, anyelement) is
+comment on function rollbook.write_copy(text[], text, anyelement, boolean) is
     'Update one copy, in each of these courses, from the given portal row, except in paused courses. Raises RB020 if a '
     'copy cannot be written, or pauses that course.';
