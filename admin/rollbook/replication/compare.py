@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import psycopg
 
@@ -85,7 +86,7 @@ def compare(session: Session, schema_name: str) -> list[Compared]:
 def compare_table(session: Session, schema_name: str, name: str, pool: ThreadPoolExecutor) -> Compared:
     """Compare one table."""
 
-    def both(statement: str, low: int | None, high: int | None) -> tuple[list[Row], list[Row]]:
+    def both(statement: LiteralString, low: int | None, high: int | None) -> tuple[list[Row], list[Row]]:
         """Ask both sides at once; each digests on a core of its own."""
         asked = [schema_name, name, low, high]
         here = pool.submit(lambda: session.portal.execute(statement, asked).fetchall())
