@@ -13,7 +13,8 @@ select
 from portal.student_courseenrollmentallowed as a
 left join portal.auth_user as u on lower(u.email) = lower(a.email) and a.email <> ''
 left join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = a.course_id;
-comment on view rollbook.allowed_status is 'E-mail addresses that may enroll in a course, with their accounts and enrollments.';
+comment on view rollbook.allowed_status is
+    'E-mail addresses that may enroll in a course, with their accounts and enrollments.';
 comment on column rollbook.allowed_status.id is 'The permission.';
 comment on column rollbook.allowed_status.course_id is 'The course.';
 comment on column rollbook.allowed_status.email is 'The address.';
