@@ -54,6 +54,20 @@ begin
         execute format('alter %s owner to %s', object.name, object.owner);
     end loop;
     revoke create on schema rollbook from rollbook_owner, rollbook_writer;
+    -- Courses: a restore without owners leaves them to whoever restored.
+    for object in
+        select format('alter schema %I owner to rollbook_owner', n.nspname) as statement
+        from rollbook.course as c inner join pg_namespace as n on n.nspname = c.schema_name
+        where n.nspowner <> 'rollbook_owner'::regrole
+        union all
+        select format('alter table %s owner to rollbook_owner', k.oid::regclass)
+        from rollbook.course as c
+        inner join pg_namespace as n on n.nspname = c.schema_name
+        inner join pg_class as k on k.relnamespace = n.oid and k.relkind = 'r'
+        where k.relowner <> 'rollbook_owner'::regrole and rollbook.replicated_columns(k.relname) is not null
+    loop
+        execute object.statement;
+    end loop;
 end $$;
 
 grant usage on schema portal, rollbook

@@ -67,7 +67,7 @@ def test_applying_sql_to_head_changes_nothing(db: Connection[Any]) -> None:
 def found(dsn: str) -> list[tuple[str, str]]:
     """What the check finds: object and difference."""
     with connect(dsn, name="test") as conn:
-        return [(row["object"], row["difference"]) for row in differences(conn)]
+        return [(each.object, each.difference) for each in differences(conn)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from rollbook.replication import catalog, observe
 from rollbook.replication.catalog import Copy, course_of
 from rollbook.replication.link import find_server, list_servers
 from rollbook.replication.observe import Seen, lost_beats
-from rollbook.replication.queries.courses import CourseState, course_states
+from rollbook.replication.queries.courses import CourseState, Fault, course_states
 
 LAG_SECONDS = 10.0  # from here on a course is `lagging`
 
@@ -226,8 +227,25 @@ def unasked(course: CourseState, exc: errors.InsufficientPrivilege) -> Line:
     )  # fmt: skip
 
 
-def status(portal: Conn, course_ids: list[str] | None, caller: Caller) -> list[Line]:
-    """Return a line a course, the worst first; all courses for None. The session must be in autocommit."""
+def with_faults(found: Line, faults: Sequence[Fault]) -> Line:
+    """Return a course's line, no better than the faults of routing let it be: nothing is ok while routing is off."""
+    own = min(
+        (fault for fault in faults if fault.course == found.course), key=lambda each: each.kind == "guard", default=None
+    )
+    fault = own or next((fault for fault in faults if fault.course is None), None)
+    if fault is None or found.state == "paused":
+        return found
+    state = "broken" if own and own.kind != "guard" else "unknown"
+    if SEVERITY[found.state] < SEVERITY[state] or (found.reason and SEVERITY[found.state] == SEVERITY[state]):
+        return found
+    return replace(found, state=state, reason=fault.words, fix=fault.fix)
+
+
+def status(portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], caller: Caller) -> list[Line]:
+    """Return a line a course, the worst first; all courses for None. The session must be in autocommit.
+
+    `faults`: what routing_faults returns.
+    """
     asked = course_states(portal, course_ids)
     wanted = {course.server for course in asked}
     try:
@@ -237,6 +255,7 @@ def status(portal: Conn, course_ids: list[str] | None, caller: Caller) -> list[L
         found = [unasked(course, exc) if course.server else line(course, None) for course in asked]
     else:
         found = [line(course, seen.get(course.server or "")) for course in asked]
+    found = [with_faults(each, faults) for each in found]
     return sorted(found, key=lambda each: (SEVERITY[each.state], each.course))
 
 

@@ -9,12 +9,14 @@ from psycopg.rows import tuple_row
 
 from rollbook.core.db import require_own_session, session
 from rollbook.core.errors import RefusedError
-from rollbook.core.migrating import MIGRATIONS, VERSION_TABLE
+from rollbook.core.migrating import MIGRATIONS, SQL, VERSION_TABLE
 from rollbook.core.sqlstate import translate
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
+
+    from rollbook.core.db import Conn
 
 
 def configuration(output: TextIO | None = None, **attributes: Any) -> Config:  # noqa: ANN401
@@ -98,6 +100,17 @@ def offline(start: str, end: str) -> str:
         )
         (command.upgrade if way > 0 else command.downgrade)(configuration(output), f"{start}:{end}", sql=True)
     return output.getvalue()
+
+
+def grants() -> str:
+    """Return the SQL that makes roles, owners, rights and policies as shipped; it can be run at any time."""
+    return "\n".join(path.read_text() for path in (MIGRATIONS / "tables" / "0002" / "roles.sql", SQL / "grants.sql"))
+
+
+def grant_all(conn: Conn) -> None:
+    """Run `grants`. What the database refuses is our error RB010 or the server's 42501."""
+    conn.execute("set local lock_timeout = '10s'")
+    conn.execute(grants().encode())
 
 
 def steps(start: str, end: str) -> int:

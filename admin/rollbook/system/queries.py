@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
-from rollbook.core.rows import Row, one
+from rollbook.core.rows import Row, one, typed
 
 if TYPE_CHECKING:
+    from psycopg.types.json import Jsonb
+
     from rollbook.core.db import Conn
 
 FOREIGN_OWNER = """
@@ -16,9 +20,10 @@ where n.nspname = 'rollbook' and not pg_has_role(n.nspowner, 'member')
 
 
 COLUMN_LISTS = """
-select p.pubname as publication, p.schemaname as schema_name, p.tablename as table
+select p.pubname as publication, p.schemaname as schema_name, p.tablename as table, c.course_id as course
 from rollbook.server as s
 inner join pg_publication_tables as p on p.pubname = 'rollbook_' || s.name and p.schemaname <> 'rollbook'
+inner join rollbook.course as c on c.schema_name = p.schemaname
 where p.attnames::text[] is distinct from rollbook.replicated_columns(p.tablename)
 """
 
@@ -63,7 +68,7 @@ group by c.course_id order by c.course_id
 
 FUNCTIONS = """
 select
-    p.proname as name, p.prosrc as body, p.prosecdef as is_definer, p.proconfig as settings,
+    p.oid::regprocedure::text as signature, p.prosrc as body, p.prosecdef as is_definer, p.proconfig as settings,
     pg_get_userbyid(p.proowner) as owner,
     (select pg_get_userbyid(n.nspowner) from pg_namespace as n where n.oid = p.pronamespace) as schema_owner,
     exists (
@@ -84,37 +89,12 @@ where not t.tgisinternal
 """
 
 
-GUARDED_COPIES = """
-select
-    c.schema_name, t.name as table, rollbook.missing_columns(c.schema_name, t.name) as missing_columns,
-    (
-        select g.tgenabled = 'O' and pg_get_triggerdef(g.oid) = format(
-            'CREATE TRIGGER rollbook_guard_copy BEFORE INSERT OR DELETE OR UPDATE OF %s OR TRUNCATE ON %I.%I '
-            'FOR EACH STATEMENT WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) '
-            'EXECUTE FUNCTION rollbook.guard_copy()',
-            array_to_string(rollbook.replicated_columns(t.name), ', '), c.schema_name, t.name
-        )
-        from pg_trigger as g where g.tgrelid = k.oid and g.tgname = 'rollbook_guard_copy'
-    ) is true as is_guarded,
-    array(
-        select 'forced row security' where k.relforcerowsecurity
-        union all
-        select 'trigger ' || g.tgname from pg_trigger as g
-        where g.tgrelid = k.oid and not g.tgisinternal and g.tgtype & 3 = 3  -- BEFORE, for each row
-        union all
-        select 'rule ' || r.rulename from pg_rewrite as r where r.ev_class = k.oid
-        union all
-        select 'a parent table' from pg_inherits as i where i.inhrelid = k.oid
-    ) as bypasses,
-    array(
-        select distinct case a.grantee when 0 then 'PUBLIC' else pg_get_userbyid(a.grantee) end
-        from aclexplode(k.relacl) as a where a.privilege_type = 'TRIGGER' and a.grantee <> k.relowner
-    ) as trigger_grantees
-from rollbook.course as c
-cross join unnest(array['auth_user', 'auth_userprofile', 'student_courseenrollment']) as t (name)
-left join pg_namespace as n on n.nspname = c.schema_name
-left join pg_class as k on k.relnamespace = n.oid and k.relname = t.name
-order by c.schema_name, t.name
+MEMBERS = """
+select m.member::regrole::text as member
+from pg_auth_members as m
+inner join pg_roles as r on r.oid = m.roleid and r.rolname = 'rollbook_owner'
+where m.member <> (select n.nspowner from pg_namespace as n where n.nspname = 'rollbook')
+group by m.member order by 1
 """
 
 
@@ -124,8 +104,18 @@ def foreign_owner(conn: Conn) -> str | None:
     return str(row["owner"]) if row else None
 
 
+@dataclass(frozen=True)
+class Difference:
+    """What is foreign or not as shipped; the fields are the columns of `schema check`."""
+
+    object: str
+    kind: str
+    difference: str
+    fix: str | None  # a line for psql, or one that begins with `rollbook`, for a shell
+
+
 def wrong_column_lists(conn: Conn) -> list[Row]:
-    """Return published copies that do not list exactly the replicated columns: publication schema_name table."""
+    """Return published copies that do not list exactly the replicated columns: publication schema_name table course."""
     return conn.execute(COLUMN_LISTS).fetchall()
 
 
@@ -145,8 +135,16 @@ def list_local_objects(conn: Conn) -> list[str]:
 
 
 def list_functions(conn: Conn) -> list[Row]:
-    """Return the functions of schema rollbook: name body is_definer settings owner is_public."""
+    """Return the functions of schema rollbook: signature body is_definer settings owner schema_owner is_public."""
     return conn.execute(FUNCTIONS).fetchall()
+
+
+def function_names(conn: Conn, signatures: Sequence[str]) -> dict[str, str]:
+    """Return functions as the server spells them (`text, integer` is `text,integer`), one that is gone as given."""
+    query: LiteralString = """
+        select s.given, coalesce(to_regprocedure(s.given)::text, s.given) as found
+        from unnest(%s::text[]) as s (given)"""
+    return {row["given"]: row["found"] for row in conn.execute(query, [list(signatures)])}
 
 
 def list_triggers(conn: Conn) -> list[Row]:
@@ -155,14 +153,30 @@ def list_triggers(conn: Conn) -> list[Row]:
 
 
 def view_definitions(conn: Conn, name: str, query: str) -> tuple[str, str | None]:
-    """Return a shipped query as this server spells it as a view, and the view that is there (None: gone)."""
-    conn.execute(f"create or replace temporary view rollbook_checked as {query}".encode())
+    """Return a shipped query as this server spells it as a view, and the view that is there (None: gone).
+
+    Raises psycopg.errors.UndefinedColumn, UndefinedTable or UndefinedFunction; the transaction goes on.
+    """
+    with conn.transaction():
+        conn.execute(f"create or replace temporary view rollbook_checked as {query}".encode())
     definition: LiteralString = "select pg_get_viewdef(to_regclass(%s)) as text"
     shipped, there = (one(conn, definition, [view])["text"] for view in ("pg_temp.rollbook_checked", name))
     conn.execute("drop view pg_temp.rollbook_checked")
     return shipped, there
 
 
-def list_copies(conn: Conn) -> list[Row]:
-    """Return every course's copies: schema_name, table, missing_columns, is_guarded, bypasses, trigger_grantees."""
-    return conn.execute(GUARDED_COPIES).fetchall()
+def copied_columns(conn: Conn) -> Jsonb:
+    """Return the replicated columns by table, with their types: what a server is asked with."""
+    from psycopg.types.json import Jsonb
+
+    return Jsonb(one(conn, "select rollbook.copied_columns() as known")["known"])
+
+
+def foreign_objects(conn: Conn) -> list[Difference]:
+    """Return what the catalog alone shows to be foreign or not as shipped."""
+    return typed(Difference, conn, "select object, kind, difference, fix from rollbook.foreign_objects()")
+
+
+def owner_members(conn: Conn) -> list[str]:
+    """Return the roles that may act for rollbook_owner by a grant, the migrating role apart."""
+    return [row["member"] for row in conn.execute(MEMBERS)]

@@ -1,16 +1,27 @@
-"""What `schema check` finds: the database's objects against the files that this program ships."""
+"""What `schema check` finds: the database's objects against the files that this program ships, and what is foreign.
+
+rollbook.foreign_objects() finds what the catalog alone shows; here is what needs the files, and the course servers.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from psycopg import errors
 
 from rollbook.core.db import Caller
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
+from rollbook.core.shell import course_word
 from rollbook.replication import catalog, link
+from rollbook.system import portal_tables
 from rollbook.system.queries import (
-    list_copies,
+    Difference,
+    copied_columns,
+    foreign_objects,
+    function_names,
     list_functions,
     list_triggers,
     owner_rights,
@@ -19,63 +30,87 @@ from rollbook.system.queries import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rollbook.core.db import Conn
     from rollbook.core.rows import Row
 
 BODY = re.compile(r"\bas \$\$(.*?)\$\$", re.DOTALL)
+SIGNATURE = re.compile(r"^comment on function (rollbook\.\w+\([^)]*\))", re.MULTILINE)
 OWNER = re.compile(r"^-- Security: DEFINER, owned by (\w+)", re.MULTILINE)  # else the owner of the schema
 VIEW = re.compile(r"^create or replace view rollbook\.\w+(?: with \([^)]*\))? as$", re.MULTILINE)
 TRIGGER = re.compile(r"^create or replace (trigger (\w+)\s.*?\son (portal\.\w+)\s.*?);", re.DOTALL | re.MULTILINE)
+PINNED = "search_path=pg_catalog, pg_temp"
+
+# What a course server answers: the bodies of these functions, which it does not have, as queries.
+ASKED = ("copy_differences", "foreign_rights", "foreign_code", "replica_settings")
 
 
-def differences(conn: Conn) -> list[Row]:
-    """Return object, kind and difference for every function, trigger, view, guard or copy that is not as shipped."""
-    found = [*owner(conn), *functions(conn), *triggers(conn), *views(conn), *copies(conn), *servers(conn)]
-    return [{"object": name, "kind": kind, "difference": difference} for name, kind, difference in found]
+def differences(conn: Conn, caller: Caller | None = None) -> list[Difference]:
+    """Return everything that is not as shipped or not ours, here and on the course servers."""
+    checks = (owner, functions, triggers, views, portal_tables.differences, foreign_objects)
+    found = [difference for check in checks for difference in check(conn)]
+    return [*found, *servers(conn, caller or Caller("rollbook schema check"))]
 
 
-def owner(conn: Conn) -> list[tuple[str, str, str]]:
+def owner(conn: Conn) -> list[Difference]:
     """Check that the owners of definer functions have no attributes: these functions run with them."""
-    return [(role, "role", f"has {', '.join(rights)}") for role, rights in owner_rights(conn).items()]
+    return [
+        Difference(role, "role", f"has {', '.join(rights)}",
+                   f"alter role {role} {' '.join(f'no{right.lower()}' for right in rights)};")
+        for role, rights in owner_rights(conn).items()
+    ]  # fmt: skip
 
 
-def functions(conn: Conn) -> list[tuple[str, str, str]]:
+def run_file(*paths: Path) -> str:
+    """Return the line for psql that runs shipped files."""
+    return " ".join("\\i '{}'".format(str(path).replace("'", "''")) for path in paths)
+
+
+def functions(conn: Conn) -> list[Difference]:
     """Compare the functions of schema rollbook: body, rights, owner; none missing, none foreign."""
-    shipped = {
-        path.stem: path.read_text() for kind in ("functions", "triggers") for path in (SQL / kind).rglob("*.sql")
-    }
-    there: dict[str, Row] = {}
+    files = [path for kind in ("functions", "triggers") for path in (SQL / kind).rglob("*.sql")]
+    given = {SIGNATURE.findall(path.read_text())[0]: path for path in files}
+    shipped = {name: given[signature] for signature, name in function_names(conn, list(given)).items()}
+    there = {row["signature"]: row for row in list_functions(conn)}
     found = []
-    for row in list_functions(conn):
-        if row["name"] in there:
-            found.append((f"rollbook.{row['name']}", "function", "a function of this name with other arguments exists"))
-        there[row["name"]] = row
-    for name in sorted(shipped.keys() | there.keys()):
-        problems = []
-        if name not in there:
-            problems.append("missing")
-        elif name not in shipped:
-            problems.append("not shipped by this program")
+    for signature in sorted(shipped.keys() | there.keys()):
+        if signature not in there:
+            problems = [("missing", run_file(shipped[signature], SQL / "grants.sql"))]
+        elif signature not in shipped:
+            problems = [("not shipped by this program", f"drop function {signature};")]
         else:
-            row, text = there[name], shipped[name]
-            body = BODY.search(text)
-            if not body or row["body"] != body[1]:
-                problems.append("the body is not the one shipped")
-            if row["is_definer"] != ("\nsecurity definer\n" in text):
-                problems.append("SECURITY DEFINER or INVOKER is not as shipped")
-            if row["is_definer"] and "search_path=pg_catalog, pg_temp" not in (row["settings"] or []):
-                problems.append("the search_path is not pinned")
-            named = OWNER.search(text)
-            owner = named[1] if named else row["schema_owner"]
-            if row["owner"] != owner:
-                problems.append(f"owned by {row['owner']}, not by {owner}")
-            if row["is_public"]:
-                problems.append("PUBLIC may execute it")
-        found += [(f"rollbook.{name}", "function", problem) for problem in problems]
+            problems = function_problems(there[signature], shipped[signature])
+        name = signature.split("(")[0]
+        found += [Difference(name, "function", problem, fix) for problem, fix in problems]
     return found
 
 
-def triggers(conn: Conn) -> list[tuple[str, str, str]]:
+def function_problems(row: Row, path: Path) -> list[tuple[str, str]]:
+    """Compare one function with its file; return differences and fixes."""
+    text, signature = path.read_text(), row["signature"]
+    problems = []
+    body = BODY.search(text)
+    if not body or row["body"] != body[1]:
+        problems.append(("the body is not the one shipped", run_file(path)))
+    is_definer = "\nsecurity definer\n" in text
+    if row["is_definer"] != is_definer:
+        rights = "definer" if is_definer else "invoker"
+        fix = f"alter function {signature} security {rights};"
+        problems.append(("SECURITY DEFINER or INVOKER is not as shipped", fix))
+    if row["is_definer"] and PINNED not in (row["settings"] or []):
+        fix = f"alter function {signature} set search_path = pg_catalog, pg_temp;"
+        problems.append(("the search_path is not pinned", fix))
+    named = OWNER.search(text)
+    owner = named[1] if named else row["schema_owner"]
+    if row["owner"] != owner:
+        problems.append((f"owned by {row['owner']}, not by {owner}", f"alter function {signature} owner to {owner};"))
+    if row["is_public"]:
+        problems.append(("PUBLIC may execute it", f"revoke execute on function {signature} from public;"))
+    return problems
+
+
+def triggers(conn: Conn) -> list[Difference]:
     """Compare the triggers on the portal's tables: there, the same, and enabled."""
 
     def canonical(definition: str) -> str:
@@ -86,72 +121,84 @@ def triggers(conn: Conn) -> list[tuple[str, str, str]]:
     for path in sorted((SQL / "triggers").glob("*.sql")):
         for definition, name, table in TRIGGER.findall(path.read_text()):
             row = there.get((table, name))
+            fix = f"create or replace {' '.join(definition.split())};"
             if row is None:
-                found.append((f"{name} on {table}", "trigger", "missing"))
+                found.append(Difference(f"{name} on {table}", "trigger", "missing", fix))
             elif canonical(row["definition"]) != canonical(definition):
-                found.append((f"{name} on {table}", "trigger", "the definition is not the one shipped"))
-            elif not row["is_enabled"]:
-                found.append((f"{name} on {table}", "trigger", "disabled, or enabled for replicas"))
+                words = "the definition is not the one shipped"
+                found.append(Difference(f"{name} on {table}", "trigger", words, fix))
+            if row is not None and not row["is_enabled"]:
+                fix = f"alter table {table} enable trigger {name};"
+                found.append(Difference(f"{name} on {table}", "trigger", "disabled, or enabled for replicas", fix))
     return found
 
 
-def views(conn: Conn) -> list[tuple[str, str, str]]:
+def views(conn: Conn) -> list[Difference]:
     """Compare the views with what the shipped text gives on this server."""
     found = []
     for path in sorted((SQL / "views").glob("*.sql")):
         name = f"rollbook.{path.stem}"
         query = VIEW.split(path.read_text(), maxsplit=1)[1].split(";", 1)[0]
-        shipped, there = view_definitions(conn, name, query)
+        try:
+            shipped, there = view_definitions(conn, name, query)
+        except (errors.UndefinedColumn, errors.UndefinedTable, errors.UndefinedFunction) as exc:
+            # What it needs is gone, which is a finding of its own, with a fix.
+            found.append(Difference(name, "view", f"cannot be compared: {exc.diag.message_primary}", None))
+            continue
         if there is None:
-            found.append((name, "view", "missing"))
+            found.append(Difference(name, "view", "missing", run_file(path, SQL / "grants.sql")))
         elif there != shipped:
-            found.append((name, "view", "the query is not the one shipped"))
+            found.append(Difference(name, "view", "the query is not the one shipped", run_file(path)))
     return found
 
 
-def copies(conn: Conn) -> list[tuple[str, str, str]]:
-    """Check in every course that the copies have their columns and are guarded."""
-    return [
-        (f"{row['schema_name']}.{row['table']}", "copy", problem)
-        for row in list_copies(conn)
-        for problem in (
-            f"lacks {', '.join(row['missing_columns'])}" if row["missing_columns"] else None,
-            None if row["is_guarded"] else "the guard is missing, disabled or not the one shipped: it may be written",
-            f"the guard can be bypassed: {', '.join(row['bypasses'])}" if row["bypasses"] else None,
-            f"{', '.join(row['trigger_grantees'])} may add triggers, which routing would run as rollbook_owner"
-            if row["trigger_grantees"]
-            else None,
-        )
-        if problem
-    ]
+def as_query(name: str) -> bytes:
+    """Return the body of a function in checks/ as a query with the parameters `schemas` and `columns`."""
+    body = BODY.search((SQL / "functions" / "checks" / f"{name}.sql").read_text())
+    assert body is not None  # noqa: S101 (a shipped file)
+    text = body[1].replace("%", "%%").replace("$1", "%(schemas)s").replace("$2", "%(columns)s")
+    return text.encode()
 
 
-def servers(conn: Conn) -> list[tuple[str, str, str]]:
-    """Check what is published to each course server, and the copies there: their columns and guards."""
+def servers(conn: Conn, caller: Caller) -> list[Difference]:
+    """Check what is published to each course server; ask each for what is foreign or not as shipped there."""
     found = []
-    columns = catalog.replicated_columns(conn)
-    courses = {server.name: catalog.placements(conn, server) for server in link.list_servers(conn)}
+    asked = link.list_servers(conn)
+    columns = copied_columns(conn)
+    courses = {server.name: catalog.placements(conn, server) for server in asked}
 
-    def question(server: link.Server, there: Conn) -> list[catalog.Copy]:
+    def question(server: link.Server, there: Conn) -> list[Row]:
         schemas = [row.schema_name for row in courses[server.name]]
-        return catalog.copies(there, columns, schemas, catalog.subscription(there, server))
+        answers: list[Row] = []
+        for name in ASKED:
+            ours = [] if name == "copy_differences" else ["rollbook"]
+            given: dict[str, Any] = {"schemas": schemas + ours, "columns": columns}
+            answers += there.execute(as_query(name), given).fetchall()
+        return answers
 
     found += [
-        (
-            f"{row['schema_name']}.{row['table']}",
-            f"publication {row['publication']}",
-            "its column list is not as shipped",
+        Difference(
+            f"{row['schema_name']}.{row['table']}", f"publication {row['publication']}",
+            "its column list is not as shipped", f"rollbook replication resync {course_word(row['course'])}",
         )
         for row in wrong_column_lists(conn)
-    ]
-    for name, answer in link.ask(link.list_servers(conn), question, Caller("rollbook schema check")).items():
+    ]  # fmt: skip
+    for name, answer in link.ask(asked, question, caller).items():
         if isinstance(answer, UnreachableError):
-            found.append((name, "server", f"not checked: {answer.why}"))
+            found.append(Difference(name, "server", f"not checked: {answer.why}", answer.fix))
             continue
-        for copy in answer:
-            where = (f"{copy.schema_name}.{copy.table}", f"copy on server {name}")
-            if copy.lacking:
-                found.append((*where, f"lacks {', '.join(copy.lacking)}"))
-            elif not copy.guarded:
-                found.append((*where, "the guard is missing or disabled: it may be written"))
+        resync = {row.schema_name: f"rollbook replication resync {course_word(row.course)}" for row in courses[name]}
+        found += server_differences(name, answer, resync)
     return found
+
+
+def server_differences(server: str, answer: Iterable[Row], resync: dict[str, str]) -> Iterator[Difference]:
+    """Return what one server has answered, with its name; `resync`: the command for a course whose copy is gone."""
+    for row in answer:
+        fix = row["fix"] or resync.get(row.get("schema_name", ""))
+        yield Difference(row["object"], f"{row['kind']} on server {server}", row["difference"], fix)
+
+
+def is_unreachable(found: Iterable[Difference]) -> bool:
+    """Return whether a server gave no answer."""
+    return any(difference.kind == "server" and difference.difference.startswith("not checked") for difference in found)

@@ -1,5 +1,5 @@
--- roles: the roles of the cluster that Rollbook names, and schema rollbook.
--- Part of revision 0002. Locks: nothing. Roles belong to the cluster: another database may have made them already.
+-- roles: the roles of the cluster that Rollbook names. Part of revision 0002, and of `rollbook schema grant`: it can be
+-- run again. Locks: nothing. Roles belong to the cluster: another database may have made them already.
 do $$
 declare
     wanted text;
@@ -58,6 +58,3 @@ exception when insufficient_privilege then
         using errcode = 'RB010',
             hint = format('Have a superuser run: grant rollbook_owner, rollbook_writer to %I;', current_user);
 end $$;
-
-create schema rollbook;
-comment on schema rollbook is 'Rollbook: which student is copied to which course, and the machinery that does it.';

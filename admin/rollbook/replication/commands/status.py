@@ -9,10 +9,12 @@ import typer
 from rollbook.core import render
 from rollbook.core.arguments import AnyCourses
 from rollbook.core.command import Format, Run, command
+from rollbook.core.errors import AttentionError
 from rollbook.core.table import table
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.replication.queries.courses import Fault
     from rollbook.replication.state import Line
 
 app = typer.Typer()
@@ -37,14 +39,35 @@ def repeated(run: Run, once: Callable[[], int]) -> int:
     return code
 
 
-def states(run: Run, conn: "Conn", asked: list[str]) -> "list[Line]":
-    """Return the state of the courses asked for, all for none; course servers are asked now."""
+def states(run: Run, conn: "Conn", asked: list[str]) -> "tuple[list[Line], list[Fault]]":
+    """Return the state of the courses asked for, all for none, and the faults of routing; servers are asked now."""
+    from psycopg.errors import InsufficientPrivilege
+
     from rollbook.replication import state
-    from rollbook.replication.queries.courses import known_courses
+    from rollbook.replication.queries.courses import known_courses, routing_faults
 
     conn.autocommit = True
     ids = known_courses(conn, asked) if asked else None
-    return state.status(conn, ids, run.caller())
+    faults = [each for each in routing_faults(conn) if ids is None or each.course in (None, *ids)]
+    try:
+        return state.status(conn, ids, faults, run.caller()), faults
+    except InsufficientPrivilege:
+        fault = next((each for each in faults if each.kind == "role"), None)
+        if fault is None:
+            raise
+        raise AttentionError(f"routing is off, or fails: {fault.words}", fix=fault.fix) from None
+
+
+def routing(faults: "Sequence[Fault]") -> str:
+    """Return what is wrong with routing itself, and the lines that fix it."""
+    found = [fault for fault in faults if fault.course is None]
+    if not found:
+        return ""
+    lines = ["routing is off, or fails:"]
+    for fault in found[:SHOWN]:
+        lines += [f"  {fault.words}", f"    {fault.fix}"]
+    more = f"{len(found) - SHOWN} more: rollbook schema check; " if len(found) > SHOWN else ""
+    return "\n".join([*lines, f"  {more}when it is fixed: rollbook replication repair"]) + "\n\n"
 
 
 def advice(found: "Sequence[Line]") -> str:
@@ -63,22 +86,22 @@ def advice(found: "Sequence[Line]") -> str:
     return "\n".join(lines) + "\n"
 
 
-def exit_code(found: "Sequence[Line]") -> int:
-    """Return 3 if a server gave no answer, so that nothing is known of its courses, 4 if a course needs attention."""
+def exit_code(found: "Sequence[Line]", faults: "Sequence[Fault]") -> int:
+    """Return 3 if a server gave no answer, so that nothing is known of its courses, 4 if something needs attention."""
     words = {line.state for line in found}
-    return 3 if "unreachable" in words else 4 if words - {"ok"} else 0
+    return 3 if "unreachable" in words else 4 if faults or words - {"ok"} else 0
 
 
 def courses_once(run: Run, asked: list[str]) -> int:
     """Write the state of the courses asked for; return the exit code."""
     with run.connect() as conn:
-        found = states(run, conn, asked)
+        found, faults = states(run, conn, asked)
     terminal = render.chosen_format(run) is Format.table
     columns = SCREEN if terminal and not run.fields else COLUMNS
     render.rows(run, [vars(line) for line in found], columns, empty=NONE)
     if terminal:
-        render.text(run, advice(found))
-    return exit_code(found)
+        render.text(run, f"{routing(faults)}{advice(found)}")
+    return exit_code(found, faults)
 
 
 def once(run: Run, asked: list[str]) -> int:
@@ -88,10 +111,11 @@ def once(run: Run, asked: list[str]) -> int:
     from rollbook.replication.queries.copies import count_portal
 
     with run.connect() as conn:
-        found = states(run, conn, asked)
+        found, faults = states(run, conn, asked)
         portal = count_portal(conn)
         portal["revision"] = revision(conn)
         portal["is_head"] = portal["revision"] == known_revisions()[-1]
+        portal["faults"] = [vars(fault) for fault in faults]
     rows = [vars(line) for line in found]
 
     def draw(out: IO[str]) -> None:
@@ -100,7 +124,7 @@ def once(run: Run, asked: list[str]) -> int:
             f"{portal['database']} · PostgreSQL {portal['server_version'].split()[0]} · "
             f"schema {portal['revision']} ({head})\n"
             f"{render.plural(portal['users'], 'user')} · "
-            f"{render.plural(portal['enrollments'], 'enrollment')}\n\n"
+            f"{render.plural(portal['enrollments'], 'enrollment')}\n\n{routing(faults)}"
         )
         if not found:
             out.write(f"({NONE})\n")
@@ -112,7 +136,7 @@ def once(run: Run, asked: list[str]) -> int:
         render.rows(run, rows, COLUMNS)
     else:
         render.document(run, {"portal": portal, "courses": rows}, draw)
-    return exit_code(found)
+    return exit_code(found, faults)
 
 
 @command(

@@ -52,6 +52,27 @@ order by s.course_id
 """
 
 
+FAULTS = """
+select course_id as course, object, kind, difference, fix from rollbook.routing_fault()
+"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why writes to the portal are not routed, or why the copies of a course are not safe."""
+
+    course: str | None  # None: it concerns the portal, so all courses
+    object: str
+    kind: str
+    difference: str
+    fix: str  # a line for psql, or one that begins with `rollbook`, for a shell
+
+    @property
+    def words(self) -> str:
+        """Return what is wrong, in words."""
+        return f"{self.kind} {self.object}: {self.difference}"
+
+
 @dataclass(frozen=True)
 class CourseLine:
     """A course in a list; the fields are the columns of `course list`."""
@@ -125,6 +146,11 @@ def find_course(conn: Conn, course_id: str) -> Course:
 def course_states(conn: Conn, course_ids: Sequence[str] | None) -> list[CourseState]:
     """Return the state of these courses, all for None, as the portal alone knows it."""
     return typed(CourseState, conn, STATES, {"ids": None if course_ids is None else list(course_ids)})
+
+
+def routing_faults(conn: Conn) -> list[Fault]:
+    """Return what the catalog of the portal shows to be wrong with routing: one cheap query."""
+    return typed(Fault, conn, FAULTS)
 
 
 def known_courses(conn: Conn, course_ids: Sequence[str]) -> list[str]:

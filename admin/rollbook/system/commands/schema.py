@@ -14,7 +14,7 @@ from rollbook.core.shell import quoted
 CURRENT = ("database", "revision", "is_head", "pending")
 HISTORY = ("revision", "down_revision", "title", "locks", "reversible")
 MOVED = ("database", "from", "to", "outcome")
-CHECKED = ("object", "kind", "difference")
+CHECKED = ("object", "kind", "difference", "fix")
 
 app = noun("schema")
 
@@ -212,13 +212,34 @@ def sql(
 @command(
     app, "check", sets=("data",), columns=CHECKED,
     examples=("schema check", "schema check --json"),
-    exits="0 as shipped, 3 unreachable, 4 differences", see="rollbook schema upgrade",
+    exits="0 as shipped, 3 unreachable, or a course server is, 4 differences", see="rollbook schema grant",
 )  # fmt: skip
 def check(run: Run) -> int:
-    """Compare functions, triggers, views, guards and copied columns in the database with what this program ships."""
-    from rollbook.system.schema_check import differences
+    """Compare the database and the copies on course servers with what ships, and find foreign code and rights."""
+    from rollbook.system.queries import owner_members
+    from rollbook.system.schema_check import differences, is_unreachable
 
     with run.connect() as conn:
-        found = differences(conn)
-    render.rows(run, found, CHECKED, empty="everything is as this program ships it")
-    return 4 if found else 0
+        found = differences(conn, run.caller())
+        members = owner_members(conn)
+    render.rows(run, [vars(each) for each in found], CHECKED, empty="everything is as this program ships it")
+    if members:
+        render.note(run, f"roles that may act for rollbook_owner, and so write copies: {', '.join(members)}")
+    return 3 if is_unreachable(found) else 4 if found else 0
+
+
+@command(
+    app, "grant", sets=("writes",),
+    examples=("schema grant", "schema grant --dry-run"),
+    exits="0 done, 1 refused, 3 unreachable, 4 not migrated", see="rollbook schema check",
+)  # fmt: skip
+def grant(run: Run) -> None:
+    """Make all roles, owners, rights and policies as shipped again, such as after a restore without them."""
+    from rollbook.system.migration import grant_all, grants
+
+    if run.dry_run:
+        render.text(run, grants())
+        return
+    with run.connect() as conn:
+        grant_all(conn)
+    render.note(run, "roles, owners, rights and policies are as this program ships them")

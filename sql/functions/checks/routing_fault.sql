@@ -1,0 +1,118 @@
+-- routing_fault: why writes to the portal are not routed, or fail: triggers that are missing or disabled, functions
+-- that were replaced, session_replication_role, missing rights; and courses whose schema, copies, owners or guards are
+-- gone. One look at the catalog, whatever the number of courses: `rollbook status` asks it each time. `rollbook schema
+-- check` looks deeper.
+-- Returns:  course_id null: the fault concerns the portal, so all courses.
+-- Security: INVOKER; reads the catalog and rollbook.course.
+create or replace function rollbook.routing_fault()
+returns table (course_id text, object text, kind text, difference text, fix text)
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with due (table_name, name) as (
+        values
+        ('auth_user', 'hold_courses'),
+        ('auth_user', 'note_for_discussion_delete'),
+        ('auth_user', 'note_for_discussion_insert'),
+        ('auth_user', 'note_for_discussion_truncate'),
+        ('auth_user', 'note_for_discussion_update'),
+        ('auth_user', 'refuse_user_id_change'),
+        ('auth_user', 'refuse_user_id_change_late'),
+        ('auth_user', 'renew_candidate'),
+        ('auth_user', 'route_truncate'),
+        ('auth_user', 'route_user_delete'),
+        ('auth_user', 'route_user_update'),
+        ('auth_userprofile', 'refuse_year_of_birth'),
+        ('auth_userprofile', 'route_profile_delete'),
+        ('auth_userprofile', 'route_profile_insert'),
+        ('auth_userprofile', 'route_profile_update'),
+        ('auth_userprofile', 'route_truncate'),
+        ('student_courseenrollment', 'route_enrollment_delete'),
+        ('student_courseenrollment', 'route_enrollment_insert'),
+        ('student_courseenrollment', 'route_enrollment_update'),
+        ('student_courseenrollment', 'route_truncate')
+    ),
+    triggers as (
+        select
+            'rollbook_' || d.name as name, 'portal.' || d.table_name as table_name, g.tgenabled, g.tgqual,
+            d.name ~ '^(route|hold|note)_' as is_routing, p.proname, p.prosecdef, p.proconfig,
+            p.oid::regprocedure::text as function, starts_with(d.name, p.proname) as is_ours,
+            p.pronamespace = 'rollbook'::regnamespace as is_in_schema, o.rolname as owner
+        from due as d
+        left join pg_trigger as g
+            on g.tgrelid = to_regclass('portal.' || d.table_name) and g.tgname = 'rollbook_' || d.name
+        left join pg_proc as p on p.oid = g.tgfoid
+        left join pg_roles as o on o.oid = p.proowner
+    ),
+    copies as (
+        select
+            c.course_id, c.schema_name, n.oid as namespace, n.nspowner, t.table_name, k.oid, k.relowner, g.tgenabled,
+            format('%I.%I', c.schema_name, t.table_name) as name,
+            'rollbook replication repair ' || rollbook.shell_quote(c.course_id) as repair
+        from rollbook.course as c
+        cross join rollbook.copied_tables() as t
+        left join pg_namespace as n on n.nspname = c.schema_name
+        left join pg_class as k on k.relnamespace = n.oid and k.relname = t.table_name
+        left join pg_trigger as g on g.tgrelid = k.oid and g.tgname = 'rollbook_guard_copy'
+    ),
+    owner (oid) as (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner')
+    select null, format('%s on %s', t.name, t.table_name), 'trigger', 'is missing', 'rollbook schema check'
+    from triggers as t where t.tgenabled is null
+    union all
+    select
+        null, format('%s on %s', t.name, t.table_name), 'trigger',
+        case t.tgenabled when 'D' then 'is disabled' else 'is enabled for replicas only, or always' end,
+        format('alter table %s enable trigger %s;', t.table_name, t.name)
+    from triggers as t where t.tgenabled <> 'O'
+    union all
+    select null, format('%s on %s', t.name, t.table_name), 'trigger', 'is not the one shipped', 'rollbook schema check'
+    from triggers as t
+    where not (t.is_ours and t.is_in_schema) or t.is_routing and t.tgqual is not null
+    union all
+    select distinct
+        null, t.function, 'function', 'is not SECURITY DEFINER',
+        format('alter function %s security definer;', t.function)
+    from triggers as t where t.is_routing and not t.prosecdef
+    union all
+    select distinct
+        null, t.function, 'function', format('owned by %s, not by rollbook_owner', t.owner),
+        format('alter function %s owner to rollbook_owner;', t.function)
+    from triggers as t where t.is_routing and t.owner <> 'rollbook_owner'
+    union all
+    select distinct
+        null, t.function, 'function', 'the search_path is not pinned',
+        format('alter function %s set search_path = pg_catalog, pg_temp;', t.function)
+    from triggers as t
+    where t.is_routing and t.tgenabled is not null
+        and 'search_path=pg_catalog, pg_temp' <> all (coalesce(t.proconfig, '{}'))
+    union all
+    select null, s.object, s.kind, s.difference, s.fix from rollbook.replica_settings() as s
+    union all
+    select null, m.object, m.kind, m.difference, m.fix from rollbook.missing_rights() as m
+    union all
+    select distinct c.course_id, quote_ident(c.schema_name), 'schema', 'is gone', c.repair
+    from copies as c where c.namespace is null
+    union all
+    select c.course_id, c.name, 'copy', 'is gone', c.repair
+    from copies as c where c.namespace is not null and c.oid is null
+    union all
+    select distinct
+        c.course_id, quote_ident(c.schema_name), 'schema', 'is not owned by rollbook_owner',
+        format('alter schema %I owner to rollbook_owner;', c.schema_name)
+    from copies as c, owner as o where c.nspowner <> o.oid
+    union all
+    select
+        c.course_id, c.name, 'copy', 'is not owned by rollbook_owner',
+        format('alter table %s owner to rollbook_owner;', c.name)
+    from copies as c, owner as o where c.relowner <> o.oid
+    union all
+    select
+        c.course_id, c.name, 'guard', 'is missing or disabled: the copy may be written',
+        case when c.tgenabled is null then 'rollbook schema check'
+            else format('alter table %s enable trigger rollbook_guard_copy;', c.name) end
+    from copies as c where c.oid is not null and c.tgenabled is distinct from 'O'
+    order by 1 nulls first, 2, 3, 4
+$$;
+comment on function rollbook.routing_fault() is
+    'Why writes to the portal are not routed, or fail: one row for each fault of the portal (course_id null) or of a '
+    'course, with the line that fixes it. Cheap: one look at the catalog.';
