@@ -1,4 +1,4 @@
-"""sql/functions/copies/put_copies.sql, update_copies.sql, update_copy.sql: what each writes and reports."""
+"""sql/functions/copies/put_copies.sql, update_copies.sql, write_copy.sql: what each writes and reports."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def test_update_copies_creates_none(drifted: Db) -> None:
 
 def test_update_copy_creates_none_and_a_row_of_nulls_updates_nothing(drifted: Db) -> None:
     keep = schema(drifted, KEEP)
-    update = "select rollbook.update_copy(%s, 'auth_user', u) from portal.auth_user as u"
+    update = "select rollbook.write_copy(array[%s::text], 'auth_user', u, false) from portal.auth_user as u"
     run(drifted, update, keep)
     assert select(drifted, keep, USER, ["id", "email"]) == [(1, "ada@edx.org"), (2, "bob@edx.org")]
     before = versions(drifted, KEEP)
-    run(drifted, "select rollbook.update_copy(%s, 'auth_user', null::portal.auth_user)", keep)
+    run(drifted, "select rollbook.write_copy(array[%s::text], 'auth_user', null::portal.auth_user, false)", keep)
     assert versions(drifted, KEEP) == before
