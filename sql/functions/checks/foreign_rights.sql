@@ -53,7 +53,8 @@ as $$
             t.nspname::text, t.name, 'grant',
             format('%s may %s', case g.grantee when 0 then 'PUBLIC' else g.grantee::regrole::text end,
                    string_agg(
-                       distinct case g.privilege_type when 'TRIGGER' then 'add triggers, which run as the role that writes it'
+                       distinct case g.privilege_type
+                       when 'TRIGGER' then 'add triggers, which run as the role that writes it'
                        else 'reference it: foreign keys are checked as its owner' end, ', and may ')),
             g.grantor, t.relowner,
             format('revoke %s on %s from %s cascade;', string_agg(distinct g.revoked, ', '), t.name,

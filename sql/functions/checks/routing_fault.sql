@@ -44,18 +44,19 @@ as $$
         left join pg_proc as p on p.oid = g.tgfoid
         left join pg_roles as o on o.oid = p.proowner
     ),
-    copies as (
+    copies as (  -- only those with a fault, as the rest of the query reads them several times
         select
-            c.course_id, c.schema_name, n.oid as namespace, n.nspowner, t.table_name, k.oid, k.relowner, g.tgenabled,
+            c.course_id, c.schema_name, n.oid as namespace, n.nspowner, k.oid, k.relowner, g.tgenabled, o.oid as owner,
             format('%I.%I', c.schema_name, t.table_name) as name,
             'rollbook replication repair ' || rollbook.shell_quote(c.course_id) as repair
         from rollbook.course as c
         cross join rollbook.copied_tables() as t
+        cross join (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner') as o
         left join pg_namespace as n on n.nspname = c.schema_name
         left join pg_class as k on k.relnamespace = n.oid and k.relname = t.table_name
         left join pg_trigger as g on g.tgrelid = k.oid and g.tgname = 'rollbook_guard_copy'
-    ),
-    owner (oid) as (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner')
+        where k.oid is null or n.nspowner <> o.oid or k.relowner <> o.oid or g.tgenabled is distinct from 'O'
+    )
     select null, format('%s on %s', t.name, t.table_name), 'trigger', 'is missing', 'rollbook schema check'
     from triggers as t where t.tgenabled is null
     union all
@@ -99,12 +100,12 @@ as $$
     select distinct
         c.course_id, quote_ident(c.schema_name), 'schema', 'is not owned by rollbook_owner',
         format('alter schema %I owner to rollbook_owner;', c.schema_name)
-    from copies as c, owner as o where c.nspowner <> o.oid
+    from copies as c where c.nspowner <> c.owner
     union all
     select
         c.course_id, c.name, 'copy', 'is not owned by rollbook_owner',
         format('alter table %s owner to rollbook_owner;', c.name)
-    from copies as c, owner as o where c.relowner <> o.oid
+    from copies as c where c.relowner <> c.owner
     union all
     select
         c.course_id, c.name, 'guard', 'is missing or disabled: the copy may be written',
