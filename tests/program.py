@@ -28,7 +28,7 @@ COPIED = ("auth_user", "auth_userprofile", "student_courseenrollment")
 LISTS: dict[str, str] = {
     "schema current": "database revision is_head pending",
     "schema history": "revision down_revision title locks reversible",
-    "schema check": "object kind difference",
+    "schema check": "object kind difference fix",
     "course list": "course schema_name state on_leave enrolled copied_users server since on_fault "
     "paused_at pause_reason",
     "user list": "id username email name is_active is_staff is_superuser date_joined last_login courses",

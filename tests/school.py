@@ -55,6 +55,17 @@ def rollbook(
     return call
 
 
+def advance_sequences(db: Connection[Any]) -> None:
+    """Let the sequences follow the ids that `populate` gave: else `schema check` names them."""
+    for table in ("auth_user", "auth_userprofile", "student_courseenrollment", "student_testcenteruser",
+                  "student_testcenterregistration", "auth_registration"):  # fmt: skip
+        db.execute(
+            sql.SQL("select setval(pg_get_serial_sequence({}, 'id'), (select coalesce(max(id), 1) from {}))").format(
+                sql.Literal(f"portal.{table}"), sql.Identifier("portal", table)
+            )
+        )
+
+
 def populate(db: Connection[Any]) -> None:
     """Two courses, one of each policy; ada and bob are in the first, ada in the second, eve in none, dan waits."""
     db.execute("select rollbook.create_course(%s), rollbook.create_course(%s, 'remove')", [KEEP, REMOVE])

@@ -147,7 +147,12 @@ def main() -> None:
         errors="backslashreplace",
         line_buffering=is_terminal,
     )
-    sys.stderr = StandardError(sys.stderr.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    sys.stderr = StandardError(
+        sys.stderr.detach(),  # type: ignore[union-attr]
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+    )
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -20,7 +20,7 @@ from rollbook.core.errors import AdminError
 from rollbook.replication import link
 from tests.conftest import Cluster
 from tests.program import KEEP, damage
-from tests.school import Rollbook
+from tests.school import Rollbook, advance_sequences
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -96,7 +96,7 @@ WORK = [
 
 
 def test_the_applications_session_keeps_its_settings(rollbook: Rollbook, school: Connection[Any], pooled: str) -> None:
-    del school
+    advance_sequences(school)
     with psycopg.connect(pooled) as application:
         before = own(application)
         assert (before["search_path"], before["statement_timeout"]) == ("portal, public", "17000")

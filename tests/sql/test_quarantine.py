@@ -53,7 +53,8 @@ FAULTS: dict[str, tuple[LiteralString, LiteralString]] = {
         "alter table {c}.auth_user drop constraint own",
     ),
     "unique": (
-        "create unique index own on {c}.auth_user ((1)) where first_name = 'New'; "
+        # 'Later' is what both rows are to have at the end: no order of writing them avoids it.
+        "create unique index own on {c}.auth_user ((1)) where first_name = 'New' or last_name = 'Later'; "
         "set session_replication_role = replica; update {c}.auth_user set first_name = 'New' where id = 2; "
         "reset session_replication_role",
         "drop index {c}.own",

@@ -1,5 +1,6 @@
 """`rollbook status`: the portal and all courses on one screen."""
 
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING
@@ -82,7 +83,9 @@ def advice(found: "Sequence[Line]") -> str:
         alike.setdefault((line.reason or line.state, line.fix or ""), []).append(line.course)
     for (reason, fix), courses in list(alike.items())[:SHOWN]:
         more = f" and {len(courses) - 1} more" if len(courses) > 1 else ""
-        lines += [f"  {courses[0]}{more}: {reason}", *([f"  {fix}"] if fix else [])]
+        words = f"  {courses[0]}{more}: {reason}"
+        lines += textwrap.wrap(words, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        lines += [f"  {fix}"] if fix else []  # whole, to be pasted
     return "\n".join(lines) + "\n"
 
 

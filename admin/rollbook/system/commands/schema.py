@@ -136,8 +136,8 @@ def refuse_others(run: Run) -> None:
     with run.connect(migrated=False) as conn:
         if owner := foreign_owner(conn):
             raise UnreachableError(
-                "this role may not take the schema away", why=f"schema rollbook belongs to {owner}",
-                fix=f"run it as {owner}, or as a member of that role",
+                "this role may not take the schema away", why=f"schema rollbook belongs to {quoted(owner)}",
+                fix=f"run it as the role {quoted(owner)}, or as a member of it",
             )  # fmt: skip
 
 
