@@ -131,7 +131,8 @@ def respell(conn: Conn, rules: list[Rule]) -> list[Rule]:
         ):
             statement = "alter table pg_temp.{} drop constraint {}, add constraint {} "
             names = (sql.Identifier(name) for name in (rule.table, rule.name, rule.name))
-            conn.execute(sql.SQL(statement).format(*names) + sql.SQL(rule.definition))
+            definition = sql.SQL(rule.definition)  # pyright: ignore[reportArgumentType] (as PostgreSQL prints it)
+            conn.execute(sql.SQL(statement).format(*names) + definition)
     respelled = typed(Rule, conn, RULES)
     same = {
         (rule.table, rule.name) for rule in respelled
