@@ -123,7 +123,10 @@ def create(
 
 @command(
     app, "update", sets=("data", "writes"), columns=UPDATED,
-    examples=("course update edX/toy/2013_Spring --on-fault pause", "course update edX/toy/2013_Spring --on-fault refuse -n"),
+    examples=(
+        "course update edX/toy/2013_Spring --on-fault pause",
+        "course update edX/toy/2013_Spring --on-fault refuse -n",
+    ),
     exits="0 updated, or it was so already, 1 unknown course, 3 unreachable, 4 not migrated",
     see="rollbook course pause",
 )  # fmt: skip
