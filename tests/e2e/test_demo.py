@@ -76,6 +76,7 @@ def dump(home: Path) -> list[tuple[Any, ...]]:
         ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_newcomers_path_ends_where_it_began(home: Path) -> None:
     up = run(home, "demo", "up")
     assert (up.code, "Traceback" in up.err) == (0, False), up
@@ -116,6 +117,7 @@ def test_the_newcomers_path_ends_where_it_began(home: Path) -> None:
     assert (refused.code, refused.out, "rollbook demo up" in refused.err) == (1, "", True)
 
 
+@pytest.mark.slow
 def test_a_shell_takes_the_printed_lines_where_a_path_has_a_blank(nest: Path) -> None:
     """As after `make demo` in a checkout, and with a TMPDIR, whose paths have blanks and an apostrophe."""
     temporary = nest / "Ada's tmp"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import psycopg
+import pytest
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE
 from tests.replication.conftest import (
@@ -14,6 +15,8 @@ from tests.replication.conftest import (
     until,
 )
 from tests.replication.scenes import count_arrivals, enroll, go_on, stream_early, streamed
+
+pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
 
 WALSENDER = "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'rollbook_east'"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+import pytest
 
 from tests.program import KEEP, KEEP_SCHEMA
 from tests.replication.conftest import (
@@ -15,6 +16,8 @@ from tests.replication.conftest import (
     until,
 )
 from tests.replication.scenes import POISON, allow_poison, becomes, count_arrivals, kept_empty, refuse_poison, slots
+
+pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
 
 
 @contextmanager

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
 from tests.replication.conftest import (
     Own,
     Site,
     until,
 )
+
+pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
 
 
 def left_on_portal(site: Site) -> list[Any]:

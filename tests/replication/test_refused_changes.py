@@ -26,6 +26,8 @@ from tests.replication.scenes import (
     streamed,
 )
 
+pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
+
 
 def test_a_row_with_the_same_key_is_counted_named_everywhere_and_gone_by_the_printed_command(
     streaming: Site,

@@ -8,6 +8,8 @@ from tests.program import KEEP, KEEP_SCHEMA, REMOVE_SCHEMA
 from tests.replication.conftest import Site
 from tests.system.test_schema_check import CODE, COPIES, COURSE_CODE, GRANTS, Fault
 
+pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
+
 A = KEEP_SCHEMA
 SAME = {
     "all on a copy",

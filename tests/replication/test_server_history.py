@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE
 from tests.replication.conftest import Site
+
+pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
 
 HISTORY = "select command, object, outcome, before, after, reason, course_id from rollbook.history order by id"
 

@@ -14,6 +14,8 @@ from tests.replication.conftest import (
 )
 from tests.replication.scenes import another_user, enroll, line, slots, stands_still
 
+pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
+
 
 def with_roles(site: Own) -> None:
     """Let the portal be read by a login with a password, and the server be run by somebody who is no superuser."""
