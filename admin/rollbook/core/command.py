@@ -262,7 +262,7 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
     },
     "watch": {
         "watch": option(None, float | None, "--watch", metavar="SECONDS", min=0.1, panel=OUTPUT,
-                        text="Repeat every SECONDS until interrupted."),
+                        text="Repeat every SECONDS: in place on a terminal, a line each time in a pipe."),
         "count": option(None, int | None, "--count", metavar="N", min=1, panel=OUTPUT,
                         text="With --watch: stop after N times."),
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any
@@ -41,6 +42,17 @@ def chosen_format(run: Run) -> Format:
 def wants_json(run: Run) -> bool:
     """Return whether the answer, and so an error, is JSON."""
     return chosen_format(run) in (Format.json, Format.jsonl)
+
+
+def json_indent(run: Run) -> int | None:
+    """Return the indent of a JSON document. With --watch each is one line."""
+    return 2 if run.watch is None else None
+
+
+def is_live(run: Run) -> bool:
+    """Return whether the answers of --watch are redrawn in place: a table, on a terminal that can."""
+    is_table = chosen_format(run) is Format.table and run.output == "-"
+    return is_table and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def has_terminal() -> bool:
@@ -174,7 +186,8 @@ def rows(
     names, style = picked(run, columns), chosen_format(run)
     with sink(run, drawn=style is Format.table) as out:
         if style is Format.json:
-            json.dump([plain({n: row[n] for n in names}) for row in answer], out, ensure_ascii=False, indent=2)
+            found_rows = [plain({n: row[n] for n in names}) for row in answer]
+            json.dump(found_rows, out, ensure_ascii=False, indent=json_indent(run))
             out.write("\n")
         elif style is Format.jsonl:
             for row in answer:
@@ -207,7 +220,7 @@ def document(run: Run, content: Any, draw: Callable[[IO[str]], None]) -> None:  
     style = chosen_format(run)
     with sink(run, drawn=style is Format.table) as out:
         if style is Format.json:
-            json.dump(plain(content), out, ensure_ascii=False, indent=2)
+            json.dump(plain(content), out, ensure_ascii=False, indent=json_indent(run))
             out.write("\n")
         elif style is Format.jsonl:
             out.write(json.dumps(plain(content), ensure_ascii=False) + "\n")

@@ -113,9 +113,7 @@ def table(
     grid = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=not run.no_header, header_style="bold")
     for name in shown:
         number = all(isinstance(row[name], int | float | None) and not isinstance(row[name], bool) for row in found)
-        grid.add_column(
-            heading(name), justify="right" if number else "left", overflow="fold", width=shown[name] if narrow else None
-        )  # fmt: skip
+        grid.add_column(heading(name), justify="right" if number else "left", overflow="fold", width=shown[name])
     left = room - sum(cells + GAP for cells in shown.values()) - GAP if bar else 0
     most = max(row[bar] for row in found) if bar else 0
     if left >= 5:

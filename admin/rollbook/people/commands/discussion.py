@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rollbook.core import history, render
+from rollbook.core import history, render, watch
 from rollbook.core.command import Format, Run, command
 from rollbook.core.db import Conn, require_own_session
 from rollbook.core.errors import UsageError
@@ -15,7 +15,6 @@ from rollbook.core.progress import progress
 from rollbook.people import discussion, discussion_settings
 from rollbook.people.commands.named_users import expanded
 from rollbook.people.queries import discussion as queries
-from rollbook.replication.commands.status import repeated
 
 app = noun("discussion")
 
@@ -90,11 +89,11 @@ def deactivate(run: Run) -> None:
 )  # fmt: skip
 def status(run: Run) -> int:
     """Show the number of pending and failed changes, the latest error, and whether the service answers."""
-    return repeated(run, lambda: status_once(run))
+    return watch.repeated(run, lambda: look(run))
 
 
-def status_once(run: Run) -> int:
-    """Write the state; return 4 if it needs attention."""
+def look(run: Run) -> watch.Look:
+    """Look at the queue, and at the service while it is active."""
     with run.connect() as conn:
         settings, state = queries.settings(conn), queries.state(conn)
     reachable = None
@@ -103,8 +102,8 @@ def status_once(run: Run) -> int:
         with discussion.Client(to) as client:
             reachable = client.is_there()
     row = {"active": settings.active, "url": to.url, **vars(state), "reachable": reachable}
-    render.rows(run, [row], STATUS)
-    return 4 if state.pending or reachable is False else 0
+    code = 4 if state.pending or reachable is False else 0
+    return watch.Look(code, lambda: render.rows(run, [row], STATUS), row)
 
 
 @command(

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import render, watch
 from rollbook.core.arguments import AnyCourses, Course, OfServers
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UnreachableError, UsageError
@@ -37,7 +37,7 @@ ALARMS = {
 )  # fmt: skip
 def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Show the state of each course, the worst first, as its server reports it now."""
-    return all_status.repeated(run, lambda: all_status.courses_once(run, course))
+    return watch.repeated(run, lambda: all_status.look_at_courses(run, course))
 
 
 @command(

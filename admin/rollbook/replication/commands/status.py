@@ -1,16 +1,17 @@
 """`rollbook status`: the portal and all courses on one screen."""
 
 import textwrap
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import render, watch
 from rollbook.core.arguments import AnyCourses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import AttentionError
+from rollbook.core.states import STATES
 from rollbook.core.table import table
 
 if TYPE_CHECKING:
@@ -27,17 +28,6 @@ COLUMNS = (
 SHOWN = 5  # courses that need attention and are explained on a screen
 SCREEN = ("course", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict", "target")
 NONE = "no courses yet: rollbook course create COURSE"
-
-
-def repeated(run: Run, once: Callable[[], int]) -> int:
-    """Call `once`; with --watch repeat it every N seconds, --count times or until Ctrl-C. Return the last code."""
-    turn = 1
-    code = once()
-    while run.watch is not None and turn != run.count:
-        time.sleep(run.watch)
-        turn += 1
-        code = once()
-    return code
 
 
 def states(run: Run, conn: "Conn", asked: list[str]) -> "tuple[list[Line], list[Fault]]":
@@ -95,20 +85,38 @@ def exit_code(found: "Sequence[Line]", faults: "Sequence[Fault]") -> int:
     return 3 if "unreachable" in words else 4 if faults or words - {"ok"} else 0
 
 
-def courses_once(run: Run, asked: list[str]) -> int:
-    """Write the state of the courses asked for; return the exit code."""
+def looked(found: "Sequence[Line]", faults: "Sequence[Fault]", write: Callable[[], None]) -> watch.Look:
+    """Return a look at courses: their exit code, in one line the number in each state and the worst lag, by server."""
+    lags = {line.target.removeprefix("server "): line.lag_seconds for line in found if line.kind == "server"}
+    worst = max(lags, key=lambda server: lags[server] or 0, default=None)
+    states = Counter(line.state for line in found)
+    summary = {
+        "courses": len(found), **{state.name: states[state.name] for state in STATES},
+        "lag_seconds": worst and lags[worst], "server": worst,
+    }  # fmt: skip
+    return watch.Look(exit_code(found, faults), write, summary, lags)
+
+
+def look_at_courses(run: Run, asked: list[str]) -> watch.Look:
+    """Look at the courses asked for."""
     with run.connect() as conn:
         found, faults = states(run, conn, asked)
-    terminal = render.chosen_format(run) is Format.table
-    columns = SCREEN if terminal and not run.fields else COLUMNS
-    render.rows(run, [vars(line) for line in found], columns, empty=NONE)
-    if terminal:
-        render.text(run, f"{routing(faults)}{advice(found)}")
-    return exit_code(found, faults)
+
+    def write() -> None:
+        terminal = render.chosen_format(run) is Format.table
+        columns = SCREEN if terminal and not run.fields else COLUMNS
+        words = f"{routing(faults)}{advice(found)}" if terminal else ""
+        if run.watch is not None and words:  # what matters first: the end of a long table is cut
+            render.text(run, f"{words.lstrip()}\n")
+        render.rows(run, [vars(line) for line in found], columns, empty=NONE)
+        if run.watch is None and words:
+            render.text(run, words)
+
+    return looked(found, faults, write)
 
 
-def once(run: Run, asked: list[str]) -> int:
-    """Write the portal's numbers, the state of the courses, and the command for each that needs attention."""
+def look_at_all(run: Run, asked: list[str]) -> watch.Look:
+    """Look at the portal, and at the courses asked for, with the command for each that needs attention."""
     from rollbook.core.db import revision
     from rollbook.core.migrating import known_revisions
     from rollbook.replication.queries.copies import count_portal
@@ -132,14 +140,20 @@ def once(run: Run, asked: list[str]) -> int:
         if not found:
             out.write(f"({NONE})\n")
             return
+        words = advice(found)
+        if run.watch is not None and words:  # what matters first: the end of a long table is cut
+            out.write(f"{words.lstrip()}\n")
         table(run, out, [{name: row[name] for name in SCREEN} for row in rows], list(SCREEN))
-        out.write(advice(found))
+        if run.watch is None:
+            out.write(words)
 
-    if render.chosen_format(run) in (Format.csv, Format.tsv):
-        render.rows(run, rows, COLUMNS)
-    else:
-        render.document(run, {"portal": portal, "courses": rows}, draw)
-    return exit_code(found, faults)
+    def write() -> None:
+        if render.chosen_format(run) in (Format.csv, Format.tsv):
+            render.rows(run, rows, COLUMNS)
+        else:
+            render.document(run, {"portal": portal, "courses": rows}, draw)
+
+    return looked(found, faults, write)
 
 
 @command(
@@ -150,4 +164,4 @@ def once(run: Run, asked: list[str]) -> int:
 )  # fmt: skip
 def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Show the portal and every course on one screen, the worst first, with the command to run next."""
-    return repeated(run, lambda: once(run, course))
+    return watch.repeated(run, lambda: look_at_all(run, course))
