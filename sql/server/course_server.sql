@@ -48,10 +48,26 @@ comment on schema rollbook is 'Rollbook: what a course server needs to receive c
 create table if not exists rollbook.heartbeat (
     beat bigint primary key,
     sent_at timestamptz not null,
-    lsn pg_lsn not null
+    lsn pg_lsn not null,
+    portal_identity text not null,
+    timeline integer not null
 );
 comment on table rollbook.heartbeat is
     'Heartbeats of the portal that have arrived here. All that it committed before the newest has arrived too.';
 comment on column rollbook.heartbeat.beat is 'Its number.';
 comment on column rollbook.heartbeat.sent_at is 'When the portal sent it, by the portal''s clock.';
 comment on column rollbook.heartbeat.lsn is 'Where the portal''s WAL ended then.';
+comment on column rollbook.heartbeat.portal_identity is 'The cluster and database that sent it.';
+comment on column rollbook.heartbeat.timeline is 'The timeline of that cluster.';
+create table if not exists rollbook.portal (
+    identity text primary key,
+    timeline integer not null,
+    is_current boolean not null,
+    since timestamptz not null default clock_timestamp()
+);
+comment on table rollbook.portal is
+    'The portals whose commands have changed this server. An old primary, or a portal that was replaced, is refused.';
+comment on column rollbook.portal.identity is 'The cluster and database.';
+comment on column rollbook.portal.timeline is 'The newest timeline of that cluster.';
+comment on column rollbook.portal.is_current is 'Whether it was the last one.';
+comment on column rollbook.portal.since is 'Time at which it was first seen on that timeline, or became the last one.';

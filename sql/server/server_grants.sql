@@ -1,6 +1,6 @@
 -- server_grants: who owns what on a course server, and who may do what. Run last; can be run again.
---   rollbook_owner    NOLOGIN. Owns the copies, the heartbeats and the digests.
---   rollbook_monitor  NOLOGIN. What status and verify need: heartbeats and digests. Not a row of a copy.
+--   rollbook_owner    NOLOGIN. Owns the copies, the heartbeats, the list of portals and the digests.
+--   rollbook_monitor  NOLOGIN. What status and verify need: heartbeats, portals, digests. Not a row of a copy.
 do $$
 declare
     has_monitor constant boolean := exists (select from pg_roles as r where r.rolname = 'rollbook_monitor');
@@ -8,6 +8,7 @@ declare
 begin
     grant create on schema rollbook to rollbook_owner;  -- who takes something over needs it, for this moment
     alter table rollbook.heartbeat owner to rollbook_owner;
+    alter table rollbook.portal owner to rollbook_owner;
     for object in
         select p.oid::regprocedure::text as name, p.prosecdef from pg_proc as p
         where p.pronamespace = 'rollbook'::regnamespace
@@ -24,6 +25,6 @@ begin
     grant usage on schema rollbook to rollbook_owner;
     if has_monitor then
         grant usage on schema rollbook to rollbook_monitor;
-        grant select on rollbook.heartbeat to rollbook_monitor;
+        grant select on rollbook.heartbeat, rollbook.portal to rollbook_monitor;
     end if;
 end $$;

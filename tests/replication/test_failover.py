@@ -1,15 +1,19 @@
-"""A standby of the portal is promoted, with and without the slot of the server."""
+"""A standby of the portal is promoted, with and without the slot of the server; the old primary comes back.
+
+Also tests portal_identity.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from rollbook.system.demo.server import PrivateServer
-from tests.program import KEEP
+from tests.program import KEEP, REMOVE
 from tests.replication.conftest import (
     Own,
     copied,
@@ -113,3 +117,121 @@ def test_a_promoted_standby_without_the_slot_says_so_and_resync_brings_each_cour
     assert remedy(site, found["fix"]).code == 0
     assert [row[2] for row in site.copy(KEEP)] == ["before", "after"]
     assert line(site)["state"] == "ok"
+
+
+def comes_back(old: Own, site: Own) -> None:
+    """Start the old primary again, as one that knows of no promotion."""
+    old.here.start()
+    old.portal, old.server = site.portal, site.server  # to look at the server; the program connects by itself
+
+
+CHANGES = (
+    ("course", "attach", REMOVE, "--to", "east"),
+    ("course", "attach", REMOVE, "--to", "east", "--dry-run"),
+    ("course", "detach", KEEP, "--yes"),
+    ("course", "detach", KEEP, "--yes", "--drop-local"),
+    ("replication", "resync", KEEP, "--yes"),
+    ("replication", "pause", KEEP),
+    ("replication", "resume", KEEP),
+    ("replication", "resume", KEEP, "--skip", "0/1"),
+    ("server", "remove", "east", "--unreachable", "--yes"),
+)
+
+
+def is_refused_everything(site: Own, words: str) -> None:
+    """No command of this portal changes the server; status says why, and sends nobody to destroy newer rows."""
+    before = [site.copy(KEEP, table) for table in ("auth_user", "auth_userprofile", "student_courseenrollment")]
+    routes = ("--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn)
+    found = line(site)
+    assert found["state"] == "unknown"
+    assert words in found["reason"]
+    assert "new portal" in found["fix"] or "portal that feeds it" in found["fix"]
+    for command in (
+        *CHANGES, ("server", "add", "east", *routes), ("server", "add", "east", *routes, "--take-over"),
+        ("server", "add", "east", *routes, "--take-over", "--dry-run"),
+    ):  # fmt: skip
+        result = site.run(*command)
+        assert result.code == 1, (command, result)
+        assert words in result.err or "add --take-over" in result.err, (command, result)
+    result = site.run("replication", "repair", KEEP, "--yes")
+    assert result.code not in (0, 70)
+    assert words in result.err, result
+    result = site.run("replication", "verify", KEEP)
+    assert result.code == 3
+    assert words in result.err, result
+    assert before == [site.copy(KEEP, table) for table in ("auth_user", "auth_userprofile", "student_courseenrollment")]
+
+
+@pytest.mark.slow
+def test_an_old_primary_that_comes_back_changes_no_server(
+    own: Callable[..., Own], place: Callable[..., PrivateServer]
+) -> None:
+    site = own()
+    standby = standby_of(site, place)
+    site.add()
+    site.attach(KEEP)
+    old = replace(site)
+    site.wait()
+    fail_over(site, standby)
+    site.ok("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn,
+            "--take-over")  # fmt: skip
+    site.ok("replication", "resync", KEEP, "--yes")
+    site.portal.execute("update portal.auth_user set first_name = 'newer' where username = 'ada'")
+    site.wait()
+    timeline = "select timeline from rollbook.heartbeat order by beat desc limit 1"
+    assert site.portal.execute(timeline).fetchone() == site.server.execute(timeline).fetchone() == (2,)
+
+    comes_back(old, site)
+    with psycopg.connect(old.portal_dsn, autocommit=True) as conn:
+        conn.execute("update portal.auth_user set first_name = 'older' where username = 'ada'")
+    is_refused_everything(old, "this database is an old primary")
+    site.server.execute("delete from rollbook.heartbeat")  # what the commands recorded is enough
+    is_refused_everything(old, "this database is an old primary")
+    site.ok("replication", "pause", KEEP)
+    is_refused_everything(old, "this database is an old primary")
+    site.ok("replication", "resume", KEEP)
+    assert site.copy(KEEP)[0][2] == "newer"
+    assert line(site)["state"] == "ok"
+
+    site.there.stop("immediate")
+    for command in CHANGES[:-1]:
+        assert old.run(*command, "--timeout", "1").code == 3, command
+    assert line(old)["state"] == "unreachable"
+
+
+@pytest.mark.slow
+def test_a_server_that_follows_the_new_portal_is_not_changed_by_the_old_one_before_it_has_heard_a_heartbeat(
+    own: Callable[..., Own], place: Callable[..., PrivateServer]
+) -> None:
+    site = own()
+    if site.portal.info.server_version < 170000:
+        pytest.skip("a slot is carried over to a standby from PostgreSQL 17 on")
+    standby = standby_of(site, place, sync_replication_slots="on")
+    fed_through(site, standby.home)
+    with psycopg.connect(standby.dsn("site"), autocommit=True) as conn:
+        ready = (
+            "select count(*) from pg_replication_slots where slot_name = 'rollbook_east' and synced and not temporary"
+        )
+
+        def is_ready() -> bool:
+            site.run("replication", "canary")
+            return conn.execute(ready.encode()).fetchone() == (1,)
+
+        until(is_ready)
+    old = replace(site)
+    fail_over(site, standby)
+    site.portal.execute("update portal.auth_user set first_name = 'newer' where username = 'ada'")
+    site.server.execute("alter subscription rollbook_east enable")
+    until(lambda: site.copy(KEEP)[0][2] == "newer")
+    assert site.server.execute("select max(timeline) from rollbook.heartbeat").fetchone() == (1,)
+    comes_back(old, site)
+
+    def is_known() -> bool:
+        site.portal.execute("update portal.auth_user set last_name = last_name || 'x' where username = 'ada'")
+        return bool(line(old)["state"] == "unknown")
+
+    until(is_known)
+    is_refused_everything(old, "receives changes from another database")
+    assert line(site)["state"] == "ok"
+    assert site.server.execute("select max(timeline) from rollbook.heartbeat").fetchone() == (2,)
+    is_refused_everything(old, "this database is an old primary")

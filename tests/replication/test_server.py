@@ -278,6 +278,7 @@ def test_a_role_without_the_right_to_replicate_makes_nothing(ownerless: Site) ->
     try:
         ownerless.portal.execute("grant usage on schema rollbook, portal to rb_weak")
         ownerless.portal.execute("grant all on all tables in schema rollbook to rb_weak")
+        ownerless.portal.execute("grant execute on all functions in schema rollbook to rb_weak")
         ownerless.portal.execute("grant select on public.rollbook_revision to rb_weak")
         ownerless.portal_dsn = ownerless.portal_dsn.replace("user=postgres", "user=rb_weak")
         answer = add(ownerless, "--json")
@@ -704,6 +705,15 @@ def test_a_restored_portal_takes_its_servers_over_and_brings_them_level(
         site.ok("replication", "resync", KEEP, "--yes")
         assert site.is_equal(KEEP)
         assert site.states()[KEEP] == "ok"
+        with psycopg.connect(original, autocommit=True) as portal_before:
+            before = Site(portal_before, original, server, server_dsn, call)
+            for command in (("replication", "resync", KEEP, "--yes"), ("course", "detach", KEEP, "--yes"), old_route):
+                answer = before.run(*command)
+                assert answer.code == 1, (command, answer)
+                assert "another portal has taken over server east" in answer.err
+            assert before.states()[KEEP] == "unknown"
+            again = before.run(*old_route, "--take-over")  # only by saying so; here its slot is the other's
+            assert "the slot rollbook_east belongs to the database restored" in again.err
         portal.execute("update portal.auth_user set email = 'after@example.org' where username = 'ada'")
         site.wait()
         assert site.is_equal(KEEP)

@@ -422,7 +422,9 @@ def test_unknown_on_a_clone_of_the_portal_which_may_change_nothing_there(shared:
             clone = Site(shared.portal, where, shared.server, shared.server_dsn, shared.call)
             row = line(clone)
             assert (row["state"], row["lag_bytes"], row["lag_seconds"]) == ("unknown", None, None)
-            assert row["reason"] == "this database is a clone or a restored backup of the portal that feeds server east"
+            assert row["reason"] == (
+                "this database does not feed server east: it is a clone or a restored backup of the portal"
+            )
             assert row["fix"].startswith("if it is the portal now: rollbook server add east")
             for command in (
                 ("replication", "resume", KEEP), ("replication", "pause", KEEP),

@@ -15,6 +15,7 @@ TESTED_IN = {
     "people/test_allowed.py": ["allowed_status"],
     "people/test_user.py": ["password_kind"],
     "replication/test_attach.py": ["publish_courses"],
+    "replication/test_failover.py": ["portal_identity"],
     "replication/test_roles.py": ["copy_place", "digest_columns", "digest_rows", "id_bounds", "server_grants"],
     "replication/test_server.py": ["course_server"],
     "replication/test_status.py": ["beat", "server_route", "slot_status"],

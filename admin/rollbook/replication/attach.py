@@ -76,7 +76,7 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
                     f"course {elsewhere[0].course} is on server {elsewhere[0].server}",
                     fix=f"rollbook course detach {course_word(elsewhere[0].course)}",
                 )
-            with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS) as session:
+            with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not run.dry_run) as session:
                 outcome = build_and_copy(run, session, found, steps, progress)
     if run.dry_run:
         rows = [Placed(name, server.name, table, None, "would attach") for name in names for table in TABLES]
@@ -193,7 +193,9 @@ def detach(run: Run, courses: Sequence[Course], options: Detaching, steps: Steps
             mine = [course for course in courses if course.server == name]
             with link.held(portal, server):
                 try:
-                    with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS) as session:
+                    with opened(
+                        portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not run.dry_run
+                    ) as session:
                         done = detach_from(session, mine, steps, keep=options.keep_data, drop_local=options.drop_local)
                 except UnreachableError:
                     if not options.unreachable:

@@ -14,8 +14,8 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
 from rollbook.core.rows import one
-from rollbook.replication import catalog
-from rollbook.replication.link import Server
+from rollbook.replication import catalog, feeding
+from rollbook.replication.link import Server, identity
 from rollbook.replication.queries.servers import record_subscription
 from rollbook.replication.requirements import unroutable
 from rollbook.replication.session import Session
@@ -120,6 +120,8 @@ def prepare(session: Session, steps: Steps) -> None:
     if not ready:
         shipped = (path.read_text() for path in SHIPPED)
         steps.on_server(session, *map(sql.SQL, shipped))  # pyright: ignore[reportArgumentType] (ships with the program)
+        if not steps.dry:
+            feeding.record(session.conn, identity(session.portal))
 
 
 def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: Steps) -> list[str]:

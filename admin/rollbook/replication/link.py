@@ -29,11 +29,15 @@ select name, admin_dsn, subscription_dsn, portal_identity, subscription, paused_
 from rollbook.server_route where %(name)s::text is null or name = %(name)s order by name
 """
 
-# Cluster and database: a clone of the portal has the same rows in rollbook.server, but does not feed the servers.
-IDENTITY = """
-select (pg_control_system()).system_identifier || '/' || d.oid as identity
-from pg_database as d where d.datname = current_database()
-"""
+IDENTITY = "select identity as database, timeline from rollbook.portal_identity()"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a portal is: a clone has the same rows in rollbook.server, an old primary the same cluster and database."""
+
+    database: str  # cluster and database, such as `7345.../16384`
+    timeline: int
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,9 @@ def find_server(portal: Conn, name: str) -> Server:
     return found[0]
 
 
-def identity(portal: Conn) -> str:
-    """Return an identity of the cluster and database, such as `7345.../16384`."""
-    return str(one(portal, IDENTITY)["identity"])
+def identity(portal: Conn) -> Identity:
+    """Return who this portal is."""
+    return typed(Identity, portal, IDENTITY)[0]
 
 
 def checked_conninfo(option: str, given: str) -> str:
@@ -222,12 +226,17 @@ def held(portal: Conn, server: Server) -> Iterator[None]:
             f"another command is changing server {server.name}", fix="try again when that command is done"
         )
     try:
-        if server.portal_identity != identity(portal):
-            raise RefusedError(
-                f"this database does not feed server {server.name}: it is a clone or a restored backup of the portal",
-                why="another portal may still be feeding that server",
-                fix=f"if this is the portal now: repeat rollbook server add {server.name} with --take-over",
-            )
+        if server.portal_identity != identity(portal).database:
+            raise clone(server)
         yield
     finally:
         portal.execute("select pg_advisory_unlock(hashtext(%s))", [key])
+
+
+def clone(server: Server) -> RefusedError:
+    """Return the refusal of a portal whose record says that another database feeds the server."""
+    return RefusedError(
+        f"this database does not feed server {server.name}: it is a clone or a restored backup of the portal",
+        why="another portal may still be feeding that server",
+        fix=f"if it is the portal now: rollbook server add {server.name} ... --take-over",
+    )

@@ -10,12 +10,12 @@ import psycopg
 from psycopg import errors
 
 from rollbook.core.db import Caller, Conn
-from rollbook.core.errors import AdminError, UnreachableError
+from rollbook.core.errors import AdminError, RefusedError, UnreachableError
 from rollbook.core.rows import one, typed
-from rollbook.replication import apply_error, catalog, subscription
+from rollbook.replication import apply_error, catalog, feeding, subscription
 from rollbook.replication.catalog import Copy, Subscription
 from rollbook.replication.heartbeat import arrival, let_commit, newest_heartbeat, send_if_allowed
-from rollbook.replication.link import Server, ask, identity
+from rollbook.replication.link import Identity, Server, ask, clone, identity
 from rollbook.replication.queries.servers import SlotStatus, list_slots
 
 ARRIVAL_SECONDS = 1.0  # how long a look at a server waits for its heartbeat
@@ -55,6 +55,7 @@ class Answer:
     waited: float | None  # seconds until the heartbeat of this look had arrived; None: it has not, or none was sent
     is_current: bool  # whether the portal's newest heartbeat has arrived
     version: str  # of PostgreSQL
+    known: feeding.Known  # what it knows of the portals that have fed it
     applied: int  # the position of the portal's WAL up to which it has applied; 0: not known
 
 
@@ -66,7 +67,7 @@ class Seen:
     slot: SlotStatus | None
     published: dict[str, int]
     answer: Answer | UnreachableError
-    is_ours: bool
+    objection: RefusedError | None  # why this database must not change it; None: it is the portal that feeds it
     sent: list[Sent]  # the portal's heartbeats, read after the answer
     position: int  # where the portal's WAL ended then
     fault: apply_error.Fault | None = None
@@ -111,6 +112,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         return []
     columns = catalog.replicated_columns(portal)
     schemas = {server.name: [row.schema_name for row in catalog.placements(portal, server)] for server in asked}
+    me = identity(portal)
     own = send_if_allowed(portal)
     beat = own or newest_heartbeat(portal)
 
@@ -126,7 +128,9 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         beats = typed(Arrived, conn, ARRIVED) if is_ready else []
         version = str(conn.info.parameter_status("server_version")).split()[0]
         applied = apply_error.applied_until(conn, server)
-        return Answer(found, copies, beats, waited if own else None, is_current, version, applied)
+        return Answer(
+            found, copies, beats, waited if own else None, is_current, version, feeding.known(conn, server, me), applied
+        )
 
     answers = ask(asked, question, caller)
     sent = typed(Sent, portal, SENT)
@@ -135,17 +139,24 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         let_commit(portal)  # another command's, sent a moment ago
         sent = typed(Sent, portal, SENT)
     slots = {row.slot_name: row for row in list_slots(portal)}
-    portal_identity = identity(portal)
     written = apply_error.position(one(portal, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"])
     publications = {row["pubname"] for row in portal.execute("select pubname from pg_publication")}
     found = [
         Seen(
             server, slots.get(server.stream), catalog.published(portal, server), answers[server.name],
-            server.portal_identity == portal_identity, sent, written, is_published=server.stream in publications,
+            objection(portal, server, me, answers[server.name]), sent, written,
+            is_published=server.stream in publications,
         )
         for server in asked
     ]  # fmt: skip
     return [diagnosed(portal, seen, caller) if deep else seen for seen in found]
+
+
+def objection(portal: Conn, server: Server, me: Identity, answer: Answer | UnreachableError) -> RefusedError | None:
+    """Return why this database must not change a server, as far as is known; None if nothing speaks against it."""
+    if server.portal_identity != me.database:
+        return clone(server)
+    return feeding.objection(portal, server, me, answer.known) if isinstance(answer, Answer) else None
 
 
 def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
@@ -153,7 +164,7 @@ def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
     answer = seen.reached
     if (
         answer is None or not answer.subscription or answer.subscription.enabled or seen.server.paused_at
-        or seen.slot is None or seen.slot.alarm == "lost" or not seen.is_ours
+        or seen.slot is None or seen.slot.alarm == "lost" or seen.objection
     ):  # fmt: skip
         return seen
 

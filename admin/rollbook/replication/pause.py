@@ -49,7 +49,10 @@ def pause_or_resume(
     found: list[Paused] = []
     for server in servers:
         affected = placements(portal, server)
-        with link.held(portal, server), opened(portal, server, run.caller(), catch_up=ARRIVAL_SECONDS) as session:
+        with (
+            link.held(portal, server),
+            opened(portal, server, run.caller(), catch_up=ARRIVAL_SECONDS, changes=not run.dry_run) as session,
+        ):
             outcome = "would pause" if paused else "would resume"
             if not run.dry_run:
                 outcome = pause(session) if paused else resume(session, skip)

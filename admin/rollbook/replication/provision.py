@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
-from rollbook.replication import build, catalog, drop, link, rebuild, requirements
+from rollbook.replication import build, catalog, drop, feeding, link, rebuild, requirements
 from rollbook.replication.catalog import Placement
 from rollbook.replication.heartbeat import arrival, send_heartbeat
 from rollbook.replication.link import Server
@@ -52,18 +52,23 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         server = replace(
             wanted, subscription=known.subscription, paused_at=known.paused_at, created_at=known.created_at
         )
-    taken = known is not None and take_over and known != server
     routes = (server.admin_dsn, server.subscription_dsn)
-    if known and not taken and (known.admin_dsn, known.subscription_dsn) != routes:
+    if known and not take_over and (known.admin_dsn, known.subscription_dsn) != routes:
         raise RefusedError(
             f"there is a server {server.name} with other routes",
             why=f"see them with: rollbook server show {server.name}",
             fix="if these lead to the same server: add --take-over; or choose another name",
         )
-    if known and not taken:
+    if known and not take_over:
         server = known
     caller = run.caller(run.timeout or FIRST_SECONDS)
-    with link.held(portal, server), opened(portal, server, caller, catch_up=FIRST_SECONDS) as session:
+    with (
+        link.held(portal, server),
+        opened(
+            portal, server, caller, catch_up=FIRST_SECONDS, changes=False, take_over=take_over or known is None
+        ) as session,
+    ):
+        taken = known is not None and take_over and (known != server or session.is_taken_over)
         requirements.refuse_itself(session)
         requirements.check_room(session)
         if known is None:
@@ -71,6 +76,8 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         elif not taken:
             requirements.refuse_lost(session)
         requirements.try_route(session.conn, server)
+        if not run.dry_run:
+            feeding.record(session.conn, link.identity(portal))
         if taken and not run.dry_run:
             if not rebuild.keep_stream(session):
                 rebuild.rebuild(session)
@@ -122,7 +129,7 @@ def remove(
     """
     with link.held(portal, server):
         try:
-            with opened(portal, server, run.caller(), catch_up=FIRST_SECONDS) as session:
+            with opened(portal, server, run.caller(), catch_up=FIRST_SECONDS, changes=not run.dry_run) as session:
                 if courses:
                     raise RefusedError(
                         f"server {server.name} answers, and has courses, such as {courses[0].course}",

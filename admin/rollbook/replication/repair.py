@@ -211,7 +211,7 @@ def repair_on_server(
         course = next(row for row in catalog.placements(portal, server) if row.course == course_id)
         with (
             link.held(portal, server),
-            opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS) as session,
+            opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
         ):
             if restore is not None:
                 restore(session, course)

@@ -141,7 +141,8 @@ def refuse_lost(session: Session) -> None:
 
 def refuse_itself(session: Session) -> None:
     """Raise RefusedError if the server's database is the portal's own."""
-    if identity(session.portal) == identity(session.conn):
+    is_portal = one(session.conn, "select to_regproc('rollbook.portal_identity') is not null as yes")["yes"]
+    if is_portal and identity(session.conn) == identity(session.portal):
         raise RefusedError(
             f"--admin-dsn of server {session.server.name} leads to the portal's own database",
             why="courses there need no server: rollbook course create creates their schema",

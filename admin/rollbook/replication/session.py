@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rollbook.core.db import Caller, Conn
-from rollbook.replication import catalog, link
+from rollbook.replication import catalog, feeding, link
 from rollbook.replication.link import Server
 
 
@@ -20,6 +20,7 @@ class Session:
     conn: Conn  # on the server, in autocommit
     server: Server
     timeout: float  # seconds
+    is_taken_over: bool = False  # from another portal, whose command changed the server last
 
     @cached_property
     def columns(self) -> catalog.Columns:
@@ -36,10 +37,23 @@ class Session:
 
 
 @contextmanager
-def opened(portal: Conn, server: Server, caller: Caller, *, catch_up: float) -> Iterator[Session]:
-    """Yield a session for long work; it waits `catch_up` seconds where the caller has no timeout."""
+def opened(
+    portal: Conn, server: Server, caller: Caller, *, catch_up: float, changes: bool, take_over: bool = False
+) -> Iterator[Session]:
+    """Yield a session for long work; it waits `catch_up` seconds where the caller has no timeout.
+
+    Raises RefusedError for a portal that is not the one which feeds the server. `changes`: record there that it is.
+    """
     with link.reached(server, caller, long=True) as conn:
-        yield Session(portal, conn, server, caller.timeout or catch_up)
+        own = link.identity(portal)
+        found = feeding.known(conn, server, own)
+        if refusal := feeding.objection(portal, server, own, found, take_over=take_over):
+            raise refusal
+        if changes:
+            feeding.record(conn, own)
+        yield Session(
+            portal, conn, server, caller.timeout or catch_up, is_taken_over=found.current not in (None, own.database)
+        )
 
 
 def ignore(_: object) -> None:

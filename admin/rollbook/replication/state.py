@@ -87,7 +87,7 @@ def server_state(seen: Seen) -> str:
     """Return the state of a server, its courses apart."""
     if seen.reached is None:
         return "unknown" if seen.server.admin_dsn is None else "unreachable"
-    if not seen.is_ours:
+    if seen.objection:
         return "unknown"
     found = seen.reached.subscription
     if found is None or seen.slot is None or seen.slot.alarm == "lost":
@@ -107,9 +107,8 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
     if isinstance(seen.answer, UnreachableError):
         state = "unknown" if server.admin_dsn is None else "unreachable"
         return Verdict(state, seen.answer.why, f"rollbook server ping {server.name}")
-    if not seen.is_ours:
-        why = f"this database is a clone or a restored backup of the portal that feeds server {server.name}"
-        return Verdict("unknown", why, f"if it is the portal now: rollbook server add {server.name} ... --take-over")
+    if seen.objection:
+        return Verdict("unknown", seen.objection.message, seen.objection.fix)
     if course.recorded == "detached":
         return Verdict("detached", "its detach was not finished", f"rollbook course detach {quoted}")
     if why_lost := lost(seen):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from psycopg import Error, IsolationLevel, errors
 
 from rollbook.core.db import Caller, Conn
-from rollbook.core.errors import AdminError, UnreachableError
+from rollbook.core.errors import AdminError, RefusedError, UnreachableError
 from rollbook.replication import catalog, observe
 from rollbook.replication.catalog import Placement
 from rollbook.replication.compare import Compared, compare
@@ -150,13 +150,13 @@ def compare_server(
     silent = ""  # the verdict of what cannot be compared any more
     with ExitStack() as stack:
         try:
-            session = stack.enter_context(opened(portal, server, caller, catch_up=CATCH_UP_SECONDS))
+            session = stack.enter_context(opened(portal, server, caller, catch_up=CATCH_UP_SECONDS, changes=False))
             found = session.subscription()
             if found and not found.enabled:  # perhaps at a lost connection: then a look restarts it
                 observe.look(portal, [server], caller)
-        except UnreachableError as exc:
+        except (RefusedError, UnreachableError) as exc:
             note(f"{exc.message}: {exc.why}")
-            silent = "unreachable"
+            silent = "unreachable" if isinstance(exc, UnreachableError) else "not_comparable"
         for course, local in courses:
             at = portal_time(portal)
             if silent:

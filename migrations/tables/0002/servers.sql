@@ -25,9 +25,14 @@ comment on column rollbook.server.created_at is 'Time at which the server was ad
 create table rollbook.heartbeat (
     beat bigint primary key,
     sent_at timestamptz not null,
-    lsn pg_lsn not null
+    lsn pg_lsn not null,
+    portal_identity text not null,
+    timeline integer not null
 );
 comment on table rollbook.heartbeat is 'Heartbeats sent to the course servers, the newest 2,000. Written by beat.';
 comment on column rollbook.heartbeat.beat is 'The number; heartbeats commit in this order.';
 comment on column rollbook.heartbeat.sent_at is 'Time at which it was sent.';
 comment on column rollbook.heartbeat.lsn is 'End of the WAL at that time.';
+comment on column rollbook.heartbeat.portal_identity is 'The cluster and database that sent it.';
+comment on column rollbook.heartbeat.timeline is
+    'The timeline of that cluster; a server that has seen a later one refuses the old primary.';

@@ -13,7 +13,7 @@ as $$
     with tables as (
         select
             c.oid, c.relowner, c.relacl, c.relkind, c.relrowsecurity, n.nspname, c.oid::regclass::text as name,
-            case when c.oid = to_regclass('rollbook.heartbeat')
+            case when c.oid in (to_regclass('rollbook.heartbeat'), to_regclass('rollbook.portal'))
                 then (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner') else n.nspowner end as owner
         from pg_class as c
         inner join pg_namespace as n on n.oid = c.relnamespace

@@ -17,11 +17,11 @@ declare
     result rollbook.heartbeat;
 begin
     lock table rollbook.heartbeat in share row exclusive mode;
-    insert into rollbook.heartbeat (beat, sent_at, lsn)
-    values (
+    insert into rollbook.heartbeat (beat, sent_at, lsn, portal_identity, timeline)
+    select
         (select coalesce(max(h.beat), 0) + 1 from rollbook.heartbeat as h), clock_timestamp(),
-        pg_current_wal_insert_lsn()
-    )
+        pg_current_wal_insert_lsn(), p.identity, p.timeline
+    from rollbook.portal_identity() as p
     returning * into result;
     delete from rollbook.heartbeat as h where h.beat <= result.beat - 2000;
     return result;

@@ -16,7 +16,7 @@ declare
 begin
     if not exists (select from pg_publication as p where p.pubname = stream_name) then
         execute format(
-            'create publication %I for table rollbook.heartbeat (beat, sent_at, lsn) '
+            'create publication %I for table rollbook.heartbeat (beat, sent_at, lsn, portal_identity, timeline) '
             'with (publish = ''insert, update, delete'')', stream_name
         );
     end if;

@@ -57,7 +57,7 @@ def add(
     steps = Steps(dry=run.dry_run)
     with run.connect() as portal:
         portal.autocommit = True
-        server = link.Server(name, admin_dsn, subscription_dsn, link.identity(portal))
+        server = link.Server(name, admin_dsn, subscription_dsn, link.identity(portal).database)
         added = provision.add(run, portal, server, steps, take_over=take_over)
         unbounded = wal_is_unbounded(portal)
     show_steps(run, steps)

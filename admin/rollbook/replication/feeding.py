@@ -1,0 +1,115 @@
+"""Which database feeds a server: what the server knows of it, and the refusal of one that is not the portal now.
+
+The portal's own tables cannot tell: a standby that was promoted has the same ones as the old primary. The server can:
+heartbeats arrive with the timeline of the cluster that sent them, and each command that changes a server records there
+which portal ran it. What a server knows survives a stream that is paused or broken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from rollbook.core.db import Conn
+from rollbook.core.errors import RefusedError
+from rollbook.core.rows import one, typed
+from rollbook.replication.link import Identity, Server
+
+KNOWN = """
+select
+    %(received_at)s::timestamptz as received_at,
+    (
+        select max(s.timeline) from (
+            select h.portal_identity, h.timeline from rollbook.heartbeat as h
+            union all
+            select p.identity, p.timeline from rollbook.portal as p
+        ) as s (identity, timeline)
+        where s.identity = %(database)s
+    ) as timeline,
+    (select p.identity from rollbook.portal as p where p.is_current) as current
+"""
+
+# A worker that is only trying to connect has received nothing yet.
+RECEIVED = """
+select max(s.last_msg_receipt_time) as at
+from pg_stat_subscription as s
+inner join pg_subscription as n on n.oid = s.subid
+where s.subname = %s and n.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
+    and s.pid is not null and s.relid is null
+"""
+
+# Up to PostgreSQL 16 a slot does not exist on a standby, and so no stream can have gone on from one by itself.
+UNREAD = """
+select case when s.slot_name is null then pg_postmaster_start_time()
+    when not s.active then (to_jsonb(s) ->> 'inactive_since')::timestamptz end as since
+from (select) as one_row
+left join pg_replication_slots as s on s.slot_name = %s
+"""
+
+RECORD = """
+with others as (
+    update rollbook.portal set is_current = false where is_current and identity <> %(database)s
+)
+insert into rollbook.portal (identity, timeline, is_current) values (%(database)s, %(timeline)s, true)
+on conflict (identity) do update
+set timeline = greatest(portal.timeline, excluded.timeline), is_current = true, since = clock_timestamp()
+where portal.timeline < excluded.timeline or not portal.is_current
+"""
+
+CLOCKS_DIFFER = timedelta(seconds=2)  # of the portal and a server, at most
+
+HAS_TABLE = "select to_regclass('rollbook.portal') is not null as has_table"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a server knows of the portals that have fed it."""
+
+    timeline: int | None  # the newest of this cluster that it has seen
+    current: str | None  # the identity of the portal whose command has changed it last
+    received_at: datetime | None  # when its subscription heard last from the database to which it is connected
+
+
+def known(conn: Conn, server: Server, own: Identity) -> Known:
+    """Ask a server what it knows. One that was never prepared for courses knows nothing."""
+    received_at = one(conn, RECEIVED, [server.stream])["at"]
+    if not one(conn, HAS_TABLE)["has_table"]:
+        return Known(None, None, received_at)
+    return typed(Known, conn, KNOWN, {**asdict(own), "received_at": received_at})[0]
+
+
+def record(conn: Conn, own: Identity) -> None:
+    """Record on a server, if it is prepared for courses, that this portal changes it now."""
+    if one(conn, HAS_TABLE)["has_table"]:
+        conn.execute(RECORD, asdict(own))
+
+
+def objection(
+    portal: Conn, server: Server, own: Identity, found: Known, *, take_over: bool = False
+) -> RefusedError | None:
+    """Return why this database must not change a server, None if it may: the fact, the reason, and where to go.
+
+    `take_over`: an operator has said that this database is the portal now. A later timeline of the same cluster, whose
+    rows are newer, is objected to all the same.
+    """
+    if found.timeline is not None and found.timeline > own.timeline:
+        return RefusedError(
+            f"this database is an old primary: server {server.name} follows the standby that was promoted",
+            why=f"this cluster writes timeline {own.timeline}, the server has seen timeline {found.timeline}",
+            fix="run the command on the new portal; make a standby of this cluster, or stop it",
+        )
+    if found.current not in (None, own.database):
+        return None if take_over else RefusedError(
+            f"another portal has taken over server {server.name}",
+            why=f"its cluster and database are {found.current}, these are {own.database}",
+            fix="run the command on that portal",
+        )  # fmt: skip
+    unread_since = one(portal, UNREAD, [server.stream])["since"]
+    if found.received_at and unread_since and found.received_at - unread_since > CLOCKS_DIFFER:
+        return RefusedError(
+            f"server {server.name} receives changes from another database, and not from this one",
+            why=f"its subscription is connected, and nobody has read the slot here since {unread_since:%Y-%m-%d %H:%M} "
+            "UTC: was a standby promoted?",
+            fix="run the command on the portal that feeds it now",
+        )
+    return None
