@@ -18,7 +18,8 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 HEALTHY = {"user count", "enrollment count", "schema current", "schema history", "discussion status"}
 DOCUMENTS = {
     "status": "portal courses",
-    "user show ada": "account profile registration pending_changes groups enrollments test_centre exams copies",
+    "user show ada": "account profile registration pending_changes groups enrollments test_centre exams copies "
+    "differences not_compared",
     f"course show {KEEP}": "course schema_name state on_leave server enrolled copied_users copied_profiles "
     "copied_enrollments created_at verified_at verdict differing_rows on_fault paused_at paused_by pause_reason "
     "local_objects replicated",

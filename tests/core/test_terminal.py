@@ -98,7 +98,7 @@ def test_colour_is_for_terminals_and_switched_off_by_name(broken: str) -> None:
 
 
 def test_a_pipe_gets_no_escape_no_cut_and_no_bar(broken: str) -> None:
-    for command in ("replication verify", "replication verify --format table", "status", "user show ada"):
+    for command in ("replication verify", "replication verify --format table", "status", "user show dan"):
         answer = process(*command.split(), "-d", broken)
         assert ("\x1b" in answer.out, "…" in answer.out, answer.err) == (False, False, "")
 

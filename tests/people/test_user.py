@@ -232,9 +232,9 @@ def test_show_has_account_profile_enrollments_and_copies(rollbook: Rollbook, bro
         (KEEP, "2012-09-02T00:00:00Z", True), (REMOVE, "2012-09-03T00:00:00Z", True),
     ]  # fmt: skip
     assert [list(copy.values()) for copy in ada["copies"]] == [
-        [KEEP, True, "changed", "ok", "ok"], [REMOVE, True, "ok", "ok", "ok"],
+        [KEEP, True, "changed", "ok", "extra", None, None], [REMOVE, True, "ok", "ok", "ok", None, None],
     ]  # fmt: skip
-    assert [list(copy.values()) for copy in bob["copies"]] == [[KEEP, True, "ok", "missing", "ok"]]
+    assert [list(copy.values()) for copy in bob["copies"]] == [[KEEP, True, "ok", "missing", "ok", None, None]]
 
 
 def test_show_of_a_user_who_waits_for_a_course(rollbook: Rollbook, seen: str) -> None:

@@ -30,6 +30,7 @@ TESTED_IN = {
     "sql/functions/test_request_email_change.py": ["email_change_status"],
     "sql/functions/test_request_name_change.py": ["name_change_status"],
     "sql/functions/test_stray_routes.py": ["leaver_ids", "routed_courses"],
+    "sql/functions/test_compare_users.py": ["repair_course", "repair_users", "user_rows"],
     "sql/functions/test_verify.py": ["compare", "differences", "repair"],
     "sql/test_catalog.py": ["course_status", "grants"],
     "sql/test_quarantine.py": [

@@ -32,6 +32,19 @@ User = Annotated[
 Users = Annotated[
     list[str], typer.Argument(metavar="USER...", help="Users; - reads them from standard input, @FILE from a file.")
 ]
+OfUsers = Annotated[
+    list[str],
+    typer.Option(
+        "--user", metavar="USER",
+        help="Only this user, looked up by key; can be repeated. id:N finds copies of a deleted user too.",
+    ),
+]  # fmt: skip
+OfCourses = Annotated[
+    list[str],
+    typer.Option(
+        "--course", metavar="COURSE", help="Only this course; can be repeated.", autocompletion=courses
+    ),
+]  # fmt: skip
 OfUser = Annotated[str | None, typer.Option("--user", metavar="USER", help="Only this user.")]
 Group = Annotated[str, typer.Argument(metavar="GROUP", help="A group, see rollbook group list.", autocompletion=groups)]
 Groups = Annotated[

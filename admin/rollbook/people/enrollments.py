@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
-    from rollbook.people.queries.names import User
+    from rollbook.core.users import User
 
 TURN = "rollbook enrollment import"  # an import and a roster wait for each other
 ROSTER = Sheet(("user",), ("user",), ("user",))

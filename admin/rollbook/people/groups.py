@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
+    from rollbook.core.users import User
     from rollbook.people.queries.group import Group
-    from rollbook.people.queries.names import User
 
 WIDTH = 32  # characters of a name
 

@@ -116,7 +116,7 @@ def create_slot(portal: Conn, server: Server, steps: Steps) -> None:
 
 def prepare(session: Session, steps: Steps) -> None:
     """Create on the server what every course there needs: roles, heartbeat table, guard, digests."""
-    ready = one(session.conn, "select to_regproc('rollbook.id_bounds') is not null as ready")["ready"]
+    ready = one(session.conn, "select to_regproc('rollbook.user_rows') is not null as ready")["ready"]  # the newest
     if not ready:
         shipped = (path.read_text() for path in SHIPPED)
         steps.on_server(session, *map(sql.SQL, shipped))  # pyright: ignore[reportArgumentType] (ships with the program)

@@ -117,27 +117,28 @@ def differing(here: list[Row], there: list[Row]) -> list[Row]:
     ]
 
 
-def judge(session: Session, schema_name: str, doubtful: list[int], found: Compared) -> None:
+def read_rows(side: Conn, schema_name: str, name: str, row_ids: list[int]) -> dict[int, Row]:
+    """Return by id these rows of one copy, on one side: id user_id version digests."""
+    return {row["id"]: row for row in side.execute(LOOK, [schema_name, name, row_ids])}
+
+
+def judge(session: Session, schema_name: str, doubtful: list[int], found: Compared) -> list[int]:
     """Read rows that differed again: on the portal, behind a fence on the server, and on the portal once more.
 
     A row that the portal did not write between its two reads must be the same on the server. One that it keeps writing
     is in flight, and not a finding. A row that the portal does not have may have come and gone between its reads: it is
-    extra if the server still has the same version behind the next fence.
+    extra if the server still has the same version behind the next fence. Returns the rows that are in flight.
     """
     columns = session.columns[found.table]
-
-    def seen(side: Conn) -> dict[int, Row]:
-        return {row["id"]: row for row in side.execute(LOOK, [schema_name, found.table, doubtful])}
-
     extras: dict[int, str] = {}
     for _ in range(ROUNDS):
         if not doubtful:
-            return
-        before = seen(session.portal)
+            break
+        before = read_rows(session.portal, schema_name, found.table, doubtful)
         fence(session)
-        there = seen(session.conn)
+        there = read_rows(session.conn, schema_name, found.table, doubtful)
         let_commit(session.portal)
-        after = seen(session.portal)
+        after = read_rows(session.portal, schema_name, found.table, doubtful)
         moving = []
         for number in doubtful:
             mine, theirs = before.get(number), there.get(number)
@@ -155,6 +156,7 @@ def judge(session: Session, schema_name: str, doubtful: list[int], found: Compar
                 found.findings.append(difference("changed", mine, [name for name, a, b in pairs if a != b]))
         doubtful = moving
     found.in_flight = len(doubtful)
+    return doubtful
 
 
 def difference(finding: str, row: Row, columns: Sequence[str] = ()) -> Difference:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
     from rollbook.core.rows import Row
-    from rollbook.people.queries.names import User
+    from rollbook.core.users import User
     from rollbook.people.queries.user import Change
     from rollbook.testcentre.queries.authorization import Authorization
 

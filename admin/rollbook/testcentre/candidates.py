@@ -11,7 +11,7 @@ from rollbook.testcentre.queries import candidate
 if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
-    from rollbook.people.queries.names import User
+    from rollbook.core.users import User
     from rollbook.people.queries.user import Change
     from rollbook.testcentre.queries.candidate import Created
 

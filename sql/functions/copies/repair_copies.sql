@@ -13,16 +13,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    tables constant text[] := array(select t.table_name from rollbook.copied_tables() as t order by t.ordinal);
     target record;
-    step record;
     course rollbook.course;
     found_ids bigint[];
     affected_ids bigint[] := '{}';
     drifted_ids text[] := '{}';
-    result rollbook.repaired;
-    results rollbook.repaired[];
-    place text;
 begin
     lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
     perform from rollbook.course as c
@@ -47,61 +42,8 @@ begin
     perform from rollbook.route as r where r.user_id = any (affected_ids) order by r.user_id for update;
 
     for course in select c.* from rollbook.course as c where c.course_id = any (drifted_ids) order by c.course_id loop
-        results := '{}';
-        begin
-            for step in
-                select d.table_name, d.finding, array_agg(d.row_id) as row_ids
-                from rollbook.differences(
-                    course,
-                    array(select r.user_id from rollbook.route as r where r.schemas @> array[course.schema_name::text])
-                ) as d
-                where d.user_id = any (affected_ids)
-                group by d.table_name, d.finding
-                -- Delete extra children; fix the other rows, parents first; delete extra users when nothing refers to them.
-                order by
-                    case when d.finding <> 'extra' then 1 when d.table_name = 'auth_user' then 2 else 0 end,
-                    array_position(tables, d.table_name) * case d.finding when 'extra' then -1 else 1 end
-            loop
-                result := (course.course_id, step.table_name, 0, 0, 0);
-                case step.finding
-                    when 'extra' then
-                        result.deleted := rollbook.delete_copies(course.schema_name, step.table_name, 'id', step.row_ids);
-                    when 'changed' then
-                        result.updated := rollbook.update_copies(course.schema_name, step.table_name, 'id', step.row_ids);
-                    when 'missing' then
-                        result.inserted := rollbook.put_copies(course.schema_name, step.table_name, 'id', step.row_ids);
-                end case;
-                results := results || result;
-            end loop;
-        exception when others then
-            if not rollbook.is_fault(sqlstate, course.schema_name) then
-                raise;
-            end if;
-            get stacked diagnostics place = pg_exception_context;
-            perform rollbook.meet_fault(
-                course.schema_name, step.table_name, sqlstate, sqlerrm, place, is_routing => false
-            );
-        end;
-
-        update rollbook.route as r
-        set schemas = case
-            when e.user_id is null and course.on_leave = 'remove' then array_remove(r.schemas, course.schema_name::text)
-            when e.user_id is not null and not r.schemas @> array[course.schema_name::text]
-                then r.schemas || course.schema_name::text
-            else r.schemas
-        end
-        from portal.auth_user as u
-        left join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = course.course_id
-        where u.id = r.user_id and r.user_id = any (affected_ids);
-        delete from rollbook.route as r
-        where r.user_id = any (affected_ids) and not exists (select from portal.auth_user as u where u.id = r.user_id);
+        return query select * from rollbook.repair_course(course, affected_ids, by_key => false);
         delete from rollbook.verification as v where v.course_id = course.course_id;
-
-        return query
-        select course.course_id, w.table_name, sum(w.inserted)::bigint, sum(w.updated)::bigint, sum(w.deleted)::bigint
-        from unnest(results) as w
-        group by w.table_name
-        order by array_position(tables, w.table_name);
     end loop;
 end $$;
 comment on function rollbook.repair_copies(text[]) is

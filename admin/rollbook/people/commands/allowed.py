@@ -13,7 +13,7 @@ from rollbook.core.errors import PartialError, RefusedError
 from rollbook.core.nouns import noun
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
-from rollbook.people.commands.named_users import expanded
+from rollbook.core.users import expanded
 from rollbook.people.queries import allowed
 from rollbook.people.validation import checked_email
 from rollbook.replication.queries.courses import known_courses

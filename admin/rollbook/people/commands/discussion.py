@@ -12,8 +12,8 @@ from rollbook.core.db import Conn, require_own_session
 from rollbook.core.errors import UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.progress import progress
+from rollbook.core.users import expanded
 from rollbook.people import discussion, discussion_settings
-from rollbook.people.commands.named_users import expanded
 from rollbook.people.queries import discussion as queries
 
 app = noun("discussion")

@@ -12,10 +12,10 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.sheet import Sheet
+from rollbook.core.users import find_users
 from rollbook.people import secret
 from rollbook.people.commands.named_users import chosen
 from rollbook.people.queries import change
-from rollbook.people.queries.names import find_users
 from rollbook.people.validation import checked_email
 
 app = noun("email-change")

@@ -14,11 +14,11 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import NotConfirmedError, PartialError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.sheet import Sheet
+from rollbook.core.users import find_users
 from rollbook.people import enrollments
 from rollbook.people.commands.named_users import chosen
 from rollbook.people.commands.wait_option import Wait, awaited
 from rollbook.people.queries import enrollment as queries
-from rollbook.people.queries.names import find_users
 from rollbook.replication.queries.courses import known_courses
 
 app = noun("enrollment")

@@ -10,8 +10,8 @@ from rollbook.core.arguments import User
 from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import RefusedError
 from rollbook.core.nouns import noun
+from rollbook.core.users import find_users
 from rollbook.people.queries import change
-from rollbook.people.queries.names import find_users
 
 app = noun("name-change")
 

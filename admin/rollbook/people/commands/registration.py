@@ -11,11 +11,11 @@ from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import quoted
+from rollbook.core.users import find_users
 from rollbook.people import secret
 from rollbook.people.commands.user_access import activated
 from rollbook.people.commands.user_write import note_enrolled
 from rollbook.people.queries import registration
-from rollbook.people.queries.names import find_users
 
 app = noun("registration")
 

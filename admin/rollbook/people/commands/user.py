@@ -6,12 +6,11 @@ from typing import IO, Annotated
 import typer
 
 from rollbook.core import render
-from rollbook.core.arguments import OfCourse, OfGroup, Users
+from rollbook.core.arguments import OfCourse, OfCourses, OfGroup, Users
 from rollbook.core.command import Run, command
 from rollbook.core.nouns import noun
-from rollbook.people.commands import named_users as people
+from rollbook.core.users import expanded, find_users
 from rollbook.people.queries import user as accounts
-from rollbook.people.queries.names import find_users
 from rollbook.replication.queries.courses import known_courses
 
 app = noun("user")
@@ -66,19 +65,36 @@ def list_(
 @command(
     app, "show", sets=("document",),
     examples=("user show ada", "user show ada@example.org id:42 --json"),
-    exits="0 found, 1 unknown or ambiguous, 3 unreachable, 4 not migrated",
-    see="rollbook history list --user, rollbook enrollment add",
+    exits="0 found, 1 unknown or ambiguous, 3 unreachable, or a course server is, 4 a copy differs, or not migrated",
+    see="rollbook replication repair --user, rollbook history list --user, rollbook enrollment add",
 )  # fmt: skip
-def show(run: Run, user: Users) -> None:
-    """Show users: account, profile, key, pending changes, groups, enrollments, test centre, copies in courses."""
+def show(run: Run, user: Users, course: OfCourses = []) -> int:  # noqa: B006
+    """Show users: account, profile, key, pending changes, groups, enrollments, test centre, copies in courses.
+
+    The course servers are asked for their copies, all at once. --course limits the copies to a course.
+    """
+    from rollbook.replication.commands.users import report
+    from rollbook.replication.person import look_everywhere
+    from rollbook.replication.person_report import copies_of
+
     with run.connect() as conn:
-        reports = [accounts.report(conn, row["id"]) for row in find_users(conn, people.expanded(user))]
+        found = find_users(conn, expanded(user))
+        asked = known_courses(conn, list(dict.fromkeys(course)))
+        reports = [accounts.report(conn, row["id"]) for row in found]
+        conn.rollback()
+        everywhere = look_everywhere(conn, [row["id"] for row in found], asked, run.caller(), all_courses=not course)
+    for row, parts in zip(found, reports, strict=True):
+        parts.update(copies_of(everywhere, row["id"], {each["course"] for each in parts["enrollments"]}))
 
     def draw(out: IO[str]) -> None:
-        for report in reports:
-            render.sections(run, out, {title.replace("_", " "): part for title, part in report.items()})
+        for parts in reports:
+            hidden = {"not_compared", *(["differences"] if not parts["differences"] else [])}  # the first is on stderr
+            shown = {title.replace("_", " "): part for title, part in parts.items() if title not in hidden}
+            render.sections(run, out, shown)
 
     render.document(run, reports, draw)
+    report(run, found, everywhere)
+    return 3 if everywhere.is_unreachable else 4 if everywhere.uncompared or everywhere.differing else 0
 
 
 @command(

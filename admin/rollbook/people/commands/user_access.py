@@ -8,11 +8,11 @@ from rollbook.core import history, render
 from rollbook.core.arguments import Users
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UsageError
+from rollbook.core.users import User
 from rollbook.people.commands.named_users import chosen
 from rollbook.people.commands.user import app
 from rollbook.people.commands.user_write import note_enrolled
 from rollbook.people.queries import user as accounts
-from rollbook.people.queries.names import User
 
 __all__ = ["app"]
 

@@ -9,11 +9,11 @@ from rollbook.core.arguments import User
 from rollbook.core.command import Run, command
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.rows import Row
+from rollbook.core.users import find_users
 from rollbook.people import secret
 from rollbook.people.commands.password_options import FROM_STDIN, PASSWORD_PANEL, File, Stdin, given_hash
 from rollbook.people.commands.user import app
 from rollbook.people.queries import user as accounts
-from rollbook.people.queries.names import find_users
 
 __all__ = ["app"]
 

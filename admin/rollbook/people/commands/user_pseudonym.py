@@ -9,10 +9,9 @@ from rollbook.core.arguments import Users
 from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import UsageError
-from rollbook.people.commands import named_users as people
+from rollbook.core.users import expanded, find_users
 from rollbook.people.commands.user import app
 from rollbook.people.pseudonym import pseudonyms, secret_key
-from rollbook.people.queries.names import find_users
 from rollbook.replication.queries.courses import known_courses
 
 __all__ = ["app"]
@@ -50,5 +49,5 @@ def pseudonym(
     with run.connect() as conn:
         if course is not None:
             known_courses(conn, [course])
-        found = find_users(conn, people.expanded(user))
+        found = find_users(conn, expanded(user))
     render.rows(run, [{"username": row["username"], "pseudonym": form(row["id"])} for row in found], PSEUDONYM)

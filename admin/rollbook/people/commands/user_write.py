@@ -13,6 +13,7 @@ from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import NotConfirmedError, RefusedError, UsageError
 from rollbook.core.shell import quoted
+from rollbook.core.users import find_users
 from rollbook.people import secret
 from rollbook.people.commands.field_options import with_fields
 from rollbook.people.commands.password_options import File, HashFile, Stdin, given_hash
@@ -20,7 +21,6 @@ from rollbook.people.commands.user import app
 from rollbook.people.fields import FIELDS
 from rollbook.people.queries import user as accounts
 from rollbook.people.queries.enrollment import enroll
-from rollbook.people.queries.names import find_users
 from rollbook.people.queries.user import Belongings
 from rollbook.people.validation import checked_email, checked_meta, checked_name, checked_texts, checked_username
 from rollbook.replication.queries.courses import known_courses

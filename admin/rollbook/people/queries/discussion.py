@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, one, typed
-from rollbook.people.queries.names import find_users
+from rollbook.core.users import find_users
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn

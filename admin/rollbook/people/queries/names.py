@@ -1,33 +1,12 @@
-"""Which user a name refers to: a username, an e-mail address, id:N, username:X or email:X."""
+"""Names of users in files: which users they refer to, and which names are ambiguous."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
-
-from rollbook.core.errors import RefusedError
-from rollbook.core.rows import nearest
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rollbook.core.db import Conn
 
-
-class User(TypedDict):
-    """A user that a name refers to."""
-
-    id: int
-    username: str
-    email: str
-
-
-FIND_USERS = """
-select r.place, u.id, u.username, u.email
-from rollbook.resolve_users(%s::text[]) as r inner join portal.auth_user as u on u.id = r.user_id
-order by r.place, u.id
-"""
-
-NEAR_USERS = "select username from portal.auth_user where lower(username) like %s order by username limit 2000"
 
 # A username that reads like another kind of name, or is the address of another user.
 AMBIGUOUS = """
@@ -78,42 +57,6 @@ from (
 ) as d
 where d.line > d.first and not exists (select from pg_temp.problem as p where p.line = d.line)
 """
-
-
-def find_users(conn: Conn, tokens: Sequence[str]) -> list[User]:
-    """Return the users that names refer to, each once, in the order of the names.
-
-    All or nothing. Raises RefusedError for a name that is unknown or ambiguous.
-    """
-    hits: dict[int, list[User]] = {}
-    for row in conn.execute(FIND_USERS, [list(tokens)]):
-        user = User(id=row["id"], username=row["username"], email=row["email"])
-        hits.setdefault(row["place"], []).append(user)
-    found: dict[int, User] = {}
-    for place, token in enumerate(tokens, start=1):
-        users = hits.get(place, [])
-        if not users:
-            near = conn.execute(NEAR_USERS, [token[:1].lower() + "%"]).fetchall()
-            why = nearest(token, (row["username"] for row in near))
-            raise RefusedError(f"there is no user {token}", why=why, fix="rollbook user list --match TEXT")
-        if len(users) > 1:
-            several = ", ".join(f"id:{user['id']} ({user['username']}, {user['email']})" for user in users)
-            raise RefusedError(
-                f"{token} matches several users", why=several, fix="name one as id:N, username:X or email:X"
-            )  # fmt: skip
-        found[users[0]["id"]] = users[0]
-    return list(found.values())
-
-
-def find_user(conn: Conn, token: str) -> User:
-    """Return the user that a name refers to. Raises RefusedError if it is unknown or ambiguous."""
-    return find_users(conn, [token])[0]
-
-
-def find_recorded_id(conn: Conn, token: str) -> int:
-    """Return the id that a name refers to; id:N is also that of a deleted user. Raises RefusedError as find_user."""
-    number = token.removeprefix("id:")
-    return int(number) if token != number and number.isdecimal() else find_user(conn, token)["id"]
 
 
 def unambiguous(conn: Conn, usernames: list[str]) -> list[str]:

@@ -122,11 +122,6 @@ select
 from rollbook.authorization_status where user_id = %s order by id
 """
 
-COPIES = """
-select course_id as course, is_enrolled, user_copy, profile_copy, enrollment_copy
-from rollbook.user_copies(%s) order by course_id
-"""
-
 CREATE = sql.SQL("""
 with account as (
     insert into portal.auth_user (username, email, is_active, password, {user_fields})
@@ -254,7 +249,7 @@ def known_group(conn: Conn, name: str) -> None:
 
 
 def report(conn: Conn, user_id: int) -> Row:
-    """Return everything known of a user, without a secret. No profile or registration: None."""
+    """Return what the portal knows of a user, without a secret and its copies. No profile or registration: None."""
     return {
         "account": account(conn, user_id),
         "profile": conn.execute(PROFILE, [user_id]).fetchone(),
@@ -264,7 +259,6 @@ def report(conn: Conn, user_id: int) -> Row:
         "enrollments": conn.execute(ENROLLMENTS, [user_id]).fetchall(),
         "test_centre": conn.execute(TEST_CENTRE, [user_id]).fetchone(),
         "exams": conn.execute(EXAMS, [user_id]).fetchall(),
-        "copies": conn.execute(COPIES, [user_id]).fetchall(),
     }
 
 

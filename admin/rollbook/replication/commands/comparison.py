@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rollbook.core import render
-from rollbook.core.arguments import AnyCourses, Courses
+from rollbook.core.arguments import AnyCourses, Courses, OfCourses, OfUsers
 from rollbook.core.command import Format, Run, command
+from rollbook.core.errors import UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import course_word
+from rollbook.replication.commands import users
+from rollbook.replication.commands.users import show_failures
 
 if TYPE_CHECKING:
-    from rollbook.replication.repair import Failure, Plan
+    from rollbook.replication.repair import Failure, Plan, Repaired
     from rollbook.replication.session import Progress
     from rollbook.replication.verify import Report
 
@@ -38,8 +41,10 @@ class Table(StrEnum):
 
 
 @command(
-    app, "verify", sets=("data",), columns=tuple(dict.fromkeys((*COLUMNS, *FINDINGS))), long=True,
-    examples=("replication verify", "replication verify edX/DemoX/2012_Fall --rows --json"),
+    app, "verify", sets=("data",), columns=tuple(dict.fromkeys((*COLUMNS, *FINDINGS, "user"))), long=True,
+    examples=(
+        "replication verify", "replication verify edX/DemoX/2012_Fall --rows --json", "replication verify --user ada",
+    ),
     exits="0 all equal, 1 unknown course, 3 a course could not be compared, 4 differences",
     see="rollbook replication repair",
 )  # fmt: skip
@@ -51,6 +56,8 @@ def verify(
         bool, typer.Option("--rows", help="List every differing row instead of one row per table.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what the last run already compared.")] = False,
+    user: OfUsers = [],  # noqa: B006
+    only: OfCourses = [],  # noqa: B006
 ) -> int:
     """Compare every copy with the portal, row by row, here and on the course servers. Changes no copy.
 
@@ -60,6 +67,11 @@ def verify(
     from rollbook.replication.verify import UNCOMPARED, start
     from rollbook.replication.verify import verify as verify_copies
 
+    course = [*course, *only]
+    if user and resume:
+        raise UsageError("--user and --resume exclude each other")
+    if user:
+        return users.verify_users(run, user, course, table, list_rows=rows)
     terminal = render.chosen_format(run) is Format.table
     report = start(run, course, table, resume=resume)
     try:
@@ -109,11 +121,16 @@ def summary(report: "Report") -> str:
 
 @command(
     app, "repair", sets=("data", "writes", "yes"), columns=REPAIRED, long=True,
-    examples=("replication repair", "replication repair edX/DemoX/2012_Fall --yes", "replication repair --dry-run"),
+    examples=("replication repair", "replication repair edX/DemoX/2012_Fall --yes", "replication repair --user ada -n"),
     exits="0 repaired, or nothing to do, 1 refused, 3 not comparable, 4 still unequal, 5 only some, 6 not confirmed",
     see="rollbook replication verify, rollbook replication resync",
 )  # fmt: skip
-def repair(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
+def repair(
+    run: Run,
+    course: AnyCourses = [],  # noqa: B006
+    user: OfUsers = [],  # noqa: B006
+    only: OfCourses = [],  # noqa: B006
+) -> int:
     """Make the copies equal to the portal. Writes only rows that differ, never a course's own data. Asks first.
 
     If conflicting rows on a server have stopped its subscription, they are deleted and the subscription is re-enabled.
@@ -121,6 +138,12 @@ def repair(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     from rollbook.replication.queries.courses import course_sql, known_courses
     from rollbook.replication.repair import plan_repair, repair_all
 
+    course = [*course, *only]
+    if user:
+        result, failures = users.repair_users(run, user, course)
+        render.rows(run, [vars(row) for row in result], REPAIRED, empty="nothing to repair")
+        show_failures(run, failures)
+        return repaired_code(result, failures)
     with run.connect() as portal:
         asked = known_courses(portal, list(dict.fromkeys(course)))
         portal.rollback()
@@ -138,10 +161,15 @@ def repair(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     show_failures(run, failures)
     for name in plan.not_comparable:
         render.note(run, f"{name}: not comparable, not repaired; see rollbook replication verify {course_word(name)}")
+    if plan.not_comparable and not failures:
+        return 5 if result else 3
+    return repaired_code(result, failures)
+
+
+def repaired_code(result: "Sequence[Repaired]", failures: "Sequence[Failure]") -> int:
+    """Return the exit code of a repair."""
     if failures:
         return 5 if result else failures[0].error.exit_code
-    if plan.not_comparable:
-        return 5 if result else 3
     return 4 if any(row.verdict_after not in ("match", "would match") for row in result) else 0
 
 
@@ -194,11 +222,3 @@ def reporting(run: Run, label: str, total: int | None) -> "Iterator[Progress]":
 
     with progress(run, label, total) as advance:
         yield Progress(advance, lambda text: render.note(run, text))
-
-
-def show_failures(run: Run, failures: "Sequence[Failure]") -> None:
-    """Report the courses that the command could not do, each with its error."""
-    for failure in failures:
-        error = failure.error
-        named = type(error)(f"{failure.course}: {error.message}", why=error.why, fix=error.fix, **error.details)
-        render.error(run, named)

@@ -12,8 +12,9 @@ from rollbook.core.completion import servers
 from rollbook.core.errors import NotConfirmedError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import course_word
-from rollbook.replication.commands.comparison import reporting, show_failures
+from rollbook.replication.commands.comparison import reporting
 from rollbook.replication.commands.server import show_steps
+from rollbook.replication.commands.users import show_failures
 
 if TYPE_CHECKING:
     from rollbook.replication.team import Team

@@ -35,11 +35,11 @@ def list_(
     from datetime import UTC
 
     from rollbook.core.history import list_history
-    from rollbook.people.queries.names import find_recorded_id
+    from rollbook.core.users import find_recorded
 
     with run.connect() as conn:
         found = list_history(
-            conn, user_id=find_recorded_id(conn, user) if user else None, course=course, actor=actor,
+            conn, user_id=find_recorded(conn, [user])[0]["id"] if user else None, course=course, actor=actor,
             command=command, since=since and since.replace(tzinfo=UTC), match=run.match,
             limit=render.fetch_limit(run),
         )  # fmt: skip

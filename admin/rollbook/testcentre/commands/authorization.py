@@ -13,8 +13,7 @@ from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import PartialError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.sheet import Sheet
-from rollbook.people.commands.named_users import expanded
-from rollbook.people.queries.names import find_users
+from rollbook.core.users import expanded, find_users
 from rollbook.testcentre import authorizations
 from rollbook.testcentre.commands.record_fields import Codes, First, Last, Request
 from rollbook.testcentre.queries import authorization

@@ -13,7 +13,7 @@ from rollbook.core.command import Run, command
 from rollbook.core.errors import AttentionError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.sheet import Sheet
-from rollbook.people.queries.names import find_users
+from rollbook.core.users import find_users
 from rollbook.testcentre import candidates
 from rollbook.testcentre.commands.record_fields import with_fields
 from rollbook.testcentre.exchange_file import FIELD_NAMES

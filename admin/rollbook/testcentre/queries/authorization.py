@@ -10,7 +10,8 @@ from psycopg.rows import class_row
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json, one
-from rollbook.people.queries.names import User, find_hits
+from rollbook.core.users import User
+from rollbook.people.queries.names import find_hits
 from rollbook.people.queries.user import Change, set_columns
 from rollbook.testcentre.queries.candidate import HISTORY, faulty, not_a_candidate
 

@@ -10,7 +10,8 @@ from psycopg import sql
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json, one
 from rollbook.core.shell import quoted
-from rollbook.people.queries.names import User, find_hits, find_repeated_users
+from rollbook.core.users import User
+from rollbook.people.queries.names import find_hits, find_repeated_users
 from rollbook.people.queries.user import Change, set_columns
 from rollbook.testcentre.exchange_file import FIELD_NAMES
 

@@ -1,0 +1,112 @@
+"""Which users a command line names: a username, an e-mail address, id:N, username:X or email:X."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import typer
+
+from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.rows import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rollbook.core.db import Conn
+
+
+class User(TypedDict):
+    """A user that a name refers to."""
+
+    id: int
+    username: str
+    email: str
+
+
+FIND_USERS = """
+select r.place, u.id, u.username, u.email
+from rollbook.resolve_users(%s::text[]) as r inner join portal.auth_user as u on u.id = r.user_id
+order by r.place, u.id
+"""
+
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
+
+NEAR_USERS = "select username from portal.auth_user where lower(username) like %s order by username limit 2000"
+
+
+def expanded(users: list[str], what: str = "users") -> list[str]:
+    """Return what is named, with `-` (stdin) and @FILE replaced by their lines. Raises UsageError; RefusedError."""
+    named: list[str] = []
+    for user in users:
+        if user == "-" or user.startswith("@"):
+            try:
+                lines = (
+                    typer.get_text_stream("stdin").read().removeprefix("\ufeff")
+                    if user == "-"
+                    else Path(user[1:]).read_text("utf-8-sig")
+                )
+            except (OSError, UnicodeDecodeError) as exc:
+                raise UsageError(f"cannot read {user}", why=str(exc)) from exc
+            named += [line.strip() for line in lines.splitlines() if line.strip()]
+        else:
+            named.append(user)
+    if any("\x00" in name for name in named):
+        raise RefusedError(f"a NUL character among the {what}", fix="pipe in text, one a line")
+    if not named:
+        raise UsageError(f"no {what} named", fix=f"name {what}, or pipe them in, one a line")
+    return named
+
+
+def find_users(conn: Conn, tokens: Sequence[str]) -> list[User]:
+    """Return the users that names refer to, each once, in the order of the names.
+
+    All or nothing. Raises RefusedError for a name that is unknown or ambiguous.
+    """
+    hits: dict[int, list[User]] = {}
+    for row in conn.execute(FIND_USERS, [list(tokens)]):
+        user = User(id=row["id"], username=row["username"], email=row["email"])
+        hits.setdefault(row["place"], []).append(user)
+    found: dict[int, User] = {}
+    for place, token in enumerate(tokens, start=1):
+        users = hits.get(place, [])
+        if not users:
+            near = conn.execute(NEAR_USERS, [token[:1].lower() + "%"]).fetchall()
+            why = nearest(token, (row["username"] for row in near))
+            raise RefusedError(f"there is no user {token}", why=why, fix="rollbook user list --match TEXT")
+        if len(users) > 1:
+            several = ", ".join(f"id:{user['id']} ({user['username']}, {user['email']})" for user in users)
+            raise RefusedError(
+                f"{token} matches several users", why=several, fix="name one as id:N, username:X or email:X"
+            )  # fmt: skip
+        found[users[0]["id"]] = users[0]
+    return list(found.values())
+
+
+def find_user(conn: Conn, token: str) -> User:
+    """Return the user that a name refers to. Raises RefusedError if it is unknown or ambiguous."""
+    return find_users(conn, [token])[0]
+
+
+def find_recorded(conn: Conn, tokens: Sequence[str]) -> list[User]:
+    """Return the users as find_users does; id:N, and a number that is not a username, may be a user who was deleted.
+
+    Such a user has neither username nor e-mail address.
+    """
+    found: dict[int, User] = {}
+    for token in tokens:
+        try:
+            user = find_user(conn, token)
+        except RefusedError:
+            number = token.removeprefix("id:")
+            if not (number.isascii() and number.isdecimal() and len(number) <= 18):
+                raise
+            user = User(id=int(number), username="", email="")
+        found[user["id"]] = user
+    return list(found.values())
+
+
+def user_word(user: User) -> str:
+    """Return a user as a word of a command: the username where it is a plain one that is read as nothing else."""
+    return user["username"] if PLAIN.fullmatch(user["username"]) else f"id:{user['id']}"
