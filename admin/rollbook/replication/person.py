@@ -141,7 +141,7 @@ def obstacle(place: CourseState, seen: Seen) -> Verdict | None:
     answer = seen.reached
     copies = answer.copies.get(place.schema_name, []) if answer else []
     if (
-        answer is not None and seen.is_ours and place.recorded != "detached" and state.lost(seen) is None
+        answer is not None and not seen.objection and place.recorded != "detached" and state.lost(seen) is None
         and seen.server.paused_at is None and seen.runs and len(copies) == len(TABLES)
         and all(copy.is_there and copy.sync == "r" and not copy.lacking for copy in copies)
     ):  # fmt: skip
@@ -218,7 +218,7 @@ def compare_held(portal: Conn, server: Server, courses: Mapping[str, str], held:
             add(copy, number, "ok")
     if not any(doubtful.values()):
         return found
-    with opened(portal, server, caller, catch_up=ANSWER_SECONDS) as session:
+    with opened(portal, server, caller, catch_up=ANSWER_SECONDS, changes=False) as session:
         for copy, ids in doubtful.items():
             compared = Compared(copy.table)
             moving = judge(session, copy.schema_name, ids, compared)

@@ -109,7 +109,7 @@ def repair_there(run: Run, course: str, server_name: str, user_ids: Sequence[int
         place = next(row for row in catalog.placements(portal, server) if row.course == course)
         with (
             link.held(portal, server),
-            opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS) as session,
+            opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
         ):
             for look in range(LOOKS):
                 found = compare_there(session, place.schema_name, user_ids)
