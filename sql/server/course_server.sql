@@ -1,6 +1,6 @@
 -- course_server: what Rollbook needs in the database of a course server before it holds a course: the roles, the place
 -- where heartbeats arrive, and, from the files of sql/ that `build.prepare` runs after this one, the guard and the
--- digests. `server_grants.sql` comes last. Can be run again.
+-- digests. `server_grants.sql` comes last, then the comment on the schema, with the version. Can be run again.
 -- Called:   by `rollbook server add`, `course attach` and `replication resync`, on the server, in one transaction.
 -- Security: whoever is named in --admin-dsn, who owns the schema; rollbook_owner owns the copies, the heartbeats and
 --           the digests, and may create nothing here.
@@ -44,7 +44,6 @@ exception when insufficient_privilege then
         using errcode = 'RB010', hint = format('Have a superuser run there: grant rollbook_owner to %I', current_user);
 end $$;
 create schema if not exists rollbook;
-comment on schema rollbook is 'Rollbook: what a course server needs to receive copies from the portal.';
 create table if not exists rollbook.heartbeat (
     beat bigint primary key,
     sent_at timestamptz not null,
@@ -59,6 +58,12 @@ comment on column rollbook.heartbeat.sent_at is 'When the portal sent it, by the
 comment on column rollbook.heartbeat.lsn is 'Where the portal''s WAL ended then.';
 comment on column rollbook.heartbeat.portal_identity is 'The cluster and database that sent it.';
 comment on column rollbook.heartbeat.timeline is 'The timeline of that cluster.';
+-- In two steps: heartbeats that are here already have not arrived now. The portal does not send this column, and apply
+-- fills it with its default.
+alter table rollbook.heartbeat add column if not exists arrived_at timestamptz;
+alter table rollbook.heartbeat alter column arrived_at set default clock_timestamp();
+comment on column rollbook.heartbeat.arrived_at is
+    'When it was applied, by the clock of this server. Not for heartbeats that came with a first copy.';
 create table if not exists rollbook.portal (
     identity text primary key,
     timeline integer not null,

@@ -45,6 +45,7 @@ CASES: dict[str, list[Case]] = {
     "replication show": [Case(LOOK, KEEP)],
     "replication wait": [Case(LOOK, "")],
     "replication slots": [Case(LOOK, "")],
+    "replication lag": [Case(LOOK, "")],
     "replication conflicts": [Case(LOOK, "")],
     "server list": [Case(LOOK, "")],
     "user list": [Case(LOOK, "")],

@@ -39,8 +39,8 @@ def looker(streaming: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 LOOKS = [
     "status", "replication status", f"replication show {KEEP}", "replication verify", "replication slots",
-    f"replication verify {KEEP} --rows", "replication wait --timeout 20", "replication conflicts", "server list",
-    "server show east", "server ping east", f"course show {KEEP}",
+    f"replication verify {KEEP} --rows", "replication wait --timeout 20", "replication conflicts", "replication lag",
+    "server list", "server show east", "server ping east", f"course show {KEEP}",
 ]  # fmt: skip
 CHANGES = [
     "replication canary", "replication repair --yes", f"replication resync {KEEP} --yes", f"replication pause {KEEP}",

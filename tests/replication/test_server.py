@@ -342,6 +342,16 @@ def test_a_server_is_added_once_however_often_it_is_asked_for(site: Site) -> Non
     assert site.server.execute("select oid from pg_subscription").fetchall() == subscription
 
 
+def test_heartbeats_that_come_with_the_first_copy_have_no_time_of_arrival(site: Site) -> None:
+    for _ in range(2):
+        site.portal.execute("select rollbook.beat()")
+    site.add()
+    site.portal.execute("select rollbook.beat()")
+    site.wait()
+    lags = [row["lag_seconds"] for row in site.ok("replication", "lag", "--json").data]
+    assert (lags[:2], lags[-1] < 5) == ([None, None], True)
+
+
 def test_a_subscription_stops_at_errors_streams_and_fails_over_where_both_sides_can(site: Site) -> None:
     site.add()
     row = site.server.execute(

@@ -59,6 +59,10 @@ OfGroup = Annotated[
 ServerName = Annotated[
     str, typer.Argument(metavar="SERVER", help="A course server, see rollbook server list.", autocompletion=servers)
 ]
+AnyServers = Annotated[
+    list[str],
+    typer.Argument(metavar="[SERVER...]", help="Default: all servers.", autocompletion=servers, show_default=False),
+]
 OfServers = Annotated[
     list[str],
     typer.Option(

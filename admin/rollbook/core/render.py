@@ -49,10 +49,14 @@ def json_indent(run: Run) -> int | None:
     return 2 if run.watch is None else None
 
 
+def is_drawn(run: Run) -> bool:
+    """Return whether the answer is a table on a terminal."""
+    return chosen_format(run) is Format.table and run.output == "-" and sys.stdout.isatty()
+
+
 def is_live(run: Run) -> bool:
-    """Return whether the answers of --watch are redrawn in place: a table, on a terminal that can."""
-    is_table = chosen_format(run) is Format.table and run.output == "-"
-    return is_table and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    """Return whether the answers of --watch are redrawn in place, on a terminal that can."""
+    return is_drawn(run) and os.environ.get("TERM") != "dumb"
 
 
 def has_terminal() -> bool:

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rollbook.core import render
-from rollbook.core.chart import chart
+from rollbook.core.chart import LEAST_TOP, chart
 from rollbook.core.command import Run
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import Row
 
 LOOKS = 300  # of which the lag is kept: more than a terminal has columns
 SERVERS = 5  # whose lag is drawn
-LEAST_TOP = 1.0  # seconds: a chart of milliseconds alone stays low
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Each step first looks at what exists and creates what is missing, so an interrup
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import md5
 from typing import LiteralString
 
 from psycopg import errors, sql
@@ -38,6 +39,8 @@ SHIPPED = (
     SQL / "functions" / "copies" / "replicated_columns.sql", *sorted((SQL / "functions" / "digests").glob("*.sql")),
     SQL / "server" / "server_grants.sql",
 )  # fmt: skip
+
+PREPARED = "select obj_description(to_regnamespace('rollbook'), 'pg_namespace') as comment"
 
 # The guard alone, for a table that exists without it.
 GUARD_STATEMENTS = """
@@ -115,11 +118,16 @@ def create_slot(portal: Conn, server: Server, steps: Steps) -> None:
 
 
 def prepare(session: Session, steps: Steps) -> None:
-    """Create on the server what every course there needs: roles, heartbeat table, guard, digests."""
-    ready = one(session.conn, "select to_regproc('rollbook.user_rows') is not null as ready")["ready"]  # the newest
-    if not ready:
-        shipped = (path.read_text() for path in SHIPPED)
-        steps.on_server(session, *map(sql.SQL, shipped))  # pyright: ignore[reportArgumentType] (ships with the program)
+    """Create on the server what every course there needs, or replace what another version of the program made.
+
+    These are roles, heartbeat table, guard and digests. The comment on the schema has their version.
+    """
+    shipped = [path.read_text() for path in SHIPPED]
+    version = md5("".join(shipped).encode(), usedforsecurity=False).hexdigest()[:8]
+    comment = f"Rollbook: what a course server needs to receive copies from the portal, version {version}."
+    if one(session.conn, PREPARED)["comment"] != comment:
+        statements = [sql.SQL(text) for text in shipped]  # pyright: ignore[reportArgumentType] (ships with the program)
+        steps.on_server(session, *statements, sql.SQL("comment on schema rollbook is {}").format(comment))
         if not steps.dry:
             feeding.record(session.conn, identity(session.portal))
 

@@ -1,4 +1,4 @@
-"""`rollbook replication`: the state of the copies, and pausing what carries them; comparison.py has the rest."""
+"""`rollbook replication`: state of the copies, pausing what carries them; comparison.py and lag.py have the rest."""
 
 from typing import Annotated, Any
 
@@ -9,9 +9,9 @@ from rollbook.core.arguments import AnyCourses, Course, OfServers
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UnreachableError, UsageError
 from rollbook.replication.commands import status as all_status
-from rollbook.replication.commands.comparison import app
+from rollbook.replication.commands.lag import app
 
-__all__ = ["app"]  # comparison.py has its other commands
+__all__ = ["app"]  # comparison.py and lag.py have its other commands
 
 WAITED = ("course", "waited_seconds", "reached")
 CANARY = ("course", "server", "seconds", "state")

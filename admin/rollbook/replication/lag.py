@@ -1,0 +1,200 @@
+"""The lag of course servers over time: when each heartbeat of the portal was applied there.
+
+The portal records when it sent a heartbeat, the server when it applied it, each by its own clock. The difference of the
+clocks is measured now and taken off; a clock that was set in between shows as lag that was not there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+
+from rollbook.core.db import Caller, Conn
+from rollbook.core.errors import UnreachableError
+from rollbook.core.rows import one, typed
+from rollbook.replication.link import Server, ask
+
+HOLD_SECONDS = 120.0  # without a heartbeat for so long, at least, the lag is not known; `status` may run every minute
+
+NOW = "select clock_timestamp() as now"
+
+SENT = "select beat, sent_at from rollbook.heartbeat order by beat"
+
+# A heartbeat that came with the first copy of the table was sent before the position that this copy shows. Through
+# jsonb: a server that was added by an older version has no such column.
+ARRIVED = """
+select
+    h.beat, h.sent_at,
+    case when h.lsn > coalesce(r.srsublsn, '0/0') then (to_jsonb(h) ->> 'arrived_at')::timestamptz end as arrived_at
+from rollbook.heartbeat as h
+left join pg_subscription as s
+    on s.subname = %s and s.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
+left join pg_subscription_rel as r on r.srsubid = s.oid and r.srrelid = 'rollbook.heartbeat'::regclass
+order by h.beat
+"""
+
+RECORDS = """
+select exists (
+    select from pg_attribute where attrelid = to_regclass('rollbook.heartbeat') and attname = 'arrived_at'
+) as records
+"""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A heartbeat that the portal has sent, by its clock."""
+
+    beat: int
+    sent_at: datetime
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A heartbeat that a server has; `arrived_at` by its clock, None where that was not recorded."""
+
+    beat: int
+    sent_at: datetime
+    arrived_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A row of `replication lag`; the fields are its columns.
+
+    `arrived_at` None: it has not arrived, and `lag_seconds` is its age; both None: when it arrived is not known.
+    """
+
+    server: str
+    sent_at: datetime  # by the portal's clock
+    arrived_at: datetime | None  # by the server's clock
+    lag_seconds: float | None
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known of one server: its heartbeats, in the order in which they were sent."""
+
+    beats: list[Beat]
+    ahead_seconds: float  # how far its clock is ahead of the portal's
+    records: bool  # whether it records arrivals
+
+    @property
+    def waiting_seconds(self) -> float | None:
+        """Return the age of the oldest heartbeat that has not arrived; None if all have."""
+        return max(
+            (row.lag_seconds for row in self.beats if row.arrived_at is None and row.lag_seconds is not None),
+            default=None,
+        )
+
+
+@dataclass(frozen=True)
+class Period:
+    """The history of servers between two times of the portal's clock."""
+
+    start: datetime
+    end: datetime
+    servers: dict[str, History | UnreachableError]
+    reaches_back_to: datetime | None  # where the portal keeps no heartbeats since `start`
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock, in seconds before the monotonic clock of this program, and how exactly that is known."""
+
+    ahead: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server has, and its clock as a number of seconds before this program's."""
+
+    beats: list[Arrived]
+    records: bool
+    clock: Clock
+
+
+def clock(conn: Conn) -> Clock:
+    """Read the clock of a server; the quickest of three answers is the most exact."""
+    found = []
+    for _ in range(3):
+        began = time.monotonic()
+        now = one(conn, NOW)["now"].timestamp()
+        took = time.monotonic() - began
+        found.append(Clock(now - began - took / 2, took / 2))
+    return min(found, key=lambda each: each.error)
+
+
+def lag_of(portal: Conn, servers: Sequence[Server], since: timedelta | datetime, caller: Caller) -> Period:
+    """Return the history of each server since a time, or for as long as this. Sends no heartbeat.
+
+    The session must be in autocommit.
+    """
+
+    def question(server: Server, conn: Conn) -> Answer:
+        records = one(conn, RECORDS)["records"]
+        beats = typed(Arrived, conn, ARRIVED, [server.stream]) if records else []
+        return Answer(beats, records, clock(conn))
+
+    answers = ask(servers, question, caller)
+    ours = clock(portal)
+    sent = typed(Sent, portal, SENT)  # after the answers: what a server has was sent
+    end: datetime = one(portal, NOW)["now"]
+    start = end - since if isinstance(since, timedelta) else since
+    found = {
+        name: answer if isinstance(answer, UnreachableError) else history(sent, answer, ours, start, end, name)
+        for name, answer in answers.items()
+    }
+    is_whole = not sent or sent[0].beat == 1 or sent[0].sent_at <= start
+    return Period(start, end, found, None if is_whole else sent[0].sent_at)
+
+
+def history(sent: Sequence[Sent], answer: Answer, ours: Clock, start: datetime, end: datetime, server: str) -> History:
+    """Return the heartbeats that were on their way to a server between two times, and their lag."""
+    ahead = answer.clock.ahead - ours.ahead
+    if abs(ahead) <= answer.clock.error + ours.error:
+        ahead = 0.0  # smaller than what the questions took: not measured
+    theirs = {(row.beat, row.sent_at): row.arrived_at for row in answer.beats}
+    numbers = [row.beat for row in answer.beats]
+    found = []
+    for row in sent:
+        if not numbers or row.beat < numbers[0]:
+            continue  # before the stream
+        arrived_at, lag = theirs.get((row.beat, row.sent_at)), None
+        if row.beat > numbers[-1]:
+            lag = (end - row.sent_at).total_seconds()
+        elif arrived_at is not None:
+            lag = max(0.0, (arrived_at - row.sent_at).total_seconds() - ahead)
+        if row.sent_at + timedelta(seconds=lag or 0) >= start:
+            found.append(Beat(server, row.sent_at, arrived_at, None if lag is None else round(lag, 4)))
+    return History(found, ahead, answer.records)
+
+
+def curve(beats: Sequence[Beat], start: datetime, end: datetime, columns: int) -> list[float | None]:
+    """Return the worst lag in each part of a period, as `status` would have reported it; None: no heartbeat shows it.
+
+    That is the age of the oldest heartbeat under way. Between two heartbeats the lag is that of the first.
+    """
+    known = [(beat.sent_at, beat.lag_seconds) for beat in beats if beat.lag_seconds is not None]
+    width = (end - start).total_seconds() / columns
+    pauses = [(after - before).total_seconds() for (before, _), (after, _) in pairwise(known)]
+    hold = max(HOLD_SECONDS, 2 * median(pauses)) if pauses else HOLD_SECONDS
+    worst: list[float | None] = [None] * columns
+    last: dict[int, float] = {}  # the lag of the last one that arrived in this part
+    for sent_at, lag in known:
+        sent = (sent_at - start).total_seconds()
+        final = min(columns - 1, int((sent + lag) / width))
+        for part in range(max(0, int(sent / width)), final + 1):
+            worst[part] = max(worst[part] or 0, min(lag, (part + 1) * width - sent))
+        last[final] = lag
+    carried, since = 0.0, columns  # parts since the last heartbeat
+    for part in range(columns):
+        if worst[part] is not None:
+            carried, since = last.get(part, worst[part] or 0), 0
+        elif since < columns and (since := since + 1) * width <= hold:
+            worst[part] = carried
+    return worst
