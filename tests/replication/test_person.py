@@ -190,6 +190,7 @@ def test_a_copy_that_is_gone_and_one_that_no_stream_feeds(shared: Site) -> None:
     assert {row["table"] for row in result.data if row["verdict"] == "not_comparable"} == {PROFILE}
     assert remedy(shared, printed_fix(result)).code == 0
     shared.server.execute("drop function rollbook.user_rows")
+    shared.server.execute("comment on schema rollbook is 'an older version'")
     result = shared.run("user", "show", "bob", "--json")
     assert (result.code, "older version" in result.err) == (3, True)
     assert remedy(shared, printed_fix(result)).code == 0
