@@ -95,7 +95,7 @@ def draw(run: Run, out: IO[str], period: "Period", known: "dict[str, History]") 
         lines = chart(curve(history.beats, period.start, period.end, room), top, ROWS)
         labels = [seconds(top), *[""] * (ROWS - 2), seconds(0)]
         out.write(f"lag of server {name}: {summary(history, period)}\n")
-        out.writelines(f"{label:>{pad}} {line}\n" for label, line in zip(labels, lines, strict=True))
+        out.writelines(f"{label:>{pad}} {line}".rstrip() + "\n" for label, line in zip(labels, lines, strict=True))
         out.write(f"{'':{pad}} {times[0]}{times[1]:>{max(1, room - len(times[0]))}}\n")
         return
     pad = max(map(len, known))
