@@ -130,8 +130,9 @@ def look_everywhere(
             found.rows += compare_held(portal, server, {p.schema_name: p.course for p in comparable}, answer, caller)
             others = answer.schemas - {place.schema_name for place in mine[server]}
             found.kept += [(server.name, schema) for schema in sorted(others) if all_courses]
-        except UnreachableError as exc:
-            verdict = Verdict("lagging" if "lags" in exc.details else "unreachable", exc.why or exc.message, exc.fix)
+        except AdminError as exc:  # a refusal: the server obeys another portal
+            word = "unreachable" if isinstance(exc, UnreachableError) else "unknown"
+            verdict = Verdict("lagging" if "lags" in exc.details else word, exc.why or exc.message, exc.fix)
             found.uncompared += uncompared(server, dict.fromkeys(comparable, verdict), due)
     return found
 
