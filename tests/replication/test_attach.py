@@ -30,6 +30,7 @@ from tests.replication.conftest import (
     until,
     waits_for,
 )  # fmt: skip
+from tests.replication.scenes import stands_still
 from tests.school import populate
 
 
@@ -47,12 +48,6 @@ def fed(site: Site, schema: str) -> list[tuple[str, str, str]]:
         "select c.relname, r.srsubstate::text, r.srsublsn::text from pg_subscription_rel as r "
         "join pg_class as c on c.oid = r.srrelid where c.relnamespace = to_regnamespace(%s) order by 1", [schema],
     ).fetchall()  # fmt: skip
-
-
-def is_enabled(site: Site) -> bool:
-    """Say whether the subscription is."""
-    query = "select from pg_subscription where subname = 'rollbook_east' and subenabled"
-    return site.server.execute(query).fetchone() is not None
 
 
 def inside(site: Site) -> list[Any]:
@@ -506,7 +501,7 @@ def test_a_trigger_with_an_unqualified_name_stops_the_stream_and_is_named(stream
     streaming.server.execute(f"alter database {streaming.server.info.dbname} set search_path = {KEEP_SCHEMA}")
     streaming.server.execute(LOG.format(schema=KEEP_SCHEMA, place="log").encode())
     streaming.portal.execute("update portal.auth_user set email = 'new@example.org' where username = 'ada'")
-    until(lambda: not is_enabled(streaming))
+    stands_still(streaming)
     shown = streaming.run("replication", "show", KEEP, "--json")
     assert shown.code == 4
     assert shown.data["state"] == "broken"

@@ -1,5 +1,7 @@
 """Scenario 37: any process of either side is killed, again and again, while clients write; nothing is lost or doubled.
 
+Both sides are restarted too, cleanly and at once, and no command is run in between: the stream goes on by itself.
+
 Every client knows what it has committed, also where the answer to its COMMIT was lost: each of its transactions leaves
 a mark, which it looks for when it is back. The course server keeps, by triggers of its own, a journal of what was
 applied there: a change that came twice would stand in it twice.
@@ -40,7 +42,7 @@ from tests.replication.conftest import (
 
 pytestmark = pytest.mark.slow
 
-ROUNDS, CLIENTS, SEED = 20, 4, 37
+ROUNDS, CLIENTS, SEED = 24, 4, 37
 # What was acknowledged outlives a killed server, as the system keeps its pages; so synchronous_commit stays on.
 SETTINGS = {**QUICK, "fsync": "off", "deadlock_timeout": "50ms"}
 LEVELS: tuple[LiteralString, ...] = ("read committed", "read committed", "repeatable read", "serializable")
@@ -258,10 +260,6 @@ class Pair:
     server_dsn: str
     call: Callable[..., Result]
 
-    def look(self) -> None:
-        """Look at the state, as a monitor does every minute: that lets a stream go on whose connection was lost."""
-        self.call("replication", "status", "-d", self.portal_dsn)
-
 
 def asked(dsn: str, query: LiteralString) -> Any:
     """Return the only value that a server says, which may be recovering; None for no row."""
@@ -279,12 +277,11 @@ def asked(dsn: str, query: LiteralString) -> Any:
     return found[0][0] if found else None
 
 
-def kill_found(pair: Pair, dsn: str, query: LiteralString) -> None:
+def kill_found(dsn: str, query: LiteralString) -> None:
     """Kill the process that a query finds, as soon as it finds one."""
     found: list[int] = []
 
     def is_there() -> bool:
-        pair.look()
         found[:] = [pid for pid in [asked(dsn, query)] if pid]
         return bool(found)
 
@@ -295,11 +292,11 @@ def kill_found(pair: Pair, dsn: str, query: LiteralString) -> None:
 
 def kill_apply_worker(pair: Pair) -> None:
     query: LiteralString = "select pid from pg_stat_subscription where subname = 'rollbook_east' and relid is null"
-    kill_found(pair, pair.server_dsn, query)
+    kill_found(pair.server_dsn, query)
 
 
 def kill_walsender(pair: Pair) -> None:
-    kill_found(pair, pair.portal_dsn, "select active_pid from pg_replication_slots where slot_name = 'rollbook_east'")
+    kill_found(pair.portal_dsn, "select active_pid from pg_replication_slots where slot_name = 'rollbook_east'")
 
 
 def kill_postmaster(server: PrivateServer) -> None:
@@ -308,9 +305,16 @@ def kill_postmaster(server: PrivateServer) -> None:
     server.start()
 
 
+def restart(server: PrivateServer, mode: str) -> None:
+    server.stop(mode)
+    server.start()
+
+
 KILLS: tuple[Callable[[Pair], None], ...] = (
     kill_apply_worker, kill_walsender, lambda pair: kill_postmaster(pair.server),
-    lambda pair: kill_postmaster(pair.portal),
+    lambda pair: kill_postmaster(pair.portal), lambda pair: restart(pair.server, "fast"),
+    lambda pair: restart(pair.portal, "fast"), lambda pair: restart(pair.server, "immediate"),
+    lambda pair: restart(pair.portal, "immediate"),
 )  # fmt: skip
 
 
@@ -391,6 +395,7 @@ def test_whatever_is_killed_while_clients_write_nothing_is_lost_and_nothing_come
     assert all(client.met["lost"] >= ROUNDS // 4 for client in clients), [client.met for client in clients]
 
     with sited(pair) as site:
+        until(lambda: site.is_equal(KEEP) and site.is_equal(REMOVE))
         until(lambda: set(site.states().values()) == {"ok"})
         site.wait()
         verified = site.ok("replication", "verify", "--json").data

@@ -13,7 +13,8 @@ import pytest
 from rollbook.system.demo.server import find_bindir
 from tests.conftest import FAST
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
-from tests.replication.conftest import QUICK, Db, Site, database, drop_slots, drop_subscriptions, private_server, until
+from tests.replication.conftest import QUICK, Db, Site, database, drop_slots, drop_subscriptions, private_server
+from tests.replication.scenes import stands_still
 from tests.school import populate
 
 POISON = f"""insert into {KEEP_SCHEMA}.auth_user
@@ -70,7 +71,7 @@ def test_a_course_lives_on_a_server_of_another_version_from_add_to_remove(mixed:
     mixed.as_worker(POISON)
     portal.execute("insert into portal.auth_user (id, username) values (900, 'late')")
     portal.execute("insert into portal.student_courseenrollment (user_id, course_id) values (900, %s)", [KEEP])
-    until(lambda: server.execute("select subenabled from pg_subscription").fetchone() == (False,))
+    stands_still(mixed)
     shown = mixed.run("replication", "show", KEEP, "--json").data["error"]
     assert (shown["course"], shown["table"], shown["key"], shown["sqlstate"]) == (KEEP, "auth_user", "900", "23505")
     mixed.ok("replication", "repair", KEEP, "--yes")

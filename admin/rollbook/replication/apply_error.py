@@ -1,14 +1,16 @@
-"""The apply error of a stopped subscription: pending changes are read from the slot and tried on the server.
+"""The apply error that a server's worker meets again and again: pending changes are decoded and tried on the server.
 
-A subscription that stops on an error reports it in the server's log only. So the transaction that failed is read from
-the slot (peeked: nothing is consumed) and run on the server as the apply worker would, then rolled back: the server
-repeats the error, this time to us. Format: PostgreSQL manual, "Logical Replication Message Formats", version 1.
+A worker reports its error in the server's log only, and retries. So the transaction that failed is decoded from a copy
+of the slot and run on the server as the apply worker would, then rolled back: the server repeats the error, this time
+to us. The worker goes on retrying meanwhile. Format: PostgreSQL manual, "Logical Replication Message Formats",
+version 1.
 """
 
 from __future__ import annotations
 
 import itertools
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,10 +25,12 @@ from rollbook.replication.link import Server
 
 PEEKED = 20_000  # changes looked through; a larger transaction is read whole
 TRIED = 200  # transactions tried to find the one that fails
+LOOKS = 3  # how often a fault is looked for while the worker goes on and commits what was being tried
+SLOT_SECONDS = 2.0  # how long PostgreSQL may need for a copy of a slot that is being read
 ORIGIN = "select remote_lsn::text as lsn from pg_replication_origin_status where external_id = 'pg_' || %s"
 PEEK = """
 select data from pg_logical_slot_peek_binary_changes(
-    %(slot)s::name, null, %(limit)s, 'proto_version', '1', 'publication_names', %(slot)s::text
+    %(slot)s::name, null, %(limit)s, 'proto_version', '1', 'publication_names', %(publication)s::text
 )
 """
 
@@ -40,6 +44,8 @@ inner join pg_namespace as n on n.oid = c.relnamespace
 cross join (values ('insert', 4), ('delete', 8), ('update', 16)) as o (operation, bit)
 where t.tginitdeferred and t.tgenabled in ('A', 'R') and t.tgtype & o.bit <> 0
 """
+# Errors that say nothing of a row: the worker, or a command of the course, held a lock that the trial needed.
+PASSING = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled)
 RESTRICTED = "cannot fire deferred trigger within security-restricted operation"
 
 
@@ -57,7 +63,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a subscription stopped: where, and the server's message."""
+    """What a worker cannot apply: where, and the server's message."""
 
     schema_name: str
     table: str
@@ -71,11 +77,6 @@ class Fault:
     def is_conflict(self) -> bool:
         """Return whether a row on the server has the key of a row of the portal, so that repair may delete it."""
         return self.sqlstate == errors.UniqueViolation.sqlstate
-
-    @property
-    def cannot_be_sent(self) -> bool:
-        """Return whether it holds a text that the server's encoding cannot represent."""
-        return self.sqlstate == errors.UntranslatableCharacter.sqlstate
 
 
 class Reader:
@@ -176,9 +177,33 @@ def applied_until(conn: Conn, server: Server) -> int:
 
 
 def changes(portal: Conn, conn: Conn, server: Server) -> Iterator[Change]:
-    """Return what the slot holds that the server has not applied. The slot must not be in use."""
-    rows = portal.execute(PEEK, {"slot": server.stream, "limit": PEEKED}, binary=True)
+    """Return what the slot holds that the server has not applied.
+
+    A temporary copy of the slot is read: the slot itself may be in use, and reading could move it. The portal needs
+    one free slot for it.
+    """
+    copy = f"look_{portal.info.backend_pid}"
+    copy_slot(portal, server.stream, copy)
+    try:
+        asked = {"slot": copy, "publication": server.stream, "limit": PEEKED}
+        rows = portal.execute(PEEK, asked, binary=True).fetchall()
+    finally:
+        portal.execute("select pg_drop_replication_slot(%s)", [copy])
     return decoded((bytes(row["data"]) for row in rows), applied_until(conn, server))
+
+
+def copy_slot(portal: Conn, stream: str, copy: str) -> None:
+    """Copy a slot for this session. Repeated where its reader moves it meanwhile: PostgreSQL refuses that copy."""
+    end = time.monotonic() + SLOT_SECONDS
+    while True:
+        try:
+            portal.execute("select pg_copy_logical_replication_slot(%s, %s, temporary => true)", [stream, copy])
+        except (errors.ObjectNotInPrerequisiteState, errors.InternalError_):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def statement_of(change: Change) -> tuple[sql.Composed, list[str | None]]:
@@ -211,13 +236,14 @@ def as_apply_worker(conn: Conn) -> None:
             why=f"diagnosing the apply error requires, on the server: {grant}", fix=grant,
         ) from exc  # fmt: skip
     conn.execute("set local search_path = ''")
+    conn.execute("set local lock_timeout = '1s'")  # the worker that retries holds the same rows for a moment
     conn.execute("set local row_security = off")  # apply refuses a table whose policies apply to it
     if conn.info.server_version >= 160000:  # apply acts for the owner of the table
         conn.execute("set local role rollbook_owner")
 
 
 def fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
-    """Return why a disabled subscription stopped; None if the failed transaction would be applied now.
+    """Return what the server's workers cannot apply; None if the next transactions would be applied now.
 
     Nothing is changed on either side. Raises UnreachableError if the error cannot be diagnosed.
     """
@@ -228,24 +254,31 @@ def apply_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
     """Return why one of the next transactions cannot be applied.
 
     A transaction without effect on the server (its rows do not exist there) may have been applied without a trace at
-    the origin, so the next one is tried too.
+    the origin, so the next one is tried too. What the worker has committed meanwhile is no fault: its rows were there
+    because it had written them.
     """
-    try:
-        waiting = changes(portal, conn, server)
-    except errors.ObjectInUse:
-        return None  # the slot is being read: the subscription runs
-    unfit = unfit_tables(portal, conn, server)
+    for _ in range(LOOKS):
+        found = next_fault(portal, conn, server)
+        if found is None or found.finish_lsn is None or applied_until(conn, server) < position(found.finish_lsn):
+            return found
+    return None
+
+
+def next_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
+    """Return the fault of the first transaction that has an effect on the server; None if it has no fault."""
+    waiting = changes(portal, conn, server)
+    fed = Fed(portal, conn, server)
     late = {(row["schema_name"], row["table"], row["operation"]) for row in conn.execute(DEFERRED)}
     transactions = itertools.groupby(waiting, key=lambda change: change.finish_lsn)
     for finish_lsn, due in itertools.islice(transactions, TRIED):
-        written, found = tried(conn, list(due), finish_lsn, unfit, late)
+        written, found = tried(conn, list(due), finish_lsn, fed, late)
         if found or written:
             return found
     return None
 
 
 def tried(
-    conn: Conn, due: list[Change], finish_lsn: str, unfit: dict[tuple[str, str], str], late: set[tuple[str, str, str]]
+    conn: Conn, due: list[Change], finish_lsn: str, fed: Fed, late: set[tuple[str, str, str]]
 ) -> tuple[int, Fault | None]:
     """Run one transaction as the apply worker would, and roll back; return how many rows it wrote, and its fault."""
     written = 0
@@ -253,49 +286,74 @@ def tried(
         as_apply_worker(conn)
         for change in due:
             place = (change.schema_name, change.table, change.key, change.operation)
-            if words := unfit.get((change.schema_name, change.table)):
+            if words := fed.unfit.get(place[:2]):
                 return written, Fault(*place, "55000", words, finish_lsn)
+            if not fed.applies(*place[:2], finish_lsn):
+                continue
             try:
                 written += conn.execute(*statement_of(change)).rowcount
+            except PASSING as exc:
+                raise blocked(exc) from exc
             except psycopg.Error as exc:
                 return written, described(exc, *place, finish_lsn)
             if (change.schema_name, change.table, change.operation) in late and conn.info.server_version >= 160000:
                 return written, Fault(*place, "42501", RESTRICTED, finish_lsn)
         try:
             conn.execute("set constraints all immediate")
+        except PASSING as exc:
+            raise blocked(exc) from exc
         except psycopg.Error as exc:
             guilty = next((c for c in due if (c.schema_name, c.table, c.operation) in late), due[0])
             return written, described(exc, guilty.schema_name, guilty.table, None, "commit", finish_lsn)
     return written, None
 
 
-def unfit_tables(portal: Conn, conn: Conn, server: Server) -> dict[tuple[str, str], str]:
-    """Return what an apply worker reports of each table of the server's courses that is missing or lacks a column."""
-    columns = catalog.replicated_columns(portal)
-    schemas = [row.schema_name for row in catalog.placements(portal, server)]
-    lacking_by_table = {
-        (copy.schema_name, copy.table): copy.lacking
-        for copy in catalog.copies(conn, columns, schemas, None)
-        if copy.is_there
-    }
-    found = {}
-    for place in itertools.product(schemas, catalog.TABLES):
-        lacking = lacking_by_table.get(place)
-        relation = 'logical replication target relation "{}.{}"'.format(*place)
-        if lacking is None:
-            found[place] = f"{relation} does not exist"
-        elif lacking:
-            names = ", ".join(f'"{name}"' for name in lacking)
-            found[place] = f"{relation} is missing replicated column{'s' if len(lacking) > 1 else ''}: {names}"
-    return found
+def blocked(exc: psycopg.Error) -> UnreachableError:
+    """Return the error of a trial that had to wait too long for a lock."""
+    return UnreachableError(
+        "the apply error could not be diagnosed", why=f"another session holds a lock there: {exc.diag.message_primary}",
+        fix="try again",
+    )  # fmt: skip
+
+
+class Fed:
+    """The copies of a server as an apply worker sees them."""
+
+    def __init__(self, portal: Conn, conn: Conn, server: Server) -> None:
+        schemas = [row.schema_name for row in catalog.placements(portal, server)]
+        found = catalog.copies(conn, catalog.replicated_columns(portal), schemas, catalog.subscription(conn, server))
+        self.copies = {(copy.schema_name, copy.table): copy for copy in found if copy.is_there}
+        places = itertools.product(schemas, catalog.TABLES)
+        self.unfit = {place: words for place in places if (words := self.unfitness(*place))}
+
+    def unfitness(self, schema_name: str, table: str) -> str | None:
+        """Return what an apply worker reports of a table that is missing, or lacks a column."""
+        copy = self.copies.get((schema_name, table))
+        relation = f'logical replication target relation "{schema_name}.{table}"'
+        if copy is None:
+            return f"{relation} does not exist"
+        if not copy.lacking:
+            return None
+        names = ", ".join(f'"{name}"' for name in copy.lacking)
+        return f"{relation} is missing replicated column{'s' if len(copy.lacking) > 1 else ''}: {names}"
+
+    def applies(self, schema_name: str, table: str, finish_lsn: str) -> bool:
+        """Return whether a worker applies a transaction to a table, or leaves it to the table's first copy."""
+        copy = self.copies.get((schema_name, table))
+        if copy is None or copy.sync == "r":
+            return True  # None: the heartbeats
+        return copy.sync == "s" and position(copy.sync_lsn or "0/0") <= position(finish_lsn)
 
 
 def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
-    """Return why the first copy of a table fails."""
+    """Return why the first copy of a table fails; None where none has failed yet, or all are done."""
+    found = catalog.subscription(conn, server)
+    if found is None or not found.sync_errors:
+        return None
     columns = catalog.replicated_columns(portal)
     schemas = [row.schema_name for row in catalog.placements(portal, server)]
-    for copy in catalog.copies(conn, columns, schemas, catalog.subscription(conn, server)):
-        if copy.sync is None or copy.sync in "frs" or copy.lacking:  # f: its rows have been copied
+    for copy in catalog.copies(conn, columns, schemas, found):
+        if not copy.is_due or copy.lacking:
             continue
         place = sql.Identifier(copy.schema_name, copy.table)
         names = sql.SQL(", ").join(sql.Identifier(name) for name in columns[copy.table])
@@ -303,8 +361,14 @@ def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
             with conn.transaction(force_rollback=True):
                 as_apply_worker(conn)
                 copy_rows(portal, conn, sql.SQL("select {} from {}").format(names, place), place, names)
+        except PASSING:
+            continue  # it is being copied
         except psycopg.Error as exc:
-            return described(exc, copy.schema_name, copy.table, None, "copy", None)
+            (now,) = (
+                each for each in catalog.copies(conn, columns, [copy.schema_name], found) if each.table == copy.table
+            )
+            if now.is_due:  # otherwise it has been copied meanwhile
+                return described(exc, copy.schema_name, copy.table, None, "copy", None)
     return None
 
 
@@ -332,7 +396,10 @@ def expected_absent(portal: Conn, conn: Conn, server: Server) -> dict[tuple[str,
     """Return by table the keys that pending inserts bring, and that no pending change before removes."""
     seen: set[tuple[str, str, str | None]] = set()
     found: dict[tuple[str, str], list[int]] = {}
+    fed = Fed(portal, conn, server)
     for change in changes(portal, conn, server):
+        if not fed.applies(change.schema_name, change.table, change.finish_lsn):
+            continue
         place = (change.schema_name, change.table, change.key)
         if change.operation == "insert" and place not in seen and change.key is not None:
             found.setdefault(place[:2], []).append(int(change.key))

@@ -12,9 +12,15 @@ import psycopg
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.replication.catalog import placements
-from rollbook.replication.heartbeat import Heartbeat, arrival, confirmation, send_heartbeat, send_if_allowed
+from rollbook.replication.heartbeat import (
+    Heartbeat,
+    arrival,
+    confirmation,
+    portal_lsn,
+    send_heartbeat,
+    send_if_allowed,
+)
 from rollbook.replication.link import Server, ask, list_servers
-from rollbook.replication.observe import look
 from rollbook.replication.session import Session
 from rollbook.replication.subscription import await_copies
 
@@ -22,21 +28,15 @@ Arrivals = dict[str, float | UnreachableError | None]  # by server: seconds; Non
 
 
 def wait_for_servers(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
-    """Send a heartbeat and wait until each server has it. Streams that stopped and can continue are restarted."""
+    """Send a heartbeat and wait until each server has it."""
     beat = send_if_allowed(portal)
     if beat is None:
-        return dict(confirmation(portal, servers, seconds))
-    end = time.monotonic() + seconds
+        return dict(confirmation(portal, servers, portal_lsn(portal), seconds))
 
     def question(server: Server, conn: Conn) -> float | None:
-        return arrival(conn, server, beat, max(0.0, end - time.monotonic()))
+        return arrival(conn, server, beat, seconds)
 
-    answers: Arrivals = dict(ask(servers, question, Caller(caller.name, seconds)))
-    while time.monotonic() < end and (waiting := [each for each in servers if answers[each.name] is None]):
-        if not any(seen.runs for seen in look(portal, waiting, caller)):
-            break
-        answers |= ask(waiting, question, Caller(caller.name, max(0.1, end - time.monotonic())))
-    return answers
+    return dict(ask(servers, question, Caller(caller.name, seconds)))
 
 
 def time_heartbeat(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
@@ -85,7 +85,7 @@ def wait_for_courses(
     if not servers:
         return {}
     beat = send_if_allowed(portal)
-    confirmed = {} if beat else confirmation(portal, servers, seconds)
+    confirmed = {} if beat else confirmation(portal, servers, portal_lsn(portal), seconds)
 
     def question(server: Server, conn: Conn) -> bool:
         arrived = arrival(conn, server, beat, seconds) if beat else confirmed[server.name]

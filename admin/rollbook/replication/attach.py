@@ -46,7 +46,7 @@ class Placed:
 
 @dataclass
 class Attached:
-    """What an attach did; `outcome` of the first copy: ready, disabled or copying."""
+    """What an attach did; `outcome` of the first copy: ready, refused or copying."""
 
     outcome: str
     rows: list[Placed] = field(default_factory=list)
@@ -81,7 +81,7 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
     if run.dry_run:
         rows = [Placed(name, server.name, table, None, "would attach") for name in names for table in TABLES]
         return Attached(outcome, rows)
-    if outcome == "disabled":
+    if outcome == "refused":
         raise AttentionError(
             f"the first copy to server {server.name} stopped",
             why="a constraint or trigger of the course there refuses a row",
@@ -98,7 +98,7 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
 
 
 def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps: Steps, progress: Progress) -> str:
-    """Create what the courses lack on the server and wait for their first copy: ready, disabled or copying.
+    """Create what the courses lack on the server and wait for their first copy: ready, refused or copying.
 
     Order: the record in the portal, so that whatever is created can be found; the schemas on the server; the
     publication; the subscription. Undone if either side refuses, or a lock is not available in time.

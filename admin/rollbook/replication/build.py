@@ -15,7 +15,7 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
 from rollbook.core.rows import one
-from rollbook.replication import catalog, feeding
+from rollbook.replication import catalog, feeding, subscription
 from rollbook.replication.link import Server, identity
 from rollbook.replication.queries.servers import record_subscription
 from rollbook.replication.requirements import unroutable
@@ -71,14 +71,13 @@ def build(session: Session, steps: Steps, *, copy: bool = True) -> None:
     name = sql.Identifier(server.stream)
     found = session.subscription()
     if found is not None:
-        if not found.stops_on_error:  # a command was stopped within `subscription.refresh`
-            steps.on_server(session, sql.SQL("alter subscription {} set (disable_on_error = true)").format(name))
+        if found.stops_on_error and not steps.dry:
+            subscription.go_on(session)
         return
     options: list[sql.Composable] = [
         sql.SQL("create_slot = false"),
         sql.SQL("slot_name = {}").format(sql.Literal(server.stream)),
         sql.SQL("copy_data = {}").format(sql.Literal(copy)),
-        sql.SQL("disable_on_error = true"),
         sql.SQL("streaming = on"),
         # Without it a change is lost that was applied just before the connection broke and the server crashed: the
         # next worker confirms it, flushed or not.

@@ -43,6 +43,7 @@ COPIES = """
 select
     n.nspname::text as schema_name, t.name as table, c.oid is not null as is_there,
     pg_get_userbyid(n.nspowner)::text as owner, r.srsubstate::text as sync,
+    r.srsublsn::text as sync_lsn,
     exists (
         select from pg_trigger as g
         where g.tgrelid = c.oid and g.tgname = 'rollbook_guard_copy' and g.tgenabled = 'O'
@@ -118,7 +119,7 @@ class Subscription:
     oid: int
     enabled: bool
     slot: str | None
-    stops_on_error: bool
+    stops_on_error: bool  # as servers had it that were added before streams went on by themselves
     worker: int | None  # process id; None: no worker applies changes now
     has_heartbeat: bool  # whether it feeds the heartbeat table: a restored one may feed nothing
     apply_errors: int
@@ -130,6 +131,13 @@ class Subscription:
         """Return how many errors and conflicts it has met since its statistics began."""
         return self.apply_errors + self.sync_errors + sum(self.conflicts.values())
 
+    def is_failing(self, before: Subscription | None) -> bool:
+        """Return whether it has met apply errors, and no worker has been at work since `before`, a moment ago."""
+        if not self.enabled or not self.apply_errors:
+            return False
+        steady = before is not None and (before.worker, before.apply_errors) == (self.worker, self.apply_errors)
+        return self.worker is None or not steady
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -140,8 +148,14 @@ class Copy:
     is_there: bool
     owner: str
     sync: str | None  # pg_subscription_rel.srsubstate; None: the subscription does not feed it
+    sync_lsn: str | None  # from where on changes are applied to it, while `sync` is s
     guarded: bool
     lacking: list[str]  # replicated columns that it does not have
+
+    @property
+    def is_due(self) -> bool:
+        """Return whether its first copy is still to come, or under way."""
+        return self.sync is not None and self.sync in "id"
 
 
 @dataclass(frozen=True)

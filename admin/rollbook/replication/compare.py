@@ -18,7 +18,8 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import Row
 from rollbook.replication.catalog import TABLES
-from rollbook.replication.heartbeat import fence, let_commit
+from rollbook.replication.fence import fence
+from rollbook.replication.heartbeat import let_commit
 from rollbook.replication.session import Session
 
 RANGE_ROWS = 10_000

@@ -6,17 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from psycopg import errors
 
 from rollbook.core.db import Conn
-from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import one, typed
 from rollbook.replication.link import Server
-
-if TYPE_CHECKING:
-    from rollbook.replication.session import Session
 
 COMMIT_SECONDS = 1.0  # how long a commit may take to become visible once it can be sent
 POLL_SECONDS = 0.005  # between two looks for a heartbeat; grows tenfold while it does not arrive
@@ -77,17 +72,21 @@ def newest_heartbeat(portal: Conn) -> Heartbeat | None:
     return next(iter(typed(Heartbeat, portal, NEWEST)), None)
 
 
-def confirmation(portal: Conn, servers: Sequence[Server], seconds: float) -> dict[str, float | None]:
-    """Wait until servers have confirmed all that the portal has committed by now; sends no heartbeat.
+def portal_lsn(portal: Conn) -> str:
+    """Return where the portal's WAL ends now."""
+    return str(one(portal, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"])
+
+
+def confirmation(portal: Conn, servers: Sequence[Server], lsn: str, seconds: float) -> dict[str, float | None]:
+    """Wait until servers have confirmed the portal's WAL up to a position; sends no heartbeat.
 
     Returns the seconds waited; None for a server that has not confirmed it in time.
     """
     began = time.monotonic()
     found: dict[str, float | None] = dict.fromkeys((server.name for server in servers), None)
-    written = one(portal, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"]
     names = {server.stream: server.name for server in servers}
     while True:
-        for row in portal.execute(CONFIRMED, [list(names), written]):
+        for row in portal.execute(CONFIRMED, [list(names), lsn]):
             found[names.pop(row["slot_name"])] = time.monotonic() - began
         if not names or time.monotonic() - began >= seconds:
             return found
@@ -98,7 +97,7 @@ def arrival(conn: Conn, server: Server, beat: Heartbeat, seconds: float) -> floa
     """Wait on the server until a heartbeat has arrived, and with it all that was committed before it.
 
     A heartbeat of the same number does not count if another portal sent it, or this one before it was restored. Returns
-    the seconds waited; None if it did not arrive in time, or the subscription is not enabled.
+    the seconds waited; None if it did not arrive in time, or the subscription is disabled.
     """
     began = time.monotonic()
     pause = POLL_SECONDS
@@ -111,29 +110,6 @@ def arrival(conn: Conn, server: Server, beat: Heartbeat, seconds: float) -> floa
             return None
         time.sleep(min(pause, max(0.001, seconds - waited)))
         pause = min(pause * 1.2, POLL_SECONDS * 10)
-
-
-def fence(session: Session, seconds: float | None = None) -> None:
-    """Return once the server has all that the portal has committed by now; within the session's time, or `seconds`.
-
-    Raises UnreachableError: replication stopped, or is slower.
-    """
-    server = session.server
-    seconds = session.timeout if seconds is None else seconds
-    began = time.monotonic()
-    beat = send_if_allowed(session.portal)
-    if beat is not None:
-        waited = arrival(session.conn, server, beat, seconds)
-    else:
-        waited = confirmation(session.portal, [server], seconds)[server.name]
-    if waited is None:
-        stopped = time.monotonic() - began < seconds
-        raise UnreachableError(
-            f"replication to server {server.name} has stopped" if stopped
-            else f"server {server.name} did not catch up with the portal within {seconds:g} s",
-            why="differences found now may be changes in transit",
-            fix="rollbook replication status" if stopped else "try again, perhaps with a longer --timeout SECONDS",
-        )  # fmt: skip
 
 
 def let_commit(portal: Conn) -> None:

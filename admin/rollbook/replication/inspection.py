@@ -58,7 +58,7 @@ def line(portal: Conn, seen: Seen) -> ServerLine:
 
 def list_servers(portal: Conn, caller: Caller) -> list[ServerLine]:
     """Return a line for each server, as it answers now."""
-    return [line(portal, seen) for seen in look(portal, link.list_servers(portal), caller, deep=False)]
+    return [line(portal, seen) for seen in look(portal, link.list_servers(portal), caller)]
 
 
 def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:

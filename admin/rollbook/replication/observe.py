@@ -1,7 +1,8 @@
-"""What is observed of course servers now: each answers at once, and a stopped one is diagnosed or restarted."""
+"""What is observed of course servers now: all are asked at once, and one that cannot apply a row is diagnosed."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,13 +13,15 @@ from psycopg import errors
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError
 from rollbook.core.rows import one, typed
-from rollbook.replication import apply_error, catalog, feeding, subscription
+from rollbook.replication import apply_error, catalog, feeding
 from rollbook.replication.catalog import Copy, Subscription
 from rollbook.replication.heartbeat import arrival, let_commit, newest_heartbeat, send_if_allowed
 from rollbook.replication.link import Identity, Server, ask, clone, identity
 from rollbook.replication.queries.servers import SlotStatus, list_slots
 
 ARRIVAL_SECONDS = 1.0  # how long a look at a server waits for its heartbeat
+RETRY_SECONDS = 0.2  # between two looks at a worker by a role that sends no heartbeat
+STUCK_SECONDS = 30.0  # from here on errors without a known reason are not just a lost connection
 
 ARRIVED = "select beat, sent_at from rollbook.heartbeat order by beat"
 
@@ -54,6 +57,8 @@ class Answer:
     beats: list[Arrived]
     waited: float | None  # seconds until the heartbeat of this look had arrived; None: it has not, or none was sent
     is_current: bool  # whether the portal's newest heartbeat has arrived
+    is_failing: bool  # whether its worker meets errors and applies nothing
+    has_failed_copy: bool  # whether a first copy has failed, and is still to be done
     version: str  # of PostgreSQL
     known: feeding.Known  # what it knows of the portals that have fed it
     applied: int  # the position of the portal's WAL up to which it has applied; 0: not known
@@ -89,6 +94,20 @@ class Seen:
         """Return the WAL that the server has not confirmed."""
         return self.slot.lag_bytes if self.slot else None
 
+    @property
+    def is_stuck(self) -> bool:
+        """Return whether its worker meets the same error again and again."""
+        if self.fault is not None:
+            return self.fault.operation != "copy"  # that concerns one table
+        missing = self.missing()
+        is_late = bool(missing and missing[0].age > STUCK_SECONDS)
+        return bool(self.diagnosis_error and is_late and self.reached and self.reached.is_failing)
+
+    def missing(self) -> list[Sent]:
+        """Return the heartbeats behind the newest one that the server has."""
+        newest = max((row.beat for row in self.reached.beats), default=0) if self.reached else 0
+        return [row for row in self.sent if row.beat > newest]
+
     def lag_seconds(self) -> float | None:
         """Return how long the heartbeat took; until it arrives, the age of the oldest that is missing.
 
@@ -98,13 +117,12 @@ class Seen:
             return None
         if self.reached.waited is not None:
             return round(self.reached.waited, 3)
-        newest = max((row.beat for row in self.reached.beats), default=0)
-        missing = [row for row in self.sent if row.beat > newest]
+        missing = self.missing()
         return round(missing[0].age, 1) if missing and (self.runs or len(missing) > 1) else None
 
 
 def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = True) -> list[Seen]:
-    """Ask all these servers at once; `deep`: diagnose or restart those that stopped. Silent ones cost the timeout.
+    """Ask all these servers at once; `deep`: diagnose those that apply nothing. Silent ones cost the timeout.
 
     A role that may not send a heartbeat asks for the newest one that was sent.
     """
@@ -117,19 +135,35 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     beat = own or newest_heartbeat(portal)
 
     def question(server: Server, conn: Conn) -> Answer:
-        found = catalog.subscription(conn, server)
+        before = found = catalog.subscription(conn, server)
         is_ready = one(conn, "select to_regclass('rollbook.heartbeat') is not null as ready")["ready"]
         seconds = min(ARRIVAL_SECONDS, caller.timeout or ARRIVAL_SECONDS)
         waited = arrival(conn, server, beat, seconds) if beat and is_ready and found else None
         is_current = waited is not None or beat is None
+        if own is None and found and found.apply_errors:
+            time.sleep(RETRY_SECONDS)  # without a heartbeat of this look, only a worker that stays is known to work
+        if own is None or not is_current:
+            found = catalog.subscription(conn, server)
         copies: dict[str, list[Copy]] = {}
         for copy in catalog.copies(conn, columns, schemas[server.name], found):
             copies.setdefault(copy.schema_name, []).append(copy)
         beats = typed(Arrived, conn, ARRIVED) if is_ready else []
         version = str(conn.info.parameter_status("server_version")).split()[0]
         applied = apply_error.applied_until(conn, server)
+        is_failing = found is not None and (own is None or not is_current) and found.is_failing(before)
+        has_due = any(copy.is_due for each in copies.values() for copy in each)
+        has_failed_copy = found is not None and found.sync_errors > 0 and has_due
         return Answer(
-            found, copies, beats, waited if own else None, is_current, version, feeding.known(conn, server, me), applied
+            found,
+            copies,
+            beats,
+            waited if own else None,
+            is_current,
+            is_failing,
+            has_failed_copy,
+            version,
+            feeding.known(conn, server, me),
+            applied,
         )
 
     answers = ask(asked, question, caller)
@@ -160,11 +194,12 @@ def objection(portal: Conn, server: Server, me: Identity, answer: Answer | Unrea
 
 
 def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
-    """Return what is known, with the reason why a stream stopped, if it did; restart it if nothing refuses it now."""
+    """Return what is known, with what the server cannot apply, if there is such a row."""
     answer = seen.reached
     if (
-        answer is None or not answer.subscription or answer.subscription.enabled or seen.server.paused_at
-        or seen.slot is None or seen.slot.alarm == "lost" or seen.objection
+        answer is None or not answer.subscription or seen.server.paused_at or seen.slot is None
+        or seen.slot.alarm == "lost" or seen.objection
+        or (seen.runs and not (answer.is_failing or answer.has_failed_copy))
     ):  # fmt: skip
         return seen
 
@@ -181,26 +216,7 @@ def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
         return replace(seen, diagnosis_error=f"the reason is not known: {exc.diag.message_primary or exc}")
     if isinstance(found, UnreachableError):
         return replace(seen, diagnosis_error=found.why or found.message)
-    if found is None and seen.is_published and not lost_beats(seen)[1]:
-        return restarted(portal, seen, caller)
     return replace(seen, fault=found)
-
-
-def restarted(portal: Conn, seen: Seen, caller: Caller) -> Seen:
-    """Restart a stream that stopped although the server would apply its next transaction, and look again.
-
-    disable_on_error counts a lost connection as an error: a portal that restarts stops its streams. What the server
-    would refuse again stays stopped, and so does what an operator has paused.
-    """
-    try:
-        enabled = ask([seen.server], lambda server, conn: subscription.enable(conn, server), caller)
-        answer = enabled[seen.server.name]
-    except psycopg.Error as exc:
-        return replace(seen, diagnosis_error=f"it could be resumed, but: {exc.diag.message_primary or exc}")
-    if isinstance(answer, UnreachableError):
-        return replace(seen, diagnosis_error=f"it could be resumed, but: {answer.why or answer.message}")
-    (again,) = look(portal, [seen.server], caller, deep=False)
-    return again
 
 
 def lost_beats(seen: Seen) -> tuple[list[Sent], bool]:

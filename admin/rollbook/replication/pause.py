@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rollbook.core import history
-from rollbook.core.errors import AttentionError, RefusedError, UsageError
-from rollbook.core.shell import course_word
+from rollbook.core.errors import AttentionError, RefusedError, UnreachableError, UsageError
 from rollbook.replication import apply_error, catalog, link, subscription
 from rollbook.replication.catalog import placements
-from rollbook.replication.heartbeat import arrival, send_heartbeat
+from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.queries.servers import list_slots, record_pause
 from rollbook.replication.restart import refusal
 from rollbook.replication.selection import selected
@@ -78,38 +77,31 @@ def pause(session: Session) -> str:
 def resume(session: Session, skip: str | None) -> str:
     """Resume a server; return `resumed`, or `lagging` if no heartbeat arrives in time."""
     portal, conn, server = session.portal, session.conn, session.server
-    found = require_subscription(session)
-    fault = None if found.enabled else apply_error.fault(portal, conn, server)
+    require_subscription(session)
     if skip is not None:
-        skip_transaction(session, fault, skip)
-    elif fault is not None:
-        record_pause(portal, server.name, paused=False)  # from here on it is stopped by this error, and can be repaired
-        if not fault.is_conflict:
-            raise refusal(portal, server, fault)
-        raise RefusedError(
-            f"server {server.name} would stop again: {fault.operation} {fault.table} row {fault.key}",
-            why=f"{fault.message} (SQLSTATE {fault.sqlstate})",
-            fix="rollbook replication repair "
-            + course_word(catalog.course_of(portal, fault.schema_name) or fault.schema_name),
-        )
+        skip_transaction(session, apply_error.apply_fault(portal, conn, server), skip)
     subscription.enable(conn, server)
     record_pause(portal, server.name, paused=False)
-    arrived = arrival(conn, server, send_heartbeat(portal), session.timeout)
-    return "lagging" if arrived is None else "resumed"
+    try:
+        fence(session)
+    except FaultError as exc:
+        raise refusal(portal, server, exc.fault) from exc
+    except UnreachableError:
+        return "lagging"
+    if fault := apply_error.copy_fault(portal, conn, server):
+        raise refusal(portal, server, fault)
+    return "resumed"
 
 
 def skip_transaction(session: Session, fault: apply_error.Fault | None, skip: str) -> None:
-    """Skip the transaction that failed. Raises RefusedError unless it is the one that ends at `skip`."""
+    """Skip the transaction that fails. Raises RefusedError unless it is the one that ends at `skip`."""
     if fault is None or fault.finish_lsn != skip.upper():
         raise RefusedError(
             f"replication to server {session.server.name} did not stop at {skip}",
             why=f"it stopped at {fault.finish_lsn}" if fault else "it has not stopped",
             fix="rollbook replication show COURSE",
         )
-    if fault.cannot_be_sent:
-        subscription.skip_unsent(session.portal, session.server, skip)
-    else:
-        subscription.skip(session.conn, session.server, skip)
+    subscription.skip(session.conn, session.server, skip)
 
 
 def require_subscription(session: Session) -> catalog.Subscription:

@@ -16,7 +16,8 @@ from rollbook.core.shell import course_word
 from rollbook.replication import link, observe, state
 from rollbook.replication.catalog import TABLES
 from rollbook.replication.compare import Compared, judge, read_rows
-from rollbook.replication.heartbeat import arrival, confirmation, fence, send_if_allowed
+from rollbook.replication.fence import fence
+from rollbook.replication.heartbeat import arrival, confirmation, portal_lsn, send_if_allowed
 from rollbook.replication.link import ANSWER_SECONDS, Server
 from rollbook.replication.observe import Seen
 from rollbook.replication.queries.courses import CourseState
@@ -173,7 +174,7 @@ def ask_servers(
     """
     seconds = caller.timeout or ANSWER_SECONDS
     beat = send_if_allowed(portal)
-    confirmed = {} if beat else confirmation(portal, list(places), seconds)
+    confirmed = {} if beat else confirmation(portal, list(places), portal_lsn(portal), seconds)
 
     def question(server: Server, conn: Conn) -> Held:
         if not can_find_users(conn):

@@ -49,11 +49,9 @@ def keep_stream(session: Session) -> bool:
     (seen,) = observe.look(session.portal, [server], Caller("rollbook server add"), deep=False)
     if needs_rebuild(session, seen):
         return False
-    found = session.subscription()
     route = sql.SQL("alter subscription {} connection {}")
     session.conn.execute(route.format(sql.Identifier(server.stream), sql.Literal(server.subscription_dsn)))
-    if found is not None and not found.enabled and server.paused_at is None:
-        subscription.enable(session.conn, server)
+    subscription.go_on(session)
     return True
 
 
@@ -67,9 +65,8 @@ def restore_stream(session: Session, course: Placement) -> None:
     steps = Steps()
     build.prepare(session, steps)
     build.create_schemas(session, [(course.course, schema)], steps)
-    found = session.subscription()
-    if found is not None and not found.enabled:
-        restart(session)
+    subscription.go_on(session)
+    restart(session)
     portal.execute(build.publish(server))
     if any(copy.sync is None for copy in session.copies(schema)):
         subscription.refresh_copying(session, steps)

@@ -12,6 +12,7 @@ from rollbook.core.errors import AdminError, AttentionError, RefusedError, Unrea
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog, link, observe, state
 from rollbook.replication.compare import compare
+from rollbook.replication.fence import FaultError
 from rollbook.replication.queries.copies import (
     Comparison,
     Written,
@@ -239,9 +240,8 @@ def write_until_equal(
             if looks == LOOKS or not any(part.findings for part in found):
                 break
             written += write_rows(session, holder, course, found, progress)
-        except UnreachableError:  # a change that arrived meanwhile met a row that was not repaired yet
-            now = session.subscription()
-            if looks == LOOKS or now is None or now.enabled:
+        except FaultError:  # a change that arrived meanwhile met a row that was not repaired yet
+            if looks == LOOKS:
                 raise
     written += [Written(row.table, deleted=1) for row in removed if row.schema_name == course.schema_name]
     report = merged(compare_copies(session.portal, [course.course]), found, session.server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rollbook.core import history
@@ -45,6 +46,7 @@ def resync_course(run: Run, course: str, server: str, progress: Progress) -> lis
         if session.server.paused_at is not None:  # what is brought back must arrive
             progress.note(f"server {server} was paused; its replication resumes")
             record_pause(session.portal, server, paused=False)
+            session = replace(session, server=replace(session.server, paused_at=None))
         restore_stream(session, placement)
 
     with run.connect() as portal:

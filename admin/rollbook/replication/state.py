@@ -17,7 +17,7 @@ from rollbook.core.states import SEVERITY
 from rollbook.replication import catalog, observe
 from rollbook.replication.catalog import Copy, course_of
 from rollbook.replication.link import find_server, list_servers
-from rollbook.replication.observe import Seen, lost_beats
+from rollbook.replication.observe import Answer, Seen, lost_beats
 from rollbook.replication.queries.courses import CourseState, Fault, course_states
 
 LAG_SECONDS = 10.0  # from here on a course is `lagging`
@@ -94,9 +94,9 @@ def server_state(seen: Seen) -> str:
         return "broken"
     if seen.server.paused_at:
         return "paused"
-    if not found.enabled:
+    if not found.enabled or seen.is_stuck:
         return "broken"
-    return "ok" if seen.reached.is_current else "lagging"
+    return "ok" if seen.reached.is_current and not seen.reached.is_failing else "lagging"
 
 
 def course_state(course: CourseState, seen: Seen) -> Verdict:
@@ -124,7 +124,7 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
         return Verdict(
             "paused", f"since {server.paused_at:%Y-%m-%d %H:%M} UTC", f"rollbook replication resume {quoted}"
         )
-    if not seen.runs:
+    if not seen.runs or seen.is_stuck or (seen.fault and seen.fault.schema_name == course.schema_name):
         return stopped(course, seen, copies)
     if not copies or not all(copy.is_there for copy in copies):
         return Verdict("broken", "its tables are missing on the server", resync)
@@ -158,22 +158,34 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     if seen.slot and seen.slot.alarm == "near":
         return Verdict("lagging", "its slot is about to be lost", "rollbook replication slots")
     answer = seen.reached
-    if lag is not None and answer is not None and not answer.is_current:
-        idle = answer.subscription is not None and answer.subscription.worker is None
-        why = "no worker applies changes there now" if idle else None
-        return Verdict("lagging", why, f"rollbook replication show {quoted}")
+    if answer is not None and (answer.is_failing or (lag is not None and not answer.is_current)):
+        return Verdict("lagging", why_late(seen, answer), f"rollbook replication show {quoted}")
     if lag is not None and lag >= LAG_SECONDS:
         return Verdict("lagging", None, f"rollbook replication show {quoted}")
     return Verdict("ok")
 
 
+def why_late(seen: Seen, answer: Answer) -> str | None:
+    """Return why nothing arrives on a server whose stream runs, and since when."""
+    since = f"; the last heartbeat there is of {answer.beats[-1].sent_at:%Y-%m-%d %H:%M:%S} UTC" if answer.beats else ""
+    if seen.diagnosis_error is not None:
+        return f"its worker has met an error; {seen.diagnosis_error}{since}"
+    if answer.subscription is None or answer.subscription.worker is not None:
+        return None
+    return f"no worker applies changes there now: PostgreSQL starts it again within seconds{since}"
+
+
 def stopped(course: CourseState, seen: Seen, copies: list[Copy]) -> Verdict:
-    """Return the state of a course whose stream stopped on an error: its own, or another course's."""
+    """Return the state of a course whose stream cannot go on: because of its own row, another course's, or disabled."""
     quoted = course_word(course.course)
     fault = seen.fault
     if fault is None:
         if not copies or not all(copy.is_there for copy in copies):
             return Verdict("broken", "its tables are missing on the server", f"rollbook replication resync {quoted}")
+        if seen.runs:
+            count = seen.reached.subscription.apply_errors if seen.reached and seen.reached.subscription else 0
+            why = f"its worker has met {count} errors and applies nothing; {seen.diagnosis_error}"
+            return Verdict("broken", why, f"rollbook replication show {quoted}")
         why = seen.diagnosis_error or "its subscription was disabled; the next transaction would be applied now"
         return Verdict("broken", why, f"rollbook replication resume {quoted}")
     if fault.schema_name != course.schema_name:

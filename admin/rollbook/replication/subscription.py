@@ -9,18 +9,30 @@ from psycopg import sql
 
 from rollbook.core.db import Conn
 from rollbook.core.rows import one
-from rollbook.replication import catalog
+from rollbook.replication import apply_error, catalog
 from rollbook.replication.catalog import Placement
 from rollbook.replication.link import Server
 from rollbook.replication.session import Progress, Session
 from rollbook.replication.steps import Steps
 
 NOTE_SECONDS = 5.0  # between two reports of what a first copy waits for
+LOOK_SECONDS = 1.0  # between two looks at the errors that its workers have met
 
 
 def enable(conn: Conn, server: Server) -> None:
-    """Resume the subscription."""
-    conn.execute(sql.SQL("alter subscription {} enable").format(sql.Identifier(server.stream)))
+    """Let the subscription run, and go on by itself after an error: a lost connection is one."""
+    name = sql.Identifier(server.stream)
+    conn.execute(sql.SQL("alter subscription {} set (disable_on_error = false)").format(name))
+    conn.execute(sql.SQL("alter subscription {} enable").format(name))
+
+
+def go_on(session: Session) -> None:
+    """Let a subscription run that was stopped by hand, or by an error of the days when errors stopped it."""
+    found = session.subscription()
+    if found is None or session.server.paused_at is not None:
+        return
+    if found.stops_on_error or not found.enabled:
+        enable(session.conn, session.server)
 
 
 def disable(conn: Conn, server: Server) -> None:
@@ -34,16 +46,10 @@ def skip(conn: Conn, server: Server, finish_lsn: str) -> None:
     conn.execute(alter.format(sql.Identifier(server.stream), sql.Literal(finish_lsn)))
 
 
-def skip_unsent(portal: Conn, server: Server, finish_lsn: str) -> None:
-    """Move the slot past the transaction that ends there: the portal fails before the subscription could skip it."""
-    portal.execute("select pg_replication_slot_advance(%s, %s::pg_lsn + 1)", [server.stream, finish_lsn])
-
-
 def refresh(session: Session, steps: Steps, *, copy: bool) -> None:
     """Make the subscription take up what the publication lists now, also one that is disabled.
 
-    A refresh needs an enabled subscription. One that an error has stopped is enabled for the moment, and kept from
-    stopping again before the refresh, which may remove the cause of the error from the stream.
+    A refresh needs an enabled subscription: one that is paused is enabled for the moment.
     """
     name = sql.Identifier(session.server.stream)
     refresh_it = sql.SQL("alter subscription {} refresh publication with (copy_data = {})").format(
@@ -53,12 +59,10 @@ def refresh(session: Session, steps: Steps, *, copy: bool) -> None:
     if found is None or found.enabled:  # None: a dry run
         steps.on_server(session, refresh_it)
         return
-    steps.on_server(session, sql.SQL("alter subscription {} set (disable_on_error = false)").format(name))
     try:
         steps.on_server(session, sql.SQL("alter subscription {} enable").format(name))
         steps.on_server(session, refresh_it)
     finally:
-        steps.on_server(session, sql.SQL("alter subscription {} set (disable_on_error = true)").format(name))
         if session.server.paused_at is not None:
             steps.on_server(session, sql.SQL("alter subscription {} disable").format(name))
 
@@ -86,9 +90,13 @@ def refresh_copying(session: Session, steps: Steps) -> tuple[list[Placement], bo
 def await_copies(
     session: Session, schemas: Sequence[str], seconds: float | None, progress: Progress | None = None
 ) -> str:
-    """Wait until PostgreSQL has copied the tables of these schemas. Returns `ready`, `disabled` or `copying` (late)."""
-    began = noted = time.monotonic()
+    """Wait until PostgreSQL has copied the tables of these schemas. Returns `ready`, `refused` or `copying` (late).
+
+    It is refused where the server cannot apply a row: of the first copy, or of the changes that come behind it.
+    """
+    began = noted = looked = time.monotonic()
     done = 0
+    before = session.subscription()
     while True:
         found = session.subscription()
         copies = catalog.copies(session.conn, session.columns, schemas, found)
@@ -99,7 +107,12 @@ def await_copies(
         if ready == len(schemas) * len(catalog.TABLES):
             return "ready"
         if found is None or not found.enabled:
-            return "disabled"
+            return "refused"
+        if time.monotonic() - looked > LOOK_SECONDS:
+            has_errors = found.sync_errors or found.is_failing(before)
+            if has_errors and apply_error.fault(session.portal, session.conn, session.server):
+                return "refused"
+            before, looked = found, time.monotonic()
         if seconds is not None and time.monotonic() - began > seconds:
             return "copying"
         if progress is not None and time.monotonic() - noted > NOTE_SECONDS:

@@ -12,7 +12,7 @@ from psycopg import Error, IsolationLevel, errors
 
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError
-from rollbook.replication import catalog, observe
+from rollbook.replication import catalog
 from rollbook.replication.catalog import Placement
 from rollbook.replication.compare import Compared, compare
 from rollbook.replication.link import Server, either_error, list_servers
@@ -151,9 +151,6 @@ def compare_server(
     with ExitStack() as stack:
         try:
             session = stack.enter_context(opened(portal, server, caller, catch_up=CATCH_UP_SECONDS, changes=False))
-            found = session.subscription()
-            if found and not found.enabled:  # perhaps at a lost connection: then a look restarts it
-                observe.look(portal, [server], caller)
         except (RefusedError, UnreachableError) as exc:
             note(f"{exc.message}: {exc.why}")
             silent = "unreachable" if isinstance(exc, UnreachableError) else "not_comparable"

@@ -12,7 +12,7 @@ from rollbook.core.errors import RefusedError
 from rollbook.replication.apply_error import copy_rows
 from rollbook.replication.catalog import TABLES, Placement
 from rollbook.replication.compare import Compared
-from rollbook.replication.heartbeat import fence
+from rollbook.replication.fence import fence
 from rollbook.replication.queries.copies import Written
 from rollbook.replication.session import Progress, Session
 

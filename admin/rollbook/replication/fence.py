@@ -1,0 +1,72 @@
+"""Waiting until a server has all that the portal has committed, or until it is known what its worker cannot apply."""
+
+from __future__ import annotations
+
+import time
+
+from psycopg import errors
+
+from rollbook.core.errors import UnreachableError
+from rollbook.replication import apply_error
+from rollbook.replication.apply_error import Fault
+from rollbook.replication.heartbeat import arrival, confirmation, portal_lsn, send_if_allowed
+from rollbook.replication.session import Session
+
+LOOK_SECONDS = 1.0  # how long a heartbeat may take before the errors of the server's worker are looked at
+
+
+class FaultError(UnreachableError):
+    """The server's worker meets the same error again and again."""
+
+    def __init__(self, session: Session, fault: Fault) -> None:
+        super().__init__(
+            f"replication to server {session.server.name} has stopped",
+            why="differences found now may be changes in transit", fix="rollbook replication status",
+        )  # fmt: skip
+        self.fault = fault
+
+
+def fence(session: Session, seconds: float | None = None) -> float:
+    """Return once the server has all that the portal has committed by now; within the session's time, or `seconds`.
+
+    Returns the seconds waited. Raises FaultError for what the server cannot apply; UnreachableError if the subscription
+    is disabled, or the server is slower.
+    """
+    portal, conn, server = session.portal, session.conn, session.server
+    seconds = session.timeout if seconds is None else seconds
+    began = time.monotonic()
+    beat = send_if_allowed(portal)
+    lsn = beat.lsn if beat else portal_lsn(portal)
+    before = session.subscription()
+    while True:
+        left = seconds - (time.monotonic() - began)
+        turn = max(0.0, min(left, LOOK_SECONDS))
+        if beat is not None:
+            waited = arrival(conn, server, beat, turn)
+        else:
+            waited = confirmation(portal, [server], lsn, turn)[server.name]
+        if waited is not None:
+            return time.monotonic() - began
+        found = session.subscription()
+        if found is None or not found.enabled:
+            raise UnreachableError(
+                f"replication to server {server.name} has stopped",
+                why="its subscription is disabled, or gone", fix="rollbook replication status",
+            )  # fmt: skip
+        if found.is_failing(before) and (fault := known_fault(session)):
+            raise FaultError(session, fault)
+        if left <= turn:
+            raise UnreachableError(
+                f"server {server.name} did not catch up with the portal within {seconds:g} s",
+                why="differences found now may be changes in transit",
+                fix="try again, perhaps with a longer --timeout SECONDS",
+            )
+        before = found
+
+
+def known_fault(session: Session) -> Fault | None:
+    """Return what the worker cannot apply; None too if this role, or a lock, does not let the program find out."""
+    try:
+        return apply_error.apply_fault(session.portal, session.conn, session.server)
+    except (UnreachableError, errors.InsufficientPrivilege):
+        return None
