@@ -21,7 +21,7 @@ from rollbook.replication.steps import Steps
 from rollbook.replication.write_rows import course_errors
 
 IDLE_ROUNDS = 50  # how often a worker may fail again where nothing could be deleted
-LOCK_ROUNDS = 5  # how often the tables of conflicting rows are locked anew after a deadlock
+LOCK_ROUNDS = 5  # how often the tables of conflicting rows are locked again after a deadlock
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Removed:
 
 
 def restart(session: Session) -> list[Removed]:
-    """Let a server's stream go on that cannot apply rows because of conflicting ones; delete those, and only those.
+    """Delete the rows of a server because of which its worker cannot apply others; delete those, and only those.
 
     Continues as long as there is something to delete: others write meanwhile, and may meet the next conflict. Returns
     what was deleted. Raises RefusedError for any other apply error, which it names.
