@@ -254,8 +254,8 @@ def apply_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
     """Return why one of the next transactions cannot be applied.
 
     A transaction without effect on the server (its rows do not exist there) may have been applied without a trace at
-    the origin, so the next one is tried too. What the worker has committed meanwhile is no fault: its rows were there
-    because it had written them.
+    the origin, so the next one is tried too. What the worker has committed meanwhile is not a fault: the rows were
+    there because it had written them.
     """
     for _ in range(LOOKS):
         found = next_fault(portal, conn, server)
@@ -324,7 +324,8 @@ class Fed:
         found = catalog.copies(conn, catalog.replicated_columns(portal), schemas, catalog.subscription(conn, server))
         self.copies = {(copy.schema_name, copy.table): copy for copy in found if copy.is_there}
         places = itertools.product(schemas, catalog.TABLES)
-        self.unfit = {place: words for place in places if (words := self.unfitness(*place))}
+        unfit = {place: self.unfitness(*place) for place in places}
+        self.unfit: dict[tuple[str, str], str] = {place: words for place, words in unfit.items() if words}
 
     def unfitness(self, schema_name: str, table: str) -> str | None:
         """Return what an apply worker reports of a table that is missing, or lacks a column."""
