@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from collections import deque
 from typing import Any
 
 import pexpect
@@ -15,6 +16,7 @@ import pytest
 from psycopg import Connection, sql
 
 from rollbook.core.chart import chart
+from rollbook.core.watch import sparklines
 from tests.program import KEEP, PROGRAM, environment, process
 from tests.school import Rollbook
 
@@ -112,6 +114,11 @@ def test_no_color_and_a_dumb_terminal(broken: str) -> None:
     assert ("\x1b" in dumb, len(re.findall(r"(?m)^20\d\d-\S+Z .*\r$", dumb))) == (False, 2)
 
 
+def test_a_log_of_statements_is_not_drawn_over(seen: str) -> None:
+    code, lines = ended(watching(seen, "--watch", "0.1", "--count", "2", "-v"))
+    assert (code, ENTER in lines, lines.count("routing_fault"), lines.count("Z  ")) == (0, False, 2, 2), lines
+
+
 @pytest.mark.parametrize("command", ["status", "replication status"])
 def test_a_pipe_gets_a_line_a_look(rollbook: Rollbook, broken: str, command: str) -> None:
     del broken
@@ -156,6 +163,19 @@ def test_watching_goes_on_while_the_portal_does_not_answer(school: Connection[An
     assert child.returncode == 130
     first = process("status", "--watch", "0.1", "-d", "host=/nonexistent")
     assert (first.code, first.out) == (3, "")
+
+
+def test_the_servers_that_lag_most_have_a_sparkline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    history: dict[str, deque[float | None]] = {f"s{number}": deque([0.001, 0.002]) for number in range(6)}
+    history["s3"] = deque([0.5, 4])
+    history["s5"] = deque([2, None])
+    lines = sparklines(history, 80).splitlines()
+    assert lines[:2] == ["lag s5 -x now not known, at most 2 s", "lag s3 _# now 4 s, at most 4 s"]
+    assert (len(lines), lines[-1]) == (6, "1 more server lags less")
+    history = {"east": deque(float(number) for number in range(200))}
+    assert all(len(line) <= 80 for line in sparklines(history, 100).splitlines())
+    assert sparklines({}, 80) == ""
 
 
 def test_a_chart_is_to_scale_and_has_gaps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ def is_drawn(run: Run) -> bool:
 
 
 def is_live(run: Run) -> bool:
-    """Return whether the answers of --watch are redrawn in place, on a terminal that can."""
-    return is_drawn(run) and os.environ.get("TERM") != "dumb"
+    """Return whether the answers of --watch are redrawn in place: a terminal that can, without a log of statements."""
+    return is_drawn(run) and os.environ.get("TERM") != "dumb" and not run.verbose
 
 
 def has_terminal() -> bool:

@@ -16,6 +16,7 @@ from rollbook.core.rows import Row
 
 LOOKS = 300  # of which the lag is kept: more than a terminal has columns
 SERVERS = 5  # whose lag is drawn
+GAP = "x"  # a look that saw no lag
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def on_terminal(run: Run, look: Callable[[], Look], found: Look) -> int:
 def sparklines(history: Mapping[str, deque[float | None]], width: int) -> str:
     """Return a line for each of the servers that lag most now: its lag in the last looks, now, and at most.
 
-    All have one scale. A look that saw no lag is a gap.
+    All have one scale.
     """
     if not history:
         return ""
@@ -112,7 +113,9 @@ def sparklines(history: Mapping[str, deque[float | None]], width: int) -> str:
         known = [lag for lag in lags if lag is not None]
         now = "not known" if lags[-1] is None else f"{lags[-1]:g} s"
         most = f", at most {max(known):g} s" if known else ""
-        lines.append(f"lag {name:<{pad}} {drawn:<{len(lags)}} now {now}{most}")
+        line = f"{drawn:<{len(lags)}}".replace(" ", GAP)
+        lines.append(f"lag {name:<{pad}} {line} now {now}{most}")
     if len(history) > SERVERS:
-        lines.append(f"{len(history) - SERVERS} more servers lag less")
+        more = len(history) - SERVERS
+        lines.append(f"{more} more server{'s lag' if more > 1 else ' lags'} less")
     return "\n".join(lines) + "\n"
