@@ -25,7 +25,7 @@ from rich.table import Table
 
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
-from tests.bench import replication
+from tests.bench import replication, serializable
 
 USERS = 20_000
 PAIRS = int(os.environ.get("BENCH_PAIRS", "7"))
@@ -406,9 +406,14 @@ def verify(bench: Bench) -> None:
         bench.measure("verify of all courses (compare, as the command line)", 1.5, (counted, yardstick))
 
 
-MEASURES = {
-    f.__name__: f for f in (copy_enrollments, update_user, update_unlisted, update_many_courses, create_course, verify)
-} | replication.MEASURES
+MEASURES = (
+    {
+        f.__name__: f
+        for f in (copy_enrollments, update_user, update_unlisted, update_many_courses, create_course, verify)
+    }
+    | replication.MEASURES
+    | serializable.MEASURES
+)
 
 
 def main(names: list[str]) -> None:
