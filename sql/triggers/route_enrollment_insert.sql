@@ -8,13 +8,14 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    added_ids constant bigint[] := array(select n.id from new_rows as n);
+    added record;
 begin
     if tg_relid <> 'portal.student_courseenrollment'::regclass or tg_name <> 'rollbook_route_enrollment_insert' then
         perform rollbook.refuse_trigger(tg_name, tg_relid);
     end if;
-    if added_ids <> '{}' then
-        perform rollbook.join_courses(added_ids);
+    select array_agg(n.user_id) as user_ids, array_agg(n.course_id::text) as course_ids into added from new_rows as n;
+    if added.user_ids is not null then
+        perform rollbook.join_courses(added.user_ids, added.course_ids);
     end if;
     return null;
 end $$;

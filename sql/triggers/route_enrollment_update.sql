@@ -9,7 +9,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    changed_ids bigint[];
+    changed record;
     removed record;
 begin
     if tg_relid <> 'portal.student_courseenrollment'::regclass or tg_name <> 'rollbook_route_enrollment_update' then
@@ -17,11 +17,12 @@ begin
     end if;
     -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
     execute
-        'select array_agg(n.id) from new_rows as n left join old_rows as o on o.id = n.id '
+        'select array_agg(n.user_id) as user_ids, array_agg(n.course_id::text) as course_ids '
+        'from new_rows as n left join old_rows as o on o.id = n.id '
         'where row(o.id, o.user_id, o.course_id, o.created) '
         'is distinct from row(n.id, n.user_id, n.course_id, n.created)'
-    into changed_ids;
-    if changed_ids is null then
+    into changed;
+    if changed.user_ids is null then
         return null;
     end if;
     execute
@@ -39,7 +40,7 @@ begin
             select o.user_id from old_rows as o union select n.user_id from new_rows as n
         ));
     end if;
-    perform rollbook.join_courses(changed_ids);
+    perform rollbook.join_courses(changed.user_ids, changed.course_ids);
     if removed.ids is not null then
         perform rollbook.leave_courses(removed.user_ids, removed.course_ids, removed.ids);
     end if;

@@ -15,7 +15,6 @@ declare
     n portal.auth_userprofile;
     changed record;
     holders text[];
-    seen record;
 begin
     if tg_relid <> 'portal.auth_userprofile'::regclass or tg_name <> 'rollbook_route_profile_update' then
         perform rollbook.refuse_trigger(tg_name, tg_relid);
@@ -35,17 +34,9 @@ begin
             holders := array(select t.schema_name from rollbook.touch_routes(array[n.user_id]) as t);
             if holders <> '{}' then
                 -- The current row: a trigger of the application may have changed it after this statement.
-                select
-                    p as row_now,
-                    exists (
-                        select from rollbook.course as c
-                        where c.schema_name = any (holders::name[]) and c.paused_at is not null
-                    ) as has_paused
-                into seen
-                from portal.auth_userprofile as p
-                where p.id = o.id and p.user_id = o.user_id;
+                select * into n from portal.auth_userprofile as p where p.user_id = o.user_id and p.id = o.id;
                 if found then
-                    perform rollbook.write_copy(holders, 'auth_userprofile', seen.row_now, seen.has_paused);
+                    perform rollbook.write_copy(holders, 'auth_userprofile', n);
                 end if;
             end if;
             return null;

@@ -14,7 +14,6 @@ declare
     n portal.auth_user;
     user_ids bigint[];
     holders text[];
-    seen record;
 begin
     if tg_relid <> 'portal.auth_user'::regclass or tg_name <> 'rollbook_route_user_update' then
         perform rollbook.refuse_trigger(tg_name, tg_relid);
@@ -49,17 +48,9 @@ begin
     returning r.schemas into holders;
     if holders <> '{}' then
         -- The current row: a trigger of the application may have changed it after this statement.
-        select
-            u as row_now,
-            exists (
-                select from rollbook.course as c
-                where c.schema_name = any (holders::name[]) and c.paused_at is not null
-            ) as has_paused
-        into seen
-        from portal.auth_user as u
-        where u.id = n.id;
+        select * into n from portal.auth_user as u where u.id = n.id;
         if found then
-            perform rollbook.write_copy(holders, 'auth_user', seen.row_now, seen.has_paused);
+            perform rollbook.write_copy(holders, 'auth_user', n);
         end if;
     end if;
     return null;

@@ -1,8 +1,8 @@
 """A course that cannot be written: the portal's statement is refused, or the course is paused and the portal goes on.
 
-Also tests what does it: write_copies, write_copy, is_fault, meet_fault; pause_course, resume_course with reopen_course,
-release_course, require_running; copy_fault, restore_copies, rebuild_copies, finish_copies, create_schema,
-column_definitions, repair_copies.
+Also tests what does it: write_copies, write_copy, paused_schemas, is_fault, meet_fault; pause_course, resume_course
+with reopen_course, release_course, require_running; copy_fault, restore_copies, rebuild_copies, finish_copies,
+create_schema, column_definitions, repair_copies.
 """
 
 from __future__ import annotations

@@ -303,6 +303,31 @@ def test_an_old_snapshot_leaves_no_copy_behind(db: Db, steppers: Steppers, name:
     assert gaps(db) + findings(db) == []
 
 
+# All on different users: those of the one session are far from those of the other in every index.
+APART_STATEMENTS: list[LiteralString] = [
+    ENROL + "values (%(first)s, 'N'), (%(first)s, 'M')",
+    LEAVE + "user_id = %(first)s + 2 and course_id = 'K'",
+    LEAVE + "user_id = %(first)s + 4 and course_id = 'R'",
+    "update portal.auth_user set first_name = 'new' where id = %(first)s + 6",
+    "update portal.auth_userprofile set name = 'new' where user_id = %(first)s + 8",
+    ENROL + "values (%(first)s + 10, 'N')",
+]
+
+
+def test_serializable_writers_of_different_users_are_not_refused(db: Db, steppers: Steppers) -> None:
+    add_users(db, 2000, courses="KRFMN")
+    run(db, LEAVE + "course_id in ('M', 'N') and user_id % 2 = 0")
+    db.execute("vacuum analyze")
+    one, two, _ = steppers
+    for stepper in (one, two):
+        stepper.begin("SER")
+    for statement in APART_STATEMENTS:
+        for first, stepper in ((100, one), (1900, two)):
+            assert not stepper.step(statement, {"first": first})
+    assert (one.end(), two.end()) == ("", "")
+    assert gaps(db) + findings(db) == []
+
+
 # Name -> what sessions run side by side: the first statements at the same moment, then the second ones.
 # Each locks the portal's own rows in an order that could not deadlock without Rollbook.
 SOME: LiteralString = "case {} % 2 when 0 then 'K' else 'N' end"

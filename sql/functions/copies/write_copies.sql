@@ -3,8 +3,7 @@
 -- refuses the portal's statement, or pauses the course; then the steps are executed again without it.
 -- Called:   by all routing of more than a single row; write_copy is for that. Repair writes by itself.
 -- Raises:   RB020, and errors that are not the course's.
--- Locks:    none; the caller has written the users' routes. Reads after that which courses are paused: resume_course
---           writes the routes too, so whoever comes later sees the course resumed.
+-- Locks:    none; the caller has written the users' routes.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.write_copies(steps rollbook.copy_step[]) returns void
 language plpgsql
@@ -18,12 +17,7 @@ begin
         return;
     end if;
     loop
-        paused := array(
-            select c.schema_name::text
-            from rollbook.course as c
-            where c.paused_at is not null
-                and c.schema_name = any (array(select s.schema_name::name from unnest(steps) as s))
-        );
+        paused := rollbook.paused_schemas(array(select distinct s.schema_name from unnest(steps) as s));
         begin
             foreach step in array steps loop
                 continue when step.schema_name = any (paused);

@@ -1,13 +1,10 @@
 -- write_copy: update one copy, in each of these courses, from the given portal row: write_copies for a single row, in a
 -- third of the time.
--- Called:   by the routing of a single changed user or profile. has_paused: whether any of the courses is paused, read
---           with the row, after the route was written.
+-- Called:   by the routing of a single changed user or profile.
 -- Raises:   see write_copies.
 -- Locks:    none; see write_copies.
 -- Security: INVOKER, called with the rights of rollbook_owner.
-create or replace function rollbook.write_copy(
-    schemas text[], table_name text, portal_row anyelement, has_paused boolean
-) returns void
+create or replace function rollbook.write_copy(schemas text[], table_name text, portal_row anyelement) returns void
 language plpgsql
 as $$
 declare
@@ -16,19 +13,15 @@ declare
     assignment constant text := format(
         '.%I set (%s) = row(%s) where id = ($1).id', table_name, columns, '($1).' || replace(columns, ', ', ', ($1).')
     );
+    paused text[];
     target text;
     place text;
 begin
     loop
-        if has_paused then
-            schemas := array(
-                select c.schema_name::text
-                from rollbook.course as c
-                where c.schema_name = any (schemas::name[]) and c.paused_at is null
-            );
-        end if;
+        paused := rollbook.paused_schemas(schemas);
         begin
             foreach target in array schemas loop
+                continue when target = any (paused);
                 execute 'update ' || quote_ident(target) || assignment using portal_row;
             end loop;
             return;
@@ -38,10 +31,9 @@ begin
             end if;
             get stacked diagnostics place = pg_exception_context;
             perform rollbook.meet_fault(target, table_name, sqlstate, sqlerrm, place);
-            has_paused := true;
         end;
     end loop;
 end $$;
-comment on function rollbook.write_copy(text[], text, anyelement, boolean) is
+comment on function rollbook.write_copy(text[], text, anyelement) is
     'Update one copy, in each of these courses, from the given portal row, except in paused courses. Raises RB020 if a '
     'copy cannot be written, or pauses that course.';

@@ -1,24 +1,34 @@
 -- join_courses: copy users into the courses in which they are enrolled: user, then profile, then enrollment.
--- Reads current state, not events: it skips an enrollment that has been deleted meanwhile, and copies one that has
--- moved to its present course. Enrollments in courses that do not exist (yet) wait for create_course.
--- Called:   by the routing of enrollments, with the ids of new or changed enrollments, and by leave_courses.
+-- Reads current state, not events: it skips an enrollment that has ended meanwhile. Enrollments in courses that do not
+-- exist (yet) wait for create_course.
+-- Looks enrollments up by user and course, never by id: all new ids are on the last page of their index, and
+-- SERIALIZABLE writers who read that page and insert into it are refused.
+-- Called:   by the routing of enrollments and by leave_courses, with users and courses of enrollments, in parallel.
 -- Locks:    first the tables that it reads, so that a TRUNCATE of them waits before anybody holds a route; then
 --           lock_courses; then a write of each user's rollbook.route row, in user-id order.
 -- Security: INVOKER, called with the rights of rollbook_owner.
-create or replace function rollbook.join_courses(enrollment_ids bigint[]) returns void
+create or replace function rollbook.join_courses(user_ids bigint[], course_ids text[]) returns void
 language plpgsql
 as $$
+declare
+    enrolled record;
+    courses rollbook.course[];
 begin
     lock table portal.auth_user, portal.auth_userprofile in access share mode;
-    perform rollbook.lock_courses(array(
-        select distinct e.course_id::text from portal.student_courseenrollment as e where e.id = any (enrollment_ids)
-    ));
+    select array_agg(e.user_id) as user_ids, array_agg(e.course_id::text) as course_ids
+    into enrolled
+    from (select distinct * from unnest(user_ids, course_ids)) as joining (user_id, course_id)
+    inner join portal.student_courseenrollment as e
+        on e.user_id = joining.user_id and e.course_id = joining.course_id;
+    if enrolled.user_ids is null then
+        return;
+    end if;
+    courses := rollbook.lock_courses(array(select distinct id.course_id from unnest(enrolled.course_ids) as id (course_id)));
 
     insert into rollbook.route as r (user_id, schemas)
     select e.user_id, array_agg(c.schema_name::text)
-    from portal.student_courseenrollment as e
-    inner join rollbook.course as c on c.course_id = e.course_id
-    where e.id = any (enrollment_ids)
+    from unnest(enrolled.user_ids, enrolled.course_ids) as e (user_id, course_id)
+    inner join unnest(courses) as c on c.course_id = e.course_id
     group by e.user_id
     order by e.user_id
     on conflict (user_id) do update set
@@ -30,22 +40,17 @@ begin
         end;
 
     perform rollbook.write_copies(array(
-        select (target.schema_name, 'put', step.table_name, step.key_column, step.keys)::rollbook.copy_step
+        select (target.schema_name, 'put', t.table_name, t.user_column, target.user_ids)::rollbook.copy_step
         from (
-            select c.schema_name, array_agg(e.user_id) as user_ids, array_agg(e.id) as enrollment_ids
-            from portal.student_courseenrollment as e
-            inner join rollbook.course as c on c.course_id = e.course_id
-            where e.id = any (enrollment_ids)
+            select c.schema_name, array_agg(e.user_id) as user_ids
+            from unnest(enrolled.user_ids, enrolled.course_ids) as e (user_id, course_id)
+            inner join unnest(courses) as c on c.course_id = e.course_id
             group by c.schema_name
         ) as target
-        cross join lateral (
-            values
-                (1, 'auth_user', 'id', target.user_ids),
-                (2, 'auth_userprofile', 'user_id', target.user_ids),
-                (3, 'student_courseenrollment', 'id', target.enrollment_ids)
-        ) as step (ordinal, table_name, key_column, keys)
-        order by target.schema_name, step.ordinal
+        cross join rollbook.copied_tables() as t
+        order by target.schema_name, t.ordinal
     ));
 end $$;
-comment on function rollbook.join_courses(bigint[]) is
-    'Copy the users of these enrollments into their courses: user, then profile, then enrollment.';
+comment on function rollbook.join_courses(bigint[], text[]) is
+    'Copy users into courses, as far as they are enrolled there: user, then profile, then enrollment. Arguments: user '
+    'ids and course IDs, in parallel.';

@@ -1,19 +1,45 @@
-"""sql/functions/copies/put_copies.sql, update_copies.sql, write_copy.sql: what each writes and reports."""
+"""sql/functions/copies/put_copies.sql, update_copies.sql, write_copy.sql: what each writes and reports.
+
+Also tests course_of.
+"""
 
 from __future__ import annotations
 
-import pytest
+from typing import LiteralString
 
-from tests.sql.helpers import KEEP, USER, Db, add_user, enroll, plant, run, schema, select, value, versions
+import pytest
+from psycopg import IsolationLevel
+
+from tests.sql.helpers import (
+    ENROLLMENT,
+    KEEP,
+    REMOVE,
+    USER,
+    Db,
+    add_user,
+    enroll,
+    faults,
+    plant,
+    run,
+    schema,
+    select,
+    value,
+    versions,
+)
+
+
+def drift(db: Db) -> None:
+    """Add users 1 to 3 in a course: the copy of user 1 is right, that of 2 differs, that of 3 is missing."""
+    for name in ("ada", "bob", "cy"):
+        enroll(db, add_user(db, name), KEEP)
+    plant(db, "update {c}.auth_user set email = 'old@edx.org' where id = 2", c=schema(db, KEEP))
+    plant(db, "delete from {c}.auth_user where id = 3", c=schema(db, KEEP))
 
 
 @pytest.fixture
 def drifted(school: Db) -> Db:
-    """Users 1 to 3 in a course: the copy of user 1 is right, that of 2 differs, that of 3 is missing."""
-    for name in ("ada", "bob", "cy"):
-        enroll(school, add_user(school, name), KEEP)
-    plant(school, "update {c}.auth_user set email = 'old@edx.org' where id = 2", c=schema(school, KEEP))
-    plant(school, "delete from {c}.auth_user where id = 3", c=schema(school, KEEP))
+    """As `drift` says, with the rights of the routing."""
+    drift(school)
     run(school, "set local role rollbook_owner")
     return school
 
@@ -27,6 +53,23 @@ def test_put_copies_inserts_the_missing_and_updates_the_different(drifted: Db) -
     assert value(drifted, "select rollbook.put_copies(%s, 'auth_user', 'id', '{1,2,3}')", keep) == 0
 
 
+@pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.SERIALIZABLE])
+def test_put_copies_writes_the_same_at_every_level(live: Db, level: IsolationLevel) -> None:
+    drift(live)
+    keep = schema(live, KEEP)
+    plant(live, "delete from {c}.student_courseenrollment where user_id = 2", c=keep)
+    enroll(live, 2, REMOVE)  # an enrollment that is no concern of the course
+    put: LiteralString = "select rollbook.put_copies(%s, %s, %s, '{1,2,3,99}')"
+    live.isolation_level = level
+    with live.transaction():
+        run(live, "set local role rollbook_owner")
+        assert (value(live, put, keep, USER, "id"), value(live, put, keep, ENROLLMENT, "user_id")) == (2, 1)
+        written = versions(live, KEEP)
+        assert (value(live, put, keep, USER, "id"), value(live, put, keep, ENROLLMENT, "user_id")) == (0, 0)
+        assert versions(live, KEEP) == written
+    assert faults(live) == []
+
+
 def test_update_copies_creates_none(drifted: Db) -> None:
     keep = schema(drifted, KEEP)
     assert value(drifted, "select rollbook.update_copies(%s, 'auth_user', 'id', '{1,2,3}')", keep) == 1
@@ -35,9 +78,9 @@ def test_update_copies_creates_none(drifted: Db) -> None:
 
 def test_update_copy_creates_none_and_a_row_of_nulls_updates_nothing(drifted: Db) -> None:
     keep = schema(drifted, KEEP)
-    update = "select rollbook.write_copy(array[%s::text], 'auth_user', u, false) from portal.auth_user as u"
+    update = "select rollbook.write_copy(array[%s::text], 'auth_user', u) from portal.auth_user as u"
     run(drifted, update, keep)
     assert select(drifted, keep, USER, ["id", "email"]) == [(1, "ada@edx.org"), (2, "bob@edx.org")]
     before = versions(drifted, KEEP)
-    run(drifted, "select rollbook.write_copy(array[%s::text], 'auth_user', null::portal.auth_user, false)", keep)
+    run(drifted, "select rollbook.write_copy(array[%s::text], 'auth_user', null::portal.auth_user)", keep)
     assert versions(drifted, KEEP) == before

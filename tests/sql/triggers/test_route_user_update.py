@@ -263,6 +263,6 @@ def test_an_applications_own_role_routes_with_rights_on_the_portal_alone(live: D
         "select from rollbook.course",
         "select from {c}.auth_user",
         "select rollbook.verify()",
-        "select rollbook.join_courses('{{1}}', '{{x}}', '{{1}}')",
+        "select rollbook.join_courses('{{1}}', '{{x}}')",
     ):
         fails(app, psycopg.errors.InsufficientPrivilege, query, c=schema(live, KEEP))
