@@ -174,6 +174,39 @@ def test_a_slot_of_another_database_in_the_cluster_is_nobodys_to_take(ownerless:
             drop_slots(elsewhere)
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_server_or_a_portal_that_is_not_in_utf8_is_refused_at_the_door(
+    ownerless: Site, course_server: PrivateServer, cluster: Cluster, encoding: str
+) -> None:
+    name = f"c_{encoding.lower()}"
+    make = f"create database {name} template template0 encoding '{encoding}' locale_provider libc locale 'C'"
+    for home in (course_server, cluster.server):
+        with psycopg.connect(home.dsn(), autocommit=True) as boss:
+            boss.execute(make.encode())
+    try:
+        for option in ("--dry-run", "--json"):
+            answer = add(ownerless, "--json", option, admin=course_server.dsn(name))
+            assert answer.code == 1, answer
+            words = f"the database of server east has the encoding {encoding}, not UTF8"
+            assert refusal(answer)["message"] == words
+            assert "encoding 'UTF8' template template0" in refusal(answer)["hint"]
+        assert ownerless.remains() == []
+        portal = cluster.server.dsn(name)
+        for command, code in (("upgrade", 0), ("check", 4)):
+            answer = ownerless.call("schema", command, "-d", portal)
+            assert answer.code == code, answer
+            assert f"{encoding}, not UTF8: it cannot hold every name" in answer.out + answer.err
+        with psycopg.connect(portal, autocommit=True) as conn:
+            answer = add(Site(conn, portal, ownerless.server, ownerless.server_dsn, ownerless.call), "--json")
+        assert answer.code == 1, answer
+        assert refusal(answer)["message"] == f"the portal's database has the encoding {encoding}, not UTF8"
+        assert not has_owner(ownerless.server)
+    finally:
+        for home in (course_server, cluster.server):
+            with psycopg.connect(home.dsn(), autocommit=True) as boss:
+                boss.execute(f"drop database {name} with (force)".encode())
+
+
 def test_other_routes_for_a_name_that_is_taken_are_refused(site: Site) -> None:
     site.add()
     before = site.portal.execute("select * from rollbook.server").fetchall()

@@ -409,6 +409,52 @@ def test_unknown_where_heartbeats_are_missing_in_between(shared: Site) -> None:
     assert shared.states() == {KEEP: "ok", REMOVE: "ok"}
 
 
+@pytest.mark.parametrize("identity", ["full", "nothing", "using index local_key"])
+def test_a_published_copy_with_another_replica_identity_is_named_with_the_line_that_helps(
+    shared: Site, identity: str
+) -> None:
+    copy = f"{KEEP_SCHEMA}.auth_user"
+    if "index" in identity:
+        shared.portal.execute(f"create unique index local_key on {copy} (username)".encode())
+        shared.portal.execute(f"alter table {copy} alter username set not null".encode())
+    shared.portal.execute(f"alter table {copy} replica identity {identity}".encode())
+    help_line = f"alter table {copy} replica identity default;"
+    try:
+        found = line(shared)
+        assert (found["state"], found["fix"]) == ("broken", help_line)
+        assert "the replica identity is not the primary key" in found["reason"]
+        assert line(shared, REMOVE)["state"] == "ok"
+        change = "update portal.auth_user set first_name = %s where username = 'ada'"
+        if "index" not in identity:
+            with pytest.raises(psycopg.Error, match=f"course {KEEP} cannot be written") as caught:
+                shared.portal.execute(change.encode(), [identity])
+            assert caught.value.sqlstate == "RB020"
+            assert help_line in str(caught.value.diag.message_hint)
+            answer = shared.run("user", "update", "ada", "--first-name", identity, "--json")
+            assert answer.code == 1
+            assert help_line in answer.err
+        shared.portal.execute(help_line.encode())
+        shared.portal.execute(change.encode(), [identity])
+        shared.wait()
+        assert line(shared)["state"] == "ok"
+        assert shared.is_equal(KEEP)
+    finally:
+        shared.portal.execute(help_line.encode())
+        shared.portal.execute(f"drop index if exists {KEEP_SCHEMA}.local_key".encode())
+
+
+def test_a_course_with_another_replica_identity_is_not_attached(shared: Site) -> None:
+    schema = shared.portal.execute("select rollbook.create_course('identity/1')").fetchone()
+    assert schema is not None
+    shared.portal.execute(f"alter table {schema[0]}.auth_user replica identity full".encode())
+    for options in (("--dry-run",), ()):
+        answer = shared.run("course", "attach", "identity/1", "--to", "east", *options)
+        assert answer.code == 1, answer
+        assert f"alter table {schema[0]}.auth_user replica identity default;" in answer.err
+    assert line(shared, "identity/1")["state"] == "ok"
+    shared.ok("course", "delete", "identity/1", "--confirm", "identity/1")
+
+
 def test_unknown_on_a_clone_of_the_portal_which_may_change_nothing_there(shared: Site, cluster: Cluster) -> None:
     shared.ok("replication", "pause", KEEP)
     until(lambda: shared.portal.execute("select active from pg_replication_slots").fetchone() == (False,))

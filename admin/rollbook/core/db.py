@@ -265,6 +265,12 @@ def connect(
             conn.rollback()
 
 
+def other_encoding(conn: Conn) -> str | None:
+    """Return the encoding of the database, None if it is UTF8."""
+    found = conn.info.parameter_status("server_encoding")
+    return None if found == "UTF8" else found
+
+
 def revision(conn: Conn) -> str | None:
     """Return the revision of the database, None where Rollbook is not installed."""
     row = conn.execute("select to_regclass(%s) is not null as there", [f"public.{VERSION_TABLE}"]).fetchone()

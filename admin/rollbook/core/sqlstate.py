@@ -74,6 +74,7 @@ CLASSES = {
 
 # Code -> meaning, where the class alone says too little.
 STATES = {
+    "22P05": Meaning(RefusedError, None, "move to a database with encoding 'UTF8': this one cannot hold every name"),
     "25006": Meaning(
         UnreachableError, "this session is read-only", "connect to the primary, or to a session that may write"
     ),

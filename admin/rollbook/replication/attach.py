@@ -107,6 +107,8 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
     new = [course for course in courses if course.server is None or course.state == "detached"]
     new_ids = [course.course for course in new]
     wanted = [(course.course, course.schema_name) for course in courses]
+    requirements.refuse_encoding(session)
+    requirements.refuse_identity(portal, [schema for _, schema in wanted])
     requirements.check_schemas(session, [schema for _, schema in wanted])
     requirements.refuse_lost(session)
     if not run.dry_run:

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import errors, sql
 
 from rollbook.core.conninfo import masked
-from rollbook.core.db import Conn
+from rollbook.core.db import Conn, other_encoding
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import one
 from rollbook.core.shell import course_word
@@ -18,6 +18,7 @@ from rollbook.replication.session import Session
 
 ROOM = """
 select
+    current_setting('server_version_num')::int as version,
     current_setting('wal_level') as wal_level,
     current_setting('max_replication_slots')::int as slots,
     (select count(*) from pg_replication_slots) as used_slots,
@@ -52,6 +53,40 @@ from pg_roles as r where r.rolname = current_user
 """
 
 
+IDENTITIES = """
+select format('%%I.%%I', n.nspname, c.relname) as name
+from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+where n.nspname = any(%s) and c.relname in (select t.table_name from rollbook.copied_tables() as t)
+    and c.relreplident <> 'd'
+order by 1
+"""
+
+
+def refuse_encoding(session: Session) -> None:
+    """Raise RefusedError unless both databases are in UTF8. A collation may differ: rows are compared byte by byte."""
+    for conn, what, why in (
+        (session.portal, "the portal's database", "one text that is not UTF-8 would stop the stream of a server"),
+        (session.conn, f"the database of server {session.server.name}",
+         "the first name with a character that it lacks would stop the stream of all its courses"),
+    ):  # fmt: skip
+        if encoding := other_encoding(conn):
+            raise RefusedError(
+                f"{what} has the encoding {encoding}, not UTF8", why=why,
+                fix=f"create database {conn.info.dbname}_utf8 encoding 'UTF8' template template0, and use that"
+                if conn is session.conn else "dump it, and restore it into a database with encoding 'UTF8'",
+            )  # fmt: skip
+
+
+def refuse_identity(portal: Conn, schemas: Sequence[str]) -> None:
+    """Raise RefusedError for a copy whose replica identity somebody changed: published, it could not be updated."""
+    for row in portal.execute(IDENTITIES, [list(schemas)]):
+        raise RefusedError(
+            f"the replica identity of {row['name']} is not the primary key",
+            why="once it is published, PostgreSQL refuses each change of it",
+            fix=f"alter table {row['name']} replica identity default;",
+        )
+
+
 def check_room(session: Session) -> None:
     """Raise RefusedError with everything that is lacking and the statements that provide it."""
     portal, conn, server = session.portal, session.conn, session.server
@@ -68,8 +103,10 @@ def check_room(session: Session) -> None:
             why="a database receives copies from one server entry only",
             fix="attach the course to that server, or name another database in --admin-dsn",
         )
-    if there["version"] < 150000:
-        raise RefusedError(f"server {server.name} is older than PostgreSQL 15", fix="upgrade it")
+    for who, version in (("the portal", here["version"]), (f"server {server.name}", there["version"])):
+        if version < 150000:
+            raise RefusedError(f"{who} is older than PostgreSQL 15", fix="upgrade it")
+    refuse_encoding(session)
     lacking: list[tuple[str, str]] = []
     slot = catalog.slot(portal, server)
     if slot and not slot.is_here:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
 
-from rollbook.core.db import Caller
+from rollbook.core.db import Caller, other_encoding
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
 from rollbook.core.shell import course_word
@@ -48,9 +48,16 @@ ASKED = ("copy_differences", "foreign_rights", "foreign_code", "replica_settings
 
 def differences(conn: Conn, caller: Caller | None = None) -> list[Difference]:
     """Return everything that is not as shipped or not ours, here and on the course servers."""
-    checks = (owner, functions, triggers, views, portal_tables.differences, foreign_objects)
+    checks = (encoding, owner, functions, triggers, views, portal_tables.differences, foreign_objects)
     found = [difference for check in checks for difference in check(conn)]
     return [*found, *servers(conn, caller or Caller("rollbook schema check"))]
+
+
+def encoding(conn: Conn) -> list[Difference]:
+    """Check that the database is in UTF8: others cannot hold every name, or hold what is not a text."""
+    found = other_encoding(conn)
+    words = f"{found}, not UTF8: it cannot hold every name, and feeds no course server"
+    return [Difference(f"database {conn.info.dbname}", "encoding", words, None)] if found else []
 
 
 def owner(conn: Conn) -> list[Difference]:
@@ -169,7 +176,7 @@ def servers(conn: Conn, caller: Caller) -> list[Difference]:
 
     def question(server: link.Server, there: Conn) -> list[Row]:
         schemas = [row.schema_name for row in courses[server.name]]
-        answers: list[Row] = []
+        answers: list[Row] = [vars(each) for each in encoding(there)]
         for name in ASKED:
             ours = [] if name == "copy_differences" else ["rollbook"]
             given: dict[str, Any] = {"schemas": schemas + ours, "columns": columns}

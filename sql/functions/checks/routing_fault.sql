@@ -1,7 +1,7 @@
 -- routing_fault: why writes to the portal are not routed, or fail: triggers that are missing or disabled, functions
 -- that were replaced, session_replication_role, missing rights; and courses whose schema, copies, owners or guards are
--- gone. One look at the catalog, whatever the number of courses: `rollbook status` asks it each time. `rollbook schema
--- check` looks deeper.
+-- gone, or whose published copies have another replica identity. One look at the catalog, whatever the number of
+-- courses: `rollbook status` asks it each time. `rollbook schema check` looks deeper.
 -- Returns:  course_id null: the fault concerns the portal, so all courses.
 -- Security: INVOKER; reads the catalog and rollbook.course.
 create or replace function rollbook.routing_fault()
@@ -47,6 +47,7 @@ as $$
     copies as (  -- only those with a fault, as the rest of the query reads them several times
         select
             c.course_id, c.schema_name, n.oid as namespace, n.nspowner, k.oid, k.relowner, g.tgenabled, o.oid as owner,
+            c.server is not null and k.relreplident <> 'd' as is_unpublishable,
             format('%I.%I', c.schema_name, t.table_name) as name,
             'rollbook replication repair ' || rollbook.shell_quote(c.course_id) as repair
         from rollbook.course as c
@@ -56,6 +57,7 @@ as $$
         left join pg_class as k on k.relnamespace = n.oid and k.relname = t.table_name
         left join pg_trigger as g on g.tgrelid = k.oid and g.tgname = 'rollbook_guard_copy'
         where k.oid is null or n.nspowner <> o.oid or k.relowner <> o.oid or g.tgenabled is distinct from 'O'
+            or c.server is not null and k.relreplident <> 'd'
     )
     select null, format('%s on %s', t.name, t.table_name), 'trigger', 'is missing', 'rollbook schema check'
     from triggers as t where t.tgenabled is null
@@ -106,6 +108,11 @@ as $$
         c.course_id, c.name, 'copy', 'is not owned by rollbook_owner',
         format('alter table %s owner to rollbook_owner;', c.name)
     from copies as c where c.relowner <> c.owner
+    union all
+    select
+        c.course_id, c.name, 'identity', 'the replica identity is not the primary key: changes fail, as it is published',
+        format('alter table %s replica identity default;', c.name)
+    from copies as c where c.is_unpublishable
     union all
     select
         c.course_id, c.name, 'guard', 'is missing or disabled: the copy may be written',

@@ -15,6 +15,10 @@ declare
     course constant rollbook.course := (
         select c from rollbook.course as c where c.schema_name = meet_fault.schema_name::name
     );
+    identity_fix constant text := (
+        select min(f.fix) from rollbook.routing_fault() as f
+        where state in ('55000', '42P10') and f.course_id = course.course_id and f.kind = 'identity'
+    );
     reason constant text := format('%s (SQLSTATE %s)', case
         when state = 'RB004' or left(state, 2) = any ('{0A,23,3F,42,44,55}'::text[]) then words
         else 'an error in ' || coalesce(substring(place from '^(?:PL/pgSQL|SQL) function [^\n]*'), 'the course')
@@ -31,7 +35,10 @@ begin
         return;
     end if;
     raise exception 'course % cannot be written: %.%', course.course_id, schema_name, table_name
-        using errcode = 'RB020', detail = reason, hint = case when is_routing then format(
+        using errcode = 'RB020', detail = reason, hint = case when identity_fix is not null then format(
+            'Run: %s Or pause the course, and the portal goes on without it: rollbook course pause %s',
+            identity_fix, rollbook.shell_quote(course.course_id)
+        ) when is_routing then format(
             'Fix it: select * from rollbook.repair(%1$L); recreates what is gone. Or pause the course, and the portal '
             'goes on without it: select rollbook.pause_course(%1$L); or: rollbook course pause %2$s',
             course.course_id, rollbook.shell_quote(course.course_id)

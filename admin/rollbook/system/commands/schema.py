@@ -78,6 +78,7 @@ def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to
     """Upgrade the database to the newest revision, one transaction per revision. --dry-run prints the SQL instead."""
     target, database, found = planned(run, to, up=True)
     move(run, target, database, found, up=True)
+    note_encoding(run)
 
 
 @command(
@@ -110,6 +111,18 @@ def downgrade(
         refuse_others(run)
         drop_courses(run)
     move(run, target, database, found, up=False)
+
+
+def note_encoding(run: Run) -> None:
+    """Report a database that is not in UTF8."""
+    from rollbook.core.db import other_encoding
+
+    with run.connect(migrated=False) as conn:
+        if encoding := other_encoding(conn):
+            render.note(
+                run, f"the database has the encoding {encoding}, not UTF8: it cannot hold every name, and can feed no "
+                "course server; restore it into a database with encoding 'UTF8'",
+            )  # fmt: skip
 
 
 def planned(run: Run, to: str, *, up: bool) -> tuple[str, str, str | None]:
