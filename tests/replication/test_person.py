@@ -104,6 +104,25 @@ def test_copies_of_people_who_should_have_none_are_found_and_removed(shared: Sit
     assert shared.run("replication", "repair", "--user", "ada").code == 0  # nothing to do: nothing is asked
 
 
+def test_a_number_is_a_username_first_then_an_id_and_odd_names_are_pasted_as_ids(shared: Site) -> None:
+    shared.portal.execute("insert into portal.auth_user (id, username) values (90001, '101'), (90002, '@a;$b')")
+    enroll = "insert into portal.student_courseenrollment (user_id, course_id) select id, %s from portal.auth_user "
+    shared.portal.execute(enroll + "where id > 90000 and id < 90003", [KEEP])
+    shared.wait()
+    shared.as_worker(f"update {KEEP_SCHEMA}.auth_user set email = 'x' where id in (90001, 90002)")
+    assert [row[0] for row in found(shared, "--user", "101")] == ["101"]
+    assert found(shared, "--user", "id:101") == []
+    assert {row["user"] for row in shared.run("replication", "verify", "--user", "102", "--json").data} == {"bob"}
+    odd = shared.run("user", "show", "username:@a;$b", "--json")
+    assert (odd.code, printed_fix(odd)) == (4, "rollbook replication repair --user id:90002")
+    assert remedy(shared, printed_fix(odd)).code == 0
+    number = shared.run("replication", "verify", "--user", "101", "--json")
+    assert remedy(shared, printed_fix(number)).code == 0
+    shared.portal.execute("delete from portal.auth_user where id in (90001, 90002)")
+    gone = shared.run("user", "show", "90001")
+    assert (gone.code, "replication verify --user id:90001" in gone.err) == (1, True)
+
+
 def test_rows_in_flight_are_not_reported(shared: Site) -> None:
     stop = threading.Event()
 

@@ -59,6 +59,11 @@ def expanded(users: list[str], what: str = "users") -> list[str]:
     return named
 
 
+def is_number(text: str) -> bool:
+    """Return whether a text can be the id of a user."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
 def find_users(conn: Conn, tokens: Sequence[str]) -> list[User]:
     """Return the users that names refer to, each once, in the order of the names.
 
@@ -74,7 +79,10 @@ def find_users(conn: Conn, tokens: Sequence[str]) -> list[User]:
         if not users:
             near = conn.execute(NEAR_USERS, [token[:1].lower() + "%"]).fetchall()
             why = nearest(token, (row["username"] for row in near))
-            raise RefusedError(f"there is no user {token}", why=why, fix="rollbook user list --match TEXT")
+            fix = "rollbook user list --match TEXT"
+            if is_number(number := token.removeprefix("id:")):
+                fix += f"; copies of a deleted user: rollbook replication verify --user id:{number}"
+            raise RefusedError(f"there is no user {token}", why=why, fix=fix)
         if len(users) > 1:
             several = ", ".join(f"id:{user['id']} ({user['username']}, {user['email']})" for user in users)
             raise RefusedError(
@@ -100,9 +108,12 @@ def find_recorded(conn: Conn, tokens: Sequence[str]) -> list[User]:
             user = find_user(conn, token)
         except RefusedError:
             number = token.removeprefix("id:")
-            if not (number.isascii() and number.isdecimal() and len(number) <= 18):
+            if not is_number(number):
                 raise
-            user = User(id=int(number), username="", email="")
+            try:
+                user = find_user(conn, f"id:{number}")
+            except RefusedError:
+                user = User(id=int(number), username="", email="")
         found[user["id"]] = user
     return list(found.values())
 

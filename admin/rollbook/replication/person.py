@@ -57,12 +57,12 @@ class Uncompared:
         return self.state in ("unreachable", "unknown")
 
     @property
-    def where(self) -> str:
-        """Return the course, or the server."""
-        return self.course or f"server {self.server}"
+    def cause(self) -> tuple[str | None, ...]:
+        """Return what it has in common with others: a server that does not answer is one fault, of all its courses."""
+        return self.server, self.state, self.reason
 
     def error(self) -> AdminError:
-        """Return it as an error, which does not name the course."""
+        """Return it as an error, which does not name the course or server."""
         there = f" on server {self.server}" if self.course and self.server else ""
         kind = UnreachableError if self.is_unreachable else AttentionError
         return kind(f"not compared{there}: {self.state}", why=self.reason, fix=self.fix)
@@ -82,6 +82,16 @@ class Everywhere:
     def differing(self) -> list[UserRow]:
         """Return the rows that differ."""
         return [row for row in self.rows if row.differs]
+
+    def obstacles(self) -> dict[str, AdminError]:
+        """Return why courses were not compared, each reason once: courses, or a server, -> the error."""
+        found: dict[tuple[str | None, ...], list[Uncompared]] = {}
+        for each in self.uncompared:
+            found.setdefault(each.cause, []).append(each)
+        return {
+            ", ".join(each.course or f"server {each.server}" for each in same): same[0].error()
+            for same in found.values()
+        }  # fmt: skip
 
     @property
     def is_unreachable(self) -> bool:

@@ -36,8 +36,7 @@ def plan_users(
     """Return what a repair of these users in these courses would write."""
     found = look_everywhere(portal, user_ids, courses, run.caller(), all_courses=all_courses)
     plan = UserPlan(found)
-    for each in found.uncompared:
-        plan.failures.append(Failure(each.where, each.error()))
+    plan.failures += [Failure(where, error) for where, error in found.obstacles().items()]
     gone = {each.course for each in found.uncompared if each.server is None}
     for row in found.differing:
         if row.course not in found.paused and row.course not in gone:

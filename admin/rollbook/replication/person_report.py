@@ -134,6 +134,16 @@ def place(course: str, is_enrolled: bool, rows: Sequence[UserRow], found: Everyw
     )  # fmt: skip
 
 
+def in_short(line: UserPlace) -> dict[str, Any]:
+    """Return the line of one course for a narrow screen: what is wrong with the portal's copies in one column."""
+    states = {"user": line["user_copy"], "profile": line["profile_copy"], "enrollment": line["enrollment_copy"]}
+    wrong = [f"{name} {word}" for name, word in states.items() if word not in ("ok", "none")]
+    return {
+        "course": line["course"], "is_enrolled": line["is_enrolled"], "portal_copy": ", ".join(wrong) or "ok",
+        "server": line["server"], "server_copy": line["server_copy"],
+    }  # fmt: skip
+
+
 def local_word(rows: Sequence[UserRow]) -> str:
     """Return the state of one copy in the portal's database, as rollbook.user_copies has it."""
     words = {row.finding for row in rows}

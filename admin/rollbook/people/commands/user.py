@@ -75,7 +75,7 @@ def show(run: Run, user: Users, course: OfCourses = []) -> int:  # noqa: B006
     """
     from rollbook.replication.commands.users import report
     from rollbook.replication.person import look_everywhere
-    from rollbook.replication.person_report import copies_of
+    from rollbook.replication.person_report import copies_of, in_short
 
     with run.connect() as conn:
         found = find_users(conn, expanded(user))
@@ -90,10 +90,11 @@ def show(run: Run, user: Users, course: OfCourses = []) -> int:  # noqa: B006
         for parts in reports:
             hidden = {"not_compared", *(["differences"] if not parts["differences"] else [])}  # the first is on stderr
             shown = {title.replace("_", " "): part for title, part in parts.items() if title not in hidden}
+            shown["copies"] = [in_short(line) for line in parts["copies"]]
             render.sections(run, out, shown)
 
     render.document(run, reports, draw)
-    report(run, found, everywhere)
+    report(run, user, found, everywhere)
     return 3 if everywhere.is_unreachable else 4 if everywhere.uncompared or everywhere.differing else 0
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rollbook.replication.person import Everywhere
     from rollbook.replication.repair import Failure, Repaired
 
-SCREEN = ("user", "course", "table", "missing", "changed", "extra", "verdict", "server")
+SCREEN = ("user", "course", "table", "verdict", "server")  # the rows that differ are below them
+NAMED = 5  # users that a printed command names one by one
 COMPARED = (
     "user", "course", "table", "portal_rows", "course_rows", "missing", "changed", "extra", "verdict", "server",
     "in_flight",
@@ -71,21 +72,19 @@ def verify_users(
     if terminal and differences and not list_rows:
         render.text(run, "\n")
         render.rows(run, differences, DIFFERENCES)
-    report(run, named, found)
-    return exit_code(found)
-
-
-def exit_code(found: Everywhere) -> int:
-    """Return 3 where something was not compared, 4 where something differs."""
+    report(run, users, named, found)
     return 3 if found.uncompared else 4 if found.differing else 0
 
 
-def report(run: Run, named: Sequence[User], found: Everywhere) -> None:
-    """Report on stderr what was not compared, what is paused, what was kept, and the command that repairs."""
+def report(run: Run, given: Sequence[str], named: Sequence[User], found: Everywhere) -> None:
+    """Report on stderr what was not compared, what is paused, what was kept, and the command that repairs.
+
+    `given`: the users as the command line has them.
+    """
     from rollbook.core.shell import quoted
     from rollbook.replication.repair import Failure
 
-    show_failures(run, [Failure(each.where, each.error()) for each in found.uncompared])
+    show_failures(run, [Failure(where, error) for where, error in found.obstacles().items()])
     theirs = {row.course for row in found.rows}
     for course, verdict in found.paused.items():
         if course in theirs:
@@ -100,7 +99,10 @@ def report(run: Run, named: Sequence[User], found: Everywhere) -> None:
     rows = [row for row in found.differing if row.course not in found.paused]
     words = [quoted(user_word(user)) for user in named if any(row.user_id == user["id"] for row in rows)]
     if words:
-        what = f"{render.plural(len(rows), 'row')} of {', '.join(words)} {'differs' if len(rows) == 1 else 'differ'}"
+        who = ", ".join(words) if len(words) <= NAMED else f"{len(words)} users"
+        what = f"{render.plural(len(rows), 'row')} of {who} {'differs' if len(rows) == 1 else 'differ'}"
+        if len(words) > NAMED and "-" not in given:
+            words = [quoted(each) for each in given]
         fix = " ".join(["rollbook replication repair", *(f"--user {word}" for word in words)])
         render.error(run, AttentionError(what, fix=fix))
 
