@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
@@ -14,6 +17,7 @@ from tests.replication.conftest import (
 )
 from tests.replication.scenes import another_user, enroll, line, slots, stands_still
 
+MANUAL = (Path(__file__).parents[2] / "docs" / "servers.md").read_text()
 pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
 
 
@@ -134,3 +138,38 @@ def test_a_revoked_right_on_the_server_is_named_and_apply_goes_on_with_it(stream
             f"grant {right} on {table} to rollbook_owner",
             "permission denied for table auth_user",
         )
+
+
+def test_a_login_that_could_take_a_base_backup_is_warned_of_until_pg_hba_has_the_lines_of_the_manual(
+    own: Callable[..., Own],
+) -> None:
+    site = own()
+    (grants,) = re.findall(r"(grant usage on schema rollbook to csrv;.*?)```", MANUAL, re.DOTALL)
+    for statement in ("create database other", f"create role csrv login replication; {grants}"):
+        site.portal.execute(statement.encode())
+    hba = site.here.data / "pg_hba.conf"
+    before = hba.read_text()
+    route = site.portal_dsn.replace("user=postgres", "user=csrv")
+    command = ("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", route)
+    objects = "select array(select oid from pg_extension union all select oid from pg_namespace order by 1)"
+    there = site.server.execute(objects).fetchone()
+    for options in (("--dry-run",), ("--json",)):
+        added = site.ok(*command, *options)
+        assert "could take a base backup" in added.err
+    assert added.row["base_backup"] is True
+    assert there == site.server.execute("select array(select oid from pg_extension union all select oid "
+        "from pg_namespace where nspname <> 'rollbook' order by 1)").fetchone()  # fmt: skip
+    (lines,) = re.findall(r"```\n(hostssl portal .*?)```", MANUAL, re.DOTALL)
+    lines = lines.replace("hostssl portal       csrv  192.0.2.10/32  scram-sha-256", "local site csrv trust")
+    hba.write_text(lines + before)
+    site.portal.execute("select pg_reload_conf()")
+    assert site.portal.execute("select count(*) from pg_hba_file_rules where error is not null").fetchone() == (0,)
+    added = site.ok(*command, "--json")
+    assert added.row["base_backup"] is False
+    assert "base backup" not in added.err
+    site.ok("course", "grant", KEEP, "csrv")
+    site.attach(KEEP)
+    site.wait()
+    for dsn in (route.replace("dbname=site", "dbname=other"), route + " replication=true"):
+        with pytest.raises(psycopg.OperationalError, match="rejects"):
+            psycopg.connect(dsn)

@@ -29,21 +29,19 @@ select
     (select p.identity from rollbook.portal as p where p.is_current) as current
 """
 
-# A worker that is only trying to connect has received nothing yet.
+# A worker that is only trying to connect has received nothing yet: -infinity, or null.
 RECEIVED = """
-select max(s.last_msg_receipt_time) as at
+select max(s.last_msg_receipt_time) filter (where isfinite(s.last_msg_receipt_time)) as at
 from pg_stat_subscription as s
 inner join pg_subscription as n on n.oid = s.subid
 where s.subname = %s and n.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
     and s.pid is not null and s.relid is null
 """
 
-# Up to PostgreSQL 16 a slot does not exist on a standby, and so no stream can have gone on from one by itself.
+# Null up to PostgreSQL 16: there no slot exists on a standby, and so no stream can have gone on from one by itself.
 UNREAD = """
-select case when s.slot_name is null then pg_postmaster_start_time()
-    when not s.active then (to_jsonb(s) ->> 'inactive_since')::timestamptz end as since
-from (select) as one_row
-left join pg_replication_slots as s on s.slot_name = %s
+select max((to_jsonb(s) ->> 'inactive_since')::timestamptz) as since
+from pg_replication_slots as s where s.slot_name = %s and not s.active
 """
 
 RECORD = """

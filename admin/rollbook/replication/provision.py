@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
-from rollbook.replication import build, catalog, drop, feeding, link, rebuild, requirements
+from rollbook.replication import base_backup, build, catalog, drop, feeding, link, rebuild, requirements
 from rollbook.replication.catalog import Placement
 from rollbook.replication.heartbeat import arrival, send_heartbeat
 from rollbook.replication.link import Server
@@ -30,6 +30,7 @@ class Added:
     server: str
     outcome: str
     lag_seconds: float | None
+    base_backup: bool | None  # whether the login of the subscription route could take one; None: not known
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         elif not taken:
             requirements.refuse_lost(session)
         requirements.try_route(session.conn, server)
+        may_back_up = base_backup.may_take_one(session.conn, server)
         if not run.dry_run:
             feeding.record(session.conn, link.identity(portal))
         if taken and not run.dry_run:
@@ -87,7 +89,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
     if outcome != "unchanged" and not run.dry_run:
         after = {"admin_route": link.shown(server.admin_dsn), "subscription_route": link.shown(server.subscription_dsn)}
         history.record(portal, run, server.name, outcome, after=after)
-    return Added(server.name, "would take over" if taken and run.dry_run else outcome, waited)
+    return Added(server.name, "would take over" if taken and run.dry_run else outcome, waited, may_back_up)
 
 
 def provision(session: Session, steps: Steps, *, is_new: bool) -> float | None:
@@ -103,7 +105,8 @@ def provision(session: Session, steps: Steps, *, is_new: bool) -> float | None:
         if waited is None and server.paused_at is None and is_new:
             raise UnreachableError(
                 f"no heartbeat of the portal reached server {server.name} within {session.timeout:g} s",
-                why="its subscription route leads to another database, or the server has no free worker",
+                why="its subscription route leads to another database, its login may not read rollbook.heartbeat, or "
+                "the server has no free worker",
                 fix="correct --subscription-dsn; the server's log says more",
             )
         return None if waited is None else round(waited, 3)

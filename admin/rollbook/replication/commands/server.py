@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = noun("server")
 
-ADDED = ("server", "outcome", "lag_seconds")
+ADDED = ("server", "outcome", "lag_seconds", "base_backup")
 LISTED = ("server", "courses", "state", "version", "lag_bytes", "lag_seconds", "since")
 PINGED = ("server", "route", "verdict", "seconds", "reason")
 REMOVED = ("server", "what", "outcome")
@@ -67,6 +67,17 @@ def add(
             render.note(
                 run, f"{option} contains a password, which is kept in rollbook.server; better: passfile= or service="
             )
+    if added.base_backup is not False:
+        could = (
+            "could" if added.base_backup else "may be able to: it was not tried, as dblink cannot be installed there:"
+        )
+        render.note(
+            run,
+            f"the login of --subscription-dsn {could} take a base backup of the portal's whole cluster; in pg_hba.conf "
+            "on the portal, before other lines (NAME: that login; docs/servers.md has all lines):\n"
+            "  local  replication  NAME       reject\n"
+            "  host   replication  NAME  all  reject",
+        )
     if unbounded:
         render.note(
             run,
