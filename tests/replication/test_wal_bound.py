@@ -94,7 +94,7 @@ def test_an_alarm_comes_before_the_slot_of_a_server_that_is_down_is_lost_and_cou
     assert fill_wal(site, "lost") == [None, "near", "lost"]
     site.again()
     for found in site.run("replication", "status", "--json").data:
-        assert found["state"] == "broken"
+        assert found["state"] == "broken", found
         assert "slot was lost" in found["reason"]
         assert found["fix"] == f"rollbook replication resync '{found['course']}'"
     neighbour = site.copy(REMOVE)

@@ -165,15 +165,27 @@ def decoded(messages: Iterator[bytes], after: int) -> Iterator[Change]:
 
 
 def applied_until(conn: Conn, server: Server) -> int:
-    """Return the position up to which the server has applied; 0 if its origin is unknown or may not be read."""
+    """Return the position up to which the server has applied; 0 if it has applied nothing.
+
+    Raises UnreachableError for a role that may not read it.
+    """
     found = catalog.subscription(conn, server)
     if found is None:
         return 0
     try:
-        row = conn.execute(ORIGIN, [str(found.oid)]).fetchone()
-    except errors.InsufficientPrivilege:
-        return 0
+        with conn.transaction():  # a savepoint: the caller's transaction goes on
+            row = conn.execute(ORIGIN, [str(found.oid)]).fetchone()
+    except errors.InsufficientPrivilege as exc:
+        raise needs(f"grant execute on function pg_show_replication_origin_status() to {conn.info.user}") from exc
     return position(row["lsn"]) if row and row["lsn"] else 0
+
+
+def needs(grant: str) -> UnreachableError:
+    """Return the error of a role that lacks a right on the server."""
+    return UnreachableError(
+        "this role may not diagnose an apply error",
+        why=f"diagnosing the apply error requires, on the server: {grant}", fix=grant,
+    )  # fmt: skip
 
 
 def changes(portal: Conn, conn: Conn, server: Server) -> Iterator[Change]:
@@ -230,11 +242,7 @@ def as_apply_worker(conn: Conn) -> None:
     try:
         conn.execute("set local session_replication_role = replica")
     except errors.InsufficientPrivilege as exc:
-        grant = f"grant set on parameter session_replication_role to {conn.info.user}"
-        raise UnreachableError(
-            "this role may not diagnose an apply error",
-            why=f"diagnosing the apply error requires, on the server: {grant}", fix=grant,
-        ) from exc  # fmt: skip
+        raise needs(f"grant set on parameter session_replication_role to {conn.info.user}") from exc
     conn.execute("set local search_path = ''")
     conn.execute("set local lock_timeout = '1s'")  # the worker that retries holds the same rows for a moment
     conn.execute("set local row_security = off")  # apply refuses a table whose policies apply to it
@@ -259,7 +267,7 @@ def apply_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
     """
     for _ in range(LOOKS):
         found = next_fault(portal, conn, server)
-        if found is None or found.finish_lsn is None or applied_until(conn, server) < position(found.finish_lsn):
+        if found is None or found.finish_lsn is None or applied_until(conn, server) <= position(found.finish_lsn):
             return found
     return None
 

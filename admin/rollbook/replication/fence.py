@@ -38,6 +38,7 @@ def fence(session: Session, seconds: float | None = None) -> float:
     beat = send_if_allowed(portal)
     lsn = beat.lsn if beat else portal_lsn(portal)
     before = session.subscription()
+    unknown: UnreachableError | None = None  # why the worker's errors cannot be diagnosed
     while True:
         left = seconds - (time.monotonic() - began)
         turn = max(0.0, min(left, LOOK_SECONDS))
@@ -53,20 +54,20 @@ def fence(session: Session, seconds: float | None = None) -> float:
                 f"replication to server {server.name} has stopped",
                 why="its subscription is disabled, or gone", fix="rollbook replication status",
             )  # fmt: skip
-        if found.is_failing(before) and (fault := known_fault(session)):
-            raise FaultError(session, fault)
+        if found.is_failing(before):
+            try:
+                fault = apply_error.apply_fault(portal, conn, server)
+            except UnreachableError as exc:
+                unknown = exc
+            except errors.InsufficientPrivilege:  # the portal's: a role that only looks may not read a slot
+                pass
+            else:
+                if fault is not None:
+                    raise FaultError(session, fault)
         if left <= turn:
             raise UnreachableError(
                 f"server {server.name} did not catch up with the portal within {seconds:g} s",
-                why="differences found now may be changes in transit",
-                fix="try again, perhaps with a longer --timeout SECONDS",
+                why=unknown.why if unknown else "differences found now may be changes in transit",
+                fix=(unknown and unknown.fix) or "try again, perhaps with a longer --timeout SECONDS",
             )
         before = found
-
-
-def known_fault(session: Session) -> Fault | None:
-    """Return what the worker cannot apply; None too if this role, or a lock, does not let the program find out."""
-    try:
-        return apply_error.apply_fault(session.portal, session.conn, session.server)
-    except (UnreachableError, errors.InsufficientPrivilege):
-        return None

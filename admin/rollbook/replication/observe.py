@@ -149,7 +149,10 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
             copies.setdefault(copy.schema_name, []).append(copy)
         beats = typed(Arrived, conn, ARRIVED) if is_ready else []
         version = str(conn.info.parameter_status("server_version")).split()[0]
-        applied = apply_error.applied_until(conn, server)
+        try:
+            applied = apply_error.applied_until(conn, server)
+        except UnreachableError:  # a role that only looks
+            applied = 0
         is_failing = found is not None and (own is None or not is_current) and found.is_failing(before)
         has_due = any(copy.is_due for each in copies.values() for copy in each)
         has_failed_copy = found is not None and found.sync_errors > 0 and has_due

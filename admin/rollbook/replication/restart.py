@@ -95,7 +95,7 @@ def delete_conflicts(session: Session) -> list[Removed]:
                 conn.execute("set local lock_timeout = '5s'")
                 names = sql.SQL(", ").join(sql.Identifier(*place) for place in sorted(absent))
                 conn.execute(sql.SQL("lock table {} in share row exclusive mode").format(names))
-                conn.execute("set local role none")  # the owner of the copies may not read positions
+                conn.execute("set local role none")
                 now = apply_error.expected_absent(session.portal, conn, session.server)
                 return [row for place in absent.keys() & now.keys() for row in delete_rows(session, place, now[place])]
         except (errors.DeadlockDetected, errors.LockNotAvailable):
