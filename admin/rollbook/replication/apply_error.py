@@ -27,7 +27,7 @@ PEEKED = 20_000  # changes looked through; a larger transaction is read whole
 TRIED = 200  # transactions tried to find the one that fails
 LOOKS = 3  # how often a fault is looked for while the worker goes on and commits what was being tried
 SLOT_SECONDS = 2.0  # how long PostgreSQL may need for a copy of a slot that is being read
-ORIGIN = "select remote_lsn::text as lsn from pg_replication_origin_status where external_id = 'pg_' || %s"
+ORIGIN = "select remote_lsn::text as lsn from pg_show_replication_origin_status() where external_id = 'pg_' || %s"
 PEEK = """
 select data from pg_logical_slot_peek_binary_changes(
     %(slot)s::name, null, %(limit)s, 'proto_version', '1', 'publication_names', %(publication)s::text
