@@ -17,7 +17,7 @@ begin
         return;
     end if;
     loop
-        paused := rollbook.paused_schemas(array(select distinct s.schema_name from unnest(steps) as s));
+        paused := rollbook.paused_schemas(array(select s.schema_name from unnest(steps) as s));
         begin
             foreach step in array steps loop
                 continue when step.schema_name = any (paused);

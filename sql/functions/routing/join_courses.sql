@@ -15,11 +15,19 @@ declare
     courses rollbook.course[];
 begin
     lock table portal.auth_user, portal.auth_userprofile in access share mode;
-    select array_agg(e.user_id) as user_ids, array_agg(e.course_id::text) as course_ids
-    into enrolled
-    from (select distinct * from unnest(user_ids, course_ids)) as joining (user_id, course_id)
-    inner join portal.student_courseenrollment as e
-        on e.user_id = joining.user_id and e.course_id = joining.course_id;
+    if cardinality(user_ids) = 1 then
+        -- The common case: a plan that is kept. The join is planned each time.
+        select array[e.user_id] as user_ids, array[e.course_id::text] as course_ids
+        into enrolled
+        from portal.student_courseenrollment as e
+        where e.user_id = user_ids[1] and e.course_id = course_ids[1];
+    else
+        select array_agg(e.user_id) as user_ids, array_agg(e.course_id::text) as course_ids
+        into enrolled
+        from (select distinct * from unnest(user_ids, course_ids)) as joining (user_id, course_id)
+        inner join portal.student_courseenrollment as e
+            on e.user_id = joining.user_id and e.course_id = joining.course_id;
+    end if;
     if enrolled.user_ids is null then
         return;
     end if;
