@@ -56,6 +56,7 @@ IN_COURSE: dict[str, LiteralString] = OPERATIONS | {
     "create course": "select rollbook.create_course(%(c)s, %(p)s)",
     "drop course": "select rollbook.drop_course(%(c)s)",
     "repair": "select * from rollbook.repair(%(c)s)",
+    "repair users": "select * from rollbook.repair_users(array[%(u)s], array[%(c)s])",
     "pause course": "select rollbook.pause_course(%(c)s)",
     "resume course": "select * from rollbook.resume_course(%(c)s)",
 }
@@ -191,15 +192,16 @@ DRIFT: dict[str, list[LiteralString]] = {
 }
 
 
+@pytest.mark.parametrize("repair", ["repair", "repair users"])
 @pytest.mark.parametrize("operation", DRIFT)
-def test_repair_against(db: Db, steppers: Steppers, operation: str) -> None:
+def test_repair_against(db: Db, steppers: Steppers, operation: str, repair: str) -> None:
     results = []
-    for case in matrix(db, "repair", operation):
+    for case in matrix(db, repair, operation):
         schema = create(db, case.course, case.on_leave)
         for statement in DRIFT[operation]:
             plant(db, statement, case.user, schema=schema)
         results.append(race(*steppers[:2], case, IN_COURSE))
-        if results[-1].errors[case.first != "repair"] == SERIALIZATION:
+        if results[-1].errors[case.first != repair] == SERIALIZATION:
             run(db, "select rollbook.repair(%s)", case.course)
     assert faults(db, results) == []
 
