@@ -47,7 +47,7 @@ def examples(command: Any) -> Iterator[str]:
 
 CHANGES: set[str] = set()  # examples that write
 ALL = [example for command in every_command().values() for example in examples(command)]
-LIVE = re.compile(r"(status|replication|server|course (attach|detach)|demo)\b")
+LIVE = re.compile(r"(status|replication|server|course (attach|detach)|user show|demo)\b")
 MIGRATING = re.compile(r"schema (upgrade|downgrade)\b")
 ENDLESS = re.compile(r"--watch|--follow")
 
