@@ -190,6 +190,7 @@ def demo() -> Iterator[Demo]:
             for name in ("seed", "reader"):
                 demo.database(f"create database {name} template portal")
             demo.database("alter database portal allow_connections true")
+            assert demo.shell("replication wait --timeout 60", Path("/")).returncode == 0  # its stream was cut
             yield demo
         finally:
             run(demo.home, "demo", "down")
