@@ -3,8 +3,8 @@
 -- rollbook_owner's · `drifted` the last verify found differences, or there are fewer or more
 -- enrollment copies than enrollments, or fewer users than enrolled · `ok` otherwise. Counting sees no changed value:
 -- verified_at says how old the better answer is. Of a course on a server the portal alone knows less: `broken` its slot
--- is gone or lost · `paused` by `rollbook replication pause` · `unknown` nobody reads the slot; `rollbook status` asks
--- the server itself.
+-- is gone or lost · `paused` by `rollbook replication pause` · `unknown` nobody reads the slot · `moving` a move to
+-- another server is not finished; `rollbook status` asks the server itself.
 -- Security: the rights of its owner, rollbook_owner.
 create or replace view rollbook.course_status as
 select
@@ -21,6 +21,7 @@ select
         when slot.slot_name is null or slot.wal_status = 'lost' then 'broken'
         when server.paused_at is not null then 'paused'
         when not slot.active then 'unknown'
+        when num_nonnulls(c.moving_to, c.leaving) > 0 then 'moving'
         else c.state
     end as state,
     c.on_leave,
@@ -36,7 +37,9 @@ select
     c.on_fault,
     c.paused_at,
     c.paused_by,
-    c.pause_reason
+    c.pause_reason,
+    c.moving_to,
+    c.leaving
 from rollbook.course as c
 cross join lateral (
     select
@@ -69,3 +72,6 @@ comment on column rollbook.course_status.on_fault is
 comment on column rollbook.course_status.paused_at is 'Since when its copies are not written; null = not paused.';
 comment on column rollbook.course_status.paused_by is 'The role that paused it.';
 comment on column rollbook.course_status.pause_reason is 'The reason given, or the fault.';
+comment on column rollbook.course_status.moving_to is 'The course server to which it moves; null: it does not move.';
+comment on column rollbook.course_status.leaving is
+    'The course server from which it was moved, and which may still have its copies; null: none.';

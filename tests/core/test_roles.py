@@ -141,7 +141,7 @@ CASES: dict[str, list[Case]] = {
 }  # fmt: skip
 # What needs a course server, or a difference: tests/replication/test_roles.py.
 ELSEWHERE = {
-    "course attach", "course detach", "replication repair", "replication resync", "replication canary",
+    "course attach", "course detach", "course move", "replication repair", "replication resync", "replication canary",
     "replication pause", "replication resume", "server add", "server show", "server ping", "server remove",
     "schema upgrade", "schema downgrade", "schema grant",  # below, and in tests/system/test_schema_check.py
 }  # fmt: skip

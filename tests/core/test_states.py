@@ -28,7 +28,7 @@ def test_the_database_accepts_these_states_and_no_others(db: Connection[Any]) ->
 def test_the_view_reports_only_these_states(db: Connection[Any]) -> None:
     view = definition(db, b"select pg_get_viewdef('rollbook.course_status'::regclass)")
     reported = set(re.findall(r"THEN '(\w+)'", view))
-    assert reported == {"broken", "drifted", "paused", "unknown"}
+    assert reported == {"broken", "drifted", "moving", "paused", "unknown"}
     assert reported <= set(NAMES)
 
 

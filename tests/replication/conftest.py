@@ -412,7 +412,9 @@ def copied(data: Path, to: PrivateServer) -> None:
 def new_ids(site: Site) -> None:
     """Let the portal's own ids begin behind those that `populate` chose."""
     for table in ("auth_user", "auth_userprofile", "student_courseenrollment"):
-        site.portal.execute(f"alter table portal.{table} alter column id restart with 1000")
+        found = site.portal.execute(f"select greatest(1000, max(id) + 1) from portal.{table}".encode()).fetchone()
+        assert found is not None
+        site.portal.execute(f"alter table portal.{table} alter column id restart with {found[0]}".encode())
 
 
 @pytest.fixture(scope="module")

@@ -164,7 +164,7 @@ def test_a_course_is_on_one_server_at_a_time(site: Site, course_server: PrivateS
             assert answer.code == 1
             error = json.loads(answer.err)["error"]
             assert error["message"] == f"course {KEEP} is on server east"
-            assert error["hint"] == f"rollbook course detach '{KEEP}'"
+            assert error["hint"] == f"rollbook course move '{KEEP}' --to west"
             assert site.remains() + west.remains() == before
             west.attach(REMOVE)  # each server has its own
             site.portal.execute("update portal.auth_user set email = 'both@example.org' where username = 'ada'")

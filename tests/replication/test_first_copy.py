@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,7 +33,7 @@ def writers(site: Site, count: int) -> Iterator[None]:
         try:
             with psycopg.connect(site.portal_dsn, autocommit=True) as conn:
                 while not end.is_set():
-                    name = f"w{number}_{done[number]}"
+                    name = f"w{uuid.uuid4().hex[:12]}"
                     with conn.transaction():
                         row = conn.execute(
                             "insert into portal.auth_user (username, email) values (%s, %s) returning id",

@@ -46,6 +46,7 @@ LOOKS = [
 CHANGES = [
     "replication canary", "replication repair --yes", f"replication resync {KEEP} --yes", f"replication pause {KEEP}",
     "replication resume --server east", f"course attach {KEEP} --to east", f"course detach {KEEP} --yes",
+    f"course move {KEEP} --to west --yes",
      "course create new/1 --on-leave keep", "replication repair --user ada --yes",
 ]  # fmt: skip
 
@@ -66,11 +67,16 @@ def test_members_look_at_servers_and_change_nothing(looker: Site, role: str) -> 
     damaged(looker)
     assert looker.run("replication", "verify", KEEP).code == 4
     before, said = looker.copy(KEEP), []
+    looker.portal.execute(
+        "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity) "
+        "select 'west', admin_dsn, subscription_dsn, portal_identity from rollbook.server"
+    )
     for command in CHANGES:
         answer = looker.run(*command.split())
         said.append((command, answer.code, "membership in rollbook_owner" in answer.err, answer.err))
     wrong = [f"{command}: {code} {err}" for command, code, named, err in said if (code, named) != (3, True)]
     assert wrong == []
+    looker.portal.execute("delete from rollbook.server where name = 'west'")
     assert looker.copy(KEEP) == before
     other = looker.server_dsn.split(" dbname=")[0] + " dbname=postgres"
     added = looker.run("server", "add", "west", "--admin-dsn", other, "--subscription-dsn", "host=x dbname=y")

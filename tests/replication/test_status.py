@@ -859,7 +859,7 @@ def test_show_tells_the_stream_table_by_table(shared: Site) -> None:
     found = shown.data
     assert list(found) == [
         "course", "server", "state", "reason", "fix", "lag_bytes", "lag_seconds", "slot", "subscription", "tables",
-        "error",
+        "error", "moving_to", "leaving",
     ]  # fmt: skip
     assert (found["course"], found["server"], found["state"], found["error"]) == (KEEP, "east", "ok", None)
     assert found["slot"]["slot_name"] == SLOT

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 PLANNED = {
     "activated": "would activate", "cancelled": "would cancel", "changed": "would change", "created": "would create",
     "deactivated": "would deactivate", "discarded": "would discard", "granted": "would grant",
-    "removed": "would remove", "revoked": "would revoke",
+    "moved": "would move", "removed": "would remove", "revoked": "would revoke",
 }  # fmt: skip
 LIMIT_ON_TERMINAL = 100
 

@@ -17,13 +17,16 @@ class State:
 
 # The worst first: `status` lists courses in this order.
 STATES = (
-    State("broken", "✗", "red", "replication stopped or cannot be resumed; `replication show` names the row and error"),
+    State(
+        "broken", "✗", "red", "a row cannot be applied, or changes are lost; `replication show` names the row and error"
+    ),
     State("unreachable", "✗", "red", "the server does not answer; the portal keeps the WAL for it"),
     State("drifted", "✗", "red", "the last verify found differences"),
     State("unknown", "?", "yellow", "changes were lost, or came from another portal: one side was restored"),
     State("detached", "!", "yellow", "a detach was not finished"),
     State("lagging", "!", "yellow", "the heartbeat did not arrive within a second, or the slot is near its bound"),
     State("paused", "!", "yellow", "paused by an operator, or the course by a fault; nothing of it is lost"),
+    State("moving", "→", "cyan", "it is on two servers: its move is not finished"),
     State("copying", "→", "cyan", "the first copy is running, or was not compared yet"),
     State("ok", "✓", "green", "the heartbeat that this command sent has arrived"),
 )

@@ -72,9 +72,10 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
             for name in names:
                 require_running(portal, name)
             if elsewhere := [course for course in found if course.server not in (None, server.name)]:
+                there = elsewhere[0].moving_to or server.name
                 raise RefusedError(
                     f"course {elsewhere[0].course} is on server {elsewhere[0].server}",
-                    fix=f"rollbook course detach {course_word(elsewhere[0].course)}",
+                    fix=f"rollbook course move {course_word(elsewhere[0].course)} --to {there}",
                 )
             with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not run.dry_run) as session:
                 outcome = build_and_copy(run, session, found, steps, progress)
@@ -113,7 +114,7 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
     requirements.refuse_lost(session)
     if not run.dry_run:
         record_placement(portal, new_ids, server.name, "copying")
-        wanted = [(row.course, row.schema_name) for row in catalog.placements(portal, server)]
+        wanted = [(row.course, row.schema_name) for row in catalog.fed(portal, server)]
     created: list[str] = []
     try:
         build.prepare(session, steps)
@@ -138,8 +139,9 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
     if not copied:  # rows exist there already: courses that were not asked for must be compared too
         for row in added:
             if row.course not in {course.course for course in courses}:
-                again = f"rollbook course attach {course_word(row.course)} --to {server.name}"
-                progress.note(f"the attach of {row.course} was interrupted; run: {again}")
+                verb = "move" if row.state == "moving" else "attach"
+                again = f"rollbook course {verb} {course_word(row.course)} --to {server.name}"
+                progress.note(f"the {verb} of {row.course} was interrupted; run: {again}")
     return subscription.await_copies(session, [course.schema_name for course in courses], run.timeout, progress)
 
 
@@ -178,7 +180,22 @@ class Detaching:
 def list_attached(run: Run, courses: Sequence[str]) -> list[Course]:
     """Return these courses; those on no server too. Raises RefusedError for an unknown one."""
     with run.connect() as portal:
-        return [find_course(portal, name) for name in known_courses(portal, list(dict.fromkeys(courses)))]
+        found = [find_course(portal, name) for name in known_courses(portal, list(dict.fromkeys(courses)))]
+    for course in found:
+        refuse_moving(course)
+    return found
+
+
+def refuse_moving(course: Course, *, on: str | None = None) -> None:
+    """Raise RefusedError if the course is on two servers: its move ends first. `on`: or if it is not on that server."""
+    if on is not None and course.server != on:
+        raise RefusedError(f"course {course.course} is not on server {on} any more", fix="run the command again")
+    if course.moving_to or course.leaving:
+        other = course.moving_to or course.leaving
+        raise RefusedError(
+            f"course {course.course} is on two servers, {course.server} and {other}: its move is not finished",
+            fix=f"rollbook course move {course_word(course.course)} --to {course.server}",
+        )
 
 
 def detach(run: Run, courses: Sequence[Course], options: Detaching, steps: Steps) -> tuple[list[Placed], bool]:
@@ -194,6 +211,8 @@ def detach(run: Run, courses: Sequence[Course], options: Detaching, steps: Steps
             server = link.find_server(portal, name)
             mine = [course for course in courses if course.server == name]
             with link.held(portal, server):
+                for course in mine:  # as it is now: another command may have moved it
+                    refuse_moving(find_course(portal, course.course), on=name)
                 try:
                     with opened(
                         portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not run.dry_run
@@ -219,10 +238,18 @@ def detach_from(
     session: Session, courses: Sequence[Course], steps: Steps, *, keep: bool, drop_local: bool
 ) -> list[Placed]:
     """Take courses out of a server's stream, then drop their schemas there; return a line for each."""
-    portal, conn, server = session.portal, session.conn, session.server
     ids = [course.course for course in courses]
     if not steps.dry:
-        record_placement(portal, ids, server.name, "detached")
+        record_placement(session.portal, ids, session.server.name, "detached")
+    rows = release(session, courses, steps, keep=keep, drop_local=drop_local)
+    if not steps.dry:
+        record_placement(session.portal, ids, None, "ok")
+    return rows
+
+
+def release(session: Session, courses: Sequence[Course], steps: Steps, *, keep: bool, drop_local: bool) -> list[Placed]:
+    """Take courses that the portal no longer records for a server out of its stream; then drop their schemas there."""
+    portal, conn, server = session.portal, session.conn, session.server
     steps.on_portal(portal, build.publish(server))
     if session.subscription() is not None:
         subscription.refresh(session, steps, copy=False)
@@ -238,8 +265,6 @@ def detach_from(
         if steps.dry:
             outcome = f"would be {outcome}"
         rows.append(Placed(course.course, server.name, None, count, outcome))
-    if not steps.dry:
-        record_placement(portal, ids, None, "ok")
     return rows
 
 

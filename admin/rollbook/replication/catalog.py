@@ -73,6 +73,13 @@ select c.course_id as course, c.schema_name::text as schema_name, c.state, c.ser
 from rollbook.course as c where c.server = %s order by c.course_id
 """
 
+FED = """
+select
+    c.course_id as course, c.schema_name::text as schema_name, c.server,
+    case when c.moving_to = %(server)s then 'moving' else c.state end as state
+from rollbook.course as c where %(server)s in (c.server, c.moving_to) order by c.course_id
+"""
+
 PUBLISHED = """
 select p.schemaname::text as schema_name, count(*) as tables from pg_publication_tables as p
 where p.pubname = %s and p.schemaname <> 'rollbook' group by 1
@@ -160,12 +167,12 @@ class Copy:
 
 @dataclass(frozen=True)
 class Placement:
-    """A course on a server; `state` is the recorded one, of rollbook.course."""
+    """A course on a server; `state` is the recorded one, of rollbook.course, or `moving` on the way to that server."""
 
     course: str
     schema_name: str
     state: str
-    server: str | None
+    server: str | None  # the one it is on
 
 
 @dataclass(frozen=True)
@@ -199,6 +206,11 @@ def copies(conn: Conn, columns: Columns, schemas: Sequence[str], found: Subscrip
 def placements(portal: Conn, server: Server) -> list[Placement]:
     """Return the courses of a server, by id."""
     return typed(Placement, portal, PLACEMENTS, [server.name])
+
+
+def fed(portal: Conn, server: Server) -> list[Placement]:
+    """Return the courses whose copies a server receives: its own and, with the state `moving`, those on their way."""
+    return typed(Placement, portal, FED, {"server": server.name})
 
 
 def published(portal: Conn, server: Server) -> dict[str, int]:

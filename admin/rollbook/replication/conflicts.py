@@ -9,6 +9,7 @@ from rollbook.core.db import Conn
 from rollbook.core.shell import course_word
 from rollbook.replication.catalog import Placement, course_of
 from rollbook.replication.observe import Seen
+from rollbook.replication.queries.servers import is_moving_to
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,13 @@ def conflicts(portal: Conn, seen: Seen, courses: Sequence[Placement]) -> list[Co
     if fault is not None:
         course = course_of(portal, fault.schema_name) or fault.schema_name
         verb = "repair" if fault.is_conflict else "show"
+        fix = f"rollbook replication {verb} {course_word(course)}"
+        if is_moving_to(portal, fault.schema_name, seen.server.name):
+            fix = f"rollbook course move {course_word(course)} --to {seen.server.name}"
         found.append(
             Conflict(
                 course, seen.server.name, fault.table, fault.key, fault.operation, fault.sqlstate, fault.message, None,
-                f"rollbook replication {verb} {course_word(course)}",
+                fix,
             )
         )  # fmt: skip
     subscription = seen.reached.subscription if seen.reached else None

@@ -63,7 +63,10 @@ def drop_slots(portal: Conn, server: Server, oid: int | None, steps: Steps) -> N
 
 
 def drop_portal_side(portal: Conn, server: Server, oid: int | None, steps: Steps) -> None:
-    """Drop slot and publication, free the courses, and delete the server's row."""
+    """Drop slot and publication, free the courses, and delete the server's row.
+
+    A course that was moving from there to another server is on that one now; one on its way there stays where it is.
+    """
     drop_slots(portal, server, oid, steps)
     steps.on_portal(
         portal,
@@ -72,7 +75,12 @@ def drop_portal_side(portal: Conn, server: Server, oid: int | None, steps: Steps
             "delete from rollbook.verification where course_id in "
             "(select c.course_id from rollbook.course as c where c.server = {})"
         ).format(server.name),
-        sql.SQL("update rollbook.course set server = null, state = 'ok' where server = {}").format(server.name),
+        sql.SQL(
+            "update rollbook.course set moving_to = null, leaving = null, "
+            "server = case when server = {0} then moving_to else server end, "
+            "state = case when server <> {0} then state when moving_to is null then 'ok' else 'copying' end "
+            "where {0} in (server, moving_to, leaving)"
+        ).format(server.name),
         sql.SQL("delete from rollbook.server where name = {}").format(server.name),
     )
 

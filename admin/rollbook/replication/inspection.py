@@ -70,7 +70,7 @@ def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
     kept: list[str] = []
     if seen.reached:
         with link.reached(server, caller) as conn:
-            kept = catalog.kept_schemas(conn, [row.schema_name for row in courses])
+            kept = catalog.kept_schemas(conn, [row.schema_name for row in catalog.fed(portal, server)])
     found = seen.reached.subscription if seen.reached else None
     return {
         "server": name, "state": summary.state, "version": summary.version,
@@ -78,6 +78,7 @@ def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
         "admin_dsn": link.shown(server.admin_dsn), "subscription_dsn": link.shown(server.subscription_dsn),
         "since": server.created_at, "lag_bytes": summary.lag_bytes, "lag_seconds": summary.lag_seconds,
         "slot": dict(vars(seen.slot)) if seen.slot else None, "courses": [row.course for row in courses],
+        "moving_here": [row.course for row in catalog.fed(portal, server) if row.state == "moving"],
         "kept_schemas": kept,
         "subscription": found and {
             "name": server.stream, "enabled": found.enabled, "worker": found.worker,

@@ -129,7 +129,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     if not asked:
         return []
     columns = catalog.replicated_columns(portal)
-    schemas = {server.name: [row.schema_name for row in catalog.placements(portal, server)] for server in asked}
+    schemas = {server.name: [row.schema_name for row in catalog.fed(portal, server)] for server in asked}
     me = identity(portal)
     own = send_if_allowed(portal)
     beat = own or newest_heartbeat(portal)

@@ -121,6 +121,7 @@ def look_everywhere(
     mine: dict[Server, list[CourseState]] = {
         server: here for server in link.list_servers(portal) if (here := [p for p in places if p.server == server.name])
     }
+    arriving = {(place.moving_to, place.schema_name) for place in places}
     ready: dict[Server, list[CourseState]] = {}
     for seen in observe.look(portal, list(mine), caller):
         verdicts = {place: obstacle(place, seen) for place in mine[seen.server]}
@@ -140,7 +141,11 @@ def look_everywhere(
                 raise answer
             found.rows += compare_held(portal, server, {p.schema_name: p.course for p in comparable}, answer, caller)
             others = answer.schemas - {place.schema_name for place in mine[server]}
-            found.kept += [(server.name, schema) for schema in sorted(others) if all_courses]
+            found.kept += [
+                (server.name, schema)
+                for schema in sorted(others)
+                if all_courses and (server.name, schema) not in arriving
+            ]
         except AdminError as exc:  # a refusal: the server obeys another portal
             word = "unreachable" if isinstance(exc, UnreachableError) else "unknown"
             verdict = Verdict("lagging" if "lags" in exc.details else word, exc.why or exc.message, exc.fix)

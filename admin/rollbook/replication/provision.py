@@ -13,7 +13,7 @@ from rollbook.replication import base_backup, build, catalog, drop, feeding, lin
 from rollbook.replication.catalog import Placement
 from rollbook.replication.heartbeat import arrival, send_heartbeat
 from rollbook.replication.link import Server
-from rollbook.replication.queries.servers import record_server, record_take_over
+from rollbook.replication.queries.servers import list_moves, record_server, record_take_over
 from rollbook.replication.session import Session, opened
 from rollbook.replication.steps import Steps
 
@@ -136,7 +136,7 @@ def remove(
                 if courses:
                     raise RefusedError(
                         f"server {server.name} answers, and has courses, such as {courses[0].course}",
-                        fix="rollbook course detach, then remove it without --unreachable",
+                        fix="rollbook course detach or move, then remove it without --unreachable",
                     )
                 kept = catalog.kept_schemas(session.conn, [])
                 deprovision(session, steps)
@@ -145,9 +145,19 @@ def remove(
         except UnreachableError:
             if not unreachable:
                 raise
+            moves = list_moves(portal, server.name)
             drop.drop_portal_side(portal, server, server.subscription, steps)
-            left = ["subscription", *(f"schema {row.schema_name}" for row in courses), "schema rollbook"]
+            schemas = dict.fromkeys([*(row.schema_name for row in courses), *(move.schema_name for move in moves)])
+            left = ["subscription", *(f"schema {schema}" for schema in schemas), "schema rollbook"]
             parts = [("slot", "removed"), ("publication", "removed")]
+            parts += [
+                (f"course {move.course}", f"moved to {move.moving_to}; verify it")
+                for move in moves if move.server == server.name and move.moving_to
+            ]  # fmt: skip
+            parts += [
+                (f"schema {move.schema_name} on server {move.leaving}", "left there")
+                for move in moves if move.server == server.name and move.leaving
+            ]  # fmt: skip
             parts += [(f"{what} on the server", "left there") for what in left]
         rows = [Removed(server.name, what, outcome) for what, outcome in parts]
         if not run.dry_run:

@@ -25,7 +25,7 @@ def rebuild(session: Session) -> None:
     drop.drop_slots(portal, server, oid or server.subscription, steps)
     build.prepare(session, steps)
     session.conn.execute("delete from rollbook.heartbeat")  # those of a restored portal would collide with new ones
-    wanted = [(row.course, row.schema_name) for row in catalog.placements(portal, server)]
+    wanted = [(row.course, row.schema_name) for row in catalog.fed(portal, server)]
     build.create_schemas(session, wanted, steps)
     build.build(session, steps, copy=False)
     send_heartbeat(portal)

@@ -22,6 +22,7 @@ from rollbook.replication.queries.copies import (
     total,
 )
 from rollbook.replication.queries.courses import course_states, list_paused
+from rollbook.replication.queries.servers import list_moves
 from rollbook.replication.restart import Removed, refusal, restart
 from rollbook.replication.session import Progress, Session, opened
 from rollbook.replication.verify import UNCOMPARED, compare_all, merged, record_verdicts
@@ -88,6 +89,10 @@ def plan_repair(run: Run, portal: Conn, asked: Sequence[str], progress: Progress
         fix = f"rollbook course resume {course_word(name)}"
         plan.failures.append(Failure(name, RefusedError("it is paused", why="its repair is to resume it", fix=fix)))
     asked = [name for name in asked if name not in paused]
+    moving = {
+        move.course: move.moving_to for server in link.list_servers(portal)
+        for move in list_moves(portal, server.name) if move.moving_to
+    }  # fmt: skip
     stopped: dict[str, str | None] = {}  # course -> the course because of which its stream stopped
     for server in link.list_servers(portal):
         courses = [row.course for row in catalog.placements(portal, server) if row.course in asked]
@@ -108,7 +113,8 @@ def plan_repair(run: Run, portal: Conn, asked: Sequence[str], progress: Progress
     plan_recreation(portal, plan)
     for name, cause in stopped.items():
         if cause and cause != name and cause not in asked:
-            fix = f"rollbook replication repair {course_word(cause)}"
+            verb, there = ("course move", f" --to {moving[cause]}") if cause in moving else ("replication repair", "")
+            fix = f"rollbook {verb} {course_word(cause)}{there}"
             plan.failures.append(Failure(name, AttentionError(f"replication stopped because of {cause}", fix=fix)))
     return plan
 
@@ -133,7 +139,7 @@ def plan_server(portal: Conn, seen: observe.Seen, courses: Sequence[str], plan: 
         cause = catalog.course_of(portal, fault.schema_name) or fault.schema_name
         if cause in courses:
             plan.add(cause, Written(fault.table, deleted=1), server.name)
-        return dict.fromkeys([*courses, cause], cause)
+        return dict.fromkeys(courses, cause)
     if fault is not None:
         plan.failures += [Failure(name, refusal(portal, server, fault)) for name in courses]
         return dict.fromkeys(courses)
@@ -225,6 +231,7 @@ def write_until_equal(
 ) -> tuple[list[Written], list[Comparison]]:
     """Write what differs until nothing does, or it was looked at LOOKS times; return what was written, and the report.
 
+    The verdict is recorded, unless the course only moves to that server: it is judged by the one that it is on.
     Rows that are being written may need a second look. A look at which conflicting rows were deleted does not count.
     """
     written: list[Written] = []
@@ -245,5 +252,6 @@ def write_until_equal(
                 raise
     written += [Written(row.table, deleted=1) for row in removed if row.schema_name == course.schema_name]
     report = merged(compare_copies(session.portal, [course.course]), found, session.server)
-    record_verdicts(session.portal, report, at)
+    if course.state != "moving":
+        record_verdicts(session.portal, report, at)
     return written, report

@@ -147,6 +147,25 @@ def check_room(session: Session) -> None:
             raise UnreachableError(words, fix=line)
 
 
+def check_copy_room(session: Session) -> None:
+    """Raise RefusedError if one of the slots, senders, origins and workers that a first copy takes is not free."""
+    here, there = one(session.portal, ROOM), one(session.conn, SERVER_ROOM, {"stream": session.server.stream})  # type: ignore[arg-type]
+    name = session.server.name
+    for word, limit, used in (
+        ("replication slots of the portal", here["slots"], here["used_slots"]),
+        ("WAL senders of the portal", here["senders"], here["used_senders"]),
+        (f"replication origins of server {name}", there["origins"], there["used_origins"]),
+        (f"logical replication workers of server {name}", there["workers"], there["used_workers"]),
+        (f"worker processes of server {name}", there["processes"], there["used_workers"]),
+    ):
+        if used >= limit:
+            raise RefusedError(
+                f"there is no room for a first copy: {word}: {used} of {limit} are used",
+                why="it takes one slot, sender, origin and worker more",
+                fix="free one, or raise the setting and restart that server",
+            )
+
+
 def refuse_other_portal(session: Session) -> None:
     """Raise RefusedError if a server that is new to this portal has a subscription of its name already."""
     if session.subscription() is None:

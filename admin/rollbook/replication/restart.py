@@ -15,7 +15,7 @@ from rollbook.replication.build import publish
 from rollbook.replication.catalog import course_of
 from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.link import Server
-from rollbook.replication.queries.servers import record_state
+from rollbook.replication.queries.servers import begin_move, is_moving_to, list_moves, record_state, switch
 from rollbook.replication.session import Session
 from rollbook.replication.steps import Steps
 from rollbook.replication.write_rows import course_errors
@@ -70,12 +70,15 @@ def refusal(portal: Conn, server: Server, fault: apply_error.Fault) -> RefusedEr
     """Return the refusal for an apply error, with the ways to continue."""
     course = course_of(portal, fault.schema_name) or fault.schema_name
     key = f" row {fault.key}" if fault.key else ""
+    again = f"rollbook replication resume {course_word(course)}"
+    repair = f"rollbook replication repair {course_word(course)}"
+    if is_moving_to(portal, fault.schema_name, server.name):
+        again = repair = f"rollbook course move {course_word(course)} --to {server.name}"
     skip = f"; or skip that transaction with --skip {fault.finish_lsn}, then repair" if fault.finish_lsn else ""
-    fix = f"fix that there, then: rollbook replication resume {course_word(course)}{skip}"
     return RefusedError(
         f"server {server.name} cannot {fault.operation} {fault.table}{key} of course {course}",
         why=f"{fault.message} (SQLSTATE {fault.sqlstate})",
-        fix=f"rollbook replication repair {course_word(course)}" if fault.is_conflict else fix,
+        fix=repair if fault.is_conflict else f"fix that there, then: {again}{skip}",
         course=course, table=fault.table, key=fault.key, sqlstate=fault.sqlstate, lsn=fault.finish_lsn,
     )  # fmt: skip
 
@@ -118,6 +121,14 @@ def delete_rows(session: Session, place: tuple[str, str], keys: list[int]) -> li
 
 def readd_tables(session: Session, schema_name: str) -> None:
     """Take one course out of the stream and in again, without a first copy: its rows are repaired instead."""
+    if is_moving_to(session.portal, schema_name, session.server.name):
+        move = next(move for move in list_moves(session.portal, session.server.name) if move.schema_name == schema_name)
+        changes = [switch(move.course, move.server), begin_move([move.course], session.server.name)]
+        for change in changes:
+            session.portal.execute(change)
+            session.portal.execute(publish(session.server))
+            subscription.refresh(session, Steps(), copy=False)
+        return
     for state in ("detached", "copying"):
         record_state(session.portal, schema_name, state)
         session.portal.execute(publish(session.server))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -238,6 +238,39 @@ def unasked(course: CourseState, exc: errors.InsufficientPrivilege) -> Line:
     )  # fmt: skip
 
 
+def with_move(found: Line, course: CourseState, seen: Mapping[str, Seen]) -> Line:
+    """Return a course's line, no better than its move lets it be: it is on two servers until that is finished."""
+    move = f"rollbook course move {course_word(course.course)} --to"
+    if course.leaving is not None:
+        verdict = Verdict(
+            "moving", f"its copies on server {course.leaving} are not removed yet", f"{move} {course.server}"
+        )
+    elif there := seen.get(course.moving_to or ""):
+        verdict = arriving(course, there, move)
+    else:
+        return found
+    if SEVERITY[found.state] <= SEVERITY[verdict.state]:
+        return found
+    return replace(found, state=verdict.state, reason=verdict.reason, fix=verdict.fix)
+
+
+def arriving(course: CourseState, seen: Seen, move: str) -> Verdict:
+    """Return the state of a course as the server to which it moves lets it be; `move` is the command without it."""
+    name = seen.server.name
+    there = course_state(replace(course, recorded="ok", state="ok", verdict=None, verified_at=None), seen)
+    copies = seen.reached.copies.get(course.schema_name, []) if seen.reached else []
+    is_built = len(copies) == len(catalog.TABLES) and all(copy.is_there and copy.sync for copy in copies)
+    if there.state in ("ok", "copying", "lagging") or (there.state == "broken" and lost(seen) is None and not is_built):
+        how = "all its copies are there" if there.state == "ok" else there.reason or there.state
+        return Verdict("moving", f"from server {course.server} to server {name}: {how}", f"{move} {name}")
+    fix = there.fix
+    if seen.reached and not seen.objection:
+        fix = f"{move} {course.server if lost(seen) else name}"
+        if seen.server.paused_at is not None:
+            fix = f"rollbook replication resume --server {name}"
+    return Verdict(there.state, f"on server {name}, to which it moves: {there.reason}", fix)
+
+
 def with_faults(found: Line, faults: Sequence[Fault]) -> Line:
     """Return a course's line, no better than the faults of routing let it be: nothing is ok while routing is off."""
     own = min(
@@ -258,14 +291,14 @@ def status(portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], 
     `faults`: what routing_faults returns.
     """
     asked = course_states(portal, course_ids)
-    wanted = {course.server for course in asked}
+    wanted = {name for course in asked for name in (course.server, course.moving_to)}
     try:
         servers = [server for server in list_servers(portal) if server.name in wanted] if wanted - {None} else []
         seen = {each.server.name: each for each in observe.look(portal, servers, caller)}
     except errors.InsufficientPrivilege as exc:
         found = [unasked(course, exc) if course.server else line(course, None) for course in asked]
     else:
-        found = [line(course, seen.get(course.server or "")) for course in asked]
+        found = [with_move(line(course, seen.get(course.server or "")), course, seen) for course in asked]
     found = [with_faults(each, faults) for each in found]
     return sorted(found, key=lambda each: (SEVERITY[each.state], each.course))
 
@@ -275,8 +308,17 @@ def describe_course(portal: Conn, course_id: str, caller: Caller) -> dict[str, A
     (course,) = course_states(portal, [course_id])
     if course.server is None:
         return {**vars(line(course, None)), "server": None}
-    (seen,) = observe.look(portal, [find_server(portal, course.server)], caller)
-    return detail(portal, course, seen)
+    names = [name for name in (course.server, course.moving_to) if name]
+    seen = observe.look(portal, [find_server(portal, name) for name in names], caller)
+    found = detail(portal, course, seen[0])
+    moved = with_move(line(course, seen[0]), course, {each.server.name: each for each in seen})
+    if moved.state != found["state"]:
+        found |= {"state": moved.state, "reason": moved.reason, "fix": moved.fix}
+    there = None
+    if course.moving_to is not None:
+        there = detail(portal, replace(course, recorded="ok", state="ok"), seen[1])
+        there["fix"] = remedy(portal, course, seen[1]) or moved.fix
+    return {**found, "moving_to": there, "leaving": course.leaving}
 
 
 def detail(portal: Conn, course: CourseState, seen: Seen) -> dict[str, Any]:
@@ -322,4 +364,7 @@ def remedy(portal: Conn, course: CourseState, seen: Seen) -> str | None:
     else:
         return None
     quoted = course_word(course.course)
-    return f"on server {seen.server.name}: {fix}; then rollbook replication resume {quoted}, and repair {quoted}"
+    then = f"rollbook replication resume {quoted}, and repair {quoted}"
+    if course.moving_to == seen.server.name:
+        then = f"rollbook course move {quoted} --to {seen.server.name}"
+    return f"on server {seen.server.name}: {fix}; then {then}"

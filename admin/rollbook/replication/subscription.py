@@ -73,9 +73,7 @@ def refresh_copying(session: Session, steps: Steps) -> tuple[list[Placement], bo
     Returns the courses that are new to it, and whether PostgreSQL copies them. It does not if one of them already has
     rows on the server, as their keys would stop it: the caller must then repair each.
     """
-    courses = {
-        row.schema_name: row for row in catalog.placements(session.portal, session.server) if row.state != "detached"
-    }
+    courses = {row.schema_name: row for row in catalog.fed(session.portal, session.server) if row.state != "detached"}
     new = [copy for copy in session.copies(*courses) if copy.is_there and copy.sync is None]
     empty = all(
         one(session.conn, sql.SQL("select not exists (select from {}) as empty").format(

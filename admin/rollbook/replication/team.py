@@ -29,6 +29,7 @@ class Team:
     outcome: str
     statement: str  # what was run here
     on_server: str | None  # what a DBA runs on the server: its roles are its own
+    moving_to: str | None  # and on the server to which the course moves
 
 
 def grant(run: Run, course: str, role: str, *, local_columns: bool) -> Team:
@@ -41,7 +42,7 @@ def grant(run: Run, course: str, role: str, *, local_columns: bool) -> Team:
             history.record(conn, run, course, outcome, after=after, course_id=course)
     statement = course_sql("rollbook.grant_course", [course, role, local_columns])
     there = on_server(GRANT, found.schema_name, role) if found.server else None
-    return Team(course, role, found.schema_name, found.server, outcome, statement, there)
+    return Team(course, role, found.schema_name, found.server, outcome, statement, there, found.moving_to)
 
 
 def revoke(run: Run, course: str, role: str) -> Team:
@@ -53,7 +54,7 @@ def revoke(run: Run, course: str, role: str) -> Team:
             history.record(conn, run, course, outcome, before={"role": role}, course_id=course)
     there = on_server(REVOKE, found.schema_name, role) if found.server else None
     statement = course_sql("rollbook.revoke_course", [course, role])
-    return Team(course, role, found.schema_name, found.server, outcome, statement, there)
+    return Team(course, role, found.schema_name, found.server, outcome, statement, there, found.moving_to)
 
 
 def on_server(words: LiteralString, schema_name: str, role: str) -> str:

@@ -7,19 +7,29 @@ create table rollbook.course (
     schema_name name not null unique,
     on_leave text not null default 'keep' constraint course_on_leave_word check (on_leave in ('keep', 'remove')),
     state text not null default 'ok' constraint course_state_word check (
-        state in ('ok', 'lagging', 'copying', 'paused', 'broken', 'unreachable', 'drifted', 'detached', 'unknown')
+        state in ('ok', 'lagging', 'copying', 'paused', 'broken', 'unreachable', 'drifted', 'detached', 'moving',
+            'unknown')
     ),
     created_at timestamptz not null default now(),
     server text references rollbook.server,
+    moving_to text references rollbook.server,
+    leaving text references rollbook.server,
     on_fault text not null default 'refuse' constraint course_on_fault_word check (on_fault in ('refuse', 'pause')),
     paused_at timestamptz,
     paused_by text,
     pause_reason text,
     resumptions bigint not null default 0,
+    -- A move ends before the next begins, and never leaves a course on no server.
+    constraint course_move_form check (
+        num_nonnulls(moving_to, leaving) = 0
+        or (num_nonnulls(moving_to, leaving) = 1 and server is not null and server <> coalesce(moving_to, leaving))
+    ),
     -- A part of a key, so that resume_course conflicts with the KEY SHARE of whoever enrolls.
     unique (course_id, resumptions)
 );
 create index on rollbook.course (server);
+create index on rollbook.course (moving_to) where moving_to is not null;
+create index on rollbook.course (leaving) where leaving is not null;
 -- Each routed statement asks which of its courses are paused: usually none, so the index is empty.
 create index course_paused on rollbook.course (schema_name) where paused_at is not null;
 comment on table rollbook.course is 'The courses that hold copies. Written by create_course and drop_course.';
@@ -30,6 +40,10 @@ comment on column rollbook.course.on_leave is
 comment on column rollbook.course.state is 'What is known without reading rows; see course_status.';
 comment on column rollbook.course.created_at is 'Time at which the course was created.';
 comment on column rollbook.course.server is 'The course server that also holds the course; null = none.';
+comment on column rollbook.course.moving_to is
+    'The course server to which `rollbook course move` moves it: that one is fed too; null = it does not move.';
+comment on column rollbook.course.leaving is
+    'The course server from which it was moved, while that one may still have its copies; null = none.';
 comment on column rollbook.course.on_fault is
     'What happens when a copy cannot be written: refuse the portal''s statement, or pause the course.';
 comment on column rollbook.course.paused_at is 'Since when its copies are not written; null = not paused.';

@@ -1,5 +1,5 @@
 -- finish_copies: what restore_copies leaves for later, when the rows are repaired: NOT NULL of columns that came back,
--- and the publication of the course server, which lost the tables that were gone.
+-- and the publications of its course servers, which lost the tables that were gone.
 -- Called:   by repair and reopen_course.
 -- Security: INVOKER: publish_courses requires the caller's rights; the course's tables are rollbook_owner's.
 create or replace function rollbook.finish_copies(course_id text) returns void
@@ -20,9 +20,9 @@ begin
     loop
         execute statement;
     end loop;
-    if course.server is not null then
-        perform rollbook.publish_courses(course.server);
-    end if;
+    perform rollbook.publish_courses(s.name)
+    from unnest(array[course.server, course.moving_to]) as s (name)
+    where s.name is not null;
 end $$;
 comment on function rollbook.finish_copies(text) is
     'Complete copies that were recreated, when their rows are repaired: NOT NULL, and the server''s publication.';

@@ -1,6 +1,7 @@
 -- publish_courses: make the publication of one course server list exactly the heartbeat and the copies of its attached
--- courses, table by table, each with its column list. Changes only what differs, in place.
--- Called:   by `rollbook server add` and `rollbook course attach`, `detach`, after the tables exist on the server.
+-- courses, and of those that move to it, table by table, each with its column list. Changes only what differs.
+-- Called:   by `rollbook server add` and `rollbook course attach`, `detach`, `move`, after the tables exist on the
+--           server.
 -- Returns:  the number of tables added and dropped.
 -- Locks:    SHARE UPDATE EXCLUSIVE on the tables added; writers continue.
 -- Security: INVOKER, because creating a publication requires the caller's CREATE right on the database, and altering it
@@ -29,7 +30,7 @@ begin
         select c.schema_name::text as schema_name, t.table_name
         from rollbook.course as c
         cross join rollbook.copied_tables() as t
-        where c.server = server_name and c.state <> 'detached'
+        where (c.server = server_name and c.state <> 'detached') or c.moving_to = server_name
     )
     select
         array_agg(format('%I.%I', l.schema_name, l.table_name)) filter (where w.table_name is null),

@@ -26,11 +26,12 @@ UPDATED = ("course", "on_fault", "outcome")
 PAUSED = ("course", "state", "paused_at", "paused_by", "pause_reason", "outcome")
 RESUMED = ("course", "table", "inserted", "updated", "deleted", "outcome")
 PLACED = ("course", "server", "table", "rows", "outcome")
+MOVED = ("course", "from_server", "server", "object", "rows", "outcome", "command")
 DELETED = ("course", "schema_name", "enrolled", "copied_users", "outcome")
 TEAM = ("course", "role", "schema_name", "server", "outcome")
 COLUMNS = (
     "course", "schema_name", "state", "on_leave", "enrolled", "copied_users", "server", "since", "on_fault",
-    "paused_at", "pause_reason",
+    "paused_at", "pause_reason", "moving_to",
 )  # fmt: skip
 
 
@@ -322,6 +323,78 @@ def detach(
 
 
 @command(
+    app, "move", sets=("data", "writes", "yes"), columns=MOVED, long=True,
+    examples=(
+        "course move edX/DemoX/2012_Fall --to west --yes",
+        "course move edX/DemoX/2012_Fall --to west --prepare",
+        "course move edX/DemoX/2012_Fall --to west --finish --yes",
+    ),
+    exits="0 moved and equal, 1 refused, 3 unreachable, 4 the first copy is not complete, rows differ, or the course's "
+    "own objects must be carried first, 5 only some, or something is left on the old server, 6 not confirmed",
+    see="rollbook course attach, rollbook status",
+)  # fmt: skip
+def move(
+    run: Run,
+    course: Courses,
+    to: Annotated[str, typer.Option("--to", metavar="SERVER", help="The course server.", autocompletion=servers)],
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only build and compare the copies there; both servers are fed then.")
+    ] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="The course's own objects have been carried: let the old server go.")
+    ] = False,
+    drop_local: Annotated[
+        bool, typer.Option("--drop-local", help="Drop what the course added on the old server, carried or not.")
+    ] = False,
+    unreachable: Annotated[
+        bool, typer.Option("--unreachable", help="The old server is lost: let it go without contacting it.")
+    ] = False,
+) -> int:
+    """Move courses to another server while people write: build and compare their copies there, then drop the old ones.
+
+    It can be interrupted at any point and run again; moving to the old server takes it back. What a course has added to
+    its schema is not copied: the command stops, with both servers fed, and prints the commands that carry it; then
+    --finish.
+    """
+    from rollbook.core.errors import UsageError
+    from rollbook.replication import move as moving
+    from rollbook.replication.catalog import TABLES
+    from rollbook.replication.steps import Steps
+
+    if prepare and (finish or drop_local):
+        raise UsageError("--prepare excludes --finish and --drop-local")
+    steps = Steps(dry=run.dry_run)
+    options = moving.Moving(prepare, finish, drop_local, unreachable)
+    plan = moving.plan_move(run, course, to, options)
+    if plan.question and not prepare:
+        render.confirm(run, plan.question)
+    with reporting(run, "copy", len(plan.arriving + plan.attaching) * len(TABLES) or None) as progress:
+        done = moving.move(run, plan, options, steps, progress)
+    if done.outcome == "copying":
+        render.note(run, "the first copy continues by itself; when it is complete, run the command again")
+        return 4
+    show_failures(run, done.failures)
+    show_steps(run, steps)
+    table = render.chosen_format(run) is Format.table
+    render.rows(run, [vars(row) for row in done.rows], MOVED[:-1] if table and not run.fields else MOVED)
+    script = list(dict.fromkeys(row.command for row in done.rows if row.command))
+    if script and table:
+        render.text(run, "\n# What the course added, and the new server lacks. Let its application pause, then run:\n")
+        render.text(run, "\n".join(script) + "\n")
+    if done.is_waiting:
+        again = " ".join(map(course_word, dict.fromkeys(row.course for row in done.rows if row.outcome == "moving")))
+        render.note(
+            run, f"both servers are fed. When the new one has all that the course added, and its application writes "
+            f"there: rollbook course move {again} --to {to} --finish",
+        )  # fmt: skip
+    if done.failures:
+        return 5 if done.rows else done.failures[0].error.exit_code
+    if any(row.is_left for row in done.rows):
+        return 5
+    return 4 if done.is_waiting or any(row.outcome == "differs" for row in done.rows) else 0
+
+
+@command(
     app, "grant", sets=("data", "writes"), columns=TEAM,
     examples=(
         "course grant edX/DemoX/2012_Fall demo_team",
@@ -370,4 +443,5 @@ def show_team(run: Run, done: "Team") -> None:
         render.text(run, done.statement)
     render.rows(run, [vars(done)], TEAM)
     if done.on_server:
-        render.note(run, f"server {done.server} has its own roles; run there: {done.on_server}")
+        where = " and ".join(f"server {name}" for name in (done.server, done.moving_to) if name)
+        render.note(run, f"{where} has its own roles; run there: {done.on_server}")

@@ -56,6 +56,9 @@ def show(run: Run, course: Course) -> int:
         found = state.describe_course(portal, course, run.caller())
     parts: dict[str, Any] = {"Course": {k: v for k, v in found.items() if not isinstance(v, dict | list)}}
     parts |= {key.capitalize(): found[key] for key in ("error", "subscription", "slot", "tables") if found.get(key)}
+    if there := found.get("moving_to"):
+        parts["Server to which it moves"] = {k: v for k, v in there.items() if not isinstance(v, dict | list)}
+        parts |= {f"{key.capitalize()} there": there[key] for key in ("error", "tables") if there.get(key)}
     render.document(run, found, lambda out: render.sections(run, out, parts))
     return 0 if found["state"] == "ok" else 3 if found["state"] == "unreachable" else 4
 

@@ -135,6 +135,7 @@ def show(run: Run, name: ServerName) -> int:
         "Server": head, "Slot on the portal": found["slot"] or [],
         "Subscription on the server": found["subscription"] or [],
         "Courses": [{"course": course} for course in found["courses"]],
+        "Courses that move to it": [{"course": course} for course in found["moving_here"]],
         "Schemas kept on the server after a detach": [{"schema": schema} for schema in found["kept_schemas"]],
     }  # fmt: skip
     render.document(run, found, lambda out: render.sections(run, out, parts))
@@ -179,11 +180,14 @@ def remove(
     with run.connect() as portal:
         portal.autocommit = True
         server = link.find_server(portal, name)
-        courses = catalog.placements(portal, server)
+        courses = catalog.fed(portal, server)
         if courses and not unreachable:
+            moving = next((row for row in courses if row.state == "moving"), None)
             raise RefusedError(
                 f"server {name} has {render.plural(len(courses), 'course')}",
-                fix="rollbook course detach " + " ".join(course_word(row.course) for row in courses[:5]),
+                fix="rollbook course detach " + " ".join(course_word(row.course) for row in courses[:5])
+                if moving is None
+                else f"end its move: rollbook course move {course_word(moving.course)} --to {moving.server}",
             )
         lost = f"; {render.plural(len(courses), 'course')} there will stop receiving changes" if courses else ""
         render.confirm(run, f"remove server {name} and its slot{lost}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COURSES = """
 select
     course_id as course, schema_name::text as schema_name, state, on_leave, enrolled, copied_users, server,
-    created_at as since, on_fault, paused_at, pause_reason
+    created_at as since, on_fault, paused_at, pause_reason, moving_to
 from rollbook.course_status
 where %(match)s::text is null or strpos(lower(course_id), lower(%(match)s)) > 0
 order by course_id
@@ -28,7 +28,7 @@ COURSE = """
 select
     s.course_id as course, s.schema_name::text as schema_name, s.state, s.on_leave, s.server, s.enrolled,
     s.copied_users, s.copied_profiles, s.copied_enrollments, s.created_at, s.verified_at, s.verdict, s.differing_rows,
-    s.on_fault, s.paused_at, s.paused_by, s.pause_reason,
+    s.on_fault, s.paused_at, s.paused_by, s.pause_reason, s.moving_to, s.leaving,
     array(select rollbook.local_objects(s.schema_name)) as local_objects
 from rollbook.course_status as s
 where s.course_id = %s
@@ -37,7 +37,7 @@ where s.course_id = %s
 STATES = """
 select
     s.course_id as course, s.schema_name::text as schema_name, s.state, c.state as recorded, s.server, s.verified_at,
-    s.verdict, s.differing_rows, now() as observed_at, s.paused_at, s.pause_reason,
+    s.verdict, s.differing_rows, now() as observed_at, s.paused_at, s.pause_reason, s.moving_to, s.leaving,
     case when s.state = 'broken' then (
         select rollbook.copy_fault(s.schema_name, t.table_name)
         from rollbook.copied_tables() as t
@@ -88,6 +88,7 @@ class CourseLine:
     on_fault: str
     paused_at: datetime | None
     pause_reason: str | None
+    moving_to: str | None
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Course:
     paused_at: datetime | None
     paused_by: str | None
     pause_reason: str | None
+    moving_to: str | None  # the server that receives it too, until `course move` lets go of the other
+    leaving: str | None  # the server from which it was moved, and which may still have its copies
     local_objects: list[str]
 
 
@@ -129,6 +132,8 @@ class CourseState:
     observed_at: datetime
     paused_at: datetime | None
     pause_reason: str | None
+    moving_to: str | None
+    leaving: str | None
     fault: str | None  # why a copy in the portal's database is broken
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.rows import one, typed
 
@@ -19,6 +21,33 @@ with forgotten as (
     delete from rollbook.verification where course_id = any(%(ids)s)
 )
 update rollbook.course set server = %(server)s, state = %(state)s where course_id = any(%(ids)s)
+"""
+
+BEGIN_MOVE = """
+update rollbook.course set moving_to = {server}, leaving = null
+where course_id = any({ids}) and server <> {server} and moving_to is null and coalesce(leaving, {server}) = {server}
+"""
+
+# Of two servers a course keeps one, and leaves the other.
+SWITCH = """
+with forgotten as (
+    delete from rollbook.verification as v using rollbook.course as c
+    where v.course_id = {id} and c.course_id = v.course_id and c.moving_to = {server}
+)
+update rollbook.course set
+    server = {server}, moving_to = null,
+    leaving = case when moving_to = {server} then server else moving_to end,
+    state = case when moving_to = {server} then 'ok' else state end
+where course_id = {id} and moving_to is not null and {server} in (server, moving_to)
+"""
+
+END_MOVE = "update rollbook.course set leaving = null where course_id = {id}"
+
+MOVES = """
+select course_id as course, schema_name::text as schema_name, server, moving_to, leaving
+from rollbook.course
+where %(server)s in (server, moving_to, leaving) and num_nonnulls(moving_to, leaving) > 0
+order by course_id
 """
 
 REBUILD = """
@@ -35,6 +64,17 @@ select
     invalidation_reason, alarm
 from rollbook.slot_status order by server nulls last, slot_name
 """
+
+
+@dataclass(frozen=True)
+class Move:
+    """A course on two servers: on its way to one, or not yet removed from the other."""
+
+    course: str
+    schema_name: str
+    server: str
+    moving_to: str | None
+    leaving: str | None
 
 
 @dataclass(frozen=True)
@@ -94,6 +134,31 @@ def record_rebuild(conn: Conn, name: str) -> None:
 def record_placement(conn: Conn, course_ids: Sequence[str], server: str | None, state: str) -> None:
     """Record which server holds these courses, and their state; their verdicts are void."""
     conn.execute(PLACE, {"ids": list(course_ids), "server": server, "state": state})
+
+
+def begin_move(course_ids: Sequence[str], server: str) -> sql.Composed:
+    """Return the statement that records to which server these courses move."""
+    return sql.SQL(BEGIN_MOVE).format(ids=list(course_ids), server=server)
+
+
+def switch(course_id: str, server: str) -> sql.Composed:
+    """Return the statement that records which of its two servers a course keeps."""
+    return sql.SQL(SWITCH).format(id=course_id, server=server)
+
+
+def end_move(course_id: str) -> sql.Composed:
+    """Return the statement that records that the other server no longer has the course."""
+    return sql.SQL(END_MOVE).format(id=course_id)
+
+
+def list_moves(conn: Conn, server: str) -> list[Move]:
+    """Return the courses that move to a server, from it, or have left it, as long as that is not finished."""
+    return typed(Move, conn, MOVES, {"server": server})
+
+
+def is_moving_to(conn: Conn, schema_name: str, server: str) -> bool:
+    """Return whether the course of a schema moves to this server."""
+    return any(move.schema_name == schema_name and move.moving_to == server for move in list_moves(conn, server))
 
 
 def record_state(conn: Conn, schema_name: str, state: str) -> None:

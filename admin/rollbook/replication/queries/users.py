@@ -31,7 +31,8 @@ USER_ROWS = "select schema_name, table_name, id from rollbook.user_rows(%s, %s)"
 STATES = """
 select
     c.course_id as course, c.schema_name::text as schema_name, 'ok' as state, c.state as recorded, c.server,
-    v.verified_at, v.verdict, v.differing_rows, now() as observed_at, c.paused_at, c.pause_reason, null as fault
+    v.verified_at, v.verdict, v.differing_rows, now() as observed_at, c.paused_at, c.pause_reason, c.moving_to,
+    c.leaving, null as fault
 from rollbook.course as c
 left join rollbook.verification as v on v.course_id = c.course_id
 where c.course_id = any(%s)
