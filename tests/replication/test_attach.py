@@ -33,6 +33,8 @@ from tests.replication.conftest import (
 from tests.replication.scenes import stands_still
 from tests.school import populate
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 
 def versions(site: Site, schema: str) -> list[Any]:
     """By which transaction each row of a course on the server was written."""

@@ -11,6 +11,8 @@ import pytest
 from tests.program import COPIED, KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
 from tests.replication.conftest import Site, remedy
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 USER, PROFILE, ENROLLMENT = COPIED
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
+import pytest
 
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
@@ -21,6 +22,8 @@ from tests.replication.conftest import (
     until,
 )
 from tests.replication.scenes import another_user, slots
+
+pytestmark = pytest.mark.slow  # `make check` runs it
 
 
 def test_a_portal_is_refused_as_a_server_so_that_no_ring_can_be_made(

@@ -23,6 +23,8 @@ from tests.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCH
 from tests.replication.conftest import SCHEMAS, Db, Site, drop_slots, drop_subscriptions, remedy, until
 from tests.replication.scenes import stands_still
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 USER, PROFILE, ENROLLMENT = COPIED
 ENROLL = "insert into portal.student_courseenrollment (user_id, course_id) values (%s, %s)"
 RENAME = "update portal.auth_user set last_name = %s where id = 101"

@@ -17,6 +17,8 @@ from tests.replication.conftest import QUICK, Db, Site, database, drop_slots, dr
 from tests.replication.scenes import stands_still
 from tests.school import populate
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 POISON = f"""insert into {KEEP_SCHEMA}.auth_user
     (id, username, first_name, last_name, email, password, is_staff, is_active, is_superuser, last_login, date_joined)
     values (900, 'x', '', '', '', '', false, false, false, now(), now())"""

@@ -22,6 +22,8 @@ from tests.conftest import Cluster
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE_SCHEMA, postgres_program
 from tests.school import Rollbook, populate
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 A, B = KEEP_SCHEMA, REMOVE_SCHEMA
 
 
