@@ -294,6 +294,13 @@ def test_people_may_not_write_copies_on_the_server_but_columns_of_the_courses_ow
     assert streaming.ok("replication", "verify", KEEP).code == 0
 
 
+def test_a_view_of_another_schema_is_not_dropped_with_the_course(streaming: Site) -> None:
+    streaming.server.execute(f"create view public.report as select id from {KEEP_SCHEMA}.auth_user".encode())
+    detached = streaming.run("course", "detach", KEEP, "--yes", "--json")
+    assert (detached.code, detached.row["outcome"]) == (5, "kept: view public.report")
+    assert len(streaming.server.execute("select from public.report").fetchall()) == 2
+
+
 def furnish(server: Db) -> None:
     """A course makes itself at home on the server."""
     for statement in (

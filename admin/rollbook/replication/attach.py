@@ -256,7 +256,7 @@ def release(session: Session, courses: Sequence[Course], steps: Steps, *, keep: 
     rows = []
     for course in courses:
         schema = course.schema_name
-        local = catalog.local_objects(conn, session.columns, schema)
+        local = catalog.local_objects(conn, session.columns, schema) + catalog.dependents(conn, schema)
         count = sum(catalog.count_rows(conn, schema).values()) if catalog.is_complete(conn, schema) else 0
         added = f"kept: {', '.join(local)}"
         outcome = added if local and not drop_local else "kept" if keep else "removed"

@@ -38,7 +38,13 @@ own_column as (
         format_type(a.atttypid, a.atttypmod) as type_name,
         case when a.attcollation <> t.typcollation
             then ' collate ' || a.attcollation::regcollation::text else '' end as collation_words,
-        case when a.attnotnull then ' not null' else '' end as null_words
+        case when a.attnotnull then ' not null' else '' end as null_words,
+        -- A default that may call a function is not computed: that could advance a sequence.
+        case
+            when d.adbin is null then format('%%I is not null', a.attname)
+            when pg_get_expr(d.adbin, d.adrelid) like '%%(%%' then 'true'
+            else format('%%I is distinct from %%s', a.attname, pg_get_expr(d.adbin, d.adrelid))
+        end as is_filled
     from copied as c
     inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     inner join pg_type as t on t.oid = a.atttypid
@@ -94,13 +100,11 @@ object (stage, name, words, holds, data, after) as (
             else coalesce(' default ' || o.expression, '') || o.null_words
         end,
         case when o.attgenerated = '' then format(
-            'select count(*) as n from %%s where %%I is distinct from (%%s)', o.place, o.attname,
-            coalesce(o.expression, 'null')
+            'select count(*) as n from %%s where %%s', o.place, o.is_filled
         ) end,
         case when o.attgenerated = '' then array[
             format(
-                'copy (select id, %%I from %%s where %%I is distinct from (%%s)) to stdout', o.attname, o.place,
-                o.attname, coalesce(o.expression, 'null')
+                'copy (select id, %%I from %%s where %%s) to stdout', o.attname, o.place, o.is_filled
             ),
             format('create temp table carried (id bigint, value %%s)', o.type_name),
             'copy carried from stdin',
@@ -172,9 +176,19 @@ object (stage, name, words, holds, data, after) as (
         ), null, null, null
     from granted as g left join pg_roles as r on r.oid = g.grantee
     where g.grantee <> g.owner and coalesce(r.rolname, '') !~ '^rollbook_'
+    union all
+    select
+        7, d.name,
+        case d.class
+            when 'pg_rewrite'::regclass then format('create %%s as %%s', d.name, pg_get_viewdef(d.relation))
+            when 'pg_constraint'::regclass then format(
+                'alter table %%s add constraint %%I %%s', d.relation, k.conname, pg_get_constraintdef(k.oid)
+            )
+        end, null, null, null
+    from ({dependents}) as d left join pg_constraint as k on k.oid = d.object
 )
 select distinct on (stage, name) stage, name, words, holds, data, after from object order by stage, name
-"""
+""".replace("{dependents}", catalog.DEPENDENTS)
 
 # Sequences of identity columns: they come with the column.
 OF_COLUMNS: LiteralString = """

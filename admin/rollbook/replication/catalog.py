@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -110,6 +110,21 @@ union all
 select format('type %%s', y.typname) from pg_type as y
 where y.typnamespace = to_regnamespace(quote_ident(%(schema)s)) and y.typtype in ('d', 'e', 'r')
 order by 1
+"""
+
+# What in other schemas would be dropped with the schema: views and foreign keys.
+DEPENDENTS: LiteralString = """
+select distinct
+    d.classid::regclass as class, d.objid as object, v.oid::regclass as relation,
+    case when d.classid = 'pg_rewrite'::regclass
+        then case v.relkind when 'm' then 'materialized view ' else 'view ' end || v.oid::regclass
+        else format('constraint %%s of %%s', k.conname, v.oid::regclass) end as name
+from pg_class as c
+inner join pg_depend as d on d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid
+left join pg_rewrite as r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
+left join pg_constraint as k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid and k.contype = 'f'
+inner join pg_class as v on v.oid = coalesce(r.ev_class, k.conrelid) and v.relnamespace <> c.relnamespace
+where c.relnamespace = to_regnamespace(quote_ident(%(schema)s))
 """
 
 KEPT_SCHEMAS = """
@@ -233,6 +248,11 @@ def local_objects(conn: Conn, columns: Columns, schema_name: str) -> list[str]:
     """Return in words what a course has added to its schema on the server."""
     asked: dict[str, Any] = {"schema": schema_name, "columns": Jsonb(dict(columns))}
     return [row["name"] for row in conn.execute(LOCAL_OBJECTS, asked)]
+
+
+def dependents(conn: Conn, schema_name: str) -> list[str]:
+    """Return in words what in other schemas of the server would be dropped with this one."""
+    return sorted(row["name"] for row in conn.execute(DEPENDENTS, {"schema": schema_name}))
 
 
 def kept_schemas(conn: Conn, attached_schemas: Sequence[str]) -> list[str]:

@@ -111,6 +111,11 @@ def plan_move(run: Run, courses: Sequence[str], server_name: str, options: Movin
             (plan.arriving if course.moving_to == server_name else parts).append(course)
         elif course.server is None:
             plan.attaching.append(course)
+        elif course.state == "detached":
+            raise RefusedError(
+                f"course {course.course}: its detach from server {course.server} was not finished",
+                fix=f"rollbook course detach {course_word(course.course)}",
+            )
         elif len(others) > 1:
             attach.refuse_moving(course)
         elif options.finish:

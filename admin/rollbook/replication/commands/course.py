@@ -389,7 +389,7 @@ def move(
         )  # fmt: skip
     if done.failures:
         return 5 if done.rows else done.failures[0].error.exit_code
-    if any(row.is_left for row in done.rows):
+    if any(row.is_left for row in done.rows) or (done.is_waiting and any(row.outcome == "moved" for row in done.rows)):
         return 5
     return 4 if done.is_waiting or any(row.outcome == "differs" for row in done.rows) else 0
 

@@ -174,6 +174,7 @@ def remove(
 ) -> int:
     """Remove a course server: subscription, slot and publication. Its courses must be detached first."""
     from rollbook.replication import catalog, link, provision
+    from rollbook.replication.queries.servers import list_moves
     from rollbook.replication.steps import Steps
 
     steps = Steps(dry=run.dry_run)
@@ -182,13 +183,12 @@ def remove(
         server = link.find_server(portal, name)
         courses = catalog.fed(portal, server)
         if courses and not unreachable:
-            moving = next((row for row in courses if row.state == "moving"), None)
-            raise RefusedError(
-                f"server {name} has {render.plural(len(courses), 'course')}",
-                fix="rollbook course detach " + " ".join(course_word(row.course) for row in courses[:5])
-                if moving is None
-                else f"end its move: rollbook course move {course_word(moving.course)} --to {moving.server}",
-            )
+            words = " ".join(course_word(row.course) for row in courses[:5])
+            fix = f"rollbook course detach {words}; or rollbook course move {words} --to SERVER"
+            if moving := next(iter(list_moves(portal, name)), None):
+                there = moving.moving_to if moving.server == name and moving.moving_to else moving.server
+                fix = f"end its move: rollbook course move {course_word(moving.course)} --to {there}"
+            raise RefusedError(f"server {name} has {render.plural(len(courses), 'course')}", fix=fix)
         lost = f"; {render.plural(len(courses), 'course')} there will stop receiving changes" if courses else ""
         render.confirm(run, f"remove server {name} and its slot{lost}")
         found = provision.remove(run, portal, server, courses, steps, unreachable=unreachable)
