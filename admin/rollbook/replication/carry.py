@@ -184,6 +184,8 @@ object (stage, name, words, holds, data, after) as (
             when 'pg_constraint'::regclass then format(
                 'alter table %%s add constraint %%I %%s', d.relation, k.conname, pg_get_constraintdef(k.oid)
             )
+            when 'pg_proc'::regclass
+                then (select pg_get_functiondef(p.oid) from pg_proc as p where p.oid = d.object and p.prokind <> 'a')
         end, null, null, null
     from ({dependents}) as d left join pg_constraint as k on k.oid = d.object
 )
@@ -200,6 +202,7 @@ where c.relnamespace = to_regnamespace(quote_ident(%s)) and c.relkind = 'S'
 
 ROLES: LiteralString = "select 'role ' || rolname as name from pg_roles"
 
+MISSING = "missing there"
 DUMP, VIEW = 1, 3  # the stages of what pg_dump carries: views may need columns that are added between
 
 
@@ -209,7 +212,7 @@ class Own:
 
     stage: int  # in which order objects can be made
     name: str
-    words: str | None  # the statement that makes it; None: pg_dump carries it
+    words: str | None  # the statement that makes it; None: pg_dump carries it, or a person
     holds: str | None  # the query that counts the rows in which it holds something; None: it holds no rows
     data: list[str] | None = None  # of a column: what reads it there, and what writes it here
     after: list[str] | None = None  # statements that follow
@@ -234,7 +237,7 @@ class Carried:
     def outcome(self) -> str:
         """Return in words whether it is on the new server."""
         if not self.is_there:
-            return "missing there"
+            return MISSING
         return f"only {self.rows_there or 0} rows there" if self.is_left else "carried"
 
 
@@ -315,8 +318,7 @@ def commands(sides: Sides, own: Sequence[Own], there: set[str]) -> dict[str, str
             same = [relation(sides, other) for other in missing if other.stage == each.stage and is_relation(other)]
             if is_relation(each):
                 found[each.name] = sides.dump(*(word for name in same for word in ("-t", name)))
-        else:
-            assert each.words is not None  # noqa: S101 (what pg_dump does not carry has them)
+        elif each.words is not None:
             found[each.name] = sides.run(each.words, *(each.after or [] if each.data is None else []))
             if each.data is not None:
                 read, *write = each.data

@@ -112,19 +112,33 @@ where y.typnamespace = to_regnamespace(quote_ident(%(schema)s)) and y.typtype in
 order by 1
 """
 
-# What in other schemas would be dropped with the schema: views and foreign keys.
+# What in other schemas would be dropped with the schema: views, foreign keys, columns of its types, functions.
 DEPENDENTS: LiteralString = """
 select distinct
-    d.classid::regclass as class, d.objid as object, v.oid::regclass as relation,
-    case when d.classid = 'pg_rewrite'::regclass
-        then case v.relkind when 'm' then 'materialized view ' else 'view ' end || v.oid::regclass
-        else format('constraint %%s of %%s', k.conname, v.oid::regclass) end as name
-from pg_class as c
-inner join pg_depend as d on d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid
+    d.classid::regclass as class, d.objid as object, coalesce(r.ev_class, k.conrelid)::regclass as relation,
+    case when r.oid is null then i.type || ' ' || i.identity
+        else (select case v.relkind when 'm' then 'materialized view ' else 'view ' end from pg_class as v
+              where v.oid = r.ev_class) || r.ev_class::regclass end as name
+from (
+    select 'pg_class'::regclass, c.oid, c.relnamespace from pg_class as c
+    union all
+    select 'pg_type'::regclass, y.oid, y.typnamespace from pg_type as y
+    union all
+    select 'pg_proc'::regclass, p.oid, p.pronamespace from pg_proc as p
+) as s (class, oid, namespace)
+inner join pg_depend as d on d.refclassid = s.class and d.refobjid = s.oid and d.deptype in ('n', 'a')
 left join pg_rewrite as r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
-left join pg_constraint as k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid and k.contype = 'f'
-inner join pg_class as v on v.oid = coalesce(r.ev_class, k.conrelid) and v.relnamespace <> c.relnamespace
-where c.relnamespace = to_regnamespace(quote_ident(%(schema)s))
+left join pg_constraint as k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid
+left join pg_attrdef as f on d.classid = 'pg_attrdef'::regclass and f.oid = d.objid
+left join pg_trigger as g on d.classid = 'pg_trigger'::regclass and g.oid = d.objid
+left join pg_policy as o on d.classid = 'pg_policy'::regclass and o.oid = d.objid
+left join pg_proc as p on d.classid = 'pg_proc'::regclass and p.oid = d.objid
+left join pg_type as y on d.classid = 'pg_type'::regclass and y.oid = d.objid
+left join pg_class as c on c.oid = case when d.classid = 'pg_class'::regclass then d.objid
+    else coalesce(r.ev_class, nullif(k.conrelid, 0), f.adrelid, g.tgrelid, o.polrelid) end
+cross join lateral pg_identify_object(d.classid, d.objid, d.objsubid) as i
+where s.namespace = to_regnamespace(quote_ident(%(schema)s))
+    and coalesce(c.relnamespace, p.pronamespace, y.typnamespace, k.connamespace) <> s.namespace
 """
 
 KEPT_SCHEMAS = """

@@ -358,6 +358,7 @@ def move(
     """
     from rollbook.core.errors import UsageError
     from rollbook.replication import move as moving
+    from rollbook.replication.carry import MISSING
     from rollbook.replication.catalog import TABLES
     from rollbook.replication.steps import Steps
 
@@ -377,7 +378,8 @@ def move(
     show_steps(run, steps)
     table = render.chosen_format(run) is Format.table
     render.rows(run, [vars(row) for row in done.rows], MOVED[:-1] if table and not run.fields else MOVED)
-    script = list(dict.fromkeys(row.command for row in done.rows if row.command))
+    script = [f"# by hand: {row.object}" for row in done.rows if row.outcome == MISSING and not row.command]
+    script += list(dict.fromkeys(row.command for row in done.rows if row.command))
     if script and table:
         render.text(run, "\n# What the course added, and the new server lacks. Let its application pause, then run:\n")
         render.text(run, "\n".join(script) + "\n")
