@@ -453,7 +453,8 @@ def test_a_first_copy_that_a_course_refuses_is_a_fault_of_its_table_alone(site: 
         assert everything(site) == before
         assert fault == Fault(
             KEEP_SCHEMA, PROFILE, None, "copy", "23514",
-            'new row for relation "auth_userprofile" violates check constraint "short"', None,
+            'new row for relation "auth_userprofile" violates check constraint "short"', None, KEEP,
+            f"alter table {KEEP_SCHEMA}.auth_userprofile drop constraint short",
         )  # fmt: skip
         site.server.execute(f"alter table {KEEP_SCHEMA}.auth_userprofile drop constraint short")
         assert pending.fault(portal, server, to) is None

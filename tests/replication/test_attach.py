@@ -15,7 +15,7 @@ import pytest
 from psycopg import errors
 
 from rollbook.core.db import connect
-from rollbook.replication.catalog import local_objects, replicated_columns
+from rollbook.replication.catalog import local_objects
 from rollbook.system.demo.server import PrivateServer
 from tests.catalog import catalog
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result, snapshot
@@ -331,15 +331,15 @@ def furniture(server: Db) -> dict[str, Any]:
 
 
 def test_the_program_and_the_database_agree_on_what_a_course_added(site: Site) -> None:
-    """A server does not have rollbook.local_objects, so that the program has a query of its own."""
+    """A server does not have rollbook.local_objects: it gets the body of the function."""
     furnish(site.portal)
     site.portal.execute(f"create type {KEEP_SCHEMA}.mark as enum ('pass'); create sequence {KEEP_SCHEMA}.ticket")
     with connect(site.portal_dsn, name="test") as conn:
-        found = local_objects(conn, replicated_columns(conn), KEEP_SCHEMA)
-    assert [(name,) for name in found] == site.portal.execute(
-        "select rollbook.local_objects(%s)", [KEEP_SCHEMA]
-    ).fetchall()
-    assert found == [
+        for on_copies in (False, True):
+            found = local_objects(conn, KEEP_SCHEMA, on_copies=on_copies)
+            asked = site.portal.execute("select rollbook.local_objects(%s, %s)", [KEEP_SCHEMA, on_copies])
+            assert [(name,) for name in found] == asked.fetchall()
+    assert [name for name in found if not name.startswith(("index", "constraint", "trigger"))] == [
         "column auth_user.nickname",
         "sequence note_id_seq",
         "sequence ticket",

@@ -65,8 +65,9 @@ def test_list_counts_enrolled_and_copied(rollbook: Rollbook, seen: str) -> None:
 def test_show_counts_and_names_what_the_course_added(rollbook: Rollbook, school: Connection[Any]) -> None:
     school.execute(f"alter table {KEEP_SCHEMA}.auth_user add column note text")
     school.execute(f"create table {KEEP_SCHEMA}.grade (id int)")
+    school.execute(f"create index own on {KEEP_SCHEMA}.auth_user (note)")
     shown = rollbook("course", "show", KEEP, "--json").data
-    assert shown["local_objects"] == ["column auth_user.note", "table grade"]
+    assert shown["local_objects"] == ["column auth_user.note", "index own on auth_user", "table grade"]
     assert (shown["copied_users"], shown["copied_profiles"], shown["copied_enrollments"]) == (2, 2, 2)
     assert {table: len(columns) for table, columns in shown["replicated"].items()} == dict(
         zip(COPIED, (11, 12, 4), strict=True)
@@ -85,6 +86,17 @@ def test_delete_drops_the_schema_and_keeps_the_enrollments(rollbook: Rollbook, s
     assert rows(school, "portal.student_courseenrollment", "id", "course_id") == enrollments
     again = rollbook("course", "delete", KEEP, "--confirm", KEEP)
     assert (again.code, f"there is no course {KEEP}" in again.err) == (1, True)
+
+
+def test_delete_lists_what_holds_no_data_and_goes_with_the_course(rollbook: Rollbook, school: Connection[Any]) -> None:
+    school.execute(f"create unique index own on {KEEP_SCHEMA}.auth_user (email)")
+    school.execute(f"alter table {KEEP_SCHEMA}.auth_user add constraint short check (length(email) < 99)")
+    own = "constraint short on auth_user, index own on auth_user"
+    unconfirmed = rollbook("course", "delete", KEEP)
+    assert (unconfirmed.code, own in unconfirmed.err) == (6, True)
+    planned = rollbook("course", "delete", KEEP, "-n")
+    assert (planned.code, f"what the course added goes with it: {own}" in planned.err) == (0, True)
+    assert rollbook("course", "delete", KEEP, "--confirm", KEEP).code == 0
 
 
 def test_delete_needs_the_courses_own_name(rollbook: Rollbook, school: Connection[Any]) -> None:

@@ -356,6 +356,7 @@ def test_a_subscription_route_to_another_database_is_found_out_by_the_heartbeat(
 
 def test_a_server_that_cannot_be_reached_gets_nothing_made_for_it(site: Site) -> None:
     answer = add(site, "--json", admin=NOWHERE)
+    assert refusal(answer)["hint"].startswith("correct --admin-dsn")  # there is no server yet to ping
     assert answer.code == 3
     assert "server east cannot be reached" in refusal(answer)["message"]
     assert site.remains() == []

@@ -34,7 +34,15 @@ TESTED_IN = {
     "sql/functions/test_verify.py": ["compare", "differences", "repair"],
     "sql/test_catalog.py": ["course_status", "grants"],
     "sql/test_quarantine.py": [
-        *("column_definitions", "copy_fault", "create_schema", "finish_copies", "is_fault", "meet_fault"),
+        *(
+            "column_definitions",
+            "copy_fault",
+            "create_schema",
+            "finish_copies",
+            "is_fault",
+            "meet_fault",
+            "obstacle_fix",
+        ),
         *("pause_course", "paused_schemas", "rebuild_copies", "release_course", "reopen_course", "repair_copies"),
         *("require_running", "restore_copies", "resume_course", "write_copies", "write_copy"),
     ],

@@ -156,7 +156,7 @@ def test_whoever_becomes_rollbook_owner_replaces_nothing_that_a_dba_calls(people
         "parallel safe as $$ select array['id'] $$",
         "create or replace view rollbook.course_status as select 1 as course_id",
         "alter table rollbook.course add column evil int default 1",
-        "drop function rollbook.local_objects(text)",
+        "drop function rollbook.local_objects(text, boolean)",
         "create trigger t before insert on portal.auth_user for each row execute function rollbook.guard_copy()",
     ]
     for attack in attacks:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any
 
 from rollbook.core.command import Format, Run
-from rollbook.core.errors import AdminError, NotConfirmedError, UsageError
+from rollbook.core.errors import AdminError, NotConfirmedError, UnreachableError, UsageError
 from rollbook.core.output import sink
 from rollbook.core.table import mapping, table
 from rollbook.core.values import flat, plain, visible
@@ -78,7 +78,8 @@ def plural(count: int, noun: str) -> str:
 def error(run: Run, exc: AdminError) -> None:
     """Report an error on stderr: fact, reason and remedy, or one line of JSON where the answer is JSON."""
     fix = exc.fix
-    if exc.details.get("sqlstate") in ("42501", "RB019"):  # a right is missing; the second is Rollbook's own
+    # A right is missing: the second is Rollbook's own. A refusal is not about this program's role.
+    if exc.details.get("sqlstate") in ("42501", "RB019") and isinstance(exc, UnreachableError):
         server = exc.details.get("server")
         fix = f"ask a DBA for membership in {run.needs}" + (f" on server {server}" if server else "")
     if wants_json(run):

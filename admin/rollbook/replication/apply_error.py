@@ -12,7 +12,8 @@ import itertools
 import struct
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import psycopg
 from psycopg import errors, sql
@@ -20,12 +21,14 @@ from psycopg import errors, sql
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
-from rollbook.replication import catalog
+from rollbook.core.shell import course_word
+from rollbook.replication import catalog, obstacle
 from rollbook.replication.link import Server
 
 PEEKED = 20_000  # changes looked through; a larger transaction is read whole
 TRIED = 200  # transactions tried to find the one that fails
 LOOKS = 3  # how often a fault is looked for while the worker goes on and commits what was being tried
+NAMED = 20  # courses named in a printed command
 SLOT_SECONDS = 2.0  # how long PostgreSQL may need for a copy of a slot that is being read
 ORIGIN = "select remote_lsn::text as lsn from pg_show_replication_origin_status() where external_id = 'pg_' || %s"
 PEEK = """
@@ -37,7 +40,9 @@ select data from pg_logical_slot_peek_binary_changes(
 
 # Deferred triggers of a course that fire for an apply worker; `operation` is one that queues them.
 DEFERRED = """
-select n.nspname as schema_name, c.relname as table, o.operation
+select
+    n.nspname as schema_name, c.relname as table, o.operation,
+    format('alter table %I.%I disable trigger %I', n.nspname, c.relname, t.tgname) as statement
 from pg_trigger as t
 inner join pg_class as c on c.oid = t.tgrelid
 inner join pg_namespace as n on n.oid = c.relnamespace
@@ -72,11 +77,37 @@ class Fault:
     sqlstate: str
     message: str
     finish_lsn: str | None
+    course: str | None  # None: Rollbook's own heartbeats
+    statement: str | None = None  # SQL for the server that removes what refuses the row; None: not known, or not needed
+    commands: tuple[str, ...] = ("resume",)  # of `rollbook replication`: what fixes it then, one after the other
+    is_moving: bool = False  # the course is on its way to the server
+    touched: tuple[str, ...] = ()  # the courses of its transaction: skipped, each lacks a change
 
     @property
     def is_conflict(self) -> bool:
         """Return whether a row on the server has the key of a row of the portal, so that repair may delete it."""
-        return self.sqlstate == errors.UniqueViolation.sqlstate
+        return self.commands == ("repair",)
+
+    @property
+    def words(self) -> str:
+        """Return what happened, in words."""
+        row = f" row {self.key}" if self.key else ""
+        return f"{self.operation} {self.table}{row}: {self.message} (SQLSTATE {self.sqlstate})"
+
+    def fix(self, server: Server, asked: str | None = None, *, with_skip: bool = False) -> str:
+        """Return what fixes it, to be executed as it is; `asked`: a course of the server, for the heartbeats.
+
+        `with_skip`: skipping the transaction too, where that is a way.
+        """
+        course = self.course or (asked if self.is_conflict else None)
+        fix = obstacle.fix_lines(server, course, self.statement, self.commands, is_moving=self.is_moving)
+        if self.statement is None and self.commands == ("resume",):
+            fix = f"change what refuses that row in schema {self.schema_name} on server {server.name}; then: {fix}"
+        if with_skip and self.finish_lsn and self.commands == ("resume",) and not self.is_moving:
+            fix += f"; or: {obstacle.fix_lines(server, course, None, ['resume'])} --skip {self.finish_lsn}"
+            names = map(course_word, self.touched if len(self.touched) <= NAMED else ())  # none: all courses
+            fix += "; then: " + " ".join(["rollbook replication repair", *names])
+        return fix
 
 
 class Reader:
@@ -176,16 +207,18 @@ def applied_until(conn: Conn, server: Server) -> int:
         with conn.transaction():  # a savepoint: the caller's transaction goes on
             row = conn.execute(ORIGIN, [str(found.oid)]).fetchone()
     except errors.InsufficientPrivilege as exc:
-        raise needs(f"grant execute on function pg_show_replication_origin_status() to {conn.info.user}") from exc
+        raise needs(conn, server, "grant execute on function pg_show_replication_origin_status()") from exc
     return position(row["lsn"]) if row and row["lsn"] else 0
 
 
-def needs(grant: str) -> UnreachableError:
+def needs(conn: Conn, server: Server, grant: str) -> UnreachableError:
     """Return the error of a role that lacks a right on the server."""
+    grant = f"{grant} to {sql.Identifier(conn.info.user).as_string()}"
     return UnreachableError(
         "this role may not diagnose an apply error",
-        why=f"diagnosing the apply error requires, on the server: {grant}", fix=grant,
-    )  # fmt: skip
+        why=f"diagnosing the apply error requires, on the server: {grant}",
+        fix=f"on server {server.name}: {grant}; then: rollbook replication status",
+    )
 
 
 def changes(portal: Conn, conn: Conn, server: Server) -> Iterator[Change]:
@@ -234,7 +267,7 @@ def statement_of(change: Change) -> tuple[sql.Composed, list[str | None]]:
     return sql.SQL("delete from {} where {} = %s").format(place, key), [change.key]
 
 
-def as_apply_worker(conn: Conn) -> None:
+def as_apply_worker(conn: Conn, server: Server) -> None:
     """Act within the transaction as an apply worker: no search path, only triggers that fire for replicas.
 
     Raises UnreachableError for a role without the right.
@@ -242,7 +275,7 @@ def as_apply_worker(conn: Conn) -> None:
     try:
         conn.execute("set local session_replication_role = replica")
     except errors.InsufficientPrivilege as exc:
-        raise needs(f"grant set on parameter session_replication_role to {conn.info.user}") from exc
+        raise needs(conn, server, "grant set on parameter session_replication_role") from exc
     conn.execute("set local search_path = ''")
     conn.execute("set local lock_timeout = '1s'")  # the worker that retries holds the same rows for a moment
     conn.execute("set local row_security = off")  # apply refuses a table whose policies apply to it
@@ -276,43 +309,39 @@ def next_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
     """Return the fault of the first transaction that has an effect on the server; None if it has no fault."""
     waiting = changes(portal, conn, server)
     fed = Fed(portal, conn, server)
-    late = {(row["schema_name"], row["table"], row["operation"]) for row in conn.execute(DEFERRED)}
     transactions = itertools.groupby(waiting, key=lambda change: change.finish_lsn)
-    for finish_lsn, due in itertools.islice(transactions, TRIED):
-        written, found = tried(conn, list(due), finish_lsn, fed, late)
-        if found or written:
-            return found
+    for _, each in itertools.islice(transactions, TRIED):
+        due = list(each)
+        written, found = tried(conn, due, fed)
+        if found is not None:
+            names = {fed.courses.get(change.schema_name) for change in due}
+            return replace(found, touched=tuple(sorted(name for name in names if name)))
+        if written:
+            return None
     return None
 
 
-def tried(
-    conn: Conn, due: list[Change], finish_lsn: str, fed: Fed, late: set[tuple[str, str, str]]
-) -> tuple[int, Fault | None]:
+def tried(conn: Conn, due: list[Change], fed: Fed) -> tuple[int, Fault | None]:
     """Run one transaction as the apply worker would, and roll back; return how many rows it wrote, and its fault."""
     written = 0
-    with conn.transaction(force_rollback=True):
-        as_apply_worker(conn)
-        for change in due:
-            place = (change.schema_name, change.table, change.key, change.operation)
-            if words := fed.unfit.get(place[:2]):
-                return written, Fault(*place, "55000", words, finish_lsn)
-            if not fed.applies(*place[:2], finish_lsn):
-                continue
-            try:
-                written += conn.execute(*statement_of(change)).rowcount
-            except PASSING as exc:
-                raise blocked(exc) from exc
-            except psycopg.Error as exc:
-                return written, described(exc, *place, finish_lsn)
-            if (change.schema_name, change.table, change.operation) in late and conn.info.server_version >= 160000:
-                return written, Fault(*place, "42501", RESTRICTED, finish_lsn)
-        try:
+    at = due[0]
+    try:
+        with conn.transaction(force_rollback=True):
+            as_apply_worker(conn, fed.server)
+            for at in due:
+                if unfit := fed.unfit(at):
+                    return written, unfit
+                if not fed.applies(at.schema_name, at.table, at.finish_lsn):
+                    continue
+                written += conn.execute(*statement_of(at)).rowcount
+                if conn.info.server_version >= 160000 and (queued := fed.deferred(at)):
+                    return written, fed.fault(at, "42501", RESTRICTED, statement=queued)
+            at = replace(next((each for each in due if fed.deferred(each)), due[0]), operation="commit", key=None)
             conn.execute("set constraints all immediate")
-        except PASSING as exc:
-            raise blocked(exc) from exc
-        except psycopg.Error as exc:
-            guilty = next((c for c in due if (c.schema_name, c.table, c.operation) in late), due[0])
-            return written, described(exc, guilty.schema_name, guilty.table, None, "commit", finish_lsn)
+    except PASSING as exc:
+        raise blocked(exc) from exc
+    except psycopg.Error as exc:
+        return written, described(conn, exc, at, fed)
     return written, None
 
 
@@ -328,28 +357,50 @@ class Fed:
     """The copies of a server as an apply worker sees them."""
 
     def __init__(self, portal: Conn, conn: Conn, server: Server) -> None:
-        schemas = [row.schema_name for row in catalog.placements(portal, server)]
-        found = catalog.copies(conn, catalog.replicated_columns(portal), schemas, catalog.subscription(conn, server))
-        self.copies = {(copy.schema_name, copy.table): copy for copy in found if copy.is_there}
-        places = itertools.product(schemas, catalog.TABLES)
-        unfit = {place: self.unfitness(*place) for place in places}
-        self.unfit: dict[tuple[str, str], str] = {place: words for place, words in unfit.items() if words}
+        placed = catalog.fed(portal, server)
+        self.portal, self.server, self.columns = portal, server, catalog.replicated_columns(portal)
+        self.courses = {row.schema_name: row.course for row in placed}
+        self.moving = {row.schema_name for row in placed if row.state == "moving"}
+        found = catalog.copies(conn, self.columns, list(self.courses), catalog.subscription(conn, server))
+        self.copies = {(copy.schema_name, copy.table): copy for copy in found}
+        self.late = {
+            (row["schema_name"], row["table"], row["operation"]): row["statement"] for row in conn.execute(DEFERRED)
+        }
 
-    def unfitness(self, schema_name: str, table: str) -> str | None:
-        """Return what an apply worker reports of a table that is missing, or lacks a column."""
-        copy = self.copies.get((schema_name, table))
-        relation = f'logical replication target relation "{schema_name}.{table}"'
-        if copy is None:
-            return f"{relation} does not exist"
-        if not copy.lacking:
+    def deferred(self, change: Change) -> str | None:
+        """Return the SQL that disables a trigger which a change queues until commit, None if there is none."""
+        return self.late.get((change.schema_name, change.table, change.operation))
+
+    def fault(self, at: Change, sqlstate: str, message: str, **more: Any) -> Fault:  # noqa: ANN401
+        """Return a fault at a change."""
+        return Fault(
+            at.schema_name, at.table, at.key, at.operation, sqlstate, message, at.finish_lsn or None,
+            self.courses.get(at.schema_name), is_moving=at.schema_name in self.moving, **more,
+        )  # fmt: skip
+
+    def unfit(self, at: Change) -> Fault | None:
+        """Return the fault of a table that an apply worker does not accept, in its words; None if it does."""
+        if at.schema_name not in self.courses:
             return None
-        names = ", ".join(f'"{name}"' for name in copy.lacking)
-        return f"{relation} is missing replicated column{'s' if len(copy.lacking) > 1 else ''}: {names}"
+        copy = self.copies.get((at.schema_name, at.table))
+        relation = f'logical replication target relation "{at.schema_name}.{at.table}"'
+        if copy is None or not copy.is_there:
+            return self.fault(at, "55000", f"{relation} does not exist", commands=("resync",))
+        if copy.lacking:
+            names = ", ".join(f'"{name}"' for name in copy.lacking)
+            words = f"{relation} is missing replicated column{'s' if len(copy.lacking) > 1 else ''}: {names}"
+            added = catalog.add_columns(self.portal, at.schema_name, [copy])
+            return self.fault(at, "55000", words, statement=added, commands=("resume", "repair"))
+        is_applied = self.applies(at.schema_name, at.table, at.finish_lsn)
+        if copy.identity_fix and is_applied and at.operation in ("update", "delete"):
+            words = f"{relation} has no usable replica identity or primary key"
+            return self.fault(at, "55000", words, statement=copy.identity_fix)
+        return None
 
     def applies(self, schema_name: str, table: str, finish_lsn: str) -> bool:
         """Return whether a worker applies a transaction to a table, or leaves it to the table's first copy."""
         copy = self.copies.get((schema_name, table))
-        if copy is None or copy.sync == "r":
+        if copy is None or not copy.is_there or copy.sync == "r":
             return True  # None: the heartbeats
         return copy.sync == "s" and position(copy.sync_lsn or "0/0") <= position(finish_lsn)
 
@@ -359,25 +410,28 @@ def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
     found = catalog.subscription(conn, server)
     if found is None or not found.sync_errors:
         return None
-    columns = catalog.replicated_columns(portal)
-    schemas = [row.schema_name for row in catalog.placements(portal, server)]
-    for copy in catalog.copies(conn, columns, schemas, found):
-        if not copy.is_due or copy.lacking:
+    fed = Fed(portal, conn, server)
+    for copy in fed.copies.values():
+        if not copy.is_due:
             continue
+        at = Change("copy", copy.schema_name, copy.table, None, {})
+        if unfit := fed.unfit(at):
+            return unfit
         place = sql.Identifier(copy.schema_name, copy.table)
-        names = sql.SQL(", ").join(sql.Identifier(name) for name in columns[copy.table])
+        names = sql.SQL(", ").join(sql.Identifier(name) for name in fed.columns[copy.table])
         try:
             with conn.transaction(force_rollback=True):
-                as_apply_worker(conn)
+                as_apply_worker(conn, server)
                 copy_rows(portal, conn, sql.SQL("select {} from {}").format(names, place), place, names)
         except PASSING:
             continue  # it is being copied
         except psycopg.Error as exc:
             (now,) = (
-                each for each in catalog.copies(conn, columns, [copy.schema_name], found) if each.table == copy.table
-            )
+                each for each in catalog.copies(conn, fed.columns, [copy.schema_name], found)
+                if each.table == copy.table
+            )  # fmt: skip
             if now.is_due:  # otherwise it has been copied meanwhile
-                return described(exc, copy.schema_name, copy.table, None, "copy", None)
+                return described(conn, exc, at, fed)
     return None
 
 
@@ -390,15 +444,14 @@ def copy_rows(portal: Conn, conn: Conn, query: sql.Composed, place: sql.Identifi
             into.write(block)
 
 
-def described(
-    exc: psycopg.Error, schema_name: str, table: str, key: str | None, operation: str, finish_lsn: str | None
-) -> Fault:
-    """Return an error of the server as a fault."""
+def described(conn: Conn, exc: psycopg.Error, at: Change, fed: Fed) -> Fault:
+    """Return an error of the server at a change as a fault."""
     said = masked(exc.diag.message_primary or str(exc))
-    detail = exc.diag.message_detail
-    if detail and exc.sqlstate == errors.UniqueViolation.sqlstate and exc.diag.constraint_name == f"{table}_pkey":
-        said += f": {detail}"  # it names only the key; other details would show the row
-    return Fault(schema_name, table, key, operation, exc.sqlstate or "", said, finish_lsn)
+    state = exc.sqlstate or ""
+    if obstacle.is_key_taken(conn, at.schema_name, at.table, exc):
+        detail = exc.diag.message_detail  # it names only the key; other details would show the row
+        return fed.fault(at, state, f"{said}: {detail}" if detail else said, commands=("repair",))
+    return fed.fault(at, state, said, statement=obstacle.statement(conn, at.schema_name, at.table, exc, "RA"))
 
 
 def expected_absent(portal: Conn, conn: Conn, server: Server) -> dict[tuple[str, str], list[int]]:

@@ -13,7 +13,7 @@ from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
-from rollbook.replication import build, catalog, link, requirements, subscription
+from rollbook.replication import apply_error, build, catalog, link, requirements, subscription
 from rollbook.replication.catalog import TABLES
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import Course, find_course, known_courses, require_running
@@ -79,15 +79,12 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
                 )
             with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not run.dry_run) as session:
                 outcome = build_and_copy(run, session, found, steps, progress)
+                fault = apply_error.fault(portal, session.conn, server) if outcome == "refused" else None
     if run.dry_run:
         rows = [Placed(name, server.name, table, None, "would attach") for name in names for table in TABLES]
         return Attached(outcome, rows)
     if outcome == "refused":
-        raise AttentionError(
-            f"the first copy to server {server.name} stopped",
-            why="a constraint or trigger of the course there refuses a row",
-            fix=f"rollbook replication show {course_word(names[0])}",
-        )
+        raise stopped_copy(server, names[0], fault)
     result = Attached(outcome)
     if outcome == "ready":
         for course in found:
@@ -96,6 +93,15 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
             except AdminError as exc:
                 result.failures.append(Failure(course.course, exc))
     return result
+
+
+def stopped_copy(server: Server, course: str, fault: apply_error.Fault | None) -> AttentionError:
+    """Return the error of an attach whose first copy does not end by itself."""
+    return AttentionError(
+        f"the first copy to server {server.name} stopped", why=fault.words if fault else "its subscription is disabled",
+        fix=f"{fault.fix(server, course)}; then: rollbook course attach {course_word(course)} --to {server.name}"
+        if fault else f"rollbook replication resume {course_word(course)}",
+    )  # fmt: skip
 
 
 def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps: Steps, progress: Progress) -> str:
@@ -256,7 +262,7 @@ def release(session: Session, courses: Sequence[Course], steps: Steps, *, keep: 
     rows = []
     for course in courses:
         schema = course.schema_name
-        local = catalog.local_objects(conn, session.columns, schema) + catalog.dependents(conn, schema)
+        local = catalog.local_objects(conn, schema, on_copies=False) + catalog.dependents(conn, schema)
         count = sum(catalog.count_rows(conn, schema).values()) if catalog.is_complete(conn, schema) else 0
         added = f"kept: {', '.join(local)}"
         outcome = added if local and not drop_local else "kept" if keep else "removed"

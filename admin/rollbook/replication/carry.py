@@ -246,7 +246,7 @@ def own_objects(conn: Conn, columns: Columns, schema_name: str) -> list[Own]:
     asked = {"schema": schema_name, "columns": Jsonb(dict(columns)), "tables": list(TABLES)}
     found = typed(Own, conn, OBJECTS, asked)
     of_columns = {row["name"] for row in conn.execute(OF_COLUMNS, [schema_name])}
-    for name in catalog.local_objects(conn, columns, schema_name):
+    for name in catalog.local_objects(conn, schema_name, on_copies=False):
         if name.startswith("column ") or name in of_columns:
             continue
         stage = VIEW if name.startswith(("view ", "materialized view ")) else DUMP

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import LiteralString
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rollbook.core.db import Conn
 from rollbook.core.rows import one, typed
+from rollbook.core.shipped import as_query
 from rollbook.replication.link import Server
 
 TABLES = (
@@ -54,11 +55,21 @@ select
             select from pg_attribute as a where a.attrelid = c.oid and a.attname = w.name and not a.attisdropped
         )
         order by w.position
-    ) as lacking
+    ) as lacking,
+    case
+        when c.oid is null or identity.key = 'id' then null
+        when c.relreplident = 'i' then format('alter table %%I.%%I replica identity default', n.nspname, c.relname)
+        else format('alter table %%I.%%I add primary key (id)', n.nspname, c.relname)
+    end as identity_fix
 from pg_namespace as n
 cross join jsonb_each(%(columns)s) as t (name, columns)
 left join pg_class as c on c.relnamespace = n.oid and c.relname = t.name and c.relkind = 'r'
 left join pg_subscription_rel as r on r.srrelid = c.oid and r.srsubid = %(subscription)s
+left join lateral (
+    select string_agg(a.attname, ',') as key
+    from pg_index as i inner join pg_attribute as a on a.attrelid = c.oid and a.attnum = any (i.indkey)
+    where i.indrelid = c.oid and case when c.relreplident = 'i' then i.indisreplident else i.indisprimary end
+) as identity on true
 where n.nspname = any (%(schemas)s)
 order by n.nspname, array_position(%(tables)s::text[], t.name)
 """
@@ -91,25 +102,14 @@ select
 from pg_replication_slots where slot_name = %s
 """
 
-# As rollbook.local_objects, which a server does not have.
-LOCAL_OBJECTS = """
-select format('column %%s.%%s', c.relname, a.attname) as name
-from pg_class as c inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-where c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) and c.relkind = 'r'
-    and not coalesce(%(columns)s::jsonb -> c.relname::text ? a.attname::text, true)
-union all
-select format('%%s %%s', case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
-                            when 'f' then 'foreign table' when 'c' then 'type' else 'table' end, c.relname)
-from pg_class as c
-where c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f', 'c')
-    and not %(columns)s::jsonb ? c.relname::text
-union all
-select format('function %%s', p.oid::regprocedure) from pg_proc as p
-where p.pronamespace = to_regnamespace(quote_ident(%(schema)s))
-union all
-select format('type %%s', y.typname) from pg_type as y
-where y.typnamespace = to_regnamespace(quote_ident(%(schema)s)) and y.typtype in ('d', 'e', 'r')
-order by 1
+ADD_COLUMNS = """
+select string_agg(
+    format('alter table %%I.%%I add column %%I %%s', %(schema)s::text, c.relname, a.attname,
+           format_type(a.atttypid, a.atttypmod)), '; ' order by l.position
+) as words
+from unnest(%(tables)s::text[], %(names)s::text[]) with ordinality as l (table_name, column_name, position)
+inner join pg_class as c on c.relname = l.table_name and c.relnamespace = 'portal'::regnamespace
+inner join pg_attribute as a on a.attrelid = c.oid and a.attname = l.column_name
 """
 
 # What in other schemas would be dropped with the schema: views, foreign keys, columns of its types, functions.
@@ -187,6 +187,7 @@ class Copy:
     sync_lsn: str | None  # from where on changes are applied to it, while `sync` is s
     guarded: bool
     lacking: list[str]  # replicated columns that it does not have
+    identity_fix: str | None  # SQL for the server; None: rows are found by their id, as a worker needs it
 
     @property
     def is_due(self) -> bool:
@@ -258,10 +259,11 @@ def course_of(portal: Conn, schema_name: str) -> str | None:
     return str(row["course_id"]) if row else None
 
 
-def local_objects(conn: Conn, columns: Columns, schema_name: str) -> list[str]:
-    """Return in words what a course has added to its schema on the server."""
-    asked: dict[str, Any] = {"schema": schema_name, "columns": Jsonb(dict(columns))}
-    return [row["name"] for row in conn.execute(LOCAL_OBJECTS, asked)]
+def local_objects(conn: Conn, schema_name: str, *, on_copies: bool) -> list[str]:
+    """Return in words what a course has added to its schema on the server; `on_copies`: what holds no data, too."""
+    asked = {"schema": schema_name, "on_copies": on_copies}
+    query = as_query("checks/local_objects", "schema", "on_copies")
+    return [name for row in conn.execute(query, asked) for name in row.values()]
 
 
 def dependents(conn: Conn, schema_name: str) -> list[str]:
@@ -287,6 +289,13 @@ def count_rows(conn: Conn, schema_name: str) -> dict[str, int]:
     """Return how many rows each of a course's copies has on the server."""
     count = sql.SQL("select count(*) as n from {}")
     return {name: int(one(conn, count.format(sql.Identifier(schema_name, name)))["n"]) for name in TABLES}
+
+
+def add_columns(portal: Conn, schema_name: str, found: Sequence[Copy]) -> str:
+    """Return the SQL that adds to copies the columns that they lack."""
+    lacking = [(copy.table, name) for copy in found for name in copy.lacking]
+    asked = {"schema": schema_name, "tables": [table for table, _ in lacking], "names": [name for _, name in lacking]}
+    return str(one(portal, ADD_COLUMNS, asked)["words"])  # type: ignore[arg-type]
 
 
 def version(conn: Conn) -> int:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rollbook.core.db import Conn
-from rollbook.core.shell import course_word
-from rollbook.replication.catalog import Placement, course_of
+from rollbook.replication.catalog import Placement
 from rollbook.replication.observe import Seen
-from rollbook.replication.queries.servers import is_moving_to
 
 
 @dataclass(frozen=True)
@@ -27,22 +24,16 @@ class Conflict:
     resolution: str | None
 
 
-def conflicts(portal: Conn, seen: Seen, courses: Sequence[Placement]) -> list[Conflict]:
+def conflicts(seen: Seen, courses: Sequence[Placement]) -> list[Conflict]:
     """Return a server's conflicts: the one that stopped its stream, and those that its statistics have counted."""
     found = []
     fault = seen.fault
     if fault is not None:
-        course = course_of(portal, fault.schema_name) or fault.schema_name
-        verb = "repair" if fault.is_conflict else "show"
-        fix = f"rollbook replication {verb} {course_word(course)}"
-        if is_moving_to(portal, fault.schema_name, seen.server.name):
-            fix = f"rollbook course move {course_word(course)} --to {seen.server.name}"
-        found.append(
-            Conflict(
-                course, seen.server.name, fault.table, fault.key, fault.operation, fault.sqlstate, fault.message, None,
-                fix,
-            )
-        )  # fmt: skip
+        fix = fault.fix(seen.server, next((row.course for row in courses), None))
+        found.append(Conflict(
+            fault.course or fault.schema_name, seen.server.name, fault.table, fault.key, fault.operation,
+            fault.sqlstate, fault.message, None, fix,
+        ))  # fmt: skip
     subscription = seen.reached.subscription if seen.reached else None
     if subscription and courses:
         counts = {"apply errors": subscription.apply_errors, "first copy errors": subscription.sync_errors}

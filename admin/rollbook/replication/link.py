@@ -155,7 +155,8 @@ def unreachable(server: Server, exc: psycopg.Error) -> UnreachableError:
     said = (exc.diag.message_primary or str(exc)).removeprefix("connection is bad: ")
     return UnreachableError(
         f"server {server.name} cannot be reached", why=masked(" ".join(said.split())),
-        fix=f"rollbook server ping {server.name}",
+        fix=f"rollbook server ping {server.name}" if server.created_at
+        else "correct --admin-dsn, or let that server accept it, then run the command again",
     )  # fmt: skip
 
 

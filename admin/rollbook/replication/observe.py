@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import psycopg
@@ -77,6 +77,8 @@ class Seen:
     position: int  # where the portal's WAL ended then
     fault: apply_error.Fault | None = None
     diagnosis_error: str | None = None  # why no fault could be found
+    diagnosis_fix: str | None = None  # what lets it be found
+    additions: Mapping[str, str] = field(default_factory=dict)  # by schema: SQL that adds the columns that it lacks
     is_published: bool = True  # the publication exists, and did when the WAL that the slot holds was written
 
     @property
@@ -182,11 +184,18 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         Seen(
             server, slots.get(server.stream), catalog.published(portal, server), answers[server.name],
             objection(portal, server, me, answers[server.name]), sent, written,
-            is_published=server.stream in publications,
+            is_published=server.stream in publications, additions=additions(portal, answers[server.name]),
         )
         for server in asked
     ]  # fmt: skip
     return [diagnosed(portal, seen, caller) if deep else seen for seen in found]
+
+
+def additions(portal: Conn, answer: Answer | UnreachableError) -> dict[str, str]:
+    """Return by schema the SQL that adds to the copies of a server the columns that they lack."""
+    copies = answer.copies if isinstance(answer, Answer) else {}
+    lacking = {schema: [copy for copy in each if copy.is_there and copy.lacking] for schema, each in copies.items()}
+    return {schema: catalog.add_columns(portal, schema, each) for schema, each in lacking.items() if each}
 
 
 def objection(portal: Conn, server: Server, me: Identity, answer: Answer | UnreachableError) -> RefusedError | None:
@@ -212,13 +221,13 @@ def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
     try:
         found = ask([seen.server], question, caller)[seen.server.name]
     except AdminError as exc:
-        return replace(seen, diagnosis_error=exc.why or exc.message)
+        return replace(seen, diagnosis_error=exc.why or exc.message, diagnosis_fix=exc.fix)
     except errors.UndefinedObject:  # up to PostgreSQL 17 a slot cannot be read past a time without its publication
         return replace(seen, is_published=False)
     except psycopg.Error as exc:  # the portal's: a role that only looks may not read a slot
         return replace(seen, diagnosis_error=f"the reason is not known: {exc.diag.message_primary or exc}")
     if isinstance(found, UnreachableError):
-        return replace(seen, diagnosis_error=found.why or found.message)
+        return replace(seen, diagnosis_error=found.why or found.message, diagnosis_fix=found.fix)
     return replace(seen, fault=found)
 
 

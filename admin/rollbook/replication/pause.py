@@ -85,11 +85,11 @@ def resume(session: Session, skip: str | None) -> str:
     try:
         fence(session)
     except FaultError as exc:
-        raise refusal(portal, server, exc.fault) from exc
+        raise refusal(server, exc.fault) from exc
     except UnreachableError:
         return "lagging"
     if fault := apply_error.copy_fault(portal, conn, server):
-        raise refusal(portal, server, fault)
+        raise refusal(server, fault)
     return "resumed"
 
 

@@ -136,15 +136,17 @@ def plan_server(portal: Conn, seen: observe.Seen, courses: Sequence[str], plan: 
     """Plan for the courses of one server that cannot be compared; return them, with the course that stopped them."""
     server, fault = seen.server, seen.fault
     if fault is not None and fault.is_conflict:
-        cause = catalog.course_of(portal, fault.schema_name) or fault.schema_name
+        cause = fault.course or courses[0]  # None: a heartbeat, which is repaired with any course
         if cause in courses:
             plan.add(cause, Written(fault.table, deleted=1), server.name)
         return dict.fromkeys(courses, cause)
     if fault is not None:
-        plan.failures += [Failure(name, refusal(portal, server, fault)) for name in courses]
+        plan.failures += [Failure(name, refusal(server, fault)) for name in courses]
         return dict.fromkeys(courses)
     found: dict[str, str | None] = {}
     for course in course_states(portal, courses):
+        if course.fault is not None:  # in the portal's database: `plan_recreation` is for those
+            continue
         word, reason, fix = state.course_state(course, seen)
         if word in ("broken", "paused", "unreachable", "detached"):
             kind = UnreachableError if word == "unreachable" else AttentionError

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import errors, sql
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
-from rollbook.core.rows import Row
-from rollbook.core.shell import course_word
-from rollbook.replication import apply_error, subscription
+from rollbook.replication import apply_error, obstacle, subscription
 from rollbook.replication.build import publish
-from rollbook.replication.catalog import course_of
 from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.link import Server
 from rollbook.replication.queries.servers import begin_move, is_moving_to, list_moves, record_state, switch
 from rollbook.replication.session import Session
 from rollbook.replication.steps import Steps
-from rollbook.replication.write_rows import course_errors
+from rollbook.replication.write_rows import refused_write
 
 IDLE_ROUNDS = 50  # how often a worker may fail again where nothing could be deleted
 LOCK_ROUNDS = 5  # how often the tables of conflicting rows are locked again after a deadlock
@@ -42,6 +40,7 @@ def restart(session: Session) -> list[Removed]:
     portal, conn, server = session.portal, session.conn, session.server
     removed: list[Removed] = []
     idle = 0
+    fault = None
     subscription.go_on(session)
     while idle < IDLE_ROUNDS:
         idle += 1
@@ -54,7 +53,7 @@ def restart(session: Session) -> list[Removed]:
             else:
                 return removed
         if not fault.is_conflict:
-            raise refusal(portal, server, fault)
+            raise refusal(server, fault)
         if fault.operation == "copy":
             readd_tables(session, fault.schema_name)
         else:
@@ -62,23 +61,28 @@ def restart(session: Session) -> list[Removed]:
             removed += fresh
             idle = 0 if fresh else idle  # somebody on the server who puts a row back ends it
     raise UnreachableError(
-        f"replication to server {server.name} stops again and again", fix="rollbook replication status"
+        f"replication to server {server.name} stops again and again",
+        why=f"{fault.words}; the row is there again each time it is deleted" if fault else None,
+        fix=kept_row_fix(session, fault) if fault else "rollbook replication status",
     )
 
 
-def refusal(portal: Conn, server: Server, fault: apply_error.Fault) -> RefusedError:
+def kept_row_fix(session: Session, fault: apply_error.Fault) -> str:
+    """Return what helps where a deleted row is there again: its triggers are disabled, or whoever writes it stops."""
+    sql_there = obstacle.keepers(session.conn, fault.schema_name, fault.table)
+    if sql_there is None:
+        place = f"{fault.schema_name}.{fault.table} on server {session.server.name}"
+        return f"stop whatever writes {place}; then: {fault.fix(session.server)}"
+    return obstacle.fix_lines(session.server, fault.course, sql_there, ["repair"], is_moving=fault.is_moving)
+
+
+def refusal(server: Server, fault: apply_error.Fault) -> RefusedError:
     """Return the refusal for an apply error, with the ways to continue."""
-    course = course_of(portal, fault.schema_name) or fault.schema_name
+    course = fault.course or fault.schema_name
     key = f" row {fault.key}" if fault.key else ""
-    again = f"rollbook replication resume {course_word(course)}"
-    repair = f"rollbook replication repair {course_word(course)}"
-    if is_moving_to(portal, fault.schema_name, server.name):
-        again = repair = f"rollbook course move {course_word(course)} --to {server.name}"
-    skip = f"; or skip that transaction with --skip {fault.finish_lsn}, then repair" if fault.finish_lsn else ""
     return RefusedError(
         f"server {server.name} cannot {fault.operation} {fault.table}{key} of course {course}",
-        why=f"{fault.message} (SQLSTATE {fault.sqlstate})",
-        fix=repair if fault.is_conflict else f"fix that there, then: {again}{skip}",
+        why=f"{fault.message} (SQLSTATE {fault.sqlstate})", fix=fault.fix(server, with_skip=True),
         course=course, table=fault.table, key=fault.key, sqlstate=fault.sqlstate, lsn=fault.finish_lsn,
     )  # fmt: skip
 
@@ -91,7 +95,9 @@ def delete_conflicts(session: Session) -> list[Removed]:
     """
     conn = session.conn
     absent = apply_error.expected_absent(session.portal, conn, session.server)
+    schema_name = ""
     for _ in range(LOCK_ROUNDS if absent else 0):
+        gone: list[Removed] = []
         try:
             with conn.transaction():
                 conn.execute("set local role rollbook_owner")
@@ -100,23 +106,24 @@ def delete_conflicts(session: Session) -> list[Removed]:
                 conn.execute(sql.SQL("lock table {} in share row exclusive mode").format(names))
                 conn.execute("set local role none")
                 now = apply_error.expected_absent(session.portal, conn, session.server)
-                return [row for place in absent.keys() & now.keys() for row in delete_rows(session, place, now[place])]
+                conn.execute("set local role rollbook_owner")
+                for schema_name, table in absent.keys() & now.keys():
+                    gone += delete_rows(conn, schema_name, table, now[schema_name, table])
         except (errors.DeadlockDetected, errors.LockNotAvailable):
             continue
+        except psycopg.Error as exc:
+            raise refused_write(session, schema_name, exc) or exc from exc
+        return gone
     return []
 
 
-def delete_rows(session: Session, place: tuple[str, str], keys: list[int]) -> list[Removed]:
+def delete_rows(conn: Conn, schema_name: str, table: str, keys: list[int]) -> list[Removed]:
     """Delete rows of one table on the server, in its current transaction."""
-    schema_name, name = place
-    key = sql.Identifier("beat" if name == "heartbeat" else "id")
+    key = sql.Identifier("beat" if table == "heartbeat" else "id")
     delete = sql.SQL("delete from {} where {} = any(%s) returning {} as row_id").format(
-        sql.Identifier(*place), key, key
+        sql.Identifier(schema_name, table), key, key
     )
-    session.conn.execute("set local role rollbook_owner")
-    with course_errors(course_of(session.portal, schema_name) or schema_name, schema_name):
-        gone: list[Row] = session.conn.execute(delete, [keys]).fetchall()
-    return [Removed(schema_name, name, row["row_id"]) for row in gone]
+    return [Removed(schema_name, table, row["row_id"]) for row in conn.execute(delete, [keys])]
 
 
 def readd_tables(session: Session, schema_name: str) -> None:

@@ -11,11 +11,10 @@ from psycopg import errors
 
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
-from rollbook.core.rows import one
 from rollbook.core.shell import course_word
 from rollbook.core.states import SEVERITY
-from rollbook.replication import catalog, observe
-from rollbook.replication.catalog import Copy, course_of
+from rollbook.replication import catalog, observe, obstacle
+from rollbook.replication.catalog import Copy
 from rollbook.replication.link import find_server, list_servers
 from rollbook.replication.observe import Answer, Seen, lost_beats
 from rollbook.replication.queries.courses import CourseState, Fault, course_states
@@ -23,16 +22,6 @@ from rollbook.replication.queries.courses import CourseState, Fault, course_stat
 LAG_SECONDS = 10.0  # from here on a course is `lagging`
 
 SYNC = {"i": "waiting", "d": "copying", "f": "copied", "s": "catching up", "r": "ready"}
-
-ADD_COLUMNS = """
-select string_agg(
-    format('alter table %%I.%%I add column %%I %%s', %(schema)s::text, c.relname, a.attname,
-           format_type(a.atttypid, a.atttypmod)), '; ' order by l.position
-) as words
-from unnest(%(tables)s::text[], %(names)s::text[]) with ordinality as l (table_name, column_name, position)
-inner join pg_class as c on c.relname = l.table_name and c.relnamespace = 'portal'::regnamespace
-inner join pg_attribute as a on a.attrelid = c.oid and a.attname = l.column_name
-"""
 
 
 class Verdict(NamedTuple):
@@ -119,13 +108,18 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
     lacking = [f"{copy.table}: {', '.join(copy.lacking)}" for copy in copies if copy.is_there and copy.lacking]
     if lacking:
         why = f"columns are missing on the server: {'; '.join(lacking)}"
-        return Verdict("broken", why, f"rollbook replication show {quoted}")
+        added = seen.additions[course.schema_name]
+        is_moving = course.moving_to == server.name
+        fix = obstacle.fix_lines(server, course.course, added, ["resume", "repair"], is_moving=is_moving)
+        return Verdict("broken", why, fix)
     if server.paused_at is not None:
         return Verdict(
             "paused", f"since {server.paused_at:%Y-%m-%d %H:%M} UTC", f"rollbook replication resume {quoted}"
         )
     if not seen.runs or seen.is_stuck or (seen.fault and seen.fault.schema_name == course.schema_name):
         return stopped(course, seen, copies)
+    if course.paused_at is not None:
+        return beside_portal(course)
     if not copies or not all(copy.is_there for copy in copies):
         return Verdict("broken", "its tables are missing on the server", resync)
     if seen.published.get(course.schema_name, 0) < len(catalog.TABLES) or any(copy.sync is None for copy in copies):
@@ -139,8 +133,6 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
 def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     """Return the state of a course whose stream runs: whether everything arrived, and in time."""
     quoted = course_word(course.course)
-    if course.paused_at is not None:
-        return beside_portal(course)
     gaps, _ = lost_beats(seen)
     if gaps and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
         last = f"{gaps[-1].sent_at:%Y-%m-%d %H:%M} UTC"
@@ -159,7 +151,7 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
         return Verdict("lagging", "its slot is about to be lost", "rollbook replication slots")
     answer = seen.reached
     if answer is not None and (answer.is_failing or (lag is not None and not answer.is_current)):
-        return Verdict("lagging", why_late(seen, answer), f"rollbook replication show {quoted}")
+        return Verdict("lagging", why_late(seen, answer), seen.diagnosis_fix or f"rollbook replication show {quoted}")
     if lag is not None and lag >= LAG_SECONDS:
         return Verdict("lagging", None, f"rollbook replication show {quoted}")
     return Verdict("ok")
@@ -185,15 +177,12 @@ def stopped(course: CourseState, seen: Seen, copies: list[Copy]) -> Verdict:
         if seen.runs:
             count = seen.reached.subscription.apply_errors if seen.reached and seen.reached.subscription else 0
             why = f"its worker has met {count} errors and applies nothing; {seen.diagnosis_error}"
-            return Verdict("broken", why, f"rollbook replication show {quoted}")
+            return Verdict("broken", why, seen.diagnosis_fix or f"rollbook replication show {quoted}")
         why = seen.diagnosis_error or "its subscription was disabled; the next transaction would be applied now"
         return Verdict("broken", why, f"rollbook replication resume {quoted}")
-    if fault.schema_name != course.schema_name:
-        why = f"replication stopped because of {fault.schema_name}.{fault.table}"
-        return Verdict("broken", why, f"rollbook replication show {quoted}")
-    key = f" row {fault.key}" if fault.key else ""
-    why = f"{fault.operation} {fault.table}{key}: {fault.message} (SQLSTATE {fault.sqlstate})"
-    return Verdict("broken", why, f"rollbook replication {'repair' if fault.is_conflict else 'show'} {quoted}")
+    is_own = fault.schema_name == course.schema_name
+    why = fault.words if is_own else f"replication stopped because of {fault.schema_name}.{fault.table}"
+    return Verdict("broken", why, fault.fix(seen.server, course.course))
 
 
 def beside_portal(course: CourseState) -> Verdict:
@@ -264,7 +253,7 @@ def arriving(course: CourseState, seen: Seen, move: str) -> Verdict:
         how = "all its copies are there" if there.state == "ok" else there.reason or there.state
         return Verdict("moving", f"from server {course.server} to server {name}: {how}", f"{move} {name}")
     fix = there.fix
-    if seen.reached and not seen.objection:
+    if seen.reached and not seen.objection and " course move " not in (fix or ""):
         fix = f"{move} {course.server if lost(seen) else name}"
         if seen.server.paused_at is not None:
             fix = f"rollbook replication resume --server {name}"
@@ -310,18 +299,18 @@ def describe_course(portal: Conn, course_id: str, caller: Caller) -> dict[str, A
         return {**vars(line(course, None)), "server": None}
     names = [name for name in (course.server, course.moving_to) if name]
     seen = observe.look(portal, [find_server(portal, name) for name in names], caller)
-    found = detail(portal, course, seen[0])
+    found = detail(course, seen[0])
     moved = with_move(line(course, seen[0]), course, {each.server.name: each for each in seen})
     if moved.state != found["state"]:
         found |= {"state": moved.state, "reason": moved.reason, "fix": moved.fix}
     there = None
     if course.moving_to is not None:
-        there = detail(portal, replace(course, recorded="ok", state="ok"), seen[1])
-        there["fix"] = remedy(portal, course, seen[1]) or moved.fix
+        there = detail(replace(course, recorded="ok", state="ok"), seen[1])
+        there["fix"] = there["fix"] if " course move " in (there["fix"] or "") else moved.fix
     return {**found, "moving_to": there, "leaving": course.leaving}
 
 
-def detail(portal: Conn, course: CourseState, seen: Seen) -> dict[str, Any]:
+def detail(course: CourseState, seen: Seen) -> dict[str, Any]:
     """Return the document of `replication show` for a course on a server."""
     summary = line(course, seen)
     answer = seen.reached
@@ -329,7 +318,7 @@ def detail(portal: Conn, course: CourseState, seen: Seen) -> dict[str, Any]:
     fault = seen.fault
     return {
         "course": summary.course, "server": seen.server.name, "state": summary.state, "reason": summary.reason,
-        "fix": remedy(portal, course, seen) or summary.fix, "lag_bytes": summary.lag_bytes,
+        "fix": shown_fix(summary, seen), "lag_bytes": summary.lag_bytes,
         "lag_seconds": summary.lag_seconds,
         "slot": dict(vars(seen.slot)) if seen.slot else None,
         "subscription": None if found is None else {
@@ -343,28 +332,15 @@ def detail(portal: Conn, course: CourseState, seen: Seen) -> dict[str, Any]:
             for copy in (answer.copies.get(course.schema_name, []) if answer else [])
         ],
         "error": None if fault is None else {
-            "course": course_of(portal, fault.schema_name), "table": fault.table, "key": fault.key,
+            "course": fault.course, "table": fault.table, "key": fault.key,
             "operation": fault.operation, "sqlstate": fault.sqlstate, "message": fault.message,
             "lsn": fault.finish_lsn,
         },
     }  # fmt: skip
 
 
-def remedy(portal: Conn, course: CourseState, seen: Seen) -> str | None:
-    """Return what a person must do where no command fixes the stream; None where one does, or nothing is wrong."""
-    copies = seen.reached.copies.get(course.schema_name, []) if seen.reached else []
-    lacking = [(copy.table, name) for copy in copies if copy.is_there for name in copy.lacking]
-    if lacking:
-        asked = {"schema": course.schema_name, "tables": [t for t, _ in lacking], "names": [n for _, n in lacking]}
-        fix = str(one(portal, ADD_COLUMNS, asked)["words"])  # type: ignore[arg-type]
-    elif seen.fault is not None and not seen.fault.is_conflict:
-        fault, fix = seen.fault, f"let {seen.fault.schema_name}.{seen.fault.table} accept that row"
-        if fault.finish_lsn:
-            fix += f" (or skip its transaction: replication resume with --skip {fault.finish_lsn})"
-    else:
-        return None
-    quoted = course_word(course.course)
-    then = f"rollbook replication resume {quoted}, and repair {quoted}"
-    if course.moving_to == seen.server.name:
-        then = f"rollbook course move {quoted} --to {seen.server.name}"
-    return f"on server {seen.server.name}: {fix}; then {then}"
+def shown_fix(summary: Line, seen: Seen) -> str | None:
+    """Return the fix of a course's line for `show`: with every way, and never `show` itself."""
+    if seen.fault is not None and summary.fix == seen.fault.fix(seen.server, summary.course):
+        return seen.fault.fix(seen.server, summary.course, with_skip=True)
+    return None if summary.fix and summary.fix.startswith("rollbook replication show ") else summary.fix

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
+import psycopg
 from psycopg import errors, sql
 
+from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError
+from rollbook.replication import obstacle
 from rollbook.replication.apply_error import copy_rows
-from rollbook.replication.catalog import TABLES, Placement
+from rollbook.replication.catalog import TABLES, Placement, course_of
 from rollbook.replication.compare import Compared
 from rollbook.replication.fence import fence
 from rollbook.replication.queries.copies import Written
@@ -43,24 +45,38 @@ def write_rows(
         with holder.transaction(force_rollback=True):
             holder.execute(HOLD, [batch])
             fence(session, min(session.timeout, BATCH_SECONDS))
-            with course_errors(course.course, course.schema_name), session.conn.transaction():
-                write_batch(session, course.schema_name, batch, row_ids, written)
+            try:
+                with session.conn.transaction():
+                    write_batch(session, course.schema_name, batch, row_ids, written)
+            except psycopg.Error as exc:
+                raise refused_write(session, course.schema_name, exc) or exc from exc
         progress.advance(len(batch))
     return [row for row in written.values() if row]
 
 
-@contextmanager
-def course_errors(course: str, schema: str) -> Iterator[None]:
-    """Raise RefusedError, with the course's name, where a foreign key of the course refuses a change."""
-    try:
-        yield
-    except (errors.ForeignKeyViolation, errors.RestrictViolation) as exc:
+def refused_write(session: Session, schema_name: str, exc: psycopg.Error) -> RefusedError | None:
+    """Return the refusal of a course that does not accept what was written to it; None for any other error.
+
+    The transaction in which it was written is rolled back.
+    """
+    course, server = course_of(session.portal, schema_name), session.server
+    if isinstance(exc, errors.ForeignKeyViolation | errors.RestrictViolation):
         what = exc.diag.table_name if exc.diag.message_detail is None else "a copy that must be deleted"
-        raise RefusedError(
+        return RefusedError(
             f"course {course} has rows of its own on the server that refer to {what}",
-            why=exc.diag.message_detail,
-            fix=f"remove those rows in schema {schema} there first",
-        ) from exc
+            why=exc.diag.message_detail, fix=f"remove those rows in schema {schema_name} there first",
+        )  # fmt: skip
+    if exc.sqlstate is None or exc.sqlstate.startswith(("08", "40", "53", "55P03", "57", "58", "XX")):
+        return None
+    found = [obstacle.statement(session.conn, schema_name, name, exc, "OA") for name in TABLES]
+    sql_there = next(filter(None, found), None)
+    if sql_there is None:
+        return None
+    return RefusedError(
+        f"a row of course {course} cannot be written on server {server.name}",
+        why=f"{masked(exc.diag.message_primary or str(exc))} (SQLSTATE {exc.sqlstate})",
+        fix=obstacle.fix_lines(server, course, sql_there, ["repair"]),
+    )
 
 
 def write_batch(

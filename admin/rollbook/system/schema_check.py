@@ -15,6 +15,7 @@ from rollbook.core.db import Caller, other_encoding
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
 from rollbook.core.shell import course_word
+from rollbook.core.shipped import BODY, as_query
 from rollbook.replication import catalog, link
 from rollbook.system import portal_tables
 from rollbook.system.queries import (
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.core.rows import Row
 
-BODY = re.compile(r"\bas \$\$(.*?)\$\$", re.DOTALL)
 SIGNATURE = re.compile(r"^comment on function (rollbook\.\w+\([^)]*\))", re.MULTILINE)
 OWNER = re.compile(r"^-- Security: DEFINER, owned by (\w+)", re.MULTILINE)  # else the owner of the schema
 VIEW = re.compile(r"^create or replace view rollbook\.\w+(?: with \([^)]*\))? as$", re.MULTILINE)
@@ -159,14 +159,6 @@ def views(conn: Conn) -> list[Difference]:
     return found
 
 
-def as_query(name: str) -> bytes:
-    """Return the body of a function in checks/ as a query with the parameters `schemas` and `columns`."""
-    body = BODY.search((SQL / "functions" / "checks" / f"{name}.sql").read_text())
-    assert body is not None  # noqa: S101 (a shipped file)
-    text = body[1].replace("%", "%%").replace("$1", "%(schemas)s").replace("$2", "%(columns)s")
-    return text.encode()
-
-
 def servers(conn: Conn, caller: Caller) -> list[Difference]:
     """Check what is published to each course server; ask each for what is foreign or not as shipped there."""
     found = []
@@ -180,7 +172,7 @@ def servers(conn: Conn, caller: Caller) -> list[Difference]:
         for name in ASKED:
             ours = [] if name == "copy_differences" else ["rollbook"]
             given: dict[str, Any] = {"schemas": schemas + ours, "columns": columns}
-            answers += there.execute(as_query(name), given).fetchall()
+            answers += there.execute(as_query(f"checks/{name}", "schemas", "columns"), given).fetchall()
         return answers
 
     found += [

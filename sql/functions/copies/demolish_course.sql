@@ -9,7 +9,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     schema_name constant name := rollbook.withdraw_course(course_id);
-    local_names constant text[] := array(select rollbook.local_objects(schema_name));
+    local_names constant text[] := array(select rollbook.local_objects(schema_name, on_copies => false));
     reason text;
 begin
     if local_names <> '{}' and drop_local is not true then

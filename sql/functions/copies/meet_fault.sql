@@ -1,13 +1,16 @@
 -- meet_fault: a copy cannot be written: pause the course if its on_fault is `pause`, else refuse the statement.
 -- Called:   by write_copies and write_copy, when what they wrote is undone. By repair_copies and resume_course with
 --           is_routing false: there nothing is paused.
--- Raises:   RB020, with the course, the table and two ways out. The words of the error are repeated where they can
---           hold names only (classes 0A, 23, 3F, 42, 44, 55): elsewhere they may quote the row, and with it a password
---           hash. Its detail is never repeated: it quotes the row.
+-- Raises:   RB020, with the course, the table and the ways out: the statement that removes what refuses the row, if
+--           the error leads to it, or repair, if a part of the copies is gone; or to pause the course. place,
+--           constraint_name and column_name are what the error reports. Its words are repeated where they can hold
+--           names only (classes 0A, 23, 3F, 42, 44, 55): elsewhere they may quote the row, and with it a password hash.
+--           Its detail is never repeated: it quotes the row.
 -- Locks:    to pause, the course's rollbook.course row: waits for a transaction that pauses it too.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.meet_fault(
-    schema_name text, table_name text, state text, words text, place text, is_routing boolean default true
+    schema_name text, table_name text, state text, words text, place text, constraint_name text, column_name text,
+    is_routing boolean default true
 ) returns void
 language plpgsql
 as $$
@@ -15,10 +18,20 @@ declare
     course constant rollbook.course := (
         select c from rollbook.course as c where c.schema_name = meet_fault.schema_name::name
     );
-    identity_fix constant text := (
-        select min(f.fix) from rollbook.routing_fault() as f
-        where state in ('55000', '42P10') and f.course_id = course.course_id and f.kind = 'identity'
+    obstacle_fix constant text := rollbook.obstacle_fix(
+        schema_name, table_name, state, place, constraint_name, column_name, '{O,A}'
     );
+    is_gone constant boolean := exists (
+        select from rollbook.copied_tables() as t where rollbook.copy_fault(schema_name, t.table_name) is not null
+    );
+    way_out constant text := case
+        when is_gone then format('Run: select * from rollbook.repair(%L); it recreates what is gone.', course.course_id)
+        when obstacle_fix is not null then format('Run: %s; or change it.', obstacle_fix)
+        else format('Change what forbids it in schema %I%s.', schema_name, (
+            select ', such as ' || string_agg(o, ', ') from rollbook.local_objects(schema_name) as o
+            where strpos(o, meet_fault.table_name) > 0
+        ))
+    end;
     reason constant text := format('%s (SQLSTATE %s)', case
         when state = 'RB004' or left(state, 2) = any ('{0A,23,3F,42,44,55}'::text[]) then words
         else 'an error in ' || coalesce(substring(place from '^(?:PL/pgSQL|SQL) function [^\n]*'), 'the course')
@@ -35,14 +48,10 @@ begin
         return;
     end if;
     raise exception 'course % cannot be written: %.%', course.course_id, schema_name, table_name
-        using errcode = 'RB020', detail = reason, hint = case when identity_fix is not null then format(
-            'Run: %s Or pause the course, and the portal goes on without it: rollbook course pause %s',
-            identity_fix, rollbook.shell_quote(course.course_id)
-        ) when is_routing then format(
-            'Fix it: select * from rollbook.repair(%1$L); recreates what is gone. Or pause the course, and the portal '
-            'goes on without it: select rollbook.pause_course(%1$L); or: rollbook course pause %2$s',
-            course.course_id, rollbook.shell_quote(course.course_id)
-        ) else format('Fix what forbids it in schema %I, then try again.', schema_name) end;
+        using errcode = 'RB020', detail = reason, hint = way_out || case when is_routing then format(
+            ' Or pause the course, and the portal goes on without it: select rollbook.pause_course(%L); or: rollbook '
+            'course pause %s', course.course_id, rollbook.shell_quote(course.course_id)
+        ) else ' Then try again.' end;
 end $$;
-comment on function rollbook.meet_fault(text, text, text, text, text, boolean) is
+comment on function rollbook.meet_fault(text, text, text, text, text, text, text, boolean) is
     'A copy cannot be written: pause the course if its on_fault is pause, else refuse the statement with RB020.';

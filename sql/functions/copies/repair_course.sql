@@ -17,6 +17,8 @@ declare
     result rollbook.repaired;
     results rollbook.repaired[] := '{}';
     place text;
+    refusing text;
+    unfilled text;
 begin
     begin
         for step in
@@ -55,9 +57,11 @@ begin
         if not rollbook.is_fault(sqlstate, course.schema_name) then
             raise;
         end if;
-        get stacked diagnostics place = pg_exception_context;
+        get stacked diagnostics
+            place = pg_exception_context, refusing = constraint_name, unfilled = column_name;
         perform rollbook.meet_fault(
-            course.schema_name, step.table_name, sqlstate, sqlerrm, place, is_routing => false
+            course.schema_name, step.table_name, sqlstate, sqlerrm, place, refusing, unfilled,
+            is_routing => false
         );
     end;
 

@@ -12,6 +12,8 @@ declare
     paused text[];
     step rollbook.copy_step;
     place text;
+    refusing text;
+    unfilled text;
 begin
     if steps = '{}' then
         return;
@@ -35,8 +37,11 @@ begin
             if not rollbook.is_fault(sqlstate, step.schema_name) then
                 raise;
             end if;
-            get stacked diagnostics place = pg_exception_context;
-            perform rollbook.meet_fault(step.schema_name, step.table_name, sqlstate, sqlerrm, place);
+            get stacked diagnostics
+                place = pg_exception_context, refusing = constraint_name, unfilled = column_name;
+            perform rollbook.meet_fault(
+                step.schema_name, step.table_name, sqlstate, sqlerrm, place, refusing, unfilled
+            );
         end;
     end loop;
 end $$;

@@ -16,6 +16,8 @@ declare
     paused text[];
     target text;
     place text;
+    refusing text;
+    unfilled text;
 begin
     loop
         paused := rollbook.paused_schemas(schemas);
@@ -29,8 +31,11 @@ begin
             if not rollbook.is_fault(sqlstate, target) then
                 raise;
             end if;
-            get stacked diagnostics place = pg_exception_context;
-            perform rollbook.meet_fault(target, table_name, sqlstate, sqlerrm, place);
+            get stacked diagnostics
+                place = pg_exception_context, refusing = constraint_name, unfilled = column_name;
+            perform rollbook.meet_fault(
+                target, table_name, sqlstate, sqlerrm, place, refusing, unfilled
+            );
         end;
     end loop;
 end $$;

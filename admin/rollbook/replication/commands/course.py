@@ -230,8 +230,9 @@ def delete(
 
     with run.connect() as conn:
         found = find_course(conn, course)
+        added = found.local_objects
         if not run.dry_run and confirm != course:
-            what = f"schema {found.schema_name} with {found.copied_users} user copies"
+            what = f"schema {found.schema_name} with {', '.join([f'{found.copied_users} user copies', *added])}"
             message = f"not confirmed: this drops {what}"
             if confirm is not None:
                 message = f"--confirm {confirm} is not the course {course}"
@@ -243,6 +244,8 @@ def delete(
     if run.dry_run and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     render.rows(run, [{**vars(found), "outcome": "removed"}], DELETED)
+    if added:
+        render.note(run, f"what the course added {'goes' if run.dry_run else 'went'} with it: {', '.join(added)}")
 
 
 @command(

@@ -178,7 +178,7 @@ def conflicts(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
             if seen.diagnosis_error is not None:  # stopped, and this role may not see why
                 unknown = True
                 render.note(run, f"server {seen.server.name}: {seen.diagnosis_error}")
-            rows += [vars(row) for row in conflicts_of(portal, seen, placed[seen.server])]
+            rows += [vars(row) for row in conflicts_of(seen, placed[seen.server])]
     render.rows(run, rows, CONFLICTS, empty="no conflicts")
     return 3 if unknown else 4 if any(row["kind"] != "counted" for row in rows) else 0
 

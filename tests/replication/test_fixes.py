@@ -1,0 +1,294 @@
+"""No printed fix leads in a circle: each fault's fixes are followed, as they are printed, until the course is `ok`."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
+from tests.replication.conftest import Site, drop_subscriptions, remedy
+from tests.replication.scenes import another_user, enroll, line, stands_still
+
+LIMIT = 4  # how often one fix may be printed before it counts as a circle
+STEPS = 12  # fixes followed before nothing helps
+PATIENCE = 30.0  # seconds for what fixes itself: a first copy, a worker that starts again
+SAME = "update portal.auth_user set last_name = 'Same' where id in (101, 102)"
+LEAVER = "delete from portal.auth_userprofile where id = (select max(id) from portal.auth_userprofile)"
+PROFILE = "insert into portal.auth_userprofile (user_id, name) select max(id), 'New' from portal.auth_user"
+
+
+def function(name: str, body: str) -> str:
+    """The statements that create a trigger function of the course, and its trigger for what arrives."""
+    return (
+        f"create function {{0}}.{name}() returns trigger language plpgsql as $$ begin {body}; return new; end $$; "
+        f"create trigger {name} after insert or update or delete on {{0}}.auth_user for each row "
+        f"execute function {{0}}.{name}(); alter table {{0}}.auth_user enable always trigger {name};"
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault: what somebody does to the course, what the portal writes then, and what the first fix says."""
+
+    harm: str
+    change: str  # empty: somebody enrolls
+    fix: str
+    undo: str = ""  # of what the fixes leave, such as a disabled trigger
+
+
+ON_SERVER = {
+    "a row with its key": Case("", "", "rollbook replication repair "),  # its harm needs the next id
+    "a unique index": Case(
+        'create unique index "My ""own""" on {0}.auth_user (last_name) where last_name <> \'\'', SAME,
+        'drop index {0}."My ""own"""',
+    ),
+    "a unique constraint": Case(
+        "alter table {0}.auth_user add own text default 'x'; update {0}.auth_user set own = id::text; "
+        "alter table {0}.auth_user add constraint own unique (own), alter own set default 'x'; "
+        "update {0}.auth_user set own = 'x' where id = 101",
+        "", "alter table {0}.auth_user drop constraint own", "alter table {0}.auth_user drop column own",
+    ),
+    "a check": Case(
+        "alter table {0}.auth_user add constraint \"No 'Same'\" check (last_name <> 'Same') not valid", SAME,
+        "alter table {0}.auth_user drop constraint \"No 'Same'\"",
+    ),
+    "not null": Case(
+        "alter table {0}.auth_user add room text; update {0}.auth_user set room = '1'; "
+        "alter table {0}.auth_user alter room set not null", "",
+        "alter table {0}.auth_user alter column room drop not null", "alter table {0}.auth_user drop column room",
+    ),
+    "a trigger that raises": Case(
+        function("own", "raise exception 'the course is full'"), "",
+        "alter table {0}.auth_user disable trigger own", "drop function {0}.own() cascade",
+    ),
+    "a trigger that finds its table by the search path": Case(
+        "create table {0}.audit (id bigint); " + function("own", "insert into audit values (new.id)"), SAME,
+        "alter table {0}.auth_user disable trigger own", "drop function {0}.own() cascade; drop table {0}.audit",
+    ),
+    "a trigger that meets a unique index elsewhere": Case(
+        "create table {0}.audit (id int primary key); grant all on {0}.audit to rollbook_owner; "
+        "insert into {0}.audit values (1); " + function("own", "insert into {0}.audit values (1)"), "",
+        "alter table {0}.auth_user disable trigger own", "drop function {0}.own() cascade; drop table {0}.audit",
+    ),
+    "a trigger without a right": Case(
+        "create table {0}.audit (id bigint); " + function("own", "insert into {0}.audit values (new.id)"), "",
+        "alter table {0}.auth_user disable trigger own", "drop function {0}.own() cascade; drop table {0}.audit",
+    ),
+    "a deferred trigger": Case(
+        "create function {0}.own() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$; "
+        "create constraint trigger own after insert on {0}.auth_user deferrable initially deferred for each row "
+        "execute function {0}.own(); alter table {0}.auth_user enable always trigger own", "",
+        "alter table {0}.auth_user disable trigger own", "drop function {0}.own() cascade",
+    ),
+    "a missing column": Case(
+        "alter table {0}.auth_user drop column email cascade", "", "alter table {0}.auth_user add column email ",
+    ),
+    "a missing table": Case(
+        "drop table {0}.auth_userprofile", "update portal.auth_userprofile set goals = 'New' where user_id = 101",
+        "rollbook replication resync ",
+    ),
+    "no key": Case(
+        "alter table {0}.auth_user drop constraint auth_user_pkey", SAME, "alter table {0}.auth_user add primary key",
+    ),
+    "another replica identity": Case(
+        "create unique index own on {0}.auth_user (username); "
+        "alter table {0}.auth_user alter username set not null, replica identity using index own", SAME,
+        "alter table {0}.auth_user replica identity default", "drop index {0}.own",
+    ),
+    "a revoked right": Case(
+        "revoke all on {0}.auth_user from rollbook_owner; revoke all on schema {0} from rollbook_owner", "",
+        "grant all on schema {0} to rollbook_owner; grant all on table {0}.auth_user to rollbook_owner",
+    ),
+    "row security": Case(
+        "alter table {0}.auth_user enable row level security, force row level security", "",
+        "alter table {0}.auth_user no force row level security", "alter table {0}.auth_user disable row level security",
+    ),
+    "a dropped subscription": Case("", "", "rollbook replication resync "),
+    "a disabled subscription": Case(
+        "alter subscription rollbook_east disable", "", "rollbook replication resume ",
+    ),
+}  # fmt: skip
+QUICK = ("a unique index", "a disabled subscription")
+IN_PORTAL = {
+    "a unique index": Case(
+        'create unique index "My own" on {0}.auth_user (last_name) where last_name <> \'\'', SAME,
+        'drop index {0}."My own";',
+    ),
+    "a check": Case(
+        "alter table {0}.auth_user add constraint own check (last_name <> 'Same') not valid", SAME,
+        "alter table {0}.auth_user drop constraint own;",
+    ),
+    "a trigger": Case(
+        function("own", "raise exception 'no: %', new.email"), SAME, "alter table {0}.auth_user disable trigger own;",
+        "drop function {0}.own() cascade",
+    ),
+    "an owner": Case("alter table {0}.auth_user owner to pg_monitor", SAME, "rollbook.repair("),
+    "a missing table": Case(
+        "drop table {0}.auth_userprofile", LEAVER, "rollbook.repair(",
+    ),
+    "a replica identity": Case(
+        "alter table {0}.auth_user replica identity nothing", SAME,
+        "alter table {0}.auth_user replica identity default;",
+    ),
+}  # fmt: skip
+
+
+class Follower:
+    """Executes fixes as they are printed, and counts them: one that comes again and again leads in a circle."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.followed: list[str] = []
+
+    def follow(self, fix: str, *, alternative: int = 0) -> None:
+        """Execute all steps of a fix; where a command fails, follow what it prints."""
+        self.followed.append(fix)
+        assert self.followed.count(fix) <= LIMIT, f"a circle: {self.followed}"
+        assert len(self.followed) <= STEPS, self.followed
+        if run_it := re.match(r"(?:Run|Resume it[^:]+): (.+?);? (?:or|it recreates)\b", fix):
+            self.site.portal.execute(run_it[1].encode())
+            return
+        for step in fix.split("; or: ")[alternative].split("; then: "):
+            if there := re.fullmatch(r"on server east: (.+)", step):
+                self.site.server.execute(there[1].encode())
+            elif step.startswith("rollbook "):
+                self.printed(remedy(self.site, step))
+            else:
+                self.site.portal.execute(step.encode())
+
+    def printed(self, result: Result) -> None:
+        """Follow the fix that a refused command has printed."""
+        assert result.code != 70, result
+        for fix in re.findall(r"^fix: +(.+)$", result.err, re.MULTILINE) if result.code else []:
+            self.follow(fix)
+
+    def until_ok(self) -> None:
+        """Follow the fix of the first course that is not `ok`, until none is left."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            needy = [row for row in (line(self.site, name) for name in (KEEP, REMOVE)) if row["state"] != "ok"]
+            if not needy and self.site.run("replication", "verify").code == 0:
+                break
+            if not needy:  # what was skipped, or stood in a column that is gone
+                assert time.monotonic() < end
+                continue
+            fix = needy[0]["fix"]
+            if fix is None or needy[0]["state"] == "lagging":
+                assert time.monotonic() < end, needy
+                time.sleep(0.2)
+                continue
+            self.follow(fix)
+        assert self.site.is_equal(KEEP)
+        assert self.site.is_equal(REMOVE)
+
+
+def harm(site: Site, case: Case, name: str) -> None:
+    """Let the fault come about, and the portal write what meets it."""
+    if name == "a row with its key":
+        last = site.portal.execute("select nextval(pg_get_serial_sequence('portal.auth_user', 'id'))").fetchall()
+        site.as_worker(another_user(last[0][0] + 1))
+    elif name == "a dropped subscription":
+        drop_subscriptions(site.server)
+    elif case.harm:
+        site.server.execute(case.harm.replace("{0}", KEEP_SCHEMA).encode())
+    if case.change:
+        site.portal.execute(case.change.encode())
+    else:
+        enroll(site, 1)
+    if "subscription" not in name:
+        stands_still(site)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in ON_SERVER]
+)
+def test_the_printed_fix_of_a_fault_on_a_server_leads_to_ok(shared: Site, name: str) -> None:
+    case = ON_SERVER[name]
+    if name == "a revoked right" and shared.server.info.server_version < 160000:
+        pytest.skip("a worker acts for the subscription's owner")
+    shared.portal.execute("update portal.auth_user set last_name = '' where last_name <> ''")
+    shared.wait()
+    harm(shared, case, name)
+    row = line(shared)
+    assert row["state"] == "broken", row
+    assert case.fix.replace("{0}", KEEP_SCHEMA) in row["fix"]
+    assert line(shared, REMOVE)["fix"].replace(f"'{REMOVE}'", f"'{KEEP}'") == row["fix"]
+    shown = shared.run("replication", "show", KEEP, "--json").data
+    assert shown["fix"].split("; or: ")[0] == row["fix"]
+    if row["fix"].startswith("on server") and shown["error"]:
+        refused = shared.run("replication", "resume", KEEP, "--json")
+        assert refused.code == 1
+        assert case.fix.replace("{0}", KEEP_SCHEMA) in refused.err.replace('\\"', '"')
+        repaired = shared.run("replication", "repair", KEEP, "--yes")
+        assert repaired.code != 0
+        assert case.fix.replace("{0}", KEEP_SCHEMA) in repaired.err
+        (now,) = (each for each in shared.run("replication", "conflicts", "--json").data if each["kind"] != "counted")
+        assert now["resolution"] == row["fix"]
+    follower = Follower(shared)
+    follower.follow(row["fix"])
+    follower.until_ok()
+    shared.server.execute(case.undo.replace("{0}", KEEP_SCHEMA).encode() or b"select")
+
+
+@pytest.mark.slow
+def test_the_printed_skip_leads_to_ok_too(shared: Site) -> None:
+    case = ON_SERVER["a check"]
+    shared.portal.execute("update portal.auth_user set last_name = '' where last_name <> ''")
+    shared.wait()
+    harm(shared, case, "a check")
+    follower = Follower(shared)
+    follower.follow(shared.run("replication", "show", KEEP, "--json").data["fix"], alternative=1)
+    follower.until_ok()
+    assert "--skip" in follower.followed[0]
+    assert "drop constraint" in follower.followed[1]  # repair met it again, and said so
+
+
+@pytest.mark.parametrize("on_fault", ["refuse", "pause"])
+@pytest.mark.parametrize("name", IN_PORTAL)
+def test_the_printed_fix_of_a_fault_in_the_portals_database_leads_to_ok(shared: Site, name: str, on_fault: str) -> None:
+    case = IN_PORTAL[name]
+    shared.portal.execute("update portal.auth_user set last_name = '' where last_name <> ''")
+    shared.ok("course", "update", KEEP, "--on-fault", on_fault)
+    enroll(shared, 1)
+    shared.portal.execute(PROFILE.encode())
+    shared.portal.execute(case.harm.replace("{0}", KEEP_SCHEMA).encode())
+    follower = Follower(shared)
+    if on_fault == "refuse":
+        with pytest.raises(psycopg.Error) as refused:
+            shared.portal.execute(case.change.encode())
+        assert refused.value.sqlstate == "RB020"
+        hint = refused.value.diag.message_hint or ""
+        assert KEEP in str(refused.value)
+        assert case.fix.replace("{0}", KEEP_SCHEMA) in hint
+        assert f"rollbook course pause '{KEEP}'" in hint
+        follower.follow(hint)
+    shared.portal.execute(case.change.encode())
+    follower.until_ok()
+    shared.portal.execute(case.undo.replace("{0}", KEEP_SCHEMA).encode() or b"select")
+    shared.ok("course", "update", KEEP, "--on-fault", "refuse")
+
+
+@pytest.mark.slow
+def test_the_printed_fix_of_a_first_copy_that_is_refused_leads_to_ok(shared: Site) -> None:
+    name, schema = "edX/refused", "course_edx_refused"
+    shared.portal.execute("select rollbook.create_course(%s)", [name])
+    shared.portal.execute("insert into portal.student_courseenrollment (user_id, course_id) values (104, %s)", [name])
+    shared.attach(name)
+    shared.ok("course", "detach", name, "--keep-data", "--yes")
+    for table in ("student_courseenrollment", "auth_userprofile", "auth_user"):
+        shared.as_worker(f"delete from {schema}.{table}")
+    shared.server.execute(f"create unique index own on {schema}.auth_user ((1)); alter table {schema}.auth_user "
+                          "add constraint own_too check (username <> 'eve')")  # fmt: skip
+    attached = shared.run("course", "attach", name, "--to", "east")
+    assert (attached.code, f"alter table {schema}.auth_user drop constraint own_too" in attached.err) == (4, True)
+    row = line(shared, name)
+    assert (row["state"], shared.states()[KEEP]) == ("broken", "ok")
+    follower = Follower(shared)
+    follower.printed(attached)
+    assert shared.states()[name] == "ok"
+    shared.ok("course", "detach", name, "--yes")
+    shared.portal.execute("select rollbook.drop_course(%s)", [name])
