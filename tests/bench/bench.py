@@ -25,7 +25,7 @@ from rich.table import Table
 
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
-from tests.bench import replication, serializable
+from tests.bench import replication, serializable, servers
 
 USERS = 20_000
 PAIRS = int(os.environ.get("BENCH_PAIRS", "7"))
@@ -412,6 +412,7 @@ MEASURES = (
         for f in (copy_enrollments, update_user, update_unlisted, update_many_courses, create_course, verify)
     }
     | replication.MEASURES
+    | servers.MEASURES
     | serializable.MEASURES
 )
 
@@ -427,6 +428,8 @@ def main(names: list[str]) -> None:
                 "max_wal_size": "4GB",
                 "max_locks_per_transaction": "1024",
                 "autovacuum": "off",
+                "max_wal_senders": str(servers.SERVERS + 4),
+                "max_replication_slots": str(servers.SERVERS + 4),
             },
         )
         server.start()

@@ -90,12 +90,12 @@ def rollbook(portal: str, *arguments: str) -> None:
 
 
 @contextmanager
-def second_server(bench: Bench) -> Iterator[PrivateServer]:
-    """Start a server for courses, set as the portal's is."""
+def second_server(bench: Bench, settings: dict[str, str] | None = None) -> Iterator[PrivateServer]:
+    """Start a server for courses, set as the portal's is but for these settings."""
     with tempfile.TemporaryDirectory(prefix="rb-bench-") as folder:
         Path(folder).chmod(0o755)
         os.environ["ROLLBOOK_LOG_FILE"] = str(Path(folder) / "rollbook.log")
-        server = PrivateServer(Path(folder) / "pg", settings=bench.server.settings)
+        server = PrivateServer(Path(folder) / "pg", settings={**bench.server.settings, **(settings or {})})
         server.start()
         try:
             yield server

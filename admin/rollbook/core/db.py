@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection, Copy, Cursor, Transaction, errors, pq, sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row, tuple_row
 
 from rollbook.core.conninfo import conninfo, masked
@@ -221,11 +222,13 @@ def session(
 
     With `writes`, its first statement raises RefusedError where no trigger would run.
     """
+    where = conninfo(dsn)
+    hosts = str(conninfo_to_dict(where).get("host", "")).count(",") + 1  # libpq gives each of them connect_timeout
     conn = Session.connect(
-        conninfo(dsn),
+        where,
         row_factory=dict_row,
         cursor_factory=LoudCursor if verbose else SessionCursor,
-        connect_timeout=max(1, round(timeout or CONNECT_SECONDS)),
+        connect_timeout=max(1, round((timeout or CONNECT_SECONDS) / hosts)),
         fallback_application_name=name,
         client_encoding="UTF8",
     )

@@ -36,7 +36,7 @@ def wait_for_servers(portal: Conn, servers: Sequence[Server], caller: Caller, se
     def question(server: Server, conn: Conn) -> float | None:
         return arrival(conn, server, beat, seconds)
 
-    return dict(ask(servers, question, Caller(caller.name, seconds)))
+    return dict(ask(servers, question, Caller(caller.name, seconds), waits=seconds))
 
 
 def time_heartbeat(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
@@ -63,7 +63,7 @@ def time_heartbeat(portal: Conn, servers: Sequence[Server], caller: Caller, seco
 
     sender = threading.Thread(target=send)
     sender.start()
-    answers: dict[str, Any] = ask(servers, question, Caller(caller.name, seconds))
+    answers: dict[str, Any] = ask(servers, question, Caller(caller.name, seconds), waits=2 * seconds)
     sender.join()
     if failed:
         raise failed[0]
@@ -94,4 +94,4 @@ def wait_for_courses(
         session = Session(portal, conn, server, seconds)
         return await_copies(session, schemas[server], seconds) == "ready"
 
-    return dict(ask(servers, question, caller))
+    return dict(ask(servers, question, caller, waits=2 * seconds))

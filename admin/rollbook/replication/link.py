@@ -22,6 +22,7 @@ from rollbook.core.sqlstate import translate
 
 HIDDEN = "its route holds a password, which this role may not read"
 ANSWER_SECONDS = 5.0  # how long a server may take to answer one question, unless --timeout says otherwise
+CONNECT_SECONDS = 1.0  # how long a server may take to connect, at least: a short --timeout is for what it answers
 Answer = TypeVar("Answer")
 
 SERVERS = """
@@ -175,19 +176,24 @@ def server_error(server: Server, exc: psycopg.Error) -> AdminError:
 
 
 def ask(
-    asked: Iterable[Server], question: Callable[[Server, Conn], Answer], caller: Caller
+    asked: Iterable[Server], question: Callable[[Server, Conn], Answer], caller: Caller, *, waits: float = 0.0
 ) -> dict[str, Answer | UnreachableError]:
     """Ask all servers at once; return each one's answer, or the reason why it gave none.
 
-    A server has the caller's timeout (5 s if None) to connect and the same again to answer. One that takes longer, such
-    as a stopped process, is abandoned.
+    A server has the caller's timeout (5 s if None, but at least 1 s) to connect. Once it has, it has as long to answer,
+    and the seconds for which the question itself `waits`. One that takes longer, such as a stopped process, is
+    abandoned.
     """
     seconds = caller.timeout or ANSWER_SECONDS
     answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    ends: dict[str, float] = {}  # by server: until when it may take
+    connected: set[str] = set()
 
     def run(server: Server) -> None:
         try:
             with reached(server, Caller(caller.name, seconds)) as conn:
+                ends[server.name] = time.monotonic() + waits + seconds
+                connected.add(server.name)
                 answers.put((server.name, question(server, conn)))
         except UnreachableError as exc:
             answers.put((server.name, exc))
@@ -197,15 +203,19 @@ def ask(
     waiting = {server.name: server for server in asked}
     found: dict[str, Any] = {}
     for server in waiting.values():
+        ends[server.name] = time.monotonic() + max(CONNECT_SECONDS, seconds)
         threading.Thread(target=run, args=(server,), daemon=True).start()
-    end = time.monotonic() + 2 * seconds
-    while len(found) < len(waiting):
+    while silent := waiting.keys() - found.keys():
+        left = max(ends[who] for who in silent) - time.monotonic()
         try:
-            who, answer = answers.get(timeout=max(0.0, end - time.monotonic()))
+            who, answer = answers.get(timeout=max(0.0, left))
         except queue.Empty:
-            for who in waiting.keys() - found.keys():
+            if time.monotonic() < max(ends[who] for who in silent):
+                continue  # one has connected meanwhile
+            for who in silent:
+                bound = waits + seconds if who in connected else max(CONNECT_SECONDS, seconds)
                 found[who] = UnreachableError(
-                    f"server {who} cannot be reached", why=f"no answer within {2 * seconds:g} s",
+                    f"server {who} cannot be reached", why=f"no answer within {bound:g} s",
                     fix=f"rollbook server ping {who}",
                 )  # fmt: skip
             break

@@ -171,7 +171,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
             applied,
         )
 
-    answers = ask(asked, question, caller)
+    answers = ask(asked, question, caller, waits=ARRIVAL_SECONDS)
     sent = typed(Sent, portal, SENT)
     newest = max((row.beat for row in sent), default=0)
     if any(row.beat > newest for answer in answers.values() if isinstance(answer, Answer) for row in answer.beats):

@@ -211,7 +211,7 @@ def ask_servers(
                 rows[copy] = {number: there.get(number) for number in ids}
         return Held(rows, {schema for schema, _ in theirs})
 
-    return link.ask(places, question, caller)
+    return link.ask(places, question, caller, waits=seconds)
 
 
 def compare_held(portal: Conn, server: Server, courses: Mapping[str, str], held: Held, caller: Caller) -> list[UserRow]:

@@ -1,0 +1,91 @@
+"""What an operator waits for: the status of many servers, a repair there, a server that catches up after a pause."""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from tests.bench.replication import drop_slot, drop_subscription, rollbook, second_server, until
+
+if TYPE_CHECKING:
+    from tests.bench.bench import Bench
+
+SERVERS = int(os.environ.get("BENCH_SERVERS", "20"))
+TIMEOUT = 5  # seconds
+
+
+# --- status of many servers, two of them dead -------------------------------------------------------------------------
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """Yield the route to a server that takes the connection and never answers, as a stopped postmaster does."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"host=127.0.0.1 port={listening.getsockname()[1]} dbname=gone"
+
+
+@contextmanager
+def unheard() -> Iterator[str]:
+    """Yield the route to a host that drops each packet: Linux does so where the queue of a socket is full."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)  # noqa: FBT003 (as it is called)
+            waiting.connect_ex(listening.getsockname())
+        yield f"host=127.0.0.1 port={listening.getsockname()[1]} dbname=gone"
+
+
+def status(bench: Bench) -> None:
+    """`rollbook status`, as a whole, of servers with a course each, two of which do not answer, against its timeout."""
+    names = [f"s{n:02}" for n in range(SERVERS)]
+    many = {
+        "max_logical_replication_workers": str(SERVERS + 4), "max_worker_processes": str(SERVERS + 12),
+        "max_replication_slots": str(SERVERS + 4),
+    }  # fmt: skip
+    with ExitStack() as stack:
+        portal, _ = stack.enter_context(bench.databases(SERVERS, enrolled=True, users=1000))
+        if portal.info.server_version >= 180000:
+            many["max_active_replication_origins"] = str(SERVERS + 4)
+        server = stack.enter_context(second_server(bench, many))
+        where = bench.server.dsn("routed")
+        courses = [row[0] for row in portal.execute("select course_id from rollbook.course order by 1").fetchall()]
+        admin = stack.enter_context(psycopg.connect(server.dsn(), autocommit=True))
+        for name, course in zip(names, courses, strict=True):
+            admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+            rollbook(where, "server", "add", name, "--admin-dsn", server.dsn(name), "--subscription-dsn", where)
+            rollbook(where, "course", "attach", course, "--to", name)
+        routes = [stack.enter_context(silent()), stack.enter_context(unheard())]
+        for name, route in zip(names, routes, strict=False):
+            portal.execute("update rollbook.server set admin_dsn = %s where name = %s", [route, name])
+        program = Path(sys.executable).with_name("rollbook")
+        times = []
+        for _ in range(bench.pairs):
+            began = time.perf_counter()
+            asked = subprocess.run(
+                [program, "status", "--timeout", str(TIMEOUT), "--json", "-d", where], capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+            times.append(time.perf_counter() - began)
+            assert asked.returncode == 3, asked.stderr
+            assert (asked.stdout.count('"unreachable"'), asked.stdout.count('"ok"')) == (2, SERVERS - 2), asked.stdout
+        bench.note(f"status of {SERVERS} servers, 2 of them dead, --timeout {TIMEOUT}", statistics.median(times),
+                   TIMEOUT, 1.2)  # fmt: skip
+        for name in names:
+            with psycopg.connect(server.dsn(name), autocommit=True) as conn:
+                drop_subscription(conn)
+        until(lambda: drop_slot(portal))
+
+
+MEASURES: dict[str, Callable[[Bench], None]] = {function.__name__: function for function in (status,)}
