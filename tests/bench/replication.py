@@ -354,7 +354,7 @@ def first_copy(bench: Bench) -> None:
             for conn in (ours.portal, ours.server):
                 conn.execute("checkpoint")
 
-        bench.measure(f"course attach, {STUDENTS:,} students", 1.3, (attach, subscribe), (detach, forget))
+        bench.measure(f"course attach, {STUDENTS:,} students", 2, (attach, subscribe), (detach, forget))
         yard = bench.results[-1]["yardstick"]
         copies = [sum(pair) for pair in zip(*[iter(parts["native copy"])] * 2, strict=True)]
         bench.note("  of it the copy by PostgreSQL", statistics.median(copies[1:]), yard, None)

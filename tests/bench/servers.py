@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from tests.bench.replication import drop_slot, drop_subscription, rollbook, second_server, until
+from rollbook.replication.catalog import TABLES
+from tests.bench.replication import (
+    Db,
+    course_rows,
+    drop_slot,
+    drop_subscription,
+    make_bare,
+    publish_bare,
+    rollbook,
+    second_server,
+    sides,
+    until,
+)
 
 if TYPE_CHECKING:
     from tests.bench.bench import Bench
@@ -42,7 +54,7 @@ def unheard() -> Iterator[str]:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
             waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)  # noqa: FBT003 (as it is called)
+            waiting.setblocking(False)
             waiting.connect_ex(listening.getsockname())
         yield f"host=127.0.0.1 port={listening.getsockname()[1]} dbname=gone"
 
@@ -88,4 +100,58 @@ def status(bench: Bench) -> None:
         until(lambda: drop_slot(portal))
 
 
-MEASURES: dict[str, Callable[[Bench], None]] = {function.__name__: function for function in (status,)}
+# --- a repair on a server ---------------------------------------------------------------------------------------------
+
+WRONG = 25_000  # rows, of a course with as many students
+CHANGED, MISSING, EXTRA = (WRONG * part // 10 for part in (4, 4, 2))
+
+
+def repair(bench: Bench) -> None:
+    """`rollbook replication repair` of 25,000 rows on a server, against deleting and inserting them there by hand."""
+    with sides(bench, 1, WRONG) as (ours, yardstick):
+        ((course, name),) = course_rows(ours.portal)
+        where = bench.server.dsn("routed")
+        rollbook(where, "course", "attach", course, "--to", "east")
+        make_bare(yardstick, [name])
+        publish_bare(yardstick, [name])
+        wrong = {
+            "auth_user": (f"id <= {CHANGED}", f"update {name}.auth_user set last_name = 'wrong' where id <= {CHANGED}"),
+            "auth_userprofile": (f"id <= {MISSING}", f"delete from {name}.auth_userprofile where id <= {MISSING}"),
+            "student_courseenrollment": (
+                f"id <= {EXTRA}",
+                f"insert into {name}.student_courseenrollment (id, user_id, course_id, created) select 10000000 + id, "
+                f"user_id, course_id, created from {name}.student_courseenrollment where id <= {EXTRA}",
+            ),
+        }
+        columns = {
+            table: ours.portal.execute("select array_to_string(rollbook.replicated_columns(%s), ', ')", [table])
+            .fetchall()[0][0] for table in TABLES
+        }  # fmt: skip
+
+        def spoil(conn: Db) -> None:
+            with conn.transaction():
+                conn.execute("set local session_replication_role = replica")
+                for _, statement in wrong.values():
+                    conn.execute(statement)
+            conn.execute("checkpoint")
+
+        def ours_repaired() -> None:
+            rollbook(where, "replication", "repair", course, "--yes")
+
+        def by_hand() -> None:
+            with yardstick.server.transaction():
+                for table, (rows, _) in wrong.items():
+                    place = f"{name}.{table}"
+                    yardstick.server.execute(f"delete from {place} where {rows} or id > 10000000")
+                    source = f"copy (select {columns[table]} from {place} where {rows}) to stdout"
+                    target = f"copy {place} ({columns[table]}) from stdin"
+                    with yardstick.portal.cursor().copy(source) as out, \
+                            yardstick.server.cursor().copy(target) as into:  # fmt: skip
+                        for block in out:
+                            into.write(block)
+
+        bench.measure(f"repair of {WRONG:,} wrong rows on a server", 5, (ours_repaired, by_hand),
+                      (lambda: spoil(ours.server), lambda: spoil(yardstick.server)))  # fmt: skip
+
+
+MEASURES: dict[str, Callable[[Bench], None]] = {function.__name__: function for function in (status, repair)}

@@ -1,6 +1,7 @@
 """Who may do what with a course server: members of rollbook_monitor and rollbook_operator, and nobody else.
 
-Also tests sql/server/server_grants.sql, and copy_place, digest_columns, digest_rows and id_bounds.
+Also tests sql/server/server_grants.sql, and copy_place, digest_columns, digest_rows, hash_ranges, hash_rows and
+row_hash.
 """
 
 from __future__ import annotations
@@ -99,17 +100,17 @@ def test_a_monitor_on_a_server_reads_no_row_and_creates_nothing(looker: Site) ->
     refused = [
         f"select * from {KEEP_SCHEMA}.auth_user", f"update {KEEP_SCHEMA}.auth_user set password = 'x'",
         "delete from rollbook.heartbeat", "create table rollbook.mine (id bigint)",
-        "select * from rollbook.digest_rows('pg_catalog', 'auth_user', null, null)",
-        "select * from rollbook.digest_rows('rollbook', 'heartbeat', null, null)",
+        "select * from rollbook.hash_rows('pg_catalog', 'auth_user', 0, 9)",
+        "select * from rollbook.hash_rows('rollbook', 'heartbeat', 0, 9)",
     ]  # fmt: skip
     with psycopg.connect(looker.server_dsn, user="rb_looker", autocommit=True) as conn:
         for statement in refused:
             with pytest.raises(psycopg.Error) as said:
                 conn.execute(statement.encode())
             assert said.value.sqlstate in ("42501", "RB006")
-        digests = conn.execute("select id, length(digest) from rollbook.digest_rows(%s, 'auth_user', null, 102)",
+        hashes = conn.execute("select id, hash <> 0 from rollbook.hash_rows(%s, 'auth_user', 0, 102)",
                                [KEEP_SCHEMA]).fetchall()  # fmt: skip
-    assert digests == [(101, 32)]
+    assert hashes == [(101, True)]
 
 
 def test_rollbook_owner_creates_nothing_on_a_server_and_the_schema_is_not_its_own(streaming: Site) -> None:

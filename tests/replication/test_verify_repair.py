@@ -125,9 +125,9 @@ def test_verify_finds_what_is_missing_changed_and_extra_on_the_server(shared: Si
 def test_differences_at_the_edges_of_key_ranges_are_found_and_nothing_else(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "RANGE_ROWS", 10)
-    with crowd(shared, 48, KEEP) as ids:  # with ada and bob 50 rows: each range ends with a row number of tens
-        edges = [1000, *(i for n in (1007, 1017, 1027, 1037) for i in (n - 1, n, n + 1)), ids[-2], ids[-1]]
+    monkeypatch.setattr(compare, "RANGE_BITS", 3)
+    with crowd(shared, 48, KEEP) as ids:
+        edges = [1000, *(i for n in (1008, 1016, 1024, 1032) for i in (n - 1, n, n + 1)), ids[-2], ids[-1]]
         assert verified(shared).code == 0
         shared.as_worker(f"update {KEEP_SCHEMA}.auth_user set first_name = 'x' where id = any(%s)", edges)
         shared.as_worker(f"delete from {KEEP_SCHEMA}.auth_userprofile where id = any(%s)", edges)
@@ -145,6 +145,18 @@ def test_differences_at_the_edges_of_key_ranges_are_found_and_nothing_else(
         ]  # fmt: skip
         assert [row for row in rows if row[1] == ENROLLMENT] == []
         assert mended(shared) == [(USER, 0, len(edges), 0), (PROFILE, len(edges), 0, 2)]
+        assert shared.is_equal(KEEP)
+
+
+def test_two_rows_that_have_swapped_their_values_are_found(shared: Site) -> None:
+    with crowd(shared, 2, KEEP) as (one, two):
+        swapped = [one, two, one, two]
+        shared.as_worker(
+            f"update {KEEP_SCHEMA}.auth_user as c set username = o.username "
+            f"from {KEEP_SCHEMA}.auth_user as o where c.id in (%s, %s) and o.id = %s + %s - c.id", *swapped,
+        )  # fmt: skip
+        assert [row[1:4] for row in found(shared, KEEP)] == [(USER, "changed", one), (USER, "changed", two)]
+        assert mended(shared) == [(USER, 0, 2, 0)]
         assert shared.is_equal(KEEP)
 
 
@@ -453,10 +465,10 @@ def test_verify_stopped_by_ctrl_c_goes_on_with_the_rest_and_forgets_no_differenc
 def test_verify_interrupted_between_courses_goes_on_with_the_rest(
     shared: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def once(session: Session, schema_name: str) -> list[compare.Compared]:
+    def once(session: Session, schema_name: str, **how: Any) -> list[compare.Compared]:
         if schema_name == REMOVE_SCHEMA:
             raise KeyboardInterrupt
-        return compare.compare(session, schema_name)
+        return compare.compare(session, schema_name, **how)
 
     with monkeypatch.context() as patched:
         patched.setattr(verify, "compare", once)
@@ -774,12 +786,12 @@ def test_looks_that_rows_in_the_way_interrupt_do_not_count(shared: Site, monkeyp
         for user in waiting:
             squat(shared, KEEP_SCHEMA, user, 5000 + user)
 
-        def enroll_the_next(session: Session, schema_name: str) -> list[compare.Compared]:
+        def enroll_the_next(session: Session, schema_name: str, **how: Any) -> list[compare.Compared]:
             """Between two comparisons the next student enrolls, and meets a row in the way."""
             if waiting:
                 shared.portal.execute(ENROLL, [waiting.pop(), KEEP])
                 stands_still(shared)
-            return compare.compare(session, schema_name)
+            return compare.compare(session, schema_name, **how)
 
         monkeypatch.setattr(repair, "LOOKS", 3)
         monkeypatch.setattr(repair, "compare", enroll_the_next)

@@ -1,7 +1,7 @@
 """Comparing a course's copies in the portal with those on its server, while both are written.
 
-Both sides digest ranges of ids; where the digests differ they digest the rows one by one; rows that differ then are
-read again behind a fence, until each is known to differ or seen to be changing.
+Both sides hash ranges of ids; where the hashes differ they hash the rows one by one; rows that differ then are read
+again behind a fence, until each is known to differ or seen to be changing.
 """
 
 from __future__ import annotations
@@ -22,19 +22,16 @@ from rollbook.replication.fence import fence
 from rollbook.replication.heartbeat import let_commit
 from rollbook.replication.session import Session
 
-RANGE_ROWS = 10_000
+RANGE_BITS = 13  # of an id: ranges of 8,192 ids
 ROUNDS = 5  # reads of a row that differs before it counts as in flight
 
-BOUNDS = "select id from rollbook.id_bounds(%s, %s, %s) as b (id)"
+RANGES = "select range as number, rows, hash from rollbook.hash_ranges(%s, %s, %s)"
 
-DIGEST = """
-select count(*) as rows, sha256(coalesce(string_agg(r.digest, ''::bytea order by r.id), ''::bytea)) as digest
-from rollbook.digest_rows(%s, %s, %s, %s) as r
-"""
-
-ROWS = "select id, digest from rollbook.digest_rows(%s, %s, %s, %s)"
+ROWS = "select id as number, user_id, hash from rollbook.hash_rows(%s, %s, %s, %s)"
 
 LOOK = "select id, user_id, version, digests from rollbook.digest_columns(%s, %s, %s)"
+
+LOOK_WHOLE = "select id, user_id, version, digest as digests from rollbook.digest_rows(%s, %s, %s)"
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Difference:
     finding: str
     row_id: int
     user_id: int
-    columns: list[str] | None
+    columns: list[str] | None  # None too where they were not asked for
 
 
 @dataclass
@@ -61,8 +58,10 @@ class Compared:
         return sum(each.finding == finding for each in self.findings)
 
 
-def compare(session: Session, schema_name: str) -> list[Compared]:
-    """Compare a course's three copies with those on the server.
+def compare(
+    session: Session, schema_name: str, *, judged: bool = True, with_columns: bool = False
+) -> list[Compared]:  # fmt: skip
+    """Compare a course's three copies with those on the server. Not `judged`: the findings may be rows in flight.
 
     Raises UnreachableError if the server does not reach the portal's position within the session's time.
     """
@@ -76,7 +75,10 @@ def compare(session: Session, schema_name: str) -> list[Compared]:
     fence(session)
     with ThreadPoolExecutor(2) as pool:
         try:
-            return [compare_table(session, schema_name, name, pool) for name in TABLES]
+            return [
+                compare_table(session, schema_name, name, pool, judged=judged, with_columns=with_columns)
+                for name in TABLES
+            ]
         except KeyboardInterrupt:  # the pool waits for running statements
             for side in (session.portal, session.conn):
                 with suppress(psycopg.Error):
@@ -84,62 +86,72 @@ def compare(session: Session, schema_name: str) -> list[Compared]:
             raise
 
 
-def compare_table(session: Session, schema_name: str, name: str, pool: ThreadPoolExecutor) -> Compared:
+def compare_table(
+    session: Session, schema_name: str, name: str, pool: ThreadPoolExecutor, *, judged: bool, with_columns: bool
+) -> Compared:
     """Compare one table."""
 
-    def both(statement: LiteralString, low: int | None, high: int | None) -> tuple[list[Row], list[Row]]:
-        """Ask both sides at once; each digests on a core of its own."""
-        asked = [schema_name, name, low, high]
-        here = pool.submit(lambda: session.portal.execute(statement, asked).fetchall())
-        there = pool.submit(lambda: session.conn.execute(statement, asked).fetchall())
+    def both(statement: LiteralString, *asked: int) -> tuple[list[Row], list[Row]]:
+        """Ask both sides at once; each hashes on a core of its own."""
+        here = pool.submit(lambda: session.portal.execute(statement, [schema_name, name, *asked]).fetchall())
+        there = pool.submit(lambda: session.conn.execute(statement, [schema_name, name, *asked]).fetchall())
         return here.result(), there.result()
 
-    bounds = [row["id"] for row in session.portal.execute(BOUNDS, [schema_name, name, RANGE_ROWS])]
-    found = Compared(name)
-    doubtful: set[int] = set()
-    for low, high in zip([None, *bounds], [*bounds, None], strict=True):
-        (mine,), (theirs,) = both(DIGEST, low, high)
-        found.rows += theirs["rows"]
-        if mine != theirs:
-            here, there = both(ROWS, low, high)
-            doubtful |= {row["id"] for row in differing(here, there)}
-    judge(session, schema_name, sorted(doubtful), found)
+    here, there = both(RANGES, RANGE_BITS)
+    found = Compared(name, sum(row["rows"] for row in there))
+    for number in differing(here, there):
+        found.findings += differences(*both(ROWS, number << RANGE_BITS, (number + 1) << RANGE_BITS))
+    if judged:
+        doubtful, found.findings = [each.row_id for each in found.findings], []
+        judge(session, schema_name, doubtful, found, LOOK if with_columns else LOOK_WHOLE)
     found.findings.sort(key=lambda each: each.row_id)
     return found
 
 
-def differing(here: list[Row], there: list[Row]) -> list[Row]:
-    """Return the rows that only one side has, or that differ."""
-    mine, theirs = ({row["id"]: row for row in rows} for rows in (here, there))
+def differing(here: list[Row], there: list[Row]) -> list[int]:
+    """Return the numbers of the ranges or rows that only one side has, or that differ, in order."""
+    mine, theirs = ({tuple(row.values()) for row in rows} for rows in (here, there))
+    return sorted({number for number, *_ in mine ^ theirs})
+
+
+def differences(here: list[Row], there: list[Row]) -> list[Difference]:
+    """Return the rows that only one side has, or that differ, in order."""
+    mine, theirs = ({row["number"]: row for row in rows} for rows in (here, there))
     return [
-        (mine.get(number) or theirs[number])
-        for number in mine.keys() | theirs.keys()
-        if number not in mine or number not in theirs or mine[number]["digest"] != theirs[number]["digest"]
-    ]
+        Difference(
+            "missing" if number not in theirs else "changed" if number in mine else "extra", number,
+            (mine.get(number) or theirs[number])["user_id"], None,
+        )
+        for number in differing(here, there)
+    ]  # fmt: skip
 
 
-def read_rows(side: Conn, schema_name: str, name: str, row_ids: list[int]) -> dict[int, Row]:
+def read_rows(
+    side: Conn, schema_name: str, name: str, row_ids: list[int], query: LiteralString = LOOK
+) -> dict[int, Row]:
     """Return by id these rows of one copy, on one side: id user_id version digests."""
-    return {row["id"]: row for row in side.execute(LOOK, [schema_name, name, row_ids])}
+    return {row["id"]: row for row in side.execute(query, [schema_name, name, row_ids])}
 
 
-def judge(session: Session, schema_name: str, doubtful: list[int], found: Compared) -> list[int]:
+def judge(
+    session: Session, schema_name: str, doubtful: list[int], found: Compared, query: LiteralString = LOOK
+) -> list[int]:
     """Read rows that differed again: on the portal, behind a fence on the server, and on the portal once more.
 
     A row that the portal did not write between its two reads must be the same on the server. One that it keeps writing
     is in flight, and not a finding. A row that the portal does not have may have come and gone between its reads: it is
     extra if the server still has the same version behind the next fence. Returns the rows that are in flight.
     """
-    columns = session.columns[found.table]
+    columns = session.columns[found.table] if query == LOOK else []
     extras: dict[int, str] = {}
     for _ in range(ROUNDS):
         if not doubtful:
             break
-        before = read_rows(session.portal, schema_name, found.table, doubtful)
+        before = read_rows(session.portal, schema_name, found.table, doubtful, query)
         fence(session)
-        there = read_rows(session.conn, schema_name, found.table, doubtful)
+        there = read_rows(session.conn, schema_name, found.table, doubtful, query)
         let_commit(session.portal)
-        after = read_rows(session.portal, schema_name, found.table, doubtful)
+        after = read_rows(session.portal, schema_name, found.table, doubtful, query)
         moving = []
         for number in doubtful:
             mine, theirs = before.get(number), there.get(number)
@@ -153,7 +165,7 @@ def judge(session: Session, schema_name: str, doubtful: list[int], found: Compar
             elif mine is not None and theirs is None:
                 found.findings.append(difference("missing", mine))
             elif mine is not None and theirs is not None and mine["digests"] != theirs["digests"]:
-                pairs = zip(columns, mine["digests"], theirs["digests"], strict=True)
+                pairs = zip(columns, mine["digests"], theirs["digests"], strict=query == LOOK)
                 found.findings.append(difference("changed", mine, [name for name, a, b in pairs if a != b]))
         doubtful = moving
     found.in_flight = len(doubtful)

@@ -11,7 +11,7 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog, link, observe, state
-from rollbook.replication.compare import compare
+from rollbook.replication.compare import Compared, compare
 from rollbook.replication.fence import FaultError
 from rollbook.replication.queries.copies import (
     Comparison,
@@ -52,6 +52,7 @@ class Plan:
     not_comparable: list[str] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)  # course -> what is gone and will be recreated
     failures: list[Failure] = field(default_factory=list)
+    on_server: dict[str, Sequence[Compared]] = field(default_factory=dict)  # of courses that differ there alone
 
     def rows(self) -> dict[str, int]:
         """Return by course how many rows differ."""
@@ -102,6 +103,8 @@ def plan_repair(run: Run, portal: Conn, asked: Sequence[str], progress: Progress
     portal.autocommit = False
     rest = [name for name in asked if name not in stopped]
     for part in compare_all(portal, rest, run.caller(), progress, with_findings=False):
+        if part.on_server and sum(row.differing for row in part.rows) == sum(len(t.findings) for t in part.on_server):
+            plan.on_server[part.rows[0].course] = part.on_server
         for row in part.rows:
             if row.verdict == "differs":
                 written = Written(row.table, row.missing or 0, row.changed or 0, row.extra or 0)
@@ -172,9 +175,10 @@ def repair_course(run: Run, course: str, plan: Plan, note: Callable[[str], None]
     """Repair one course beside the portal, then on its server, and verify it. A dry run changes no server."""
     server = plan.servers.get(course)
     with run.connect() as conn:
-        written = repair_copies(conn, course)
-        report = compare_copies(conn, [course])
-        after = {row.table: row.verdict for row in report}
+        written = [] if course in plan.on_server else repair_copies(conn, course)
+        if server is None or run.dry_run:
+            report = compare_copies(conn, [course])
+            after = {row.table: row.verdict for row in report}
         if not run.dry_run and server is None:
             record_verdicts(conn, report, portal_time(conn))
         if written:
@@ -183,7 +187,7 @@ def repair_course(run: Run, course: str, plan: Plan, note: Callable[[str], None]
     if server is not None and run.dry_run:
         written = total(*plan.written[course])
     elif server is not None:
-        there, after = repair_on_server(run, course, server, Progress(note=note))
+        there, after = repair_on_server(run, course, server, Progress(note=note), found=plan.on_server.get(course))
         with run.connect() as conn:
             done = {"server": server, "written_there": [{"course": course, **vars(part)} for part in there]}
             record(run, conn, course, done, note)
@@ -207,11 +211,11 @@ def record(run: Run, conn: Conn, course: str, done: dict[str, Any], note: Callab
 
 def repair_on_server(
     run: Run, course_id: str, server_name: str, progress: Progress,
-    restore: Callable[[Session, catalog.Placement], None] | None = None,
+    restore: Callable[[Session, catalog.Placement], None] | None = None, found: Sequence[Compared] | None = None,
 ) -> tuple[list[Written], dict[str, str]]:  # fmt: skip
     """Make a course on its server equal to the portal; return what was written, and the verdict of each table then.
 
-    `restore` is called first: it rebuilds what is missing of the stream.
+    `restore` is called first: it rebuilds what is missing of the stream. `found`: what a comparison has just found.
     """
     with run.connect() as portal, run.connect() as holder:
         portal.autocommit = True
@@ -224,17 +228,19 @@ def repair_on_server(
         ):
             if restore is not None:
                 restore(session, course)
-            written, report = write_until_equal(session, holder, course, progress)
+            written, report = write_until_equal(session, holder, course, progress, found)
     return total(*written), {row.table: row.verdict for row in report}
 
 
 def write_until_equal(
-    session: Session, holder: Conn, course: catalog.Placement, progress: Progress
-) -> tuple[list[Written], list[Comparison]]:
+    session: Session, holder: Conn, course: catalog.Placement, progress: Progress,
+    found: Sequence[Compared] | None = None,
+) -> tuple[list[Written], list[Comparison]]:  # fmt: skip
     """Write what differs until nothing does, or it was looked at LOOKS times; return what was written, and the report.
 
     The verdict is recorded, unless the course only moves to that server: it is judged by the one that it is on.
-    Rows that are being written may need a second look. A look at which conflicting rows were deleted does not count.
+    What the first look finds, or has `found` before, is written at once: a row in flight is written like the others.
+    Rows that are being written may need another look. A look at which conflicting rows were deleted does not count.
     """
     written: list[Written] = []
     removed: list[Removed] = []
@@ -245,7 +251,8 @@ def write_until_equal(
         looks = 1 if fresh else looks + 1
         try:
             at = portal_time(session.portal)
-            found = compare(session, course.schema_name)
+            if found is None or looks > 1 or fresh:
+                found = compare(session, course.schema_name, judged=looks > 1)
             if looks == LOOKS or not any(part.findings for part in found):
                 break
             written += write_rows(session, holder, course, found, progress)

@@ -44,6 +44,7 @@ class Part:
     rows: list[Comparison]
     findings: list[Finding]
     at: datetime
+    on_server: Sequence[Compared] = ()  # what was found on the server of the one course that this is about
 
 
 @dataclass
@@ -137,14 +138,14 @@ def compare_all(
     for server in servers:
         if placed[server.name]:
             courses = [(course, local[course.course]) for course in placed[server.name]]
-            for part in compare_server(portal, server, courses, caller, progress.note):
+            for part in compare_server(portal, server, courses, caller, progress.note, with_findings=with_findings):
                 yield part
                 progress.advance(1)
 
 
 def compare_server(
     portal: Conn, server: Server, courses: Sequence[tuple[Placement, list[Comparison]]], caller: Caller,
-    note: Callable[[str], None],
+    note: Callable[[str], None], *, with_findings: bool,
 ) -> Iterator[Part]:  # fmt: skip
     """Compare the courses of one server; `courses` are given with their comparison in the portal's database."""
     silent = ""  # the verdict of what cannot be compared any more
@@ -160,7 +161,7 @@ def compare_server(
                 yield Part(uncompared(local, server, silent), [], at)
                 continue
             try:
-                compared = compare(session, course.schema_name)
+                compared = compare(session, course.schema_name, with_columns=with_findings)
             except (AdminError, Error) as exc:
                 error = exc if isinstance(exc, AdminError) else either_error(server, exc)
                 note(f"{course.course}: {error.message}: {error.why}")
@@ -173,7 +174,7 @@ def compare_server(
                 Finding(course.course, part.table, each.finding, each.row_id, each.columns, server.name)
                 for part in compared for each in part.findings
             ]  # fmt: skip
-            yield Part(merged(local, compared, server), findings, at)
+            yield Part(merged(local, compared, server), findings, at, compared)
 
 
 def merged(local: Sequence[Comparison], compared: Sequence[Compared], server: Server) -> list[Comparison]:

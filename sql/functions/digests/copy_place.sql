@@ -1,5 +1,6 @@
 -- copy_place: a copy's name, quoted for SQL; refuse whatever is not a copy of ours.
--- Called:   by digest_rows, digest_columns and id_bounds, inside which the caller's rights are rollbook_owner's.
+-- Called:   by row_hash, hash_ranges, hash_rows, digest_rows and digest_columns, inside which the caller's rights are
+--           rollbook_owner's.
 -- Raises:   RB006.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.copy_place(schema_name text, table_name text) returns text

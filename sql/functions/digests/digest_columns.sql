@@ -1,8 +1,8 @@
 -- digest_columns: of the rows of one copy with these ids, the user, the version (xmin, which shows whether a row was
 -- written between two reads) and a SHA-256 of each replicated column, in their order; null for null.
--- Called:   by `rollbook replication verify`, for rows whose digests differ.
+-- Called:   by `rollbook replication verify --rows` and `--user`, for rows whose hashes differ.
 -- Locks:    none.
--- Security: DEFINER, owned by rollbook_owner. As digest_rows.
+-- Security: DEFINER, owned by rollbook_owner. As hash_ranges.
 create or replace function rollbook.digest_columns(schema_name text, table_name text, ids bigint[])
 returns table (id bigint, user_id bigint, version text, digests bytea[])
 language plpgsql stable

@@ -2,7 +2,7 @@
 -- up by its user; a schema that is not a copy of ours, and one that has lost its keys, is skipped.
 -- Called:   by `rollbook replication verify --user` and `user show`, on course servers; by compare_users.
 -- Locks:    none but ACCESS SHARE on each copy, about 9 locks a schema: give it a few hundred schemas at once.
--- Security: DEFINER, owned by rollbook_owner. As digest_rows.
+-- Security: DEFINER, owned by rollbook_owner. As hash_ranges.
 create or replace function rollbook.user_rows(user_ids bigint[], schema_names text[] default null)
 returns table (schema_name text, table_name text, id bigint)
 language plpgsql stable
