@@ -81,6 +81,7 @@ class Fault:
     statement: str | None = None  # SQL for the server that removes what refuses the row; None: not known, or not needed
     commands: tuple[str, ...] = ("resume",)  # of `rollbook replication`: what fixes it then, one after the other
     is_moving: bool = False  # the course is on its way to the server
+    suspects: tuple[str, ...] = ()  # where the error names nothing: what the course added to the table
     touched: tuple[str, ...] = ()  # the courses of its transaction: skipped, each lacks a change
 
     @property
@@ -102,7 +103,9 @@ class Fault:
         course = self.course or (asked if self.is_conflict else None)
         fix = obstacle.fix_lines(server, course, self.statement, self.commands, is_moving=self.is_moving)
         if self.statement is None and self.commands == ("resume",):
-            fix = f"change what refuses that row in schema {self.schema_name} on server {server.name}; then: {fix}"
+            such_as = f", such as {', '.join(self.suspects)}" if self.suspects else ""
+            where = f"in schema {self.schema_name} on server {server.name}{such_as}"
+            fix = f"change what refuses that row {where}; then: {fix}"
         if with_skip and self.finish_lsn and self.commands == ("resume",) and not self.is_moving:
             fix += f"; or: {obstacle.fix_lines(server, course, None, ['resume'])} --skip {self.finish_lsn}"
             names = map(course_word, self.touched if len(self.touched) <= NAMED else ())  # none: all courses
@@ -451,7 +454,10 @@ def described(conn: Conn, exc: psycopg.Error, at: Change, fed: Fed) -> Fault:
     if obstacle.is_key_taken(conn, at.schema_name, at.table, exc):
         detail = exc.diag.message_detail  # it names only the key; other details would show the row
         return fed.fault(at, state, f"{said}: {detail}" if detail else said, commands=("repair",))
-    return fed.fault(at, state, said, statement=obstacle.statement(conn, at.schema_name, at.table, exc, "RA"))
+    statement = obstacle.statement(conn, at.schema_name, at.table, exc, "RA")
+    added = [] if statement else catalog.local_objects(conn, at.schema_name, on_copies=True)
+    suspects = tuple(name for name in added if at.table in name)
+    return fed.fault(at, state, said, statement=statement, suspects=suspects)
 
 
 def expected_absent(portal: Conn, conn: Conn, server: Server) -> dict[tuple[str, str], list[int]]:
