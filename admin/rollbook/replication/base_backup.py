@@ -29,8 +29,8 @@ def may_take_one(conn: Conn, server: Server) -> bool | None:
     route = make_conninfo(server.subscription_dsn or "", replication="true", connect_timeout="5")
     try:
         with conn.transaction(force_rollback=True):
-            conn.execute("create schema if not exists rollbook")
-            conn.execute("create extension if not exists dblink with schema rollbook")
+            conn.execute("create schema rollbook_probe")
+            conn.execute("create extension if not exists dblink with schema rollbook_probe")
             call = sql.SQL("select {0}.dblink_connect(%s, %s), {0}.dblink_disconnect(%s)").format(
                 sql.Identifier(one(conn, DBLINK)["schema"])
             )
