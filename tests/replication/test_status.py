@@ -219,9 +219,11 @@ def test_broken_by_a_row_in_the_way_names_it_and_repair_helps(shared: Site) -> N
     assert row["reason"].startswith(f"insert auth_user row {number}: duplicate key value violates unique constraint")
     assert "(SQLSTATE 23505)" in row["reason"]
     neighbour = line(shared, REMOVE)
+    last = shared.server.execute("select max(sent_at) from rollbook.heartbeat").fetchall()[0][0]
     assert (neighbour["state"], neighbour["reason"]) == (
         "broken",
-        f"replication stopped because of {KEEP_SCHEMA}.auth_user",
+        f"replication stopped because of {KEEP_SCHEMA}.auth_user; the last heartbeat there is of "
+        f"{last:%Y-%m-%d %H:%M:%S} UTC",
     )
     assert neighbour["fix"] == row["fix"]
     assert remedy(shared, row["fix"]).code == 0

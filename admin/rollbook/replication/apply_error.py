@@ -49,6 +49,8 @@ inner join pg_namespace as n on n.oid = c.relnamespace
 cross join (values ('insert', 4), ('delete', 8), ('update', 16)) as o (operation, bit)
 where t.tginitdeferred and t.tgenabled in ('A', 'R') and t.tgtype & o.bit <> 0
 """
+# The worker that retries holds the same rows for a moment. Apply refuses a table whose policies apply to it.
+AS_WORKER = "set local search_path = ''; set local lock_timeout = '1s'; set local row_security = off"
 # Errors that say nothing of a row: the worker, or a command of the course, held a lock that the trial needed.
 PASSING = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled)
 RESTRICTED = "cannot fire deferred trigger within security-restricted operation"
@@ -279,9 +281,7 @@ def as_apply_worker(conn: Conn, server: Server) -> None:
         conn.execute("set local session_replication_role = replica")
     except errors.InsufficientPrivilege as exc:
         raise needs(conn, server, "grant set on parameter session_replication_role") from exc
-    conn.execute("set local search_path = ''")
-    conn.execute("set local lock_timeout = '1s'")  # the worker that retries holds the same rows for a moment
-    conn.execute("set local row_security = off")  # apply refuses a table whose policies apply to it
+    conn.execute(AS_WORKER)
     if conn.info.server_version >= 160000:  # apply acts for the owner of the table
         conn.execute("set local role rollbook_owner")
 

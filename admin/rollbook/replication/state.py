@@ -159,12 +159,18 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
 
 def why_late(seen: Seen, answer: Answer) -> str | None:
     """Return why nothing arrives on a server whose stream runs, and since when."""
-    since = f"; the last heartbeat there is of {answer.beats[-1].sent_at:%Y-%m-%d %H:%M:%S} UTC" if answer.beats else ""
     if seen.diagnosis_error is not None:
-        return f"its worker has met an error; {seen.diagnosis_error}{since}"
+        return f"its worker has met an error; {seen.diagnosis_error}{since(seen)}"
     if answer.subscription is None or answer.subscription.worker is not None:
         return None
-    return f"no worker applies changes there now: PostgreSQL starts it again within seconds{since}"
+    return f"no worker applies changes there now: PostgreSQL starts it again within seconds{since(seen)}"
+
+
+def since(seen: Seen) -> str:
+    """Return in words since when nothing has arrived on a server that lacks heartbeats."""
+    if seen.reached is None or not seen.reached.beats or not seen.missing():
+        return ""
+    return f"; the last heartbeat there is of {seen.reached.beats[-1].sent_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def stopped(course: CourseState, seen: Seen, copies: list[Copy]) -> Verdict:
@@ -176,13 +182,13 @@ def stopped(course: CourseState, seen: Seen, copies: list[Copy]) -> Verdict:
             return Verdict("broken", "its tables are missing on the server", f"rollbook replication resync {quoted}")
         if seen.runs:
             count = seen.reached.subscription.apply_errors if seen.reached and seen.reached.subscription else 0
-            why = f"its worker has met {count} errors and applies nothing; {seen.diagnosis_error}"
+            why = f"its worker has met {count} errors and applies nothing; {seen.diagnosis_error}{since(seen)}"
             return Verdict("broken", why, seen.diagnosis_fix or f"rollbook replication show {quoted}")
         why = seen.diagnosis_error or "its subscription was disabled; the next transaction would be applied now"
         return Verdict("broken", why, f"rollbook replication resume {quoted}")
     is_own = fault.schema_name == course.schema_name
     why = fault.words if is_own else f"replication stopped because of {fault.schema_name}.{fault.table}"
-    return Verdict("broken", why, fault.fix(seen.server, course.course))
+    return Verdict("broken", f"{why}{since(seen)}", fault.fix(seen.server, course.course))
 
 
 def beside_portal(course: CourseState) -> Verdict:
