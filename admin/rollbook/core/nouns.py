@@ -20,8 +20,8 @@ NOUNS = {
         "Show the portal and every course on one screen, the worst first, with the command to run next.",
     ),
     "course": Noun(
-        "replication.commands.course", "Courses and replication",
-        "Courses: create, show, place on a server, delete.",
+        "replication.commands.placement", "Courses and replication",
+        "Courses: create, show, place on a server, delete.", reads="replication.commands.course",
     ),
     "replication": Noun(
         "replication.commands.replication", "Courses and replication",

@@ -14,7 +14,7 @@ from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import RefusedError
 from rollbook.core.nouns import noun
 from rollbook.core.progress import progress
-from rollbook.replication.commands import comparison, course, server
+from rollbook.replication.commands import comparison, placement, server
 from rollbook.testcentre.commands import authorization, candidate, pearson
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def move_a_course(run: Run, platform: "Platform", who: "render.Row") -> None:
     with redirect_stdout(io.StringIO()):
         server.add(at_portal, "east", platform.east_dsn, platform.dsn)
     render.text(run, f"  rollbook course attach '{MOVED}' --to east\n\n")
-    course.attach(at_portal, [MOVED], "east")
+    placement.attach(at_portal, [MOVED], "east")
     now = who["email"]
     then = now.replace(".new@", "@") if ".new@" in now else now.replace("@", ".new@")
     statement, seconds = platform.change_there(who, then)
