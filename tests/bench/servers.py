@@ -18,10 +18,14 @@ from psycopg import sql
 
 from rollbook.replication.catalog import TABLES
 from tests.bench.replication import (
+    SENDERS,
+    STUDENTS,
     Db,
+    Side,
     course_rows,
     drop_slot,
     drop_subscription,
+    in_turn,
     make_bare,
     publish_bare,
     rollbook,
@@ -154,4 +158,64 @@ def repair(bench: Bench) -> None:
                       (lambda: spoil(ours.server), lambda: spoil(yardstick.server)))  # fmt: skip
 
 
-MEASURES: dict[str, Callable[[Bench], None]] = {function.__name__: function for function in (status, repair)}
+# --- catching up after a pause ----------------------------------------------------------------------------------------
+
+CAUGHT_UP = """
+select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots where database = current_database()
+"""
+
+
+def catch_up(bench: Bench) -> None:
+    """From the moment the stream goes on until the server has all, against a subscription with PostgreSQL's defaults.
+
+    The changes are single rows, each in a transaction of its own, or all in one; in `plain` the portal's row and its
+    copy are updated by hand, so that both sides have the same rows to decode and to carry.
+    """
+    with sides(bench, 1, STUDENTS) as (ours, yardstick):
+        ((course, name),) = course_rows(ours.portal)
+        where = bench.server.dsn("routed")
+        rollbook(where, "course", "attach", course, "--to", "east")
+        make_bare(yardstick, [name])
+        yardstick.server.execute("alter subscription bare set (synchronous_commit = off)")
+        publish_bare(yardstick, [name])
+        turn = iter(range(10**9))
+
+        def switch(side: Side, word: str) -> None:
+            stream = sql.Identifier("rollbook_east" if side is ours else "bare")
+            side.server.execute(sql.SQL(f"alter subscription {{}} {word}").format(stream))  # type: ignore[arg-type]
+
+        def one(side: Side, rows: int, *, at_once: bool) -> float:
+            switch(side, "disable")
+            until(lambda: side.portal.execute(SENDERS).fetchall() == [(0,)])
+            tables = ["portal.auth_user"] if side is ours else ["portal.auth_user", f"{name}.auth_user"]
+            value = f"new{next(turn)}"
+            for first, last in [(1, rows)] if at_once else [(row, row) for row in range(1, rows + 1)]:
+                with side.portal.transaction():
+                    for table in tables:
+                        query = f"update {table} set last_name = %s where id between %s and %s"
+                        side.portal.execute(query, [value, first, last], prepare=True)
+            end = side.portal.execute("select pg_current_wal_insert_lsn()::text").fetchall()[0][0]
+            began = time.perf_counter()
+            switch(side, "enable")
+            until(lambda: side.portal.execute(CAUGHT_UP, [end]).fetchall() == [(True,)], pause=0.005)
+            took = time.perf_counter() - began
+            assert side.server.execute(
+                f"select count(*)::int from {name}.auth_user where last_name = %s", [value]
+            ).fetchall() == [(rows,)]
+            return took
+
+        for rows, at_once in ((1000, False), (STUDENTS, True)):
+            times: tuple[list[float], list[float]] = ([], [])
+            for block in range(2 * bench.pairs + 2):
+                side = in_turn(block)
+                took = one((ours, yardstick)[side], rows, at_once=at_once)
+                if block > 1:
+                    times[side].append(took)
+            how = "in one transaction" if at_once else "in as many transactions"
+            bench.note(f"catching up after {rows:,} row changes {how}", statistics.median(times[0]),
+                       statistics.median(times[1]), 1.2)  # fmt: skip
+
+
+MEASURES: dict[str, Callable[[Bench], None]] = {
+    function.__name__: function for function in (status, repair, catch_up)
+}  # fmt: skip
