@@ -182,7 +182,7 @@ def catch_up(bench: Bench) -> None:
 
         def switch(side: Side, word: str) -> None:
             stream = sql.Identifier("rollbook_east" if side is ours else "bare")
-            side.server.execute(sql.SQL(f"alter subscription {{}} {word}").format(stream))  # type: ignore[arg-type]
+            side.server.execute(sql.SQL(f"alter subscription {{}} {word}").format(stream))
 
         def one(side: Side, rows: int, *, at_once: bool) -> float:
             switch(side, "disable")
