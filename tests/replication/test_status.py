@@ -264,8 +264,14 @@ def test_a_transaction_is_skipped_by_the_lsn_that_show_names_and_by_no_other(sha
     lsn = shared.run("replication", "show", KEEP, "--json").data["error"]["lsn"]
     wrong = shared.run("replication", "resume", KEEP, "--skip", "0/1", "--json")
     assert (wrong.code, refusal(wrong)["why"]) == (1, f"it stopped at {lsn}")
-    assert shared.run("replication", "resume", KEEP, "--skip", lsn).code == 0
-    assert shared.is_equal(KEEP)
+    resumed = shared.run("replication", "resume", KEEP, "--skip", lsn, "--json")
+    assert (resumed.code, set(resumed.column("outcome"))) == (0, {"resumed"})
+    assert shared.is_equal(KEEP)  # as "after" came behind it
+    row = line(shared)
+    assert (row["state"], row["fix"]) == ("drifted", f"rollbook replication verify '{KEEP}'"), "a change was left out"
+    assert remedy(shared, row["fix"]).code == remedy(shared, line(shared, REMOVE)["fix"]).code == 0
+    assert shared.states() == {KEEP: "ok", REMOVE: "ok"}
+    assert shared.run("replication", "resume", KEEP, "--skip", "garbage").code == 2
     unneeded = shared.run("replication", "resume", KEEP, "--skip", lsn, "--json")
     assert (unneeded.code, refusal(unneeded)["why"]) == (1, "it has not stopped")
     shared.server.execute(f"alter table {KEEP_SCHEMA}.auth_user drop constraint not_this")
@@ -1000,3 +1006,32 @@ def test_watch_looks_again_as_often_as_it_is_told_and_sees_what_changes(shared: 
     three = process(*watch, "--count", "3")
     shared.ok("replication", "resume", KEEP)
     assert (three.code, [json.loads(text)["state"] for text in three.out.splitlines()]) == (4, ["paused"] * 3)
+
+
+def test_a_copy_whose_guard_is_gone_on_the_server_is_not_ok_and_the_printed_fix_puts_it_back(shared: Site) -> None:
+    shared.server.execute(f"drop trigger rollbook_guard_copy on {KEEP_SCHEMA}.auth_user")
+    row = line(shared)
+    assert (row["state"], "the guard of auth_user is missing there" in row["reason"]) == ("unknown", True)
+    assert remedy(shared, row["fix"]).code == 0
+    assert shared.states() == {KEEP: "ok", REMOVE: "ok"}
+    with pytest.raises(psycopg.errors.Error, match="auth_user"):
+        shared.server.execute(f"update {KEEP_SCHEMA}.auth_user set email = 'x'")
+
+
+def test_a_portal_without_a_free_slot_is_told_why_nothing_is_diagnosed(shared: Site) -> None:
+    poison(shared)
+    stands_still(shared)
+    free = shared.portal.execute(
+        "select current_setting('max_replication_slots')::int - (select count(*) from pg_replication_slots)"
+    ).fetchall()[0][0]
+    for n in range(free):
+        shared.portal.execute("select pg_create_physical_replication_slot(%s)", [f"taken_{n}"])
+    try:
+        row = line(shared)
+        assert (row["state"], "a copy of the server's is read" in row["reason"]) == ("lagging", True), row
+        assert row["fix"].startswith("on the portal: alter system set max_replication_slots = ")
+    finally:
+        shared.portal.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots "
+                              "where slot_name ~ '^taken'")  # fmt: skip
+    shared.ok("replication", "repair", "--yes")
+    assert shared.states() == {KEEP: "ok", REMOVE: "ok"}

@@ -21,6 +21,7 @@ from psycopg import errors, sql
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
+from rollbook.core.rows import one
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog, obstacle
 from rollbook.replication.link import Server
@@ -252,6 +253,14 @@ def copy_slot(portal: Conn, stream: str, copy: str) -> None:
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)
+        except errors.ConfigurationLimitExceeded as exc:
+            count = one(portal, "select current_setting('max_replication_slots')::int as count")["count"]
+            raise UnreachableError(
+                "the apply error cannot be diagnosed: the portal has no free replication slot",
+                why=f"all {count} are in use, and a copy of the server's is read for a moment; the server's log has "
+                "the error",
+                fix=f"on the portal: alter system set max_replication_slots = {count + 5}; then restart it",
+            ) from exc
         else:
             return
 

@@ -26,11 +26,12 @@ class FaultError(UnreachableError):
         self.fault = fault
 
 
-def fence(session: Session, seconds: float | None = None) -> float:
+def fence(session: Session, seconds: float | None = None, *, skipped: str | None = None) -> float:
     """Return once the server has all that the portal has committed by now; within the session's time, or `seconds`.
 
-    Returns the seconds waited. Raises FaultError for what the server cannot apply; UnreachableError if the subscription
-    is disabled, or the server is slower.
+    Returns the seconds waited. Raises FaultError for what the server cannot apply, but for the transaction that ends at
+    `skipped`: the worker passes it at its next try. Raises UnreachableError if the subscription is disabled, or the
+    server is slower.
     """
     portal, conn, server = session.portal, session.conn, session.server
     seconds = session.timeout if seconds is None else seconds
@@ -62,7 +63,7 @@ def fence(session: Session, seconds: float | None = None) -> float:
             except errors.InsufficientPrivilege:  # the portal's: a role that only looks may not read a slot
                 pass
             else:
-                if fault is not None:
+                if fault is not None and (skipped is None or fault.finish_lsn != skipped.upper()):
                     raise FaultError(session, fault)
         if left <= turn:
             raise UnreachableError(

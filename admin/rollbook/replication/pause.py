@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from rollbook.core.errors import AttentionError, RefusedError, UnreachableError,
 from rollbook.replication import apply_error, catalog, link, subscription
 from rollbook.replication.catalog import placements
 from rollbook.replication.fence import FaultError, fence
+from rollbook.replication.queries.copies import portal_time, record_verification
 from rollbook.replication.queries.servers import list_slots, record_pause
 from rollbook.replication.restart import refusal
 from rollbook.replication.selection import selected
@@ -43,6 +45,8 @@ def pause_or_resume(
     that would stop a server again.
     """
     servers = selected(portal, courses, names)
+    if skip is not None and not re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", skip):
+        raise UsageError(f"{skip} is not an LSN", fix="copy it from: rollbook replication show COURSE")
     if skip is not None and len(servers) != 1:
         raise UsageError("--skip is for one server", fix="name one course")
     found: list[Paused] = []
@@ -78,23 +82,27 @@ def resume(session: Session, skip: str | None) -> str:
     """Resume a server; return `resumed`, or `lagging` if no heartbeat arrives in time."""
     portal, conn, server = session.portal, session.conn, session.server
     require_subscription(session)
+    touched: tuple[str, ...] = ()
     if skip is not None:
-        skip_transaction(session, apply_error.apply_fault(portal, conn, server), skip)
+        touched = skip_transaction(session, apply_error.apply_fault(portal, conn, server), skip)
     subscription.enable(conn, server)
     record_pause(portal, server.name, paused=False)
     try:
-        fence(session)
+        fence(session, skipped=skip)
     except FaultError as exc:
         raise refusal(server, exc.fault) from exc
     except UnreachableError:
         return "lagging"
+    finally:
+        for course in touched:  # what was skipped is missing there
+            record_verification(portal, course, "differs", None, portal_time(portal), None)
     if fault := apply_error.copy_fault(portal, conn, server):
         raise refusal(server, fault)
     return "resumed"
 
 
-def skip_transaction(session: Session, fault: apply_error.Fault | None, skip: str) -> None:
-    """Skip the transaction that fails. Raises RefusedError unless it is the one that ends at `skip`."""
+def skip_transaction(session: Session, fault: apply_error.Fault | None, skip: str) -> tuple[str, ...]:
+    """Skip the transaction that fails; return its courses. Raises RefusedError unless it ends at `skip`."""
     if fault is None or fault.finish_lsn != skip.upper():
         raise RefusedError(
             f"replication to server {session.server.name} did not stop at {skip}",
@@ -102,6 +110,7 @@ def skip_transaction(session: Session, fault: apply_error.Fault | None, skip: st
             fix="rollbook replication show COURSE",
         )
     subscription.skip(session.conn, session.server, skip)
+    return fault.touched
 
 
 def require_subscription(session: Session) -> catalog.Subscription:

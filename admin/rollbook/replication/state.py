@@ -137,9 +137,12 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     if gaps and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
         last = f"{gaps[-1].sent_at:%Y-%m-%d %H:%M} UTC"
         return Verdict("unknown", f"{len(gaps)} heartbeats never arrived, the last of {last}", resync)
+    copies = seen.reached.copies.get(course.schema_name, []) if seen.reached else []
+    if unguarded := [copy.table for copy in copies if not copy.guarded]:
+        why = f"other sessions may write its copies on the server: the guard of {', '.join(unguarded)} is missing there"
+        return Verdict("unknown", why, resync)
     if course.state in ("broken", "drifted"):
-        verb = "repair" if course.verdict == "differs" else "verify"
-        return Verdict(course.state, None, f"rollbook replication {verb} {quoted}")
+        return drifted(course)
     if course.recorded == "unknown":
         return Verdict("unknown", "its stream was rebuilt; the changes that it missed were not brought back", resync)
     if course.recorded == "copying":
@@ -181,8 +184,7 @@ def stopped(course: CourseState, seen: Seen, copies: list[Copy]) -> Verdict:
         if not copies or not all(copy.is_there for copy in copies):
             return Verdict("broken", "its tables are missing on the server", f"rollbook replication resync {quoted}")
         if seen.runs:
-            count = seen.reached.subscription.apply_errors if seen.reached and seen.reached.subscription else 0
-            why = f"its worker has met {count} errors and applies nothing; {seen.diagnosis_error}{since(seen)}"
+            why = f"its worker meets errors and applies nothing; {seen.diagnosis_error}{since(seen)}"
             return Verdict("broken", why, seen.diagnosis_fix or f"rollbook replication show {quoted}")
         why = seen.diagnosis_error or "its subscription was disabled; the next transaction would be applied now"
         return Verdict("broken", why, f"rollbook replication resume {quoted}")
@@ -201,8 +203,22 @@ def beside_portal(course: CourseState) -> Verdict:
         return Verdict("broken", course.fault, f"rollbook replication repair {word}")
     if course.state == "ok":
         return Verdict("ok")
-    verb = "repair" if course.verdict == "differs" else "verify"
-    return Verdict(course.state, None, f"rollbook replication {verb} {word}")
+    return drifted(course)
+
+
+def drifted(course: CourseState) -> Verdict:
+    """Return the state of a course that the last verify found different, or that has skipped a transaction."""
+    word = course_word(course.course)
+    if course.verdict != "differs":
+        return Verdict(course.state, None, f"rollbook replication verify {word}")
+    if not course.differing_rows:
+        return Verdict(
+            course.state,
+            "a transaction was skipped, and it was not compared since",
+            f"rollbook replication verify {word}",
+        )
+    why = f"{course.differing_rows} rows differed at {course.verified_at:%Y-%m-%d %H:%M} UTC"
+    return Verdict(course.state, why, f"rollbook replication repair {word}")
 
 
 def line(course: CourseState, seen: Seen | None) -> Line:
