@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -13,19 +14,22 @@ from psycopg import Connection
 from tests.program import KEEP, PROGRAM, environment, process
 
 BASH = """
-eval "$({program} --show-completion bash)"
+eval "$(rollbook --show-completion bash)"
 COMP_WORDS=({words}) COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
-_rollbook_completion {program}
+_rollbook_completion rollbook
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
 def in_bash(*words: str, **env: str) -> tuple[list[str], str]:
     """What bash offers for the last word, and what it would print over the prompt."""
-    script = BASH.format(program=PROGRAM, words=" ".join(f"'{word}'" for word in ("rollbook", *words)))
+    script = BASH.format(words=" ".join(f"'{word}'" for word in ("rollbook", *words)))
     done = subprocess.run(
         ["bash", "--norc", "-c", script], capture_output=True, text=True, check=True,
-        env=environment(_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", **env),
+        env=environment(
+            _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1",
+            PATH=f"{Path(PROGRAM).parent}:{os.environ['PATH']}", **env,
+        ),
     )  # fmt: skip
     return done.stdout.split(), done.stderr
 

@@ -76,7 +76,7 @@ def test_a_call_imports_the_module_of_its_noun_alone() -> None:
 
 @pytest.mark.parametrize("words", ["--help", "user create --help", "schema sql"])
 def test_a_closed_pipe_is_141_in_the_shell(words: str) -> None:
-    script = f"set -o pipefail; {PROGRAM} {words} | true; echo ${{PIPESTATUS[0]}}"
+    script = f"set -o pipefail; {shlex.quote(PROGRAM)} {words} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment())
     assert (done.stdout, done.stderr) == ("141\n", "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,7 @@ def test_a_long_answer_goes_to_the_pager_a_short_one_does_not(crowd: str, tmp_pa
 
 def test_nobody_pages_without_a_keyboard_or_while_watching(crowd: str) -> None:
     pager = "sh -c 'echo PAGER; cat'"
-    line = f"{PROGRAM} user list -d '{crowd}' < /dev/null"
+    line = f"{shlex.quote(PROGRAM)} user list -d '{crowd}' < /dev/null"
     variables = environment(TERM="xterm-256color", PAGER=pager)
     child = pexpect.spawn("sh", ["-c", line], dimensions=(50, 100), encoding="utf-8", env=variables, timeout=20)
     child.expect(pexpect.EOF)
@@ -252,7 +253,7 @@ def test_nobody_pages_without_a_keyboard_or_while_watching(crowd: str) -> None:
 
 
 def test_ctrl_c_belongs_to_the_pager_and_leaves_the_terminal_sane(crowd: str) -> None:
-    line = f"trap : INT; {PROGRAM} user list -d '{crowd}'; echo CODE=$?; stty -a"
+    line = f"trap : INT; {shlex.quote(PROGRAM)} user list -d '{crowd}'; echo CODE=$?; stty -a"
     variables = environment(TERM="xterm-256color", PAGER="sh -c \"trap '' INT; echo READY; read key < /dev/tty\"")
     child = pexpect.spawn("sh", ["-c", line], dimensions=(50, 100), encoding="utf-8", env=variables, timeout=20)
     child.expect("READY")
