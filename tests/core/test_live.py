@@ -20,6 +20,8 @@ from rollbook.core.watch import sparklines
 from tests.program import KEEP, PROGRAM, environment, process
 from tests.school import Rollbook
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 ENTER, LEAVE, HOME = "\x1b[?1049h", "\x1b[?1049l", "\x1b[H"
 SHOW_CURSOR = "\x1b[?25h"
 

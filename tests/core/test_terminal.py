@@ -17,6 +17,8 @@ from rollbook.core.output import Page
 from rollbook.core.table import shortened, table
 from tests.program import KEEP, PROGRAM, damage, environment, process, snapshot
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 SCREENS = ("status", "replication verify", "user list", "enrollment list --user ada")
 
 

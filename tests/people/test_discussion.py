@@ -23,6 +23,8 @@ from tests.people.discussion_service import KEY, OK, Reply, Service, failing, me
 from tests.program import ROOT, environment, rows, snapshot
 from tests.school import Rollbook
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 OUTBOX = "rollbook.discussion_outbox"
 CODE = "from rollbook.cli import main; main()"
 ADA, BOB, DAN, EVE = 101, 102, 103, 104

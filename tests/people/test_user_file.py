@@ -22,6 +22,8 @@ from psycopg import Connection
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, environment, rows, snapshot
 from tests.school import Rollbook
 
+pytestmark = pytest.mark.slow  # `make check` runs it
+
 HEADER = "username,email,name,gender,level_of_education,year_of_birth,mailing_address,goals,language,location"
 HASH = "pbkdf2_sha256$1000000$abcdefghijklmnopqrstuv$" + "A" * 43 + "="
 Write = Callable[..., str]
