@@ -1,7 +1,7 @@
 # Only Python >= 3.11 and make are assumed; everything else goes into .venv.
 #   make setup   the program and its tools in .venv        make demo    the main job, on a private server
 #   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, all tests
-#   make versions   the tests on PostgreSQL 16 and 17 (TESTS=tests/sql: some of them)
+#   make versions   the tests on PostgreSQL 16 and 17 (TESTS=tests/sql: some of them; make test too)
 #   make bench   speed, as ratios                          make lock    renew requirements.lock
 #   make reference   docs/reference/ from the program      make man     manual pages in build/man/
 #   make freeze REV=0002   copy the files of sql/ that a release ships with this revision
@@ -37,7 +37,7 @@ demo: setup
 	@$(BIN)/rollbook demo up
 
 test: setup
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(TESTS)
 
 check: lint test slow
 
@@ -46,8 +46,8 @@ versions: setup
 	@for bindir in "$(CURDIR)"/.postgres/1[67]/bin; do \
 	    [ ! -x "$$bindir/initdb" ] || PG_BINDIR="$$bindir" $(BIN)/pytest $(TESTS) || exit 1; done
 
-slow: setup
-	@$(BIN)/pytest -m slow
+slow: setup  # they wait more than they work
+	@$(BIN)/pytest -m slow --numprocesses=3
 
 lint: setup
 	$(BIN)/ruff check .
