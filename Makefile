@@ -46,8 +46,8 @@ versions: setup
 	@for bindir in "$(CURDIR)"/.postgres/1[67]/bin; do \
 	    [ ! -x "$$bindir/initdb" ] || PG_BINDIR="$$bindir" $(BIN)/pytest $(TESTS) || exit 1; done
 
-slow: setup  # they wait more than they work
-	@$(BIN)/pytest -m slow --numprocesses=3
+slow: setup
+	@$(BIN)/pytest -m slow
 
 lint: setup
 	$(BIN)/ruff check .

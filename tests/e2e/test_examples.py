@@ -47,7 +47,7 @@ def examples(command: Any) -> Iterator[str]:
 
 CHANGES: set[str] = set()  # examples that write
 ALL = [example for command in every_command().values() for example in examples(command)]
-LIVE = re.compile(r"(status|replication|server|course (attach|detach)|user show|demo)\b")
+LIVE = re.compile(r"(status|replication|server|course (attach|detach|move)|user show|demo)\b")
 MIGRATING = re.compile(r"schema (upgrade|downgrade)\b")
 ENDLESS = re.compile(r"--watch|--follow")
 
@@ -75,11 +75,13 @@ BEFORE: dict[str, tuple[str, ...]] = {
     r"server add": (f"course detach {MITX} --yes", "server remove east --yes"),
     r"server remove": (f"course detach {MITX} --yes",),
     r"schema downgrade": ("schema upgrade",),
+    r"course move .*--finish": ("course attach edX/DemoX/2012_Fall --to east",),
 }  # fmt: skip
 # Pattern of examples on the demo itself -> commands that bring it back to what it was.
 AFTER: dict[str, tuple[str, ...]] = {
     r"course attach \S+ --to east$": ("course detach edX/DemoX/2012_Fall --yes",),
     r"course detach": (f"course attach {MITX} --to east",),
+    r"course move": ("course detach edX/DemoX/2012_Fall --yes",),
     r"replication pause": ("replication resume --server east",),
     r"server add .*--dry-run": ("server add east --admin-dsn service=east --subscription-dsn service=portal",),
     r"server add": (f"course attach {MITX} --to east",),
@@ -149,6 +151,7 @@ class Demo:
         east = shlex.quote(f"host={self.home}/east port=5432 dbname=courses user=postgres")
         portal = shlex.quote(f"host={self.home} port=5432 dbname=portal user=postgres")
         line = line.replace("/srv/pearson", shlex.quote(str(folder)))
+        line = line.replace("--to west", "--to east")  # the demo has one server
         line = re.sub("'host=east.example dbname=courses'|service=east", lambda _: east, line)
         line = re.sub("'service=portal'|service=portal", lambda _: portal, line)
         done = subprocess.run(
