@@ -61,7 +61,7 @@ def test_it_finds_what_verify_finds_and_the_repair_touches_nobody_else(school: D
             .replace("{x}", ", ".join(value(school, "select rollbook.replicated_columns('auth_user')"))),
             eve, c=copy,
         )  # fmt: skip
-    plant(school, "update rollbook.route set schemas = '{{}}' where user_id = %s", bob)
+    plant(school, "update rollbook.route set schemas = '{}' where user_id = %s", bob)
     mine = [
         (KEEP, USER, ada, ada, "changed", ["last_name", "email"]),
         (KEEP, ENROLLMENT, ada, value(school, "select id from portal.student_courseenrollment where user_id = %s", ada),
@@ -105,7 +105,7 @@ def test_copies_of_a_deleted_user_and_rows_under_anothers_id_are_found(school: D
 def test_a_wrong_route_is_found_and_repaired(school: Db) -> None:
     ada, bob = add_user(school, "ada"), add_user(school, "bob")
     enroll(school, ada, KEEP)
-    plant(school, "update rollbook.route set schemas = '{{}}' where user_id = %s", ada)
+    plant(school, "update rollbook.route set schemas = '{}' where user_id = %s", ada)
     plant(school, "update rollbook.route set schemas = array[%s] where user_id = %s", schema(school, REMOVE), bob)
     assert findings(school, ada, bob) == [
         (KEEP, "route", ada, ada, "missing", None), (REMOVE, "route", bob, bob, "extra", None),
