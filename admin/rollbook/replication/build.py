@@ -16,6 +16,7 @@ from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
 from rollbook.core.rows import one
 from rollbook.replication import catalog, feeding, subscription
+from rollbook.replication.catalog import Copy
 from rollbook.replication.link import Server, identity
 from rollbook.replication.queries.servers import record_subscription
 from rollbook.replication.requirements import unroutable
@@ -138,10 +139,8 @@ def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: S
     for course, schema in wanted:
         found = [copy for copy in copies if copy.schema_name == schema]
         present = {copy.table for copy in found if copy.is_there}
-        unguarded = [copy.table for copy in found if copy.is_there and not copy.guarded]
         absent = [name for name in catalog.TABLES if name not in present]
-        if unguarded:
-            steps.on_server(session, *generated(session.portal, GUARD_STATEMENTS, schema, unguarded))
+        guard(session, found, steps)
         if not absent:
             continue
         schema_statements = [] if found else [
@@ -157,6 +156,13 @@ def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: S
         steps.on_server(session, *schema_statements, *tables, *owners)
         new += [] if found else [schema]
     return new
+
+
+def guard(session: Session, copies: Sequence[Copy], steps: Steps) -> None:
+    """Create the guards that copies on the server lack: a column that is dropped with CASCADE takes them along."""
+    for copy in copies:
+        if copy.is_there and not copy.guarded:
+            steps.on_server(session, *generated(session.portal, GUARD_STATEMENTS, copy.schema_name, [copy.table]))
 
 
 def generated(portal: Conn, query: LiteralString, schema: str, tables: Sequence[str]) -> list[sql.SQL]:

@@ -19,9 +19,9 @@ class FaultError(UnreachableError):
     """The server's worker meets the same error again and again."""
 
     def __init__(self, session: Session, fault: Fault) -> None:
+        server = session.server
         super().__init__(
-            f"replication to server {session.server.name} has stopped",
-            why="differences found now may be changes in transit", fix="rollbook replication status",
+            f"replication to server {server.name} has stopped", why=fault.words, fix=fault.fix(server)
         )  # fmt: skip
         self.fault = fault
 

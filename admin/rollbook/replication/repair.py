@@ -10,7 +10,7 @@ from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
-from rollbook.replication import catalog, link, observe, state
+from rollbook.replication import build, catalog, link, observe, state
 from rollbook.replication.compare import Compared, compare
 from rollbook.replication.fence import FaultError
 from rollbook.replication.queries.copies import (
@@ -25,6 +25,7 @@ from rollbook.replication.queries.courses import course_states, list_paused
 from rollbook.replication.queries.servers import list_moves
 from rollbook.replication.restart import Removed, refusal, restart
 from rollbook.replication.session import Progress, Session, opened
+from rollbook.replication.steps import Steps
 from rollbook.replication.verify import UNCOMPARED, compare_all, merged, record_verdicts
 from rollbook.replication.write_rows import write_rows
 
@@ -228,6 +229,7 @@ def repair_on_server(
         ):
             if restore is not None:
                 restore(session, course)
+            build.guard(session, session.copies(course.schema_name), Steps())
             written, report = write_until_equal(session, holder, course, progress, found)
     return total(*written), {row.table: row.verdict for row in report}
 
