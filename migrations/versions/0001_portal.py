@@ -12,10 +12,37 @@ Create Date: 2026-11-25
 
 from alembic import op
 
+from rollbook.core.migrating import run_sql
+
 revision: str = "0001"
 down_revision: str | None = None
 branch_labels: str | None = None
 depends_on: str | None = None
+
+# A site that exists is adopted: an empty portal beside its people helps nobody.
+CHECK = """
+do $$
+declare
+    site text;
+begin
+    select n.nspname into site
+    from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+    inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid
+    where c.relname = 'auth_user' and c.relkind in ('r', 'p', 'v', 'f') and c.relpersistence <> 't'
+        and a.attname in ('username', 'password', 'is_superuser', 'last_login', 'date_joined')
+    group by n.nspname
+    having count(*) = 5
+    order by n.nspname <> 'public', n.nspname
+    limit 1;
+    if site is not null and coalesce(current_setting('rollbook.beside', true), '') <> 'on' then
+        raise exception 'this database holds a Django site: %.auth_user', quote_ident(site)
+            using errcode = 'RB024', detail = 'an upgrade would make an empty portal beside it',
+                hint = 'rollbook schema adopt -n' || case site when 'public' then '' else
+                    ' --from ''' || replace(site, '''', '''"''"''') || '''' end;
+    end if;
+end $$;
+"""
 
 SCHEMA = """
 create schema portal;
@@ -421,6 +448,17 @@ comment on column portal.student_testcenterregistration.accepted_at is
 comment on column portal.student_testcenterregistration.cancelled_at is 'Time of the cancellation; null = in force.'
 """
 
+# The tables of an adopted site are the site's.
+KEEP = """
+do $$
+begin
+    if to_regclass('public.rollbook_adoption') is not null then
+        raise exception 'the portal''s tables belong to a site that was adopted: they are not dropped'
+            using errcode = 'RB025', hint = 'rollbook schema adopt --undo';
+    end if;
+end $$;
+"""
+
 # Referring tables first. No CASCADE: objects that others built on these tables stop the downgrade.
 DROP = """
 drop table portal.student_testcenterregistration;
@@ -439,6 +477,7 @@ drop schema portal
 
 
 def upgrade() -> None:
+    run_sql(CHECK)
     op.execute(SCHEMA)
     op.execute(AUTH_USER)
     op.execute(AUTH_USERPROFILE)
@@ -454,4 +493,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    run_sql(KEEP)
     op.execute(DROP)

@@ -32,9 +32,13 @@ begin
     for course in select schema_name from rollbook.course loop
         execute format('drop schema if exists %I cascade', course.schema_name);
     end loop;
-    for policy in select policyname, tablename from pg_policies
-    where schemaname = 'portal' and starts_with(policyname, 'rollbook_') loop
-        execute format('drop policy %I on portal.%I', policy.policyname, policy.tablename);
+    for policy in
+        select p.polname, p.polrelid::regclass as place
+        from pg_class as c
+        inner join pg_policy as p on p.polrelid = rollbook.portal_table(c.relname)
+        where c.relnamespace = 'portal'::regnamespace and starts_with(p.polname, 'rollbook_')
+    loop
+        execute format('drop policy %I on %s', policy.polname, policy.place);
     end loop;
 end $$;
 drop schema rollbook cascade;

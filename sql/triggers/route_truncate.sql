@@ -14,7 +14,10 @@ declare
     removed_ids bigint[];
     steps rollbook.copy_step[] := '{}';
 begin
-    if tg_relid <> all (array['portal.auth_user', 'portal.auth_userprofile', 'portal.student_courseenrollment']::regclass[])
+    if tg_relid not in (
+            'portal.auth_user'::regclass, 'portal.auth_userprofile'::regclass,
+            'portal.student_courseenrollment'::regclass
+        )
         or tg_name <> 'rollbook_route_truncate'
     then
         perform rollbook.refuse_trigger(tg_name, tg_relid);

@@ -51,6 +51,8 @@ MEANINGS = {
     "RB021": "The course is paused, and the action needs it running.",
     "RB022": "A lock was not free within lock_timeout (5 s if it is 0). The detail names the sessions that hold it.",
     "RB023": "The role is unknown, or is one of Rollbook's own.",
+    "RB024": "The database holds a Django site, which is adopted: an upgrade would make an empty portal beside it.",
+    "RB025": "A downgrade to base would drop the tables of a site that was adopted.",
 }
 
 COMMENT = re.compile(r"^comment on (?:\w+) rollbook\.(\S+?)(?:\([^)]*\))? is\s+((?:'(?:[^']|'')*'\s*)+);", re.MULTILINE)

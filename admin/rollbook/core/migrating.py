@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -14,10 +15,45 @@ SQL = ROOT / "sql"
 KINDS = ("functions", "triggers", "views")
 VERSION_TABLE = "rollbook_revision"
 
+# Where a site was adopted in place, portal.X is a view: X -> the name of the table under it, as SQL spells it.
+Places = Mapping[str, str]
+PLACES = """
+select v.relname::text as name, format('%I.%I', s.nspname, t.relname) as place
+from pg_catalog.pg_class as v
+inner join pg_catalog.pg_namespace as n on n.oid = v.relnamespace and n.nspname = 'portal'
+inner join pg_catalog.pg_rewrite as r on r.ev_class = v.oid
+inner join pg_catalog.pg_depend as d
+    on d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.objid = r.oid
+    and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+inner join pg_catalog.pg_class as t on t.oid = d.refobjid and t.relkind in ('r', 'p')
+inner join pg_catalog.pg_namespace as s on s.oid = t.relnamespace
+where v.relkind = 'v'
+group by 1, 2
+"""
+
+# Where SQL needs the table itself: triggers, policies and their comments, tg_relid, foreign keys.
+REAL = re.compile(
+    r"(\b(?:trigger|policy)\s[^;]*?\son\s+|\breferences\s+)portal\.(\w+)|'portal\.(\w+)'(?=::regclass)", re.IGNORECASE
+)
+
 
 def known_revisions() -> list[str]:
     """Return the revisions of this program, oldest first, without importing Alembic."""
     return sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def placed(script: str, places: Places) -> str:
+    """Return SQL with the real tables where it needs them; everything else reads and writes the views."""
+
+    def place(found: re.Match[str]) -> str:
+        before, name, quoted = found.groups()
+        if (name or quoted) not in places:
+            return found[0]
+        if name:
+            return f"{before}{places[name]}"
+        return "'{}'".format(places[quoted].replace("'", "''"))
+
+    return REAL.sub(place, script) if places else script
 
 
 def object_files(directory: Path) -> list[Path]:
@@ -35,6 +71,7 @@ def run_sql(script: str) -> None:
     if context.as_sql:
         context.impl.static_output(script.strip().removesuffix(";") + ";\n")  # unchanged: text() would double %
         return
+    script = placed(script, dict(tuple(row) for row in op.get_bind().exec_driver_sql(PLACES.replace("%", "%%"))))
     op.execute(text(re.sub(r"(?<!\\):", r"\\:", script)))
 
 

@@ -34,13 +34,15 @@ as $$
     ),
     triggers as (
         select
-            'rollbook_' || d.name as name, 'portal.' || d.table_name as table_name, g.tgenabled, g.tgqual,
+            'rollbook_' || d.name as name,
+            coalesce(rollbook.portal_table(d.table_name)::text, 'portal.' || d.table_name) as table_name,
+            g.tgenabled, g.tgqual,
             d.name ~ '^(route|hold|note)_' as is_routing, p.proname, p.prosecdef, p.proconfig,
             p.oid::regprocedure::text as function, starts_with(d.name, p.proname) as is_ours,
             p.pronamespace = 'rollbook'::regnamespace as is_in_schema, o.rolname as owner
         from due as d
         left join pg_trigger as g
-            on g.tgrelid = to_regclass('portal.' || d.table_name) and g.tgname = 'rollbook_' || d.name
+            on g.tgrelid = rollbook.portal_table(d.table_name) and g.tgname = 'rollbook_' || d.name
         left join pg_proc as p on p.oid = g.tgfoid
         left join pg_roles as o on o.oid = p.proowner
     ),

@@ -13,7 +13,7 @@ as $$
         a.attnotnull
     from unnest(rollbook.replicated_columns(table_name)) with ordinality as w (column_name, position)
     inner join pg_attribute as a
-        on a.attrelid = format('portal.%I', table_name)::regclass and a.attname = w.column_name
+        on a.attrelid = rollbook.portal_table(table_name) and a.attname = w.column_name
     inner join pg_type as y on y.oid = a.atttypid
     order by w.position
 $$;

@@ -25,7 +25,7 @@ begin
         'As in the portal: ' || coalesce(col_description(a.attrelid, a.attnum), 'no comment there.')
     )
     from pg_attribute as a
-    where a.attrelid = format('portal.%I', table_name)::regclass
+    where a.attrelid = rollbook.portal_table(table_name)
         and a.attname = any (rollbook.replicated_columns(table_name));
 end $$;
 comment on function rollbook.copy_statements(text, text) is

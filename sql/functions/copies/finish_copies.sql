@@ -13,7 +13,7 @@ begin
     for statement in
         select format('alter table %s alter %I set not null', copy.attrelid::regclass, copy.attname)
         from rollbook.copied_tables() as t
-        inner join pg_attribute as p on p.attrelid = format('portal.%I', t.table_name)::regclass
+        inner join pg_attribute as p on p.attrelid = rollbook.portal_table(t.table_name)
         inner join pg_attribute as copy
             on copy.attrelid = to_regclass(format('%I.%I', course.schema_name, t.table_name)) and copy.attname = p.attname
         where p.attname = any (rollbook.replicated_columns(t.table_name)) and p.attnotnull and not copy.attnotnull
