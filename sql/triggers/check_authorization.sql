@@ -2,7 +2,7 @@
 -- really changes makes it due, as check_candidate has it; so does a cancellation.
 -- Fires:    BEFORE INSERT on portal.student_testcenterregistration, and BEFORE UPDATE OF the columns that staff or the
 --           user provides, for each row; stamps and answers of the test centre cost nothing.
--- Raises:   RB016.
+-- Raises:   23R16.
 -- Locks:    nothing.
 -- Security: DEFINER, owned by rollbook_writer, as a writer has no right on what it calls.
 create or replace function rollbook.check_authorization() returns trigger
@@ -23,7 +23,7 @@ begin
     from rollbook.authorization_faults(to_jsonb(new)) as f;
     if faults is not null then
         raise exception 'the authorization cannot be sent to the test centre'
-            using errcode = 'RB016', detail = faults, hint = 'Correct these fields.';
+            using errcode = '23R16', constraint = 'RB016', detail = faults, hint = 'Correct these fields.';
     end if;
     if tg_op = 'INSERT' then
         -- A clock that goes ahead, or infinity, would have every answer be older than the record.

@@ -3,7 +3,7 @@
 -- answer to that is cleared.
 -- Fires:    BEFORE INSERT on portal.student_testcenteruser, and BEFORE UPDATE OF the columns that a user provides, for
 --           each row; stamps and answers of the test centre cost nothing.
--- Raises:   RB016.
+-- Raises:   23R16.
 -- Locks:    nothing.
 -- Security: DEFINER, owned by rollbook_writer, as it reads rollbook.country and the user's e-mail address.
 create or replace function rollbook.check_candidate() returns trigger
@@ -28,7 +28,7 @@ begin
     ) as f;
     if faults is not null then
         raise exception 'the candidate''s record cannot be sent to the test centre'
-            using errcode = 'RB016', detail = faults, hint = 'Correct these fields.';
+            using errcode = '23R16', constraint = 'RB016', detail = faults, hint = 'Correct these fields.';
     end if;
     if tg_op = 'INSERT' then
         -- A clock that goes ahead, or infinity, would have every answer be older than the record.

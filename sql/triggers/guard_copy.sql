@@ -13,10 +13,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise exception '%.% is a copy: write the portal''s % instead', tg_table_schema, tg_table_name, tg_table_name
-        using errcode = 'RB001',
+        using errcode = '23R01', constraint = 'RB001',
             hint = format(
                 'Change portal.%I. Columns that the course added can be written here.', tg_table_name
             );
 end $$;
 comment on function rollbook.guard_copy() is
-    'Trigger function: refuse with RB001 to write the rows or the replicated columns of a copy.';
+    'Trigger function: refuse with 23R01 to write the rows or the replicated columns of a copy.';

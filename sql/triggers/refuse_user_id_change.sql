@@ -8,15 +8,16 @@ language plpgsql
 as $$
 begin
     raise exception 'the id of user % cannot be changed to %', old.id, new.id
-        using errcode = 'RB002', hint = 'Change the username or the e-mail address, or create another user.';
+        using errcode = '23R02', constraint = 'RB002',
+        hint = 'Change the username or the e-mail address, or create another user.';
 end $$;
 create or replace trigger rollbook_refuse_user_id_change before update on portal.auth_user
     for each row when (old.id is distinct from new.id) execute function rollbook.refuse_user_id_change();
 create or replace trigger rollbook_refuse_user_id_change_late after update on portal.auth_user
     for each row when (old.id is distinct from new.id) execute function rollbook.refuse_user_id_change();
 comment on function rollbook.refuse_user_id_change() is
-    'Trigger function: refuse with RB002 to change a user''s id, which identifies the person in every course.';
+    'Trigger function: refuse with 23R02 to change a user''s id, which identifies the person in every course.';
 comment on trigger rollbook_refuse_user_id_change on portal.auth_user is
-    'Refuse with RB002 an update that changes a user''s id.';
+    'Refuse with 23R02 an update that changes a user''s id.';
 comment on trigger rollbook_refuse_user_id_change_late on portal.auth_user is
-    'Refuse with RB002 a user''s id that a trigger of the application changed during the update.';
+    'Refuse with 23R02 a user''s id that a trigger of the application changed during the update.';

@@ -2,7 +2,7 @@
 -- a year that was valid when written stays, and can be restored.
 -- Fires:    BEFORE INSERT or UPDATE OF year_of_birth on portal.auth_userprofile, for each row WHEN the year is outside;
 --           a row within costs nothing. An old year may be saved again unchanged.
--- Raises:   RB015.
+-- Raises:   23R15.
 -- Locks:    nothing.
 -- Security: INVOKER; raises only.
 create or replace function rollbook.refuse_year_of_birth() returns trigger
@@ -14,7 +14,7 @@ begin
         return new;
     end if;
     raise exception 'year_of_birth % is not within the last 120 years', new.year_of_birth
-        using errcode = 'RB015', hint = 'Give the year with four digits, or leave it empty.';
+        using errcode = '23R15', constraint = 'RB015', hint = 'Give the year with four digits, or leave it empty.';
 end $$;
 create or replace trigger rollbook_refuse_year_of_birth before insert or update of year_of_birth
     on portal.auth_userprofile

@@ -284,7 +284,7 @@ def test_people_may_not_write_copies_on_the_server_but_columns_of_the_courses_ow
     ):  # fmt: skip
         with pytest.raises(psycopg.Error, match="is a copy") as caught:
             server.execute(statement.encode())
-        assert caught.value.sqlstate == "RB001"
+        assert caught.value.sqlstate == "23R01"
     server.execute(f"update {KEEP_SCHEMA}.auth_user set nickname = 'the countess' where username = 'ada'")
     streaming.portal.execute("update portal.auth_user set email = 'new@example.org' where username = 'ada'")
     streaming.wait()

@@ -45,11 +45,16 @@ def value(db: Db, query: LiteralString, *values: Any, **names: str) -> Any:
 
 
 def refused(db: Db, code: str, query: LiteralString, *values: Any, **names: str) -> psycopg.errors.Diagnostic:
-    """Assert that the statement fails with our `code` and with a remedy; return what the server said."""
+    """Assert that the statement fails with our `code` and with a remedy; return what the server said.
+
+    A rule on data, 23Rnn, is an integrity error to the driver, and its constraint is RB0nn.
+    """
     with pytest.raises(psycopg.Error) as refusal, db.transaction():
         run(db, query, *values, **names)
     said = refusal.value.diag
     assert (said.sqlstate, bool(said.message_hint)) == (code, True), str(refusal.value)
+    if code.startswith("23R"):
+        assert (type(refusal.value), said.constraint_name) == (psycopg.IntegrityError, f"RB0{code[3:]}")
     return said
 
 

@@ -321,7 +321,7 @@ def test_r19_a_sign_in_reaches_the_courses_of_the_user(live: Db) -> None:
 def test_r20_a_copy_cannot_be_written_and_a_difference_is_found_and_mended(live: Db) -> None:
     enroll(live, add_user(live, "ada"), COURSE_1, COURSE_2)
     name = schema(live, COURSE_1)
-    refused(live, "RB001", "update {c}.auth_user set email = 'x@edx.org'", c=name)
+    refused(live, "23R01", "update {c}.auth_user set email = 'x@edx.org'", c=name)
     with live.transaction():
         run(live, "set local session_replication_role = replica")
         run(live, "update {c}.auth_user set email = 'x@edx.org'", c=name)

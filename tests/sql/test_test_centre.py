@@ -125,7 +125,7 @@ def test_all_faults_of_a_candidate_are_told_at_once(
     with pytest.raises(psycopg.Error) as refusal, portal.transaction():
         candidate(portal, user, **stored)
     said = refusal.value.diag
-    assert said.sqlstate == "RB016"
+    assert said.sqlstate == "23R16"
     assert said.message_detail == "\n".join(f"{field}: {problem}" for field, problem in expected)
     assert value(portal, "select count(*) from portal.student_testcenteruser") == 0
 
@@ -235,7 +235,7 @@ def test_an_application_makes_candidates_with_rights_on_the_portal_alone(live: D
     run(live, "grant usage on all sequences in schema portal to portal_app")
     mine = candidate(app, ada)
     authorization(app, mine)
-    refused(app, "RB016", "update portal.student_testcenteruser set country = 'XXX'")
+    refused(app, "23R16", "update portal.student_testcenteruser set country = 'XXX'")
 
 
 # --- authorizations ---------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_all_faults_of_an_authorization_are_told_at_once(
     with pytest.raises(psycopg.Error) as refusal, portal.transaction():
         authorization(portal, mine, **changes)
     assert (refusal.value.diag.sqlstate, refusal.value.diag.message_detail) == (
-        "RB016", "\n".join(f"{field}: {problem}" for field, problem in expected),
+        "23R16", "\n".join(f"{field}: {problem}" for field, problem in expected),
     )  # fmt: skip
 
 

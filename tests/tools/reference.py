@@ -106,6 +106,7 @@ class Refusal:
     """One `raise exception` with a code of ours."""
 
     code: str
+    sqlstate: str
     message: str
     hint: str
     source: str
@@ -196,13 +197,18 @@ def refusals() -> list[Refusal]:
         if "frozen" in path.parts:
             continue
         for statement in statements(path.read_text()):
-            code = re.search(r"errcode = '(RB\d+)'", statement)
+            state = re.search(r"errcode = '((?:RB|23R)\d+)'", statement)
+            code = re.search(r"(?:errcode|constraint) = '(RB\d+)'", statement)
             message = re.match(r"'((?:[^']|'')*)'", statement)
             hint = re.search(r"\bhint =\s*(?:format\(\s*)?('(?:[^']|'')*')", statement)
-            if code and message:
+            if bool(state) != bool(code) or (code and state and state[1][-2:] != code[1][-2:]):
+                raise SystemExit(
+                    f"{path}: a rule on data has errcode '23Rnn', constraint 'RB0nn'; else errcode 'RBnnn'"
+                )
+            if code and state and message:
                 source = str(path.relative_to(ROOT))
                 found.append(
-                    Refusal(code.group(1), literal(message.group()), literal(hint.group(1)) if hint else "", source)
+                    Refusal(code[1], state[1], literal(message.group()), literal(hint.group(1)) if hint else "", source)
                 )
     return sorted(found, key=lambda refusal: (refusal.code, refusal.source, refusal.message))
 
@@ -315,16 +321,17 @@ def refusals_page() -> str:
     """Return docs/reference/refusals.md."""
     out = heading(
         "Refusals",
-        "Errors of class RB, from functions, triggers and revisions. The transaction is rolled back. The command line",
-        "exits with 1. `%` stands for a value.",
+        "Errors from functions, triggers and revisions. The transaction is rolled back. The command line exits with 1.",
+        "`%` stands for a value. A rule on data has SQLSTATE `23Rnn`, an integrity error to drivers and ORMs,",
+        "and `RB0nn` as its constraint name. Any other refusal has its code as SQLSTATE.",
     )
     found = refusals()
     if {refusal.code for refusal in found} != set(MEANINGS):
         raise SystemExit(f"tests/tools/reference.py: MEANINGS differs: { ({r.code for r in found} ^ set(MEANINGS)) }")
     for code, meaning in MEANINGS.items():
-        out += [f"## {code}", "", meaning, "", "| message | hint | raised in |", "| --- | --- | --- |"]
+        out += [f"## {code}", "", meaning, "", "| SQLSTATE | message | hint | raised in |", "| --- | --- | --- | --- |"]
         out += [
-            f"| {cell(r.message)} | {cell(r.hint)} | [{Path(r.source).name}](../../{r.source}) |"
+            f"| {r.sqlstate} | {cell(r.message)} | {cell(r.hint)} | [{Path(r.source).name}](../../{r.source}) |"
             for r in found if r.code == code
         ] + [""]  # fmt: skip
     return "\n".join(out).rstrip() + "\n"

@@ -30,6 +30,7 @@ IN_WORDS = {
     "auth_userprofile_gender_check": "gender must be m, f or o",
     "auth_userprofile_level_of_education_check": "level of education is p_se, p_oth, m, b, hs, jhs, el, none or other",
 }
+REFUSALS = ("RB", "23R")  # Rollbook's own; 23R: a rule on data, an integrity error to drivers
 AGAIN = "run the command again: another session changed the same rows at the same time"
 SERVER_LOG = "check the server's log; report it if the server is healthy"
 
@@ -120,7 +121,7 @@ def translate(exc: psycopg.Error) -> AdminError:
     state = exc.sqlstate or ""
     said = masked(exc.diag.message_primary or str(exc).strip().removeprefix("connection is bad: "))
     why = f"{said} (SQLSTATE {state})" if state else " ".join(said.split())
-    if state.startswith("RB"):
+    if state.startswith(REFUSALS):
         error = UnreachableError if state == "RB019" else RefusedError  # RB019: a role without the right
         return error(said, why=exc.diag.message_detail, fix=exc.diag.message_hint, sqlstate=state)
     if state in NOT_MIGRATED and re.search(r"rollbook|portal", said):

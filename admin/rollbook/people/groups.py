@@ -136,7 +136,7 @@ def split(
 ) -> list[Part]:  # fmt: skip
     """Create groups and put users into them at random; without a seed, a random one is used.
 
-    Raises RefusedError for an unknown course or group in a filter (RB013, RB014 for what cannot be split).
+    Raises RefusedError for an unknown course or group in a filter (RB013, 23R14 for what cannot be split).
     """
     among = [":".join(filter(None, pair)) for pair in filters]
     seed = secrets.randbelow(2**31) if seed is None else seed

@@ -1,8 +1,8 @@
 -- change_names: give users other full names; each old one is kept in the profile's meta, under old_names, as
 -- [old name, rationale, time]. An empty name removes the name.
 -- Called:   by change_name and by `rollbook user import`. Returns the users whose name changed.
--- Raises:   RB013 for a name of one character, a user without a profile, arrays that differ in length or name a user
---           twice.
+-- Raises:   23R13 for a name of one character, a user without a profile; RB013 for arrays that differ in length or name
+--           a user twice.
 -- Locks:    the profiles, by user id.
 -- Security: INVOKER.
 create or replace function rollbook.change_names(user_ids bigint[], new_names text[], rationale text default '')
@@ -18,14 +18,15 @@ declare
 begin
     perform rollbook.require_pairs(user_ids, new_names);
     if exists (select from unnest(new_names) as n (name) where n.name <> '' and length(btrim(n.name)) < 2) then
-        raise exception 'a name has at least two characters' using errcode = 'RB013', hint = 'Give the full name.';
+        raise exception 'a name has at least two characters'
+            using errcode = '23R13', constraint = 'RB013', hint = 'Give the full name.';
     end if;
     perform p.id from portal.auth_userprofile as p where p.user_id = any(user_ids) order by p.user_id for no key update;
     select n.id into missing_id from unnest(user_ids) as n (id)
     where not exists (select from portal.auth_userprofile as p where p.user_id = n.id) order by n.id limit 1;
     if found then
         raise exception 'user % has no profile', missing_id
-            using errcode = 'RB013', hint = 'Insert one into portal.auth_userprofile.';
+            using errcode = '23R13', constraint = 'RB013', hint = 'Insert one into portal.auth_userprofile.';
     end if;
     select array_agg(p.user_id order by p.user_id), array_agg(p.name order by p.user_id),
         array_agg(n.name order by p.user_id)

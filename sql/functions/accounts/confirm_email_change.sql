@@ -1,7 +1,7 @@
 -- confirm_email_change: confirm the change of e-mail address that has a key. The account gets the new address, the
 -- profile's meta keeps the old one, and the request is removed. A caller that presents the key has proved the address.
 -- Called:   by a web application or `rollbook email-change confirm`. Returns the user.
--- Raises:   RB012 for an unknown or expired key; RB014 if another user has the address now. Nothing is
+-- Raises:   RB012 for an unknown or expired key; 23R14 if another user has the address now. Nothing is
 --           changed then, and the request stays.
 -- Locks:    the user row, then the request, then the profile: the order of deletions and of change_email. Of two
 --           concurrent calls with one key, the second finds it gone.
@@ -26,7 +26,8 @@ begin
     end if;
     if request.expires_at <= now() then
         raise exception 'Invalid key'
-            using errcode = 'RB012', detail = format('This key has expired: it was valid until %s.', request.expires_at),
+            using errcode = 'RB012',
+            detail = format('This key has expired: it was valid until %s.', request.expires_at),
             hint = 'Request the change again.';
     end if;
     perform rollbook.change_email(request.user_id, request.new_email);
@@ -38,7 +39,7 @@ exception when unique_violation then
         raise;
     end if;
     raise exception 'Could not change e-mail'
-        using errcode = 'RB014', detail = 'An account with this e-mail already exists.',
+        using errcode = '23R14', constraint = 'RB014', detail = 'An account with this e-mail already exists.',
         hint = 'Request a change to another address.';
 end $$;
 comment on function rollbook.confirm_email_change(text) is

@@ -1,7 +1,7 @@
 -- decide_name_change: approve or reject a requested change of name. The request moves to rollbook.name_decision; on
 -- approval the profile gets the new name, and its meta keeps the old one.
 -- Called:   by `rollbook name-change approve` and `reject`. Returns the user.
--- Raises:   RB012 for an unknown request, RB013 without a profile.
+-- Raises:   RB012 for an unknown request, 23R13 without a profile.
 -- Locks:    the user row FOR KEY SHARE, then the request, then the profile. Of two concurrent calls, the second
 --           finds the request gone.
 -- Security: INVOKER: roles that may write these tables.
@@ -18,7 +18,8 @@ begin
     delete from portal.student_pendingnamechange as c where c.id = request_id returning c.* into request;
     if not found then
         raise exception 'Invalid ID'
-            using errcode = 'RB012', detail = format('There is no pending name change %s.', request_id), hint = 'See rollbook name-change list.';
+            using errcode = 'RB012', detail = format('There is no pending name change %s.', request_id),
+            hint = 'See rollbook name-change list.';
     end if;
     insert into rollbook.name_decision
         (id, user_id, old_name, new_name, rationale, requested_at, state, reason)

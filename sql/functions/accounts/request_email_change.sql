@@ -1,7 +1,7 @@
 -- request_email_change: request a new e-mail address, to be confirmed with a key that is sent there. A user has one
 -- request at a time; a new one replaces it, and the old key no longer works.
 -- Called:   by a web application or `rollbook email-change create`. Returns the key, a secret.
--- Raises:   RB013 for no address, or the user's present one; RB014 for one that another user has
+-- Raises:   23R13 for no address, or the user's present one; 23R14 for one that another user has
 --           (case-insensitive); the table refuses a value that is not an e-mail address.
 -- Security: INVOKER.
 create or replace function rollbook.request_email_change(
@@ -14,17 +14,19 @@ declare
     key text;
 begin
     if wanted_email is null or wanted_email = '' then
-        raise exception 'Valid e-mail address required.' using errcode = 'RB013', hint = 'Write name@example.org.';
+        raise exception 'Valid e-mail address required.'
+            using errcode = '23R13', constraint = 'RB013', hint = 'Write name@example.org.';
     end if;
     if exists (select from portal.auth_user as u where u.id = asking_user_id and u.email = wanted_email) then
         raise exception 'Old email is the same as the new email.'
-            using errcode = 'RB013', hint = 'There is nothing to change.';
+            using errcode = '23R13', constraint = 'RB013', hint = 'There is nothing to change.';
     end if;
     if exists (
         select from portal.auth_user as u where lower(u.email) = lower(wanted_email) and u.id <> asking_user_id
     ) then
         raise exception 'An account with this e-mail already exists.'
-            using errcode = 'RB014', hint = 'An e-mail address belongs to one account; upper and lower case are the same.';
+            using errcode = '23R14', constraint = 'RB014',
+            hint = 'An e-mail address belongs to one account; upper and lower case are the same.';
     end if;
     insert into portal.student_pendingemailchange as c (user_id, new_email, expires_at)
     values (asking_user_id, wanted_email, now() + good_for)

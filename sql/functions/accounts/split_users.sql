@@ -4,7 +4,7 @@
 -- Called:   by `rollbook group split`. Returns how many users were placed. The groups' description is JSON with the
 --           text, the time, the seed and the share.
 -- Raises:   RB013 for shares that do not add up to 1 within 0.01 (0.33 three times is valid: shares are
---           normalised), a group named twice, or nobody to place; RB014 for a group
+--           normalised), a group named twice, or nobody to place; 23R14 for a group
 --           that exists.
 -- Locks:    the users FOR KEY SHARE, by id.
 -- Security: INVOKER.
@@ -37,7 +37,8 @@ begin
     where g.name = any(group_names) order by g.name limit 1;
     if found then
         raise exception '% already exists!', wrong
-            using errcode = 'RB014', hint = 'Choose names that no group has, or delete that group first.';
+            using errcode = '23R14', constraint = 'RB014',
+            hint = 'Choose names that no group has, or delete that group first.';
     end if;
 
     insert into portal.student_usertestgroup (name, description)

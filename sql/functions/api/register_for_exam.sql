@@ -31,7 +31,7 @@ begin
     end if;
     if length(request) > 1024 then
         raise exception 'the request has % characters; the limit is 1024', length(request)
-            using errcode = 'RB017', hint = 'Shorten the request.';
+            using errcode = '23R17', constraint = 'RB017', hint = 'Shorten the request.';
     end if;
     exams := array(
         select e.exam_series_code from rollbook.exam_status as e

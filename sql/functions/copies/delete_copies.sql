@@ -3,7 +3,7 @@
 -- Called:   by leave_courses, the routing of deletes, and repair; children first. The keys are ids or user ids;
 --           null: all rows that are no longer in the portal.
 -- Returns:  how many rows were deleted.
--- Raises:   RB004 if rows that the course added refer to a copy.
+-- Raises:   23R04 if rows that the course added refer to a copy.
 -- Locks:    none; the caller has written the users' routes.
 -- Security: INVOKER, called with the rights of rollbook_owner; the guard of the copies lets it pass.
 create or replace function rollbook.delete_copies(schema_name text, table_name text, key_column text, keys bigint[])
@@ -28,12 +28,12 @@ exception when foreign_key_violation or restrict_violation then
     get stacked diagnostics reason = pg_exception_detail;
     raise exception 'course % has rows of its own that refer to %',
             (select c.course_id from rollbook.course as c where c.schema_name = delete_copies.schema_name), table_name
-        using errcode = 'RB004', detail = reason,
+        using errcode = '23R04', constraint = 'RB004', detail = reason,
             hint = format(
                 'Remove those rows in schema %I first, or let their foreign key cascade; or pause the course with '
                 'rollbook.pause_course.', schema_name
             );
 end $$;
 comment on function rollbook.delete_copies(text, text, text, bigint[]) is
-    'Delete rows of one copied table by key and return their number. Raises RB004 if rows that the course added refer '
+    'Delete rows of one copied table by key and return their number. Raises 23R04 if rows that the course added refer '
     'to them.';

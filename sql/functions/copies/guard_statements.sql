@@ -21,7 +21,7 @@ as $$
             )),
             (format(
                 'comment on trigger rollbook_guard_copy on %I.%I is %L', schema_name, table_name,
-                'Refuse with RB001 to write rows or replicated columns; only Rollbook may. Calls rollbook.guard_copy.'
+                'Refuse with 23R01 to write rows or replicated columns; only Rollbook may. Calls rollbook.guard_copy.'
             ))
     ) as statement (words)
 $$;

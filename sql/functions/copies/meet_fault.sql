@@ -33,7 +33,7 @@ declare
         ))
     end;
     reason constant text := format('%s (SQLSTATE %s)', case
-        when state = 'RB004' or left(state, 2) = any ('{0A,23,3F,42,44,55}'::text[]) then words
+        when left(state, 2) = any ('{0A,23,3F,42,44,55}'::text[]) then words
         else 'an error in ' || coalesce(substring(place from '^(?:PL/pgSQL|SQL) function [^\n]*'), 'the course')
             || ', whose words may quote the row and are left out'
     end, state);

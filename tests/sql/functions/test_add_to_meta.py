@@ -30,7 +30,7 @@ def test_an_entry_goes_to_the_end_and_the_rest_stays(portal: Db, meta: str | Non
 
 @pytest.mark.parametrize("other", ['"text"', "{}", "null", "5"])
 def test_what_is_no_list_is_kept_and_refused(portal: Db, other: str) -> None:
-    said = refused(portal, "RB013", ADD, f'{{"old_names": {other}}}', "old_names", '["Ada"]')
+    said = refused(portal, "23R13", ADD, f'{{"old_names": {other}}}', "old_names", '["Ada"]')
     assert "old_names" in str(said.message_primary)
     assert value(portal, ADD, f'{{"old_names": {other}}}', "old_emails", '["Ada"]')
 

@@ -53,8 +53,8 @@ def test_the_change_stands_in_every_course_of_the_user(school: Db) -> None:
 
 def test_a_user_without_profile_or_with_a_foreign_meta_is_refused(school: Db) -> None:
     bob = add_user(school, "bob", profile=False)
-    assert "profile" in str(refused(school, "RB013", CHANGE, bob, "Bob B", "").message_primary)
+    assert "profile" in str(refused(school, "23R13", CHANGE, bob, "Bob B", "").message_primary)
     ada = add_user(school, "ada")
     run(school, """update portal.auth_userprofile set meta = '{"old_names": "mine"}'""")
-    refused(school, "RB013", CHANGE, ada, "Ada B", "")
+    refused(school, "23R13", CHANGE, ada, "Ada B", "")
     assert value(school, "select name from portal.auth_userprofile where user_id = %s", ada) == "ada Foo"

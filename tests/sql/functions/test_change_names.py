@@ -31,10 +31,10 @@ def test_only_what_differs_is_changed_in_the_portal_and_in_the_courses(school: D
 
 def test_one_name_that_cannot_be_changes_nobody(school: Db) -> None:
     ada, bob = add_user(school, "ada"), add_user(school, "bob")
-    refused(school, "RB013", CHANGE, [ada, bob], ["Ada Bar", "B"], "")
-    refused(school, "RB013", CHANGE, [ada, bob], ["Ada Bar", " B "], "")
+    refused(school, "23R13", CHANGE, [ada, bob], ["Ada Bar", "B"], "")
+    refused(school, "23R13", CHANGE, [ada, bob], ["Ada Bar", " B "], "")
     eve = add_user(school, "eve", profile=False)
-    refused(school, "RB013", CHANGE, [ada, eve], ["Ada Bar", "Eve Bar"], "")
+    refused(school, "23R13", CHANGE, [ada, eve], ["Ada Bar", "Eve Bar"], "")
     assert old_names(school, ada) == []
 
 

@@ -63,7 +63,7 @@ def test_an_address_taken_meanwhile_changes_nothing_and_the_request_stays(school
     ada, key = ask(school, "ada", "ada@new.org")
     add_user(school, "bob", email=taken)
     before = state(school)
-    said = refused(school, "RB014", CONFIRM, key)
+    said = refused(school, "23R14", CONFIRM, key)
     text = "An account with this e-mail already exists"
     assert (said.message_primary, text in str(said.message_detail)) == ("Could not change e-mail", True)
     assert state(school) == before
@@ -74,7 +74,7 @@ def test_a_foreign_meta_or_any_other_error_rolls_all_back(school: Db) -> None:
     _, key = ask(school, "ada", "ada@new.org")
     run(school, """update portal.auth_userprofile set meta = '{"old_emails": "mine"}'""")
     before = state(school)
-    refused(school, "RB013", CONFIRM, key)
+    refused(school, "23R13", CONFIRM, key)
     assert state(school) == before
 
 
@@ -126,7 +126,7 @@ def test_of_two_users_who_race_for_one_address_one_gets_it(
     assert not one.step(STEP, {"key": first})
     assert two.step(STEP, {"key": second}), "the second waits to see whether the first commits"
     if winner_commits:
-        assert (one.end(), two.end()) == ("", "RB014")
+        assert (one.end(), two.end()) == ("", "23R14")
         assert run(live, EMAILS) == [("ada", "x@new.org"), ("bob", "bob@edx.org")]
         assert run(live, PENDING) == [(bob, "X@New.org")]
     else:

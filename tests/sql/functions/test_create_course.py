@@ -86,7 +86,7 @@ def test_a_course_of_any_id_is_made_routed_verified_repaired_and_dropped(portal:
             plant(portal, "update {c}.auth_user set first_name = 'Old' where id = %s", ada, c=name)
             assert findings(portal, course) == [(USER, "changed", ada, ["first_name"])], course
             assert run(portal, "select * from rollbook.repair(%s)", course) == [(course, USER, 0, 1, 0)]
-            refused(portal, "RB001", "delete from {c}.auth_user", c=name)
+            refused(portal, "23R01", "delete from {c}.auth_user", c=name)
             run(portal, "delete from portal.auth_user where id = %s", bob)
             run(portal, "select rollbook.drop_course(%s)", course)
             schemas = run(portal, "select nspname::text from pg_namespace where nspname ~ '^course_'")
@@ -287,6 +287,6 @@ def test_a_dba_who_is_no_superuser_makes_and_drops_courses(live: Db, dsn: str) -
         assert create(dba, "edX/new") == "course_edx_new"
         assert held(live, "edX/new") == everybody(1)
         assert (findings(dba), run(dba, "select * from rollbook.repair()")) == ([], [])
-        refused(dba, "RB001", "delete from course_edx_new.auth_user")
+        refused(dba, "23R01", "delete from course_edx_new.auth_user")
         run(dba, "select rollbook.drop_course('edX/new')")
     assert faults(live) == []

@@ -54,7 +54,7 @@ def test_a_request_is_decided_once_and_the_user_can_ask_again(school: Db) -> Non
 
 def test_without_a_profile_nothing_is_approved_and_the_request_stays(school: Db) -> None:
     ada, number = ask(school, profile=False)
-    refused(school, "RB013", DECIDE, number, True, None)
+    refused(school, "23R13", DECIDE, number, True, None)
     assert run(school, DECISIONS) == []
     assert run(school, "select user_id from portal.student_pendingnamechange") == [(ada,)]
     assert value(school, DECIDE, number, False, None) == ada

@@ -74,7 +74,7 @@ def test_a_removal_that_the_course_forbids_fails_whole_and_names_the_course(pupi
                 run(pupils, "create table {c}.grade (ref bigint references {c}.{t} " + action + ")", c=name, t=table)
                 run(pupils, "insert into {c}.grade select min(id) from {c}.{t}", c=name, t=table)
                 if left is None:
-                    said = refused(pupils, "RB004", removal)
+                    said = refused(pupils, "23R04", removal)
                     assert course in str(said.message_primary)
                     assert name in str(said.message_hint)
                     assert "grade" in str(said.message_detail)
@@ -90,7 +90,7 @@ def test_a_refused_removal_succeeds_once_the_rows_are_gone(pupils: Db) -> None:
     name = schema(pupils, REMOVE)
     run(pupils, "create table {c}.grade (user_id bigint references {c}.auth_user)", c=name)
     run(pupils, "insert into {c}.grade values (1)", c=name)
-    refused(pupils, "RB004", "delete from portal.auth_user where id = 1")
+    refused(pupils, "23R04", "delete from portal.auth_user where id = 1")
     assert value(pupils, "select count(*) from portal.auth_user") == 2
     run(pupils, "update portal.auth_user set first_name = 'New'")
     assert faults(pupils) == []

@@ -62,7 +62,7 @@ def test_who_may_not_is_refused(school: Db) -> None:
     candidate(school, ada)
     assert refused(school, "RB017", REGISTER, ada, KEEP).message_primary == f"the user is not enrolled in {KEEP}"
     run(school, ENROLL, ada, KEEP)
-    refused(school, "RB017", NAMED, ada, KEEP, "Final", "x" * 1025)
+    refused(school, "23R17", NAMED, ada, KEEP, "Final", "x" * 1025)
     assert run(school, STORED) == []
 
 

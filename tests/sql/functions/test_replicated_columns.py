@@ -142,7 +142,7 @@ def test_each_column_travels_and_drift_in_it_is_found_as_exactly_that_and_mended
     rusty: Db, table: str, column: str
 ) -> None:
     if (table, column) == (USER, "id"):
-        refused(rusty, "RB002", "update portal.auth_user set id = 9")
+        refused(rusty, "23R02", "update portal.auth_user set id = 9")
         return
     row_id, new = ROW_IDS[table], OTHER[table][column]
     run(rusty, "delete from portal.student_courseenrollment where user_id = 3")

@@ -31,13 +31,13 @@ def test_asking_again_replaces_the_request_and_keeps_its_id(school: Db) -> None:
 @pytest.mark.parametrize("name", ["", "A", "  ", " A ", None])
 def test_fewer_than_two_characters_are_no_name(school: Db, name: str | None) -> None:
     ada = add_user(school, "ada")
-    assert refused(school, "RB013", REQUEST, ada, name, "").message_primary == "Name required"
+    assert refused(school, "23R13", REQUEST, ada, name, "").message_primary == "Name required"
     assert run(school, PENDING) == []
 
 
 def test_the_name_that_is_there_and_one_that_does_not_fit_are_refused(school: Db) -> None:
     ada = add_user(school, "ada")
-    refused(school, "RB013", REQUEST, ada, "ada Foo", "")
+    refused(school, "23R13", REQUEST, ada, "ada Foo", "")
     fails(school, psycopg.errors.StringDataRightTruncation, REQUEST, ada, "x" * 256, "")
     fails(school, psycopg.errors.StringDataRightTruncation, REQUEST, ada, "xx", "y" * 1025)
     fails(school, psycopg.errors.ForeignKeyViolation, REQUEST, 4711, "Nobody Foo", "")

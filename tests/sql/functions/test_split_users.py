@@ -115,7 +115,7 @@ def test_the_description_is_json_with_text_and_time(portal: Db) -> None:
         ([], [], "RB013", "each group needs a share above 0"),
         (None, None, "RB013", "each group needs a share above 0"),
         (["x", "x"], ["0.5", "0.5"], "RB013", "group x is named twice"),
-        (["x", "there"], ["0.5", "0.5"], "RB014", "there already exists!"),
+        (["x", "there"], ["0.5", "0.5"], "23R14", "there already exists!"),
     ],
 )
 def test_what_cannot_be_split_is_refused_and_nothing_changes(

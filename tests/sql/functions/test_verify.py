@@ -444,7 +444,7 @@ def test_an_extra_row_that_the_course_refers_to_is_refused_by_name(pupils: Db) -
     run(pupils, "create table {c}.grade as select 999::bigint as user_id", c=name)
     run(pupils, "alter table {c}.grade add foreign key (user_id) references {c}.auth_user", c=name)
     before = versions(pupils)
-    said = refused(pupils, "RB004", "select rollbook.repair()")
+    said = refused(pupils, "23R04", "select rollbook.repair()")
     assert REMOVE in str(said.message_primary)
     assert versions(pupils) == before
 

@@ -85,13 +85,13 @@ both = pytest.mark.parametrize("writer", ["superuser", "course_admin"], indirect
 def test_a_copy_cannot_be_written(course: Db, writer: Db, table: str) -> None:
     name, before = schema(course, KEEP), versions(course)
     for write in WRITES:
-        said = refused(writer, "RB001", write, c=name, t=table)
+        said = refused(writer, "23R01", write, c=name, t=table)
         assert f"{name}.{table}" in str(said.message_primary)
         assert f"portal.{table}" in str(said.message_hint)
     for column in COLUMNS[table]:
         refused(
             writer,
-            "RB001",
+            "23R01",
             "update {c}.{t} set {k} = %s",
             (VALUES | NUMBERS).get(column, "x"),
             c=name,
@@ -101,7 +101,7 @@ def test_a_copy_cannot_be_written(course: Db, writer: Db, table: str) -> None:
     copy = psycopg.sql.SQL("copy {} (id) from stdin").format(psycopg.sql.Identifier(name, table))
     with pytest.raises(psycopg.Error) as refusal, writer.cursor().copy(copy):
         pass
-    assert refusal.value.diag.sqlstate == "RB001"
+    assert refusal.value.diag.sqlstate == "23R01"
     assert versions(course) == before
 
 
@@ -174,5 +174,5 @@ def test_an_operator_of_the_writers_own_does_not_open_the_guard(course: Db, dsn:
             create operator evil.= (leftarg = name, rightarg = text, function = evil.yes);
             set search_path = evil, pg_catalog""",
         )
-        refused(writer, "RB001", "update {c}.auth_user set is_superuser = true", c=schema(course, KEEP))
+        refused(writer, "23R01", "update {c}.auth_user set is_superuser = true", c=schema(course, KEEP))
     assert faults(course) == []

@@ -31,7 +31,7 @@ STATEMENTS: list[LiteralString] = [
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_change_of_a_users_id_is_refused(pupils: Db, statement: LiteralString) -> None:
     before = versions(pupils)
-    refused(pupils, "RB002", statement)
+    refused(pupils, "23R02", statement)
     assert versions(pupils) == before
 
 
@@ -48,5 +48,5 @@ def test_a_trigger_of_the_application_does_not_change_it_either(pupils: Db) -> N
         begin new.id := 1000; return new; end $$;
         create trigger zz_renumber before update on portal.auth_user for each row execute function public.renumber()""",
     )
-    refused(pupils, "RB002", "update portal.auth_user set first_name = 'New' where id = 3")
+    refused(pupils, "23R02", "update portal.auth_user set first_name = 'New' where id = 3")
     assert faults(pupils) == []

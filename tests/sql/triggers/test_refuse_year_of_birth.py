@@ -23,10 +23,10 @@ def test_a_year_within_or_none_is_taken(portal: Db, years: int | None) -> None:
 @pytest.mark.parametrize("years", [-1, 120, THIS_YEAR, THIS_YEAR + 1, THIS_YEAR - 10_000])
 def test_a_year_outside_is_refused_also_in_a_new_profile(portal: Db, years: int) -> None:
     ada, bob = add_user(portal, "ada"), add_user(portal, "bob", profile=False)
-    said = refused(portal, "RB015", SET, THIS_YEAR - years, ada)
+    said = refused(portal, "23R15", SET, THIS_YEAR - years, ada)
     assert f"year_of_birth {THIS_YEAR - years} is not within the last 120 years" == said.message_primary
     insert = "insert into portal.auth_userprofile (user_id, year_of_birth) values (%s, %s)"
-    refused(portal, "RB015", insert, bob, THIS_YEAR - years)
+    refused(portal, "23R15", insert, bob, THIS_YEAR - years)
     assert run(portal, "select user_id, year_of_birth from portal.auth_userprofile") == [(ada, None)]
 
 
@@ -38,4 +38,4 @@ def test_an_old_value_that_was_right_once_does_not_stop_other_changes(portal: Db
     run(portal, "update portal.auth_userprofile set goals = 'x' where user_id = %s", ada)
     run(portal, "update portal.auth_userprofile set goals = 'y', year_of_birth = year_of_birth where user_id = %s", ada)
     assert value(portal, "select goals from portal.auth_userprofile") == "y"
-    refused(portal, "RB015", SET, THIS_YEAR - 131, ada)
+    refused(portal, "23R15", SET, THIS_YEAR - 131, ada)

@@ -126,7 +126,7 @@ def pending_name_change(conn: Conn, user_id: int) -> Row | None:
 
 
 def request_name_change(conn: Conn, user_id: int, name: str, rationale: str) -> Row:
-    """Request a new name and return the request. Raises RefusedError (RB013)."""
+    """Request a new name and return the request. Raises RefusedError (23R13)."""
     conn.execute("select rollbook.request_name_change(%s, %s, %s)", [user_id, name, rationale])
     return one(conn, NAME_CHANGE + " user_id = %s and state = 'pending'", [user_id])
 
@@ -136,7 +136,7 @@ def decide_name_changes(
 ) -> tuple[list[Row], list[RefusedError]]:
     """Approve or reject requests, by number, and return them as decided, and an error for each that was skipped.
 
-    Raises RefusedError (RB012, RB013) for the first that cannot be decided, or, with `skip`, if none can.
+    Raises RefusedError (RB012, 23R13) for the first that cannot be decided, or, with `skip`, if none can.
     """
     conn.execute(ASKING, [list(numbers)])  # also begins the transaction: what follows are savepoints in it
     done: list[Row] = []
@@ -155,7 +155,7 @@ def decide_name_changes(
 
 
 def decide_name_change(conn: Conn, number: int, *, approved: bool, reason: str | None) -> Row:
-    """Approve or reject a request and return it as it was decided. Raises RefusedError (RB012, RB013)."""
+    """Approve or reject a request and return it as it was decided. Raises RefusedError (RB012, 23R13)."""
     conn.execute("select rollbook.decide_name_change(%s, %s, %s)", [number, approved, reason])
     return one(conn, NAME_CHANGE + " id = %s and state <> 'pending'", [number])
 
@@ -172,7 +172,7 @@ def pending_email_change(conn: Conn, user_id: int) -> Row | None:
 
 
 def request_email_change(conn: Conn, user_id: int, email: str) -> Row:
-    """Request a new address and return the request, with its key. Raises RefusedError (RB013, RB014)."""
+    """Request a new address and return the request, with its key. Raises RefusedError (23R13, 23R14)."""
     key = one(conn, "select rollbook.request_email_change(%s, %s) as key", [user_id, email])["key"]
     return one(conn, EMAIL_CHANGE, [user_id]) | {"activation_key": key}
 
@@ -192,7 +192,7 @@ def key_of(conn: Conn, user_id: int, username: str) -> str:
 def confirm_email_change(conn: Conn, key: str) -> Row:
     """Give the account of a key its new address and return id username old_email new_email.
 
-    Raises RefusedError (RB012, RB014).
+    Raises RefusedError (RB012, 23R14).
     """
     before = conn.execute(KEY_OWNER, [key]).fetchone()
     user_id = one(conn, "select rollbook.confirm_email_change(%s) as id", [key])["id"]

@@ -236,7 +236,7 @@ def among(conn: Conn, filters: Sequence[tuple[str, str]]) -> list[int] | None:
 def split(
     conn: Conn, shares: dict[str, Decimal], seed: int, user_ids: list[int] | None, text: str
 ) -> list[Group]:  # fmt: skip
-    """Create groups and put users into them by share. Return the groups. Raises RefusedError (RB013, RB014)."""
+    """Create groups and put users into them by share. Return the groups. Raises RefusedError (RB013, 23R14)."""
     conn.execute(
         "select rollbook.split_users(%s::text[], %s::numeric[], %s, %s::bigint[], %s)",
         [list(shares), list(shares.values()), seed, user_ids, text],

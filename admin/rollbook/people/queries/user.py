@@ -382,7 +382,7 @@ def belongings(conn: Conn, user_id: int) -> list[Belongings]:
 
 
 def delete(conn: Conn, user_id: int) -> None:
-    """Delete a user with all that belongs to it. Raises RefusedError (RB004) if a course refuses to delete a copy."""
+    """Delete a user with all that belongs to it. Raises RefusedError (23R04) if a course refuses to delete a copy."""
     conn.execute("delete from portal.auth_user where id = %s", [user_id])
 
 
