@@ -20,6 +20,7 @@ from pytest_postgresql.executors import NoopExecutor
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
 from tests.databases import Databases
+from tests.django_site import DjangoSites
 
 pytest_plugins = ["tests.school"]
 
@@ -76,6 +77,19 @@ def databases(cluster: Cluster, template: NoopExecutor) -> Databases:
 def db(cluster: Cluster, databases: Databases) -> Iterator[Connection[Any]]:
     """A connection, autocommit, as superuser, to a database at head that is as new."""
     with databases.lent() as name, psycopg.connect(cluster.server.dsn(name), autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture(scope="session")
+def django_sites(cluster: Cluster) -> DjangoSites:
+    """Databases with the tables of a Django site, and without Rollbook."""
+    return DjangoSites(cluster.server)
+
+
+@pytest.fixture
+def site(django_sites: DjangoSites) -> Iterator[Connection[Any]]:
+    """A connection, autocommit, as superuser, to a Django site without rows; see tests/django_site."""
+    with django_sites.site() as conn:
         yield conn
 
 
