@@ -1,5 +1,5 @@
 -- renew_candidate: another e-mail address of a user makes their candidate's record due, as the address goes into it.
--- Fires:    AFTER UPDATE OF email on portal.auth_user, for each row WHEN the address has changed.
+-- Fires:    AFTER UPDATE on portal.auth_user, for each row WHEN the address has changed.
 -- Locks:    the candidate's row, after the user's.
 -- Security: DEFINER, owned by rollbook_writer: a writer of users may have no right on candidates.
 create or replace function rollbook.renew_candidate() returns trigger
@@ -16,8 +16,8 @@ begin
     where c.user_id = new.id;
     return null;
 end $$;
-create or replace trigger rollbook_renew_candidate after update of email on portal.auth_user
-    for each row when ((old.email)::text is distinct from (new.email)::text)
+create or replace trigger rollbook_renew_candidate after update on portal.auth_user
+    for each row when (rollbook.email_differs(old.*, new.*))
     execute function rollbook.renew_candidate();
 comment on function rollbook.renew_candidate() is
     'Another e-mail address of a user makes their candidate''s record due.';

@@ -8,11 +8,11 @@ select
     a.email,
     a.auto_enroll,
     a.created,
-    u.id is not null as user_exists,
+    u.user_id is not null as user_exists,
     e.id is not null as enrolled
 from portal.student_courseenrollmentallowed as a
-left join portal.auth_user as u on lower(u.email) = lower(a.email) and a.email <> ''
-left join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = a.course_id;
+left join lateral rollbook.user_with_email(a.email) as u on true
+left join rollbook.enrollments() as e on e.user_id = u.user_id and e.course_id = a.course_id;
 comment on view rollbook.allowed_status is
     'E-mail addresses that may enroll in a course, with their accounts and enrollments.';
 comment on column rollbook.allowed_status.id is 'The permission.';

@@ -43,7 +43,7 @@ select
     end as progress
 from portal.student_testcenterregistration as r
 inner join portal.student_testcenteruser as c on c.id = r.testcenter_user_id
-inner join portal.auth_user as u on u.id = c.user_id
+cross join lateral rollbook.account(c.user_id) as u
 cross join lateral (
     select
         case c.upload_status when 'Accepted' then 'Accepted' when 'Error' then 'Rejected' else 'Pending' end

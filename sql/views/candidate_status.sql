@@ -9,7 +9,7 @@ select
     c.confirmed_at,
     u.username,
     u.email,
-    coalesce(p.name, '') as name,
+    coalesce(u.name, '') as name,
     w.is_due as needs_uploading,
     case c.upload_status when 'Accepted' then 'Accepted' when 'Error' then 'Rejected' else 'Pending' end
         as demographics_status,
@@ -20,8 +20,7 @@ select
         else 'sent'
     end as progress
 from portal.student_testcenteruser as c
-inner join portal.auth_user as u on u.id = c.user_id
-left join portal.auth_userprofile as p on p.user_id = u.id
+cross join lateral rollbook.account(c.user_id) as u
 cross join lateral (select c.uploaded_at is null or c.uploaded_at < c.user_updated_at as is_due) as w;
 comment on view rollbook.candidate_status is 'Candidates for the test centre, with their states.';
 comment on column rollbook.candidate_status.id is 'Key of the candidate.';

@@ -43,7 +43,7 @@ select
 from rollbook.course as c
 cross join lateral (
     select
-        (select count(*) from portal.student_courseenrollment as e where e.course_id = c.course_id) as enrolled,
+        (select count(*) from rollbook.enrollments() as e where e.course_id = c.course_id) as enrolled,
         rollbook.count_rows(c.schema_name, 'auth_user') as copied_users,
         rollbook.count_rows(c.schema_name, 'auth_userprofile') as copied_profiles,
         rollbook.count_rows(c.schema_name, 'student_courseenrollment') as copied_enrollments

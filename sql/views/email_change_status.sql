@@ -4,17 +4,16 @@
 create or replace view rollbook.email_change_status with (security_invoker = true) as
 select
     c.id,
-    u.id as user_id,
+    c.user_id,
     u.username,
     u.email as old_email,
     c.new_email,
     c.requested_at,
     c.expires_at,
-    other.id is not null as conflict
+    other.user_id is not null as conflict
 from portal.student_pendingemailchange as c
-inner join portal.auth_user as u on u.id = c.user_id
-left join portal.auth_user as other on lower(other.email) = lower(c.new_email) and other.id <> u.id
-    and c.new_email <> '';
+cross join lateral rollbook.account(c.user_id) as u
+left join lateral rollbook.user_with_email(c.new_email) as other on other.user_id <> c.user_id;
 comment on view rollbook.email_change_status is 'Pending changes of e-mail address.';
 comment on column rollbook.email_change_status.id is 'The request.';
 comment on column rollbook.email_change_status.user_id is 'The user.';

@@ -3,9 +3,9 @@
 create or replace view rollbook.name_change_status with (security_invoker = true) as
 select
     c.id,
-    u.id as user_id,
+    c.user_id,
     u.username,
-    coalesce(p.name, '') as old_name,
+    coalesce(u.name, '') as old_name,
     c.new_name::text as new_name,
     c.rationale::text as rationale,
     c.requested_at,
@@ -13,12 +13,11 @@ select
     null::text as reason,
     null::timestamptz as decided_at
 from portal.student_pendingnamechange as c
-inner join portal.auth_user as u on u.id = c.user_id
-left join portal.auth_userprofile as p on p.user_id = u.id
+cross join lateral rollbook.account(c.user_id) as u
 union all
 select d.id, d.user_id, u.username, d.old_name, d.new_name, d.rationale, d.requested_at, d.state, d.reason, d.decided_at
 from rollbook.name_decision as d
-inner join portal.auth_user as u on u.id = d.user_id;
+cross join lateral rollbook.account(d.user_id) as u;
 comment on view rollbook.name_change_status is 'Changes of name, pending and decided.';
 comment on column rollbook.name_change_status.id is 'The request.';
 comment on column rollbook.name_change_status.user_id is 'The user.';

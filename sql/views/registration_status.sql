@@ -3,7 +3,7 @@
 create or replace view rollbook.registration_status with (security_invoker = true) as
 select
     r.id,
-    u.id as user_id,
+    r.user_id,
     u.username,
     u.email,
     r.created_at,
@@ -15,7 +15,7 @@ select
         else 'pending'
     end as state
 from portal.auth_registration as r
-inner join portal.auth_user as u on u.id = r.user_id;
+cross join lateral rollbook.account(r.user_id) as u;
 comment on view rollbook.registration_status is 'Users with an activation key, and its state.';
 comment on column rollbook.registration_status.id is 'The registration.';
 comment on column rollbook.registration_status.user_id is 'The user.';
