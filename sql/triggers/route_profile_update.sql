@@ -11,8 +11,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     columns constant text[] := rollbook.replicated_columns('auth_userprofile');
-    o portal.auth_userprofile;
-    n portal.auth_userprofile;
+    -- record: the table of a live site may have its columns in another order, and more of them.
+    o record;
+    n record;
+    current_row portal.auth_userprofile;
     changed record;
     holders text[];
 begin
@@ -34,9 +36,9 @@ begin
             holders := array(select t.schema_name from rollbook.touch_routes(array[n.user_id]) as t);
             if holders <> '{}' then
                 -- The current row: a trigger of the application may have changed it after this statement.
-                select * into n from portal.auth_userprofile as p where p.user_id = o.user_id and p.id = o.id;
+                select * into current_row from portal.auth_userprofile as p where p.user_id = o.user_id and p.id = o.id;
                 if found then
-                    perform rollbook.write_copy(holders, 'auth_userprofile', n);
+                    perform rollbook.write_copy(holders, 'auth_userprofile', current_row);
                 end if;
             end if;
             return null;

@@ -10,8 +10,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     columns constant text[] := rollbook.replicated_columns('auth_user');
-    o portal.auth_user;
-    n portal.auth_user;
+    -- record: the table of a live site may have its columns in another order, and more of them.
+    o record;
+    n record;
+    current_row portal.auth_user;
     user_ids bigint[];
     holders text[];
 begin
@@ -48,9 +50,9 @@ begin
     returning r.schemas into holders;
     if holders <> '{}' then
         -- The current row: a trigger of the application may have changed it after this statement.
-        select * into n from portal.auth_user as u where u.id = n.id;
+        select * into current_row from portal.auth_user as u where u.id = n.id;
         if found then
-            perform rollbook.write_copy(holders, 'auth_user', n);
+            perform rollbook.write_copy(holders, 'auth_user', current_row);
         end if;
     end if;
     return null;

@@ -102,6 +102,7 @@ def found(dsn: str) -> list[tuple[str, str]]:
         ("rollbook.enrollment_status", "missing", "drop view rollbook.enrollment_status"),
         (f"{COPY}.auth_user", "guard", f"drop trigger rollbook_guard_copy on {COPY}.auth_user"),
         (f"{COPY}.auth_user", "guard", f"alter table {COPY}.auth_user disable trigger rollbook_guard_copy"),
+        (f"{COPY}.auth_user", "guard", f"alter table {COPY}.auth_user disable trigger rollbook_guard_copy_update"),
         (f"{COPY}.auth_user", "guard",
          f"""drop trigger rollbook_guard_copy on {COPY}.auth_user;
             create trigger rollbook_guard_copy before truncate on {COPY}.auth_user

@@ -373,14 +373,13 @@ COPIES = [
     ),
     Fault(
         "another type",
-        f"drop trigger rollbook_guard_copy on {A}.auth_user; alter table {A}.auth_user alter email type text",
+        f"alter table {A}.auth_user alter email type text",
         f"{A}.auth_user",
         "copy",
         "column email is text, in the portal it is character varying(254)",
     ),
     Fault(
         "another collation",
-        f"drop trigger rollbook_guard_copy on {A}.auth_user; "
         f'alter table {A}.auth_user alter username type varchar(150) collate "C"',
         f"{A}.auth_user",
         "copy",
@@ -396,6 +395,14 @@ COPIES = [
     Fault(
         "the guard for replicas only",
         f"alter table {A}.auth_user enable replica trigger rollbook_guard_copy",
+        f"{A}.auth_user",
+        "copy",
+        "the guard",
+    ),
+    Fault(
+        "a guard that compares less",
+        f"create or replace trigger rollbook_guard_copy_update after update on {A}.auth_user for each row "
+        "when (current_user <> 'rollbook_owner') execute function rollbook.guard_copy('id')",
         f"{A}.auth_user",
         "copy",
         "the guard",

@@ -48,7 +48,8 @@ GUARD_STATEMENTS = """
 select s.words
 from unnest(%(tables)s::text[]) as t (name)
 cross join lateral (
-    select 1, format('drop trigger if exists rollbook_guard_copy on %%I.%%I', %(schema)s::text, t.name)
+    select 1, format('drop trigger if exists %%I on %%I.%%I', g.name, %(schema)s::text, t.name)
+    from unnest('{rollbook_guard_copy,rollbook_guard_copy_update}'::text[]) as g (name)
     union all
     select 2, g.words from rollbook.guard_statements(%(schema)s, t.name) as g (words)
     where g.words ~ '(create|on) trigger'

@@ -142,7 +142,7 @@ object (stage, name, words, holds, data, after) as (
             case t.tgenabled when 'A' then 'enable always' when 'R' then 'enable replica' else 'disable' end, t.tgname
         )] end
     from copied as c inner join pg_trigger as t on t.tgrelid = c.oid
-    where not t.tgisinternal and t.tgname <> 'rollbook_guard_copy'
+    where not t.tgisinternal and t.tgname not in ('rollbook_guard_copy', 'rollbook_guard_copy_update')
     union all
     select 5, format('rule %%s of %%s', r.rulename, c.relname), pg_get_ruledef(r.oid), null, null, null
     from copied as c inner join pg_rewrite as r on r.ev_class = c.oid

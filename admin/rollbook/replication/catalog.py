@@ -45,10 +45,11 @@ select
     n.nspname::text as schema_name, t.name as table, c.oid is not null as is_there,
     pg_get_userbyid(n.nspowner)::text as owner, r.srsubstate::text as sync,
     r.srsublsn::text as sync_lsn,
-    exists (
-        select from pg_trigger as g
-        where g.tgrelid = c.oid and g.tgname = 'rollbook_guard_copy' and g.tgenabled = 'O'
-    ) as guarded,
+    (
+        select count(*) from pg_trigger as g
+        where g.tgrelid = c.oid and g.tgenabled = 'O'
+            and g.tgname in ('rollbook_guard_copy', 'rollbook_guard_copy_update')
+    ) = 2 as guarded,
     array(
         select w.name from jsonb_array_elements_text(t.columns) with ordinality as w (name, position)
         where not exists (

@@ -33,7 +33,8 @@ select string_agg(format('alter table %%I.%%I disable trigger %%I', n.nspname, c
 from pg_trigger as t
 inner join pg_class as c on c.oid = t.tgrelid and c.relname = %s
 inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname = %s
-where not t.tgisinternal and t.tgname <> 'rollbook_guard_copy' and t.tgtype & 8 <> 0 and t.tgenabled in ('O', 'A')
+where not t.tgisinternal and t.tgname not in ('rollbook_guard_copy', 'rollbook_guard_copy_update')
+    and t.tgtype & 8 <> 0 and t.tgenabled in ('O', 'A')
 """
 
 

@@ -33,17 +33,21 @@ as $$
     ),
     guards as (
         select
-            c.schema_name, c.name, g.tgenabled, pg_get_triggerdef(g.oid) as there,
+            c.schema_name, c.name, d.tgname, g.tgenabled, pg_get_triggerdef(g.oid) as there,
             format(
-                'CREATE TRIGGER rollbook_guard_copy BEFORE INSERT OR DELETE OR UPDATE OF %s OR TRUNCATE ON %s '
-                'FOR EACH STATEMENT WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) '
-                'EXECUTE FUNCTION rollbook.guard_copy()',
-                (select string_agg(w.value ->> 0, ', ' order by w.ordinality)
-                 from jsonb_array_elements(c.columns) with ordinality as w),
-                c.name
+                'CREATE TRIGGER %s %s ON %s FOR EACH %s WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) '
+                'EXECUTE FUNCTION rollbook.guard_copy(%s)', d.tgname, d.event, c.name, d.level, d.arguments
             ) as due
         from copies as c
-        left join pg_trigger as g on g.tgrelid = c.oid and g.tgname = 'rollbook_guard_copy'
+        cross join lateral (
+            values
+                ('rollbook_guard_copy', 'BEFORE INSERT OR DELETE OR TRUNCATE', 'STATEMENT', null),
+                ('rollbook_guard_copy_update', 'AFTER UPDATE', 'ROW', (
+                    select string_agg(quote_literal(w.value ->> 0), ', ' order by w.ordinality)
+                    from jsonb_array_elements(c.columns) with ordinality as w
+                ))
+        ) as d (tgname, event, level, arguments)
+        left join pg_trigger as g on g.tgrelid = c.oid and g.tgname = d.tgname
         where c.oid is not null
     )
     select distinct
@@ -72,16 +76,15 @@ as $$
     union all
     select
         a.schema_name, a.name, 'copy', format('column %I is %s, in the portal it is %s', a.attname, a.there, a.due),
-        format('drop trigger if exists rollbook_guard_copy on %1$s; '
-               'alter table %1$s alter column %2$I type %3$s using %2$I::%4$s; %5$s;',
-               a.name, a.attname, a.due, regexp_replace(a.due, ' collate .*', ''), g.due)
-    from attributes as a inner join guards as g on g.name = a.name
-    where a.there <> a.due
+        format('alter table %s alter column %I type %s using %2$I::%4$s;',
+               a.name, a.attname, a.due, regexp_replace(a.due, ' collate .*', ''))
+    from attributes as a where a.there <> a.due
     union all
     select
         g.schema_name, g.name, 'copy', 'the guard is missing, disabled or not the one shipped: it may be written',
-        format('drop trigger if exists rollbook_guard_copy on %s; %s;', g.name, g.due)
+        string_agg(format('drop trigger if exists %s on %s; %s;', g.tgname, g.name, g.due), ' ' order by g.tgname)
     from guards as g where g.tgenabled is distinct from 'O' or g.there <> g.due
+    group by g.schema_name, g.name
     union all
     select
         c.schema_name, c.name, 'copy', 'the primary key is not id',
@@ -107,9 +110,12 @@ as $$
         select 'forced row security' as what, format('alter table %s no force row level security;', c.name) as fix
         where c.relforcerowsecurity
         union all
+        -- BEFORE, for each row, where Rollbook writes: it may change what is written. What it changes in the writes of
+        -- others is the guard's.
         select 'trigger ' || quote_ident(g.tgname), format('drop trigger %I on %s;', g.tgname, c.name)
         from pg_trigger as g
-        where g.tgrelid = c.oid and not g.tgisinternal and g.tgtype & 3 = 3  -- BEFORE, for each row
+        where g.tgrelid = c.oid and not g.tgisinternal and g.tgtype & 3 = 3
+            and strpos(pg_get_triggerdef(g.oid), 'WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) EXECUTE') = 0
         union all
         select 'rule ' || quote_ident(r.rulename), format('drop rule %I on %s;', r.rulename, c.name)
         from pg_rewrite as r where r.ev_class = c.oid

@@ -51,7 +51,9 @@ as $$
     union all
     select format('trigger %s on %s', g.tgname, c.relname)
     from own as c
-    inner join pg_trigger as g on g.tgrelid = c.oid and not g.tgisinternal and g.tgname <> 'rollbook_guard_copy'
+    inner join pg_trigger as g
+        on g.tgrelid = c.oid and not g.tgisinternal
+        and g.tgname not in ('rollbook_guard_copy', 'rollbook_guard_copy_update')
     where $2::boolean and c.is_copy
     union all
     select format('policy %s on %s', p.polname, c.relname)

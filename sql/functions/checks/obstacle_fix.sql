@@ -28,7 +28,9 @@ as $$
     triggers as (
         select format('alter table %s disable trigger %I', k.name, g.tgname) as fix
         from copy as k
-        inner join pg_trigger as g on g.tgrelid = k.oid and not g.tgisinternal and g.tgname <> 'rollbook_guard_copy'
+        inner join pg_trigger as g
+            on g.tgrelid = k.oid and not g.tgisinternal
+            and g.tgname not in ('rollbook_guard_copy', 'rollbook_guard_copy_update')
         inner join pg_proc as p on p.oid = g.tgfoid
         inner join pg_namespace as n on n.oid = p.pronamespace
         where g.tgenabled = any ($7::text[]) and (

@@ -48,7 +48,8 @@ as $$
     ),
     copies as (  -- only those with a fault, as the rest of the query reads them several times
         select
-            c.course_id, c.schema_name, n.oid as namespace, n.nspowner, k.oid, k.relowner, g.tgenabled, o.oid as owner,
+            c.course_id, c.schema_name, n.oid as namespace, n.nspowner, k.oid, k.relowner, o.oid as owner,
+            g.tgenabled, u.tgenabled as update_tgenabled,
             c.server is not null and k.relreplident <> 'd' as is_unpublishable,
             format('%I.%I', c.schema_name, t.table_name) as name,
             'rollbook replication repair ' || rollbook.shell_quote(c.course_id) as repair
@@ -58,7 +59,9 @@ as $$
         left join pg_namespace as n on n.nspname = c.schema_name
         left join pg_class as k on k.relnamespace = n.oid and k.relname = t.table_name
         left join pg_trigger as g on g.tgrelid = k.oid and g.tgname = 'rollbook_guard_copy'
-        where k.oid is null or n.nspowner <> o.oid or k.relowner <> o.oid or g.tgenabled is distinct from 'O'
+        left join pg_trigger as u on u.tgrelid = k.oid and u.tgname = 'rollbook_guard_copy_update'
+        where k.oid is null or n.nspowner <> o.oid or k.relowner <> o.oid
+            or g.tgenabled is distinct from 'O' or u.tgenabled is distinct from 'O'
             or c.server is not null and k.relreplident <> 'd'
     )
     select null, format('%s on %s', t.name, t.table_name), 'trigger', 'is missing', 'rollbook schema check'
@@ -118,9 +121,11 @@ as $$
     union all
     select
         c.course_id, c.name, 'guard', 'is missing or disabled: the copy may be written',
-        case when c.tgenabled is null then 'rollbook schema check'
-            else format('alter table %s enable trigger rollbook_guard_copy;', c.name) end
-    from copies as c where c.oid is not null and c.tgenabled is distinct from 'O'
+        case when c.tgenabled is null or c.update_tgenabled is null then 'rollbook schema check'
+            else format('alter table %s enable trigger rollbook_guard_copy, enable trigger rollbook_guard_copy_update;',
+                        c.name) end
+    from copies as c
+    where c.oid is not null and (c.tgenabled is distinct from 'O' or c.update_tgenabled is distinct from 'O')
     order by 1 nulls first, 2, 3, 4
 $$;
 comment on function rollbook.routing_fault() is

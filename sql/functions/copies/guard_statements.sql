@@ -1,5 +1,5 @@
 -- guard_statements: the statements that complete a copy: the portal's id as its primary key, a plain index for looking
--- up users (the course may add others), and the guard.
+-- up users (the course may add others), and the two triggers of the guard.
 -- Called:   by fill_course, which executes them after the inserts, because building an index once is faster than
 --           growing it; and by `rollbook course attach`, which executes them on a course server.
 -- Security: INVOKER; constant.
@@ -15,13 +15,23 @@ as $$
             )),
             (format('alter table %I.%I add primary key (id)', schema_name, table_name)),
             (format(
-                'create trigger rollbook_guard_copy before insert or delete or truncate or update of %s on %I.%I '
+                'create trigger rollbook_guard_copy before insert or delete or truncate on %I.%I '
                 'for each statement when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy()',
-                array_to_string(rollbook.replicated_columns(table_name), ', '), schema_name, table_name
+                schema_name, table_name
             )),
             (format(
                 'comment on trigger rollbook_guard_copy on %I.%I is %L', schema_name, table_name,
-                'Refuse with 23R01 to write rows or replicated columns; only Rollbook may. Calls rollbook.guard_copy.'
+                'Refuse with 23R01 to insert or delete rows; only Rollbook may. Calls rollbook.guard_copy.'
+            )),
+            (format(
+                'create trigger rollbook_guard_copy_update after update on %I.%I '
+                'for each row when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy(%s)',
+                schema_name, table_name,
+                (select string_agg(quote_literal(c), ', ') from unnest(rollbook.replicated_columns(table_name)) as c)
+            )),
+            (format(
+                'comment on trigger rollbook_guard_copy_update on %I.%I is %L', schema_name, table_name,
+                'Refuse with 23R01 to change replicated values; only Rollbook may. Calls rollbook.guard_copy.'
             ))
     ) as statement (words)
 $$;

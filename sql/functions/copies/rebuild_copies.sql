@@ -40,12 +40,12 @@ begin
                 union all
                 select g.words
                 from rollbook.guard_statements(schema_name, copied.table_name) as g (words)
-                where g.words ~ 'rollbook_guard_copy'
-                    and not exists (
-                        select from pg_trigger as t
-                        where t.tgrelid = format('%I.%I', schema_name, copied.table_name)::regclass
-                            and t.tgname = 'rollbook_guard_copy'
-                    )
+                cross join substring(g.words from 'rollbook_guard_[a-z_]+') as guard (name)
+                where guard.name is not null and not exists (
+                    select from pg_trigger as t
+                    where t.tgrelid = format('%I.%I', schema_name, copied.table_name)::regclass
+                        and t.tgname = guard.name
+                )
             loop
                 execute statement;
             end loop;

@@ -1,4 +1,4 @@
-"""sql/triggers/guard_copy.sql: only the routing writes a copy; columns that a course added are free.
+"""sql/triggers/guard_copy.sql: only the routing changes a copy; columns that a course added are free.
 
 guard_statements creates the trigger.
 """
@@ -27,11 +27,12 @@ from tests.sql.helpers import (
     run,
     schema,
     select,
+    value,
     versions,
 )
 
 # A value of each type, to be written where the guard must not let it.
-VALUES = {"is_staff": True, "is_active": True, "is_superuser": True, "last_login": "now", "date_joined": "now"}
+VALUES = {"is_staff": True, "is_active": False, "is_superuser": True, "last_login": "now", "date_joined": "now"}
 NUMBERS = {"id": 7, "user_id": 7, "year_of_birth": 7, "created": "now"}
 WRITES: list[LiteralString] = [
     "insert into {c}.{t} select * from {c}.{t}",
@@ -39,16 +40,17 @@ WRITES: list[LiteralString] = [
     "insert into {c}.{t} select * from {c}.{t} on conflict do nothing",
     "insert into {c}.{t} select * from {c}.{t} on conflict (id) do update set mentor = 'x'",
     "insert into {c}.{t} (mentor) values ('x')",
-    "update {c}.{t} set id = id",
-    "update {c}.{t} set mentor = 'x', id = id",
-    "update {c}.{t} set id = id where false",
+    "update {c}.{t} set id = -id",
+    "update {c}.{t} set mentor = 'x', id = -id",
     "delete from {c}.{t}",
     "delete from {c}.{t} where false",
     "truncate {c}.{t}",
     "truncate {c}.{t} cascade",
     "merge into {c}.{t} c using (values (1)) s on true when matched then delete",
-    "merge into {c}.{t} c using (values (1)) s on true when matched then update set id = c.id",
+    "merge into {c}.{t} c using (values (1)) s on true when matched then update set id = -c.id",
     "merge into {c}.{t} c using (values (1)) s on false when not matched then insert (id) values (1)",
+    "merge into {c}.{t} c using (values (1)) s on true when matched then update set mentor = 'x' "
+    "when not matched then insert (mentor) values ('x')",
     "with w as (delete from {c}.{t} returning id) select * from w",
 ]
 
@@ -92,7 +94,7 @@ def test_a_copy_cannot_be_written(course: Db, writer: Db, table: str) -> None:
         refused(
             writer,
             "23R01",
-            "update {c}.{t} set {k} = %s",
+            "update {c}.{t} set {k} = %s where id = (select max(id) from {c}.{t})",
             (VALUES | NUMBERS).get(column, "x"),
             c=name,
             t=table,
@@ -103,6 +105,72 @@ def test_a_copy_cannot_be_written(course: Db, writer: Db, table: str) -> None:
         pass
     assert refusal.value.diag.sqlstate == "23R01"
     assert versions(course) == before
+
+
+@both
+def test_an_update_that_names_all_columns_and_changes_only_the_courses_own_passes(course: Db, writer: Db) -> None:
+    """As every ORM writes: plainly, through a view, by MERGE, by COPY into a table beside, with null for null."""
+    name = schema(course, KEEP)
+    run(course, "update portal.auth_user set last_login = null where id = 2")
+    for table in TABLES:
+        columns = COLUMNS[table]
+        same = psycopg.sql.SQL(", ").join(
+            psycopg.sql.SQL("{0} = u.{0}").format(psycopg.sql.Identifier(column)) for column in columns
+        )
+        place = psycopg.sql.Identifier(name, table)
+        run(writer, "create or replace view {c}.{v} as select * from {c}.{t}", c=name, v=f"v_{table}", t=table)
+        for target in (place, psycopg.sql.Identifier(name, f"v_{table}")):
+            writer.execute(
+                psycopg.sql.SQL("update {} as c set {}, mentor = 'orm' from {} as u where u.id = c.id").format(
+                    target, same, place
+                )
+            )
+            writer.execute(psycopg.sql.SQL("update {} as u set {} where mentor = 'orm'").format(target, same))
+        writer.execute(
+            psycopg.sql.SQL(
+                "merge into {0} as c using {0} as u on u.id = c.id when matched then update set {1}, mentor = 'orm'"
+            ).format(place, same)
+        )
+        refused(writer, "23R01", "update {c}.{v} set id = -id", c=name, v=f"v_{table}")
+        assert {row[0] for row in select(course, name, table, ["mentor"])} == {"orm"}
+    assert faults(course) == []
+
+
+def test_what_changes_a_copied_value_in_any_way_is_refused(course: Db) -> None:
+    """Equal is not enough: the bytes count. And what a trigger of the course changes counts, whatever its name."""
+    name = schema(course, KEEP)
+    run(
+        course,
+        """create function {c}.own() returns trigger language plpgsql as
+            $$ begin new.mentor := 'stamped'; return new; end $$;
+        create function {c}.steals() returns trigger language plpgsql as
+            $$ begin new.first_name := 'zoe'; return new; end $$;
+        create trigger zz_own before update on {c}.auth_user for each row
+            when (current_user <> 'rollbook_owner') execute function {c}.own();
+        alter table {c}.auth_user add shout text generated always as (upper(first_name)) stored""",
+        c=name,
+    )
+    run(course, "update {c}.auth_user set mentor = 'x'", c=name)
+    assert select(course, name, USER, ["mentor"]) == [("stamped",), ("stamped",)]
+    assert run(course, "select * from rollbook.foreign_objects()") == []
+    for change in (
+        "last_login = 'infinity'", "first_name = first_name || ' '",
+        "date_joined = date_joined + '1 us'", "email = upper(email)", "is_staff = not is_staff",
+    ):  # fmt: skip
+        with pytest.raises(psycopg.errors.DatabaseError) as refusal:
+            course.execute(psycopg.sql.SQL(f"update {name}.auth_user set {change}"))
+        assert refusal.value.diag.sqlstate == "23R01", change
+    run(
+        course,
+        "create trigger zzz_steals before update on {c}.auth_user for each row execute function {c}.steals()",
+        c=name,
+    )
+    refused(course, "23R01", "update {c}.auth_user set mentor = 'x'", c=name)
+    assert value(course, "select string_agg(difference, '') from rollbook.foreign_objects()") == (
+        "may be written bypassing the guard: trigger zzz_steals"
+    )
+    run(course, "drop trigger zzz_steals on {c}.auth_user", c=name)
+    assert faults(course) == []
 
 
 @both
