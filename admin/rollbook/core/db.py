@@ -264,8 +264,17 @@ def connect(
             if conn.info.parameter_status("server_encoding") != "SQL_ASCII":
                 raise
             raise unreadable(conn, exc) from exc
+        if keep and not conn.closed:
+            conn.commit()  # inside: psycopg leaves a session open if its own commit at the end fails
         if not keep:
+            check_deferred(conn)
             conn.rollback()
+
+
+def check_deferred(conn: Conn) -> None:
+    """Check deferred constraints as the commit would, so that a dry run is refused where the commit is."""
+    if conn.info.transaction_status == pq.TransactionStatus.INTRANS:
+        conn.execute("set constraints all immediate")
 
 
 def other_encoding(conn: Conn) -> str | None:

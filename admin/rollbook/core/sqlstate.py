@@ -31,6 +31,13 @@ IN_WORDS = {
     "auth_userprofile_level_of_education_check": "level of education is p_se, p_oth, m, b, hs, jhs, el, none or other",
 }
 REFUSALS = ("RB", "23R")  # Rollbook's own; 23R: a rule on data, an integrity error to drivers
+FORBIDDEN = ("23503", "23001")  # by a foreign key
+# The portal's tables with foreign keys: these cascade, and so forbid no deletion.
+CASCADING = {
+    "auth_userprofile", "auth_registration", "student_courseenrollment", "student_usertestgroup_users",
+    "student_pendingnamechange", "student_pendingemailchange", "student_testcenteruser",
+    "student_testcenterregistration",
+}  # fmt: skip
 AGAIN = "run the command again: another session changed the same rows at the same time"
 SERVER_LOG = "check the server's log; report it if the server is healthy"
 
@@ -148,6 +155,12 @@ def translate(exc: psycopg.Error) -> AdminError:
         if meaning.fact:
             return meaning.error(meaning.fact, why=why, fix=meaning.fix, sqlstate=state)
         words = IN_WORDS.get(exc.diag.constraint_name or "", said)
+        if state in FORBIDDEN and (place := referring_table(exc)):
+            return RefusedError(
+                f"table {place} has rows that refer to what is to be deleted", why=exc.diag.message_detail or why,
+                fix=f"delete or change those rows first, or let {exc.diag.constraint_name} of {place} cascade",
+                sqlstate=state,
+            )  # fmt: skip
         # The detail of these two is the whole row, password hash included.
         detail = None if state in ("23502", "23514") else exc.diag.message_detail
         return meaning.error(
@@ -161,6 +174,12 @@ def translate(exc: psycopg.Error) -> AdminError:
             fix="name it with -d CONNINFO, ROLLBOOK_DSN or libpq's PG* variables, and check that the server is running",
         )  # fmt: skip
     raise exc
+
+
+def referring_table(exc: psycopg.Error) -> str | None:
+    """Return the table whose foreign key forbids a deletion; None for a table of ours: what it refers to is missing."""
+    schema, table = exc.diag.schema_name, exc.diag.table_name
+    return f"{schema}.{table}" if table and schema != "rollbook" and table not in CASCADING else None
 
 
 def raised_by(exc: psycopg.Error) -> str | None:

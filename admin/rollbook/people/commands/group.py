@@ -103,7 +103,8 @@ def show(run: Run, group: Groups) -> None:
 @command(
     app, "delete", sets=("data", "writes"), columns=CREATED,
     examples=("group delete testers --confirm testers", "group delete testers --dry-run"),
-    exits="0 deleted, 1 unknown, 3 unreachable, 4 not migrated, 6 not confirmed", see="rollbook group remove",
+    exits="0 deleted, 1 unknown or refused, 3 unreachable, 4 not migrated, 6 not confirmed",
+    see="rollbook group remove",
 )  # fmt: skip
 def delete(
     run: Run,

@@ -163,7 +163,7 @@ def update(
 @command(
     app, "delete", sets=("data", "writes"), columns=DELETED, long=True,
     examples=("user delete ada -n", "user delete ada@example.org --confirm ada --reason 'asked for it'"),
-    exits="0 deleted, 1 unknown user, or a course refuses to delete a copy, 3 unreachable, 6 not confirmed",
+    exits="0 deleted, 1 unknown user, or a course or another table refuses it, 3 unreachable, 6 not confirmed",
     see="rollbook user deactivate",
 )  # fmt: skip
 def delete(

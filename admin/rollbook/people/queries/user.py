@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypedDict
 from psycopg import sql
 
 from rollbook.core.errors import RefusedError
+from rollbook.core.referring import deleting
 from rollbook.core.rows import Row, one
 from rollbook.people.fields import PROFILE_FIELDS, USER_FIELDS, names
 from rollbook.people.queries.field_sql import each
@@ -382,8 +383,12 @@ def belongings(conn: Conn, user_id: int) -> list[Belongings]:
 
 
 def delete(conn: Conn, user_id: int) -> None:
-    """Delete a user with all that belongs to it. Raises RefusedError (23R04) if a course refuses to delete a copy."""
-    conn.execute("delete from portal.auth_user where id = %s", [user_id])
+    """Delete a user with all that belongs to it.
+
+    Raises RefusedError: 23R04 if a course refuses to delete a copy; if other tables of the database refer to the user.
+    """
+    with deleting(conn, "this user", "auth_user", [user_id]):
+        conn.execute("delete from portal.auth_user where id = %s", [user_id])
 
 
 def count(conn: Conn, by: str | None) -> list[Row]:
