@@ -69,7 +69,8 @@ insert into student_courseenrollmentallowed (id, email, course_id) values
     (401, 'nobody', 'edX/toy/2013_Spring'), (402, '', 'edX/toy/2013_Spring'), (403, 'x@example.org', '');
 insert into student_usertestgroup (id, name, description) values (501, 'testers', ''), (502, '', '');
 insert into student_pendingnamechange (id, user_id, new_name, rationale) values (701, 102, 'X', ''), (702, 103, '', '');
-insert into student_pendingemailchange (id, user_id, new_email, activation_key) values (801, 102, 'x', '');
+insert into student_pendingemailchange (id, user_id, new_email, activation_key) values (801, 102, 'x', 'k'),
+    (802, 103, '', '');
 """
 LOOSE = """
 do $$

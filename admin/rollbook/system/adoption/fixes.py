@@ -101,7 +101,8 @@ def apply(
     due, done = read_due(conn), []
     for rule in read_rules(conn, site):  # referred tables first: what refers to a deleted row is an orphan after that
         for name, word in chosen:
-            if name == rule.name:
+            is_there = set(rule.column.split(", ")) <= site.tables[rule.table].columns.keys()
+            if name == rule.name and is_there:
                 rows = repair(conn, site, due, rule, word, author, reason)
                 done.append(Repaired(f"{name}={word}", rule.table, rule.column, rows))
     conn.execute("set constraints all immediate")  # another table of the site may refer to what was deleted
@@ -114,6 +115,25 @@ def apply(
                 why="a repair made two values equal, or cannot repair them; nothing was changed", fix=fault.remedy,
             )  # fmt: skip
     return [each for each in done if each.rows]
+
+
+def repair_all(
+    conn: Conn, site: Site, fixes: Sequence[str], author: Author, reason: str | None, lock_timeout: float
+) -> None:
+    """Repair rows in a transaction of its own. Raises RefusedError, with nothing changed, while a fault is left.
+
+    `lock_timeout` in seconds bounds the wait for a row that another session has locked.
+    """
+    if not parsed(fixes):
+        return
+    with conn.transaction():
+        conn.execute(code("set local lock_timeout = {}").format(f"{lock_timeout * 1000:.0f}ms"))
+        apply(conn, site, fixes, author, reason)
+        if left := find(conn, site):
+            raise RefusedError(
+                f"a row of {left[0].table} breaks the rule {left[0].rule} since the plan: id {left[0].first_ids[0]}",
+                why="nothing was changed", fix="rollbook schema adopt --dry-run",
+            )  # fmt: skip
 
 
 def repair(conn: Conn, site: Site, due: Due, rule: Rule, word: str, author: Author | None, reason: str | None) -> int:

@@ -133,6 +133,9 @@ class Due:
     keys: list[Row]  # table expressions predicate
 
 
+KNOWN: dict[int, Due] = {}
+
+
 @dataclass(frozen=True)
 class Rule:
     """A condition on a row of a table."""
@@ -168,12 +171,15 @@ def kind(type_name: str) -> str:
 
 
 def read_due(conn: Conn) -> Due:
-    """Return the tables of revision 0001: they are made as temporary ones, read and rolled back."""
-    with conn.transaction(force_rollback=True):
-        for statements in definitions():
-            conn.execute(re.sub(r"\bportal\.", "pg_temp.", statements).encode())
-        rows = (conn.execute(query).fetchall() for query in (CHECKS, REFERENCES, UNIQUE_KEYS))
-        return Due(typed(DueColumn, conn, COLUMNS), *rows)
+    """Return the tables of revision 0001: they are made as temporary ones, read and rolled back, once in a process."""
+    version = conn.info.server_version  # another one may spell an expression in another way
+    if version not in KNOWN:
+        with conn.transaction(force_rollback=True):
+            for statements in definitions():
+                conn.execute(re.sub(r"\bportal\.", "pg_temp.", statements).encode())
+            rows = (conn.execute(query).fetchall() for query in (CHECKS, REFERENCES, UNIQUE_KEYS))
+            KNOWN[version] = Due(typed(DueColumn, conn, COLUMNS), *rows)
+    return KNOWN[version]
 
 
 def read_rules(conn: Conn, site: Site) -> list[Rule]:

@@ -16,7 +16,8 @@ from rollbook.system.portal_tables import definitions
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
-# A schema with Django's table of users, unless that is a course's copy or the portal of Rollbook itself.
+# A schema with Django's table of users, unless that is a course's copy, or Rollbook's own portal: a table that Rollbook
+# routes is the site's if its adoption has begun.
 SITES = """
 select n.nspname::text as schema, to_regclass(format('%I.django_migrations', n.nspname)) is not null as is_django
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
@@ -28,6 +29,7 @@ where c.relname = 'auth_user' and c.relkind in ('r', 'p') and n.nspname !~ '^pg_
     and not exists (
         select from pg_trigger as t inner join pg_proc as p on p.oid = t.tgfoid
         where t.tgrelid = c.oid and p.pronamespace = to_regnamespace('rollbook')
+            and (p.proname = 'guard_copy' or to_regclass('public.rollbook_adoption') is null)
     )
 order by is_django desc, schema
 """

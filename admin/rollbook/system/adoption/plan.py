@@ -1,0 +1,183 @@
+"""The plan of an adoption: what the site has, what will be done to it, and what is in the way, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from rollbook.core.rows import Row, one
+from rollbook.system.adoption.fixes import apply
+from rollbook.system.adoption.rules import DueColumn, find, read_due, rejects
+from rollbook.system.adoption.site import find_site, our_tables, read_site
+from rollbook.system.adoption.structure import blocked, structure
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Author
+    from rollbook.core.db import Conn
+    from rollbook.system.adoption.fixes import Repaired
+    from rollbook.system.adoption.rules import Fault
+    from rollbook.system.adoption.run import Report
+    from rollbook.system.adoption.site import Site, Table
+    from rollbook.system.adoption.structure import Blocked, Step
+
+COLUMNS = ("kind", "object", "rule", "rows", "ids", "detail", "lock", "is_online", "seconds", "fix")
+# Bytes a second, for an estimate: PostgreSQL reads, sorts into an index, or writes a table anew.
+READING, SORTING, REWRITING = 200_000_000, 50_000_000, 20_000_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an adoption would do."""
+
+    site: Site
+    rows: dict[str, int]  # of each table that the site has
+    due: list[DueColumn]
+    steps: list[Step]
+    blocked: list[Blocked]
+    repaired: list[Repaired]
+    faults: list[Fault]  # that are left after the repairs
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether anything is in the way."""
+        return bool(self.blocked or self.faults)
+
+    @property
+    def verdict(self) -> str:
+        """Return in a sentence whether the site can be adopted."""
+        wrong = sum(fault.count for fault in self.faults)
+        reasons = []
+        if self.blocked:
+            reasons.append(f"{len(self.blocked)} obstacle{'' if len(self.blocked) == 1 else 's'}")
+        if self.faults:
+            reasons.append(f"{wrong} fault{'' if wrong == 1 else 's'} in rows, of {len(self.faults)} kinds")
+        name = f"the Django site in schema {self.site.schema}"
+        return f"{name} cannot be adopted yet: {' and '.join(reasons)}" if reasons else f"{name} can be adopted"
+
+
+def make_plan(
+    conn: Conn, schema: str | None, *, in_place: bool, widen: bool, fixes: Sequence[str] = (),
+    author: Author | None = None, rejects_file: str | None = None,
+) -> Plan:  # fmt: skip
+    """Return the plan, after the repairs, which are rolled back. `rejects_file` gets the faulty rows that are left.
+
+    The caller's transaction is REPEATABLE READ: all of it is of one moment.
+    """
+    with conn.transaction(force_rollback=True):
+        site = read_site(conn, find_site(conn, schema))
+        stopped = blocked(conn, site.schema, in_place=in_place, widen=widen)
+        steps = structure(conn, site.schema, in_place=in_place, widen=widen)
+        repaired = apply(conn, site, fixes, author)
+        faults = find(conn, site)
+        if rejects_file is not None:
+            rejects(conn, site, rejects_file)
+        rows = {name: count(conn, site, name) for name in site.tables}
+        return Plan(site, rows, read_due(conn).columns, steps, stopped, repaired, faults)
+
+
+def count(conn: Conn, site: Site, table: str) -> int:
+    """Return the rows of a table."""
+    return int(one(conn, sql.SQL("select count(*) as rows from {}").format(site.name(table)))["rows"])
+
+
+def line(kind: str, name: str, detail: str | None, **more: object) -> Row:
+    """Return a line of the answer; what it does not have is null."""
+    return {**dict.fromkeys(COLUMNS), "kind": kind, "object": name, "detail": detail, **more}
+
+
+def plan_lines(plan: Plan) -> list[Row]:
+    """Return the plan as lines of one shape."""
+    site = plan.site
+    lines = [line("table", name, described(plan, name), rows=plan.rows.get(name)) for name in our_tables()]
+    for each in site.references:
+        what = f"({', '.join(each.columns)}) refers to {each.target}, on delete {each.on_delete}"
+        lines.append(line("reference", each.table, f"{what}: {'becomes cascade' if each.is_ours else 'stays'}"))
+    for sequence in site.sequences:
+        detail = f"next {sequence.next}, largest {sequence.largest}" + (": is advanced" if sequence.is_behind else "")
+        lines.append(line("sequence", sequence.name, detail))
+    lines += [line("dependent", each.object, f"{each.kind} of {each.table}: stays") for each in site.dependents]
+    lines += [
+        line("step", each.name, f"on {each.table}", lock=each.lock, is_online=each.is_online,
+             seconds=round(seconds(each, site.tables.get(each.table)), 1))
+        for each in plan.steps
+    ]  # fmt: skip
+    lines += [
+        line("repair", f"{each.table}.{each.column}", f"--fix {each.fix}", rule=each.fix.partition("=")[0],
+             rows=each.rows)
+        for each in plan.repaired
+    ]  # fmt: skip
+    lines += [line("obstacle", each.object, each.reason, fix=each.fix) for each in plan.blocked]
+    lines += [
+        line("fault", f"{each.table}.{each.column}", None, rule=each.rule, rows=each.count,
+             ids=each.first_ids, fix=each.remedy)
+        for each in plan.faults
+    ]  # fmt: skip
+    return lines
+
+
+def described(plan: Plan, name: str) -> str:
+    """Return in words how the columns and keys of a table compare with ours."""
+    table = plan.site.tables.get(name)
+    if table is None:
+        return "missing: is made"
+    due = {column.name: column.type for column in plan.due if column.table == name}
+    there = {column.name: column.type for column in table.columns.values()}
+    other = [f"{column} {there[column]}" for column in due if column in there and there[column] != due[column]]
+    parts = {
+        "columns equal": str(sum(there.get(column) == kind for column, kind in due.items())),
+        "other type": ", ".join(other),
+        "missing": ", ".join(column for column in due if column not in there),
+        "extra": ", ".join(column for column in there if column not in due),
+        "keys": str(len(table.keys)),
+    }
+    return "; ".join(f"{title}: {text}" for title, text in parts.items() if text)
+
+
+def seconds(step: Step, table: Table | None) -> float:
+    """Return an estimate of a step's time, from the size of the table."""
+    size = table.bytes if table else 0
+    statement = f" {step.do.lower()} "
+    if "rewritten" in step.lock:
+        return size / REWRITING
+    if " index " in statement:
+        return size / SORTING
+    return size / READING if " validate " in statement or " set not null" in statement else 0.0
+
+
+def report_lines(report: Report) -> Iterator[Row]:
+    """Return what an adoption, a rehearsal or an undo did, as lines of the same shape."""
+    for each in report.rows:
+        before = "made" if each.before is None else f"{each.before} rows before"
+        yield line("table", f"{report.place}.{each.table}", before, rows=each.after)
+    yield from (line("step", step, "done") for step in report.steps)
+    yield from (line("column", each, "stays, and does not travel") for each in report.outside)
+    yield from (line("reference", each, "kept") for each in report.followed)
+    yield from (line("course", each, "created") for each in report.courses)
+    yield from (line("setting", each, "for the application") for each in report.settings)
+    yield from (line("left", each, "not done") for each in report.left)
+
+
+def sections(lines: list[Row]) -> dict[str, list[Row]]:
+    """Return the lines by kind for a reader, each with the columns that its kind has; steps by table and lock."""
+    parts = {}
+    for kind in dict.fromkeys(each["kind"] for each in lines):
+        found = [each for each in lines if each["kind"] == kind]
+        names = [name for name in COLUMNS[1:] if any(each[name] is not None for each in found)]
+        parts[f"{kind}s"] = [{name: each[name] for name in names} for each in found]
+    if "lock" in next(iter(parts.get("steps", [])), {}):
+        parts["steps"] = grouped(parts["steps"])
+    return parts
+
+
+def grouped(steps: list[Row]) -> list[Row]:
+    """Return steps by table and lock: how many, and how long they take together."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for step in steps:
+        groups.setdefault((step["detail"].removeprefix("on "), step["lock"]), []).append(step)
+    return [
+        {"table": table, "lock": lock, "steps": len(group), "seconds": sum(step["seconds"] for step in group)}
+        for (table, lock), group in groups.items()
+    ]
