@@ -78,6 +78,22 @@ end $$;
 
 grant usage on schema portal, rollbook
 to rollbook_owner, rollbook_writer, rollbook_monitor, rollbook_operator, rollbook_application;
+-- Where a site was adopted in place, the functions of triggers name its tables.
+do $$
+declare
+    home record;
+begin
+    for home in
+        select distinct t.relnamespace::regnamespace as name, r.rolname as role
+        from pg_class as c
+        inner join pg_class as t on t.oid = rollbook.portal_table(c.relname)
+        inner join pg_roles as r on r.rolname in ('rollbook_owner', 'rollbook_writer')
+        where c.relnamespace = 'portal'::regnamespace and c.relkind = 'v'
+            and not has_schema_privilege(r.oid, t.relnamespace, 'usage')
+    loop
+        execute format('grant usage on schema %s to %I', home.name, home.role);
+    end loop;
+end $$;
 
 -- rollbook_owner ------------------------------------------------------------------------------------------------------
 grant execute on function rollbook.guard_copy() to rollbook_owner;  -- hangs it on the copies that it makes

@@ -24,6 +24,7 @@ do $$
 declare
     course record;
     policy record;
+    home record;
 begin
     if exists (select from rollbook.server) then
         raise exception 'there are course servers: %', (select string_agg(s.name, ', ') from rollbook.server as s)
@@ -39,6 +40,17 @@ begin
         where c.relnamespace = 'portal'::regnamespace and starts_with(p.polname, 'rollbook_')
     loop
         execute format('drop policy %I on %s', policy.polname, policy.place);
+    end loop;
+    for home in
+        select distinct n.oid::regnamespace as name, a.grantee::regrole as role
+        from pg_class as c
+        inner join pg_class as t on t.oid = rollbook.portal_table(c.relname)
+        inner join pg_namespace as n on n.oid = t.relnamespace
+        cross join aclexplode(n.nspacl) as a
+        inner join pg_roles as r on r.oid = a.grantee and r.rolname in ('rollbook_owner', 'rollbook_writer')
+        where c.relnamespace = 'portal'::regnamespace
+    loop
+        execute format('revoke usage on schema %s from %s', home.name, home.role);
     end loop;
 end $$;
 drop schema rollbook cascade;

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE if (PACKAGE / "migrations").is_dir() else PACKAGE.parents[1]  # installed wheel, or working copy
@@ -40,6 +44,11 @@ REAL = re.compile(
 def known_revisions() -> list[str]:
     """Return the revisions of this program, oldest first, without importing Alembic."""
     return sorted(path.name.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+def places(conn: Conn) -> dict[str, str]:
+    """Return the names of schema portal that are views, each with the table under it; empty unless adopted in place."""
+    return {str(row["name"]): str(row["place"]) for row in conn.execute(PLACES)}
 
 
 def placed(script: str, places: Places) -> str:

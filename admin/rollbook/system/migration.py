@@ -9,7 +9,7 @@ from psycopg.rows import tuple_row
 
 from rollbook.core.db import require_own_session, session
 from rollbook.core.errors import RefusedError
-from rollbook.core.migrating import MIGRATIONS, SQL, VERSION_TABLE
+from rollbook.core.migrating import MIGRATIONS, SQL, VERSION_TABLE, Places, object_files, placed, places
 from rollbook.core.sqlstate import translate
 
 if TYPE_CHECKING:
@@ -102,15 +102,21 @@ def offline(start: str, end: str) -> str:
     return output.getvalue()
 
 
-def grants() -> str:
-    """Return the SQL that makes roles, owners, rights and policies as shipped; it can be run at any time."""
-    return "\n".join(path.read_text() for path in (MIGRATIONS / "tables" / "0002" / "roles.sql", SQL / "grants.sql"))
+def grants(where: Places) -> str:
+    """Return the SQL that makes roles, owners, rights and policies as shipped; it can be run at any time.
+
+    On a site that was adopted in place also the functions and triggers: psql cannot run their files there.
+    """
+    files = object_files(SQL) if where else [SQL / "grants.sql"]
+    texts = [path.read_text() for path in (MIGRATIONS / "tables" / "0002" / "roles.sql", *files)]
+    return placed("\n".join(texts), where)
 
 
 def grant_all(conn: Conn) -> None:
     """Run `grants`. What the database refuses is our error RB010 or the server's 42501."""
     conn.execute("set local lock_timeout = '10s'")
-    conn.execute(grants().encode())
+    conn.execute("set local check_function_bodies = off")
+    conn.execute(grants(places(conn)).encode())
 
 
 def steps(start: str, end: str) -> int:

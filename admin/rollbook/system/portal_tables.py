@@ -1,4 +1,8 @@
-"""What `schema check` finds at the portal's own tables: they are compared with those that revision 0001 makes."""
+"""What the portal's own tables lack against those that revision 0001 makes: for `schema check` and `schema adopt`.
+
+On a portal that Rollbook made, they are as shipped, to the name. On a site that was adopted they are judged by meaning:
+integers of any width, wider texts, serial or identity, defaults, keys, checks and indexes of any name.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from rollbook.core.migrating import MIGRATIONS
-from rollbook.core.rows import typed
+from rollbook.core import migrating
+from rollbook.core.migrating import MIGRATIONS, Places
+from rollbook.core.rows import one, typed
 from rollbook.system.queries import Difference
 
 if TYPE_CHECKING:
@@ -19,47 +24,66 @@ if TYPE_CHECKING:
 
 COLUMNS = """
 select
-    n.nspname <> 'portal' as is_shipped, c.relname::text as table, a.attname::text as name, a.attnum as position,
-    format_type(a.atttypid, a.atttypmod)
+    c.relnamespace = pg_my_temp_schema() as is_shipped, c.relname::text as table, a.attname::text as name,
+    a.attnum as position, format_type(a.atttypid, a.atttypmod)
     || coalesce(' collate ' || nullif(a.attcollation, y.typcollation)::regcollation, '') as type,
-    a.attnotnull as is_required, a.attidentity::text as identity,
-    pg_get_expr(d.adbin, d.adrelid) as default
+    a.attnotnull as is_required, a.attidentity::text as identity, a.attgenerated <> '' as is_generated,
+    not coalesce(l.collisdeterministic, true) as is_fuzzy, pg_get_expr(d.adbin, d.adrelid) as default
 from pg_class as c
-inner join pg_namespace as n on n.oid = c.relnamespace and (n.nspname = 'portal' or n.oid = pg_my_temp_schema())
 inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 inner join pg_type as y on y.oid = a.atttypid
+left join pg_collation as l on l.oid = a.attcollation
 left join pg_attrdef as d on d.adrelid = c.oid and d.adnum = a.attnum
-where c.relkind in ('r', 'p')
+where c.relkind in ('r', 'p') and (c.oid = any (%(oids)s) or c.relnamespace = pg_my_temp_schema())
 order by 2, 4
 """
 
 RULES = """
 select
-    n.nspname <> 'portal' as is_shipped, c.relname::text as table, 'constraint' as kind, o.conname::text as name,
-    pg_get_constraintdef(o.oid) as definition, true as is_valid
+    c.relnamespace = pg_my_temp_schema() as is_shipped, c.relname::text as table, 'constraint' as kind,
+    o.conname::text as name, pg_get_constraintdef(o.oid) as definition, o.convalidated as is_valid,
+    case when o.contype in ('p', 'u') then (
+        select array_agg(a.attname::text order by a.attname) from pg_attribute as a
+        where a.attrelid = o.conrelid and a.attnum = any (o.conkey)
+    ) end as key
 from pg_constraint as o
 inner join pg_class as c on c.oid = o.conrelid
-inner join pg_namespace as n on n.oid = c.relnamespace and (n.nspname = 'portal' or n.oid = pg_my_temp_schema())
-where o.contype in ('p', 'u', 'f', 'c')
+where o.contype in ('p', 'u', 'f', 'c') and (c.oid = any (%(oids)s) or c.relnamespace = pg_my_temp_schema())
 union all
 select
-    n.nspname <> 'portal', c.relname::text, 'index', k.relname::text, pg_get_indexdef(i.indexrelid), i.indisvalid
+    c.relnamespace = pg_my_temp_schema(), c.relname::text, 'index', k.relname::text, pg_get_indexdef(i.indexrelid),
+    i.indisvalid,
+    case when i.indisunique and i.indimmediate and i.indpred is null and i.indexprs is null then (
+        select array_agg(a.attname::text order by a.attname) from pg_attribute as a
+        where a.attrelid = i.indrelid and a.attnum = any (i.indkey[0:i.indnkeyatts - 1])
+    ) end
 from pg_index as i
 inner join pg_class as k on k.oid = i.indexrelid
 inner join pg_class as c on c.oid = i.indrelid
-inner join pg_namespace as n on n.oid = c.relnamespace and (n.nspname = 'portal' or n.oid = pg_my_temp_schema())
-where not exists (
-    select from pg_constraint as o
-    where o.conindid = i.indexrelid and o.conrelid = i.indrelid and o.contype in ('p', 'u', 'x')
-)
+where (c.oid = any (%(oids)s) or c.relnamespace = pg_my_temp_schema())
+    and not exists (
+        select from pg_constraint as o
+        where o.conindid = i.indexrelid and o.conrelid = i.indrelid and o.contype in ('p', 'u', 'x')
+    )
 order by 2, 3, 4
 """
 
 SWITCHED_OFF = """
 select c.oid::regclass::text as table, array_agg(quote_ident(g.tgname) order by g.tgname) as triggers
 from pg_trigger as g inner join pg_class as c on c.oid = g.tgrelid
-where c.relnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and g.tgisinternal and g.tgenabled <> 'O'
+where (c.oid = any (%(oids)s) or c.relnamespace = 'rollbook'::regnamespace) and g.tgisinternal and g.tgenabled <> 'O'
 group by c.oid order by 1
+"""
+
+ADOPTION = "public.rollbook_adoption"  # what an adoption did, and how it is undone
+
+
+# As Alembic makes it, at revision 0001.
+STAMP = """
+create table if not exists public.rollbook_revision (
+    version_num varchar(32) not null, constraint rollbook_revision_pkc primary key (version_num)
+);
+insert into public.rollbook_revision (version_num) values ('0001');
 """
 
 
@@ -74,6 +98,8 @@ class Column:
     type: str
     is_required: bool
     identity: str  # of pg_attribute.attidentity; empty: none
+    is_generated: bool
+    is_fuzzy: bool  # its collation takes different texts for equal
     default: str | None
 
     @property
@@ -82,6 +108,11 @@ class Column:
         default = f" default {self.default}" if self.default else ""
         identity = " generated by default as identity" if self.identity else ""
         return f"{self.name} {self.type}{' not null' if self.is_required else ''}{default}{identity}"
+
+    @property
+    def counts(self) -> bool:
+        """Return whether it numbers its rows itself, by identity or a sequence."""
+        return bool(self.identity) or (self.default or "").startswith("nextval(")
 
 
 @dataclass(frozen=True)
@@ -94,6 +125,7 @@ class Rule:
     name: str
     definition: str
     is_valid: bool
+    key: list[str] | None  # the columns that are unique together, sorted
 
 
 @dataclass(frozen=True)
@@ -102,6 +134,29 @@ class SwitchedOff:
 
     table: str
     triggers: list[str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing in which a table is not as shipped."""
+
+    table: str
+    aspect: str  # table, column, type, null, identity, default, rule
+    what: str
+    fix: str | None  # a statement
+    column: Column | None = None  # as shipped
+    rule: Rule | None = None  # as shipped
+    there: Column | Rule | None = None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables and the shipped ones, side by side."""
+
+    places: Places  # name of a table -> the table itself, as SQL spells it
+    oids: list[int]
+    columns: list[Column]
+    rules: list[Rule]
 
 
 def definitions() -> list[str]:
@@ -115,12 +170,49 @@ def definitions() -> list[str]:
     return [text.split("\ncomment on")[0] for text in texts if text.startswith("\ncreate table portal.")]
 
 
+def names() -> list[str]:
+    """Return the names of the portal's tables, in the order in which they are made."""
+    return [re.findall(r"create table portal\.(\w+)", text)[0] for text in definitions()]
+
+
+def shipped_columns() -> dict[str, list[str]]:
+    """Return the columns of each table, in the order of revision 0001."""
+    lines = {name: text.split(";")[0] for name, text in zip(names(), definitions(), strict=True)}
+    return {
+        name: re.findall(r"^    (?!constraint|check)([a-z_0-9]+) [a-z]", text, re.MULTILINE)
+        for name, text in lines.items()
+    }
+
+
+def places(conn: Conn) -> dict[str, str]:
+    """Return where the portal's tables are: name -> the table itself, as SQL spells it."""
+    found = migrating.places(conn)
+    return {name: found.get(name, f"portal.{name}") for name in names()}
+
+
+def is_adopted(conn: Conn) -> bool:
+    """Return whether the portal's tables are those of a site."""
+    return bool(one(conn, "select to_regclass(%s) is not null as found", [ADOPTION])["found"])
+
+
 def bare(definition: str) -> str:
     """Return a definition without the names of the two schemas that are compared."""
     return re.sub(r"\b(portal|pg_temp(_\d+)?)\.", "", definition)
 
 
-def respell(conn: Conn, rules: list[Rule]) -> list[Rule]:
+def read(conn: Conn, places: Places) -> Tables:
+    """Return the tables and the shipped ones; each check as PostgreSQL spells it after a dump and restore, too."""
+    with conn.transaction(force_rollback=True):
+        for statements in definitions():
+            conn.execute(re.sub(r"\bportal\.", "pg_temp.", statements).encode())
+        query = "select array_agg(c.oid) filter (where c.oid is not null) as oids from unnest(%s::text[]) as p (name) "
+        query += "left join pg_class as c on c.oid = to_regclass(p.name) and c.relkind in ('r', 'p')"
+        oids = {"oids": one(conn, query, [list(places.values())])["oids"] or []}
+        columns = typed(Column, conn, COLUMNS, oids)
+        return Tables(places, oids["oids"], columns, respell(conn, oids, typed(Rule, conn, RULES, oids)))
+
+
+def respell(conn: Conn, oids: dict[str, list[int]], rules: list[Rule]) -> list[Rule]:
     """Return the rules with each check that differs spelled as PostgreSQL spells it after a dump and restore."""
     there = {(rule.table, rule.name): bare(rule.definition) for rule in rules if not rule.is_shipped}
     for rule in rules:
@@ -133,7 +225,7 @@ def respell(conn: Conn, rules: list[Rule]) -> list[Rule]:
             names = (sql.Identifier(name) for name in (rule.table, rule.name, rule.name))
             definition = sql.SQL(rule.definition)  # pyright: ignore[reportArgumentType] (as PostgreSQL prints it)
             conn.execute(sql.SQL(statement).format(*names) + definition)
-    respelled = typed(Rule, conn, RULES)
+    respelled = typed(Rule, conn, RULES, oids)
     same = {
         (rule.table, rule.name) for rule in respelled
         if rule.is_shipped and there.get((rule.table, rule.name)) == bare(rule.definition)
@@ -141,45 +233,78 @@ def respell(conn: Conn, rules: list[Rule]) -> list[Rule]:
     return [rule for rule in rules if (rule.table, rule.name) not in same or rule.kind == "index"]
 
 
+def meaning(definition: str) -> str:
+    """Return a definition without what PostgreSQL spells differently for other types of text, and without places."""
+    text = definition.removesuffix(" NOT VALID").split(" DEFERRABLE")[0]
+    text = re.sub(r"^CREATE (UNIQUE )?INDEX .*? ON .*? USING ", r"\1USING ", text)
+    text = re.sub(r"REFERENCES .*?(\w+)\(", r"REFERENCES \1(", text.replace('"', ""))
+    text = re.sub(r"::(text|character varying)(\(\d+\))?(\[\])?", "", text)
+    return re.sub(r"[()\s]", "", text)
+
+
+def serves(rule: Rule, due: Rule) -> bool:
+    """Return whether a rule of the site does what the shipped one does, whatever its name."""
+    if rule.table != due.table or due.definition.startswith("PRIMARY KEY") > rule.definition.startswith("PRIMARY KEY"):
+        return False
+    if due.key:
+        return rule.key == due.key
+    ours, theirs = meaning(due.definition), meaning(rule.definition)
+    if due.kind == "index" and not due.definition.startswith("CREATE UNIQUE"):
+        return theirs.removeprefix("UNIQUE").startswith(ours.removesuffix(")"))
+    return theirs in (ours, ours.split("WHERE")[0])
+
+
+def is_kin(rule: Rule, due: Rule) -> bool:
+    """Return whether both are foreign keys of the same columns to the same table."""
+    ours, theirs = (re.split("ON(DELETE|UPDATE)", meaning(each.definition))[0] for each in (due, rule))
+    return rule.table == due.table and ours == theirs and ours.startswith("FOREIGNKEY")
+
+
+def compare(tables: Tables, *, by_meaning: bool) -> list[Change]:
+    """Return what the tables lack. What an application added to them is not reported."""
+    return [*column_changes(tables, by_meaning=by_meaning), *rule_changes(tables, by_meaning=by_meaning)]
+
+
 def differences(conn: Conn) -> list[Difference]:
     """Return what the portal's tables lack. What an application added to them is not reported."""
-    with conn.transaction(force_rollback=True):
-        for statements in definitions():
-            conn.execute(re.sub(r"\bportal\.", "pg_temp.", statements).encode())
-        columns = typed(Column, conn, COLUMNS)
-        rules = typed(Rule, conn, RULES)
-        rules = respell(conn, rules)
-    found = [*column_differences(columns), *rule_differences(rules)]
-    for off in typed(SwitchedOff, conn, SWITCHED_OFF):
+    tables = read(conn, places(conn))
+    found = []
+    for change in compare(tables, by_meaning=is_adopted(conn)):
+        place = tables.places[change.table]
+        thing, kind = place, "table"
+        if change.column:
+            thing, kind = f"{place}.{change.column.name}", "column"
+        elif change.rule:
+            thing, kind = f"{change.rule.name} on {place}", change.rule.kind
+        found.append(Difference(thing, kind, change.what, change.fix and f"{change.fix};"))
+    for off in typed(SwitchedOff, conn, SWITCHED_OFF, {"oids": tables.oids}):
         enable = ", ".join(f"enable trigger {trigger}" for trigger in off.triggers)
         words = "its foreign keys are switched off"
         found.append(Difference(off.table, "table", words, f"alter table {off.table} {enable};"))
     return found
 
 
-def column_differences(columns: list[Column]) -> list[Difference]:
+def column_changes(tables: Tables, *, by_meaning: bool) -> list[Change]:
     """Compare the columns."""
-    there = {(column.table, column.name): column for column in columns if not column.is_shipped}
-    tables = {table for table, _ in there}
-    shipped = {(column.table, column.name): column for column in columns if column.is_shipped}
-    gone = dict.fromkeys(column.table for column in shipped.values() if column.table not in tables)
-    found = [Difference(f"portal.{table}", "table", "is gone", None) for table in gone]
+    there = {(column.table, column.name): column for column in tables.columns if not column.is_shipped}
+    present = {table for table, _ in there}
+    shipped = {(column.table, column.name): column for column in tables.columns if column.is_shipped}
+    found = [Change(table, "table", "is gone", None) for table in names() if table not in present]
     for due in shipped.values():
-        if due.table not in tables:
+        if due.table not in present:
             continue
-        where = f"portal.{due.table}"
+        where = f"alter table {tables.places[due.table]}"
         column = there.get((due.table, due.name))
         if column is None:
-            renamed = next((each for each in there.values() if is_renamed(each, due, shipped)), None)
+            renamed = None if by_meaning else next((e for e in there.values() if is_renamed(e, due, shipped)), None)
             what = f"is renamed to {renamed.name}" if renamed else "is gone"
             change = f"add column {due.definition}"
             if renamed:
                 change = f"rename column {sql.Identifier(renamed.name).as_string()} to {due.name}"
-            found.append(Difference(f"{where}.{due.name}", "column", what, f"alter table {where} {change};"))
+            found.append(Change(due.table, "column", what, f"{where} {change}", due))
             continue
-        for what, fix in column_changes(column, due):
-            alter = f"alter table {where} alter column {due.name} {fix};"
-            found.append(Difference(f"{where}.{due.name}", "column", what, alter))
+        for aspect, what, fix in aspects(column, due, by_meaning=by_meaning):
+            found.append(Change(due.table, aspect, what, f"{where} alter column {due.name} {fix}", due, there=column))
     return found
 
 
@@ -189,39 +314,81 @@ def is_renamed(column: Column, due: Column, shipped: Mapping[tuple[str, str], Co
     return is_foreign and (column.table, column.position) == (due.table, due.position)
 
 
-def column_changes(column: Column, due: Column) -> list[tuple[str, str]]:
-    """Return what is not as shipped at one column, and what ALTER COLUMN needs to fix it."""
-    changes = []
-    if column.type != due.type:
-        changes.append((f"is {column.type}, not {due.type}", f"type {due.type}"))
+INTEGERS = ("smallint", "integer", "bigint")
+
+
+def width(type_name: str) -> float | None:
+    """Return how many characters a type of text holds, None for other types."""
+    found = re.fullmatch(r"text|character varying(?:\((\d+)\))?", type_name.split(" collate ", maxsplit=1)[0])
+    return None if not found else float(found[1] or "inf")
+
+
+def holds(column: Column, due: Column) -> bool:
+    """Return whether a column of a site takes every value that the program writes, and means the same by it."""
+    if column.is_generated or column.is_fuzzy:
+        return False
+    if due.type in INTEGERS and column.type in INTEGERS:
+        return due.type == "bigint" or INTEGERS.index(column.type) >= INTEGERS.index(due.type)
+    ours, theirs = width(due.type), width(column.type)
+    return column.type == due.type or (ours is not None and theirs is not None and theirs >= ours)
+
+
+def aspects(column: Column, due: Column, *, by_meaning: bool) -> list[tuple[str, str, str]]:
+    """Return what is not as shipped at one column: the aspect, in words, and what ALTER COLUMN needs to fix it."""
+    found = []
+    if not (holds(column, due) if by_meaning else column.type == due.type):
+        found.append(("type", f"is {column.type}, not {due.type}", f"type {due.type}"))
     if column.is_required != due.is_required:
         words = "may be null" if due.is_required else "may not be null"
-        changes.append((words, f"{'set' if due.is_required else 'drop'} not null"))
+        found.append(("null", words, f"{'set' if due.is_required else 'drop'} not null"))
+    if (by_meaning and due.identity and column.counts) or (by_meaning and not due.identity and not due.default):
+        return found
     if bool(column.identity) != bool(due.identity):
         words = "has no identity" if due.identity else "has an identity"
-        changes.append((words, "add generated by default as identity" if due.identity else "drop identity"))
-    elif column.default != due.default:
+        fix = "add generated by default as identity" if due.identity else "drop identity"
+        found.append(("identity", words, fix))
+    elif column.default != due.default and not (by_meaning and column.default):
         words = f"has the default {column.default}, not {due.default}" if due.default else "has a default"
-        changes.append((words, f"set default {due.default}" if due.default else "drop default"))
-    return changes
+        found.append(("default", words, f"set default {due.default}" if due.default else "drop default"))
+    return found
 
 
-def rule_differences(rules: list[Rule]) -> list[Difference]:
+def rule_changes(tables: Tables, *, by_meaning: bool) -> list[Change]:
     """Compare keys, checks and indexes."""
-    there = {(rule.table, rule.kind, rule.name): rule for rule in rules if not rule.is_shipped}
+    present = {column.table for column in tables.columns if not column.is_shipped}
+    ours = [rule for rule in tables.rules if not rule.is_shipped]
+    there = {(rule.table, rule.kind, rule.name): rule for rule in ours}
     found = []
-    for due in (rule for rule in rules if rule.is_shipped):
+    for due in (rule for rule in tables.rules if rule.is_shipped and not (by_meaning and rule.table not in present)):
         rule = there.get((due.table, due.kind, due.name))
         if rule is not None and bare(rule.definition) == bare(due.definition) and rule.is_valid:
             continue
-        what = "is missing" if rule is None else "is not the one shipped" if rule.is_valid else "is not valid"
-        where = f"portal.{due.table}"
-        if due.kind == "index":
-            create = bare(due.definition).replace(" ON ", " ON portal.", 1)
-            fix = f"{'' if rule is None else f'drop index portal.{due.name}; '}{create};"
-        else:
-            drop = "" if rule is None else f"drop constraint {due.name}, "
-            definition = bare(due.definition).replace("REFERENCES ", "REFERENCES portal.")
-            fix = f"alter table {where} {drop}add constraint {due.name} {definition};"
-        found.append(Difference(f"{due.name} on {where}", due.kind, what, fix))
+        like = [each for each in ours if serves(each, due)] if by_meaning else []
+        if any(each.is_valid for each in like):
+            continue
+        kin = [each for each in ours if by_meaning and is_kin(each, due)]
+        rule = next(iter([*like, *kin]), rule)
+        what = "is missing" if rule is None else "is not valid" if not rule.is_valid else "is not the one shipped"
+        found.append(Change(due.table, "rule", what, rule_fix(due, rule, tables.places), rule=due, there=rule))
     return found
+
+
+def rule_fix(due: Rule, rule: Rule | None, places: Places) -> str:
+    """Return the statements that make a rule, in place of the one that is there."""
+    where = places[due.table]
+    if due.kind == "index":
+        schema = where.removesuffix(due.table)
+        create = bare(due.definition).replace(f" ON {due.table}", f" ON {where}", 1)
+        return f"{'' if rule is None else f'drop index {schema}{named(rule)}; '}{create}"
+    drop = "" if rule is None else f"drop constraint {named(rule)}, "
+    return f"alter table {where} {drop}add constraint {due.name} {refer(bare(due.definition), places)}"
+
+
+def named(rule: Rule) -> str:
+    """Return the name of a rule as SQL spells it where it must."""
+    return rule.name if re.fullmatch(r"[a-z_][a-z0-9_]*", rule.name) else sql.Identifier(rule.name).as_string()
+
+
+def refer(definition: str, places: Places) -> str:
+    """Return the definition of a constraint with the place of the table that it refers to."""
+    return re.sub(r"REFERENCES (\w+)", lambda found: f"REFERENCES {places[found[1]]}", definition)

@@ -42,7 +42,7 @@ from pg_roles where rolname in ('rollbook_owner', 'rollbook_writer') order by ro
 DEPENDENTS = """
 with ours as (
     select c.oid from pg_class as c
-    where c.relnamespace in ('portal'::regnamespace, 'rollbook'::regnamespace) and c.relkind in ('r', 'v')
+    where c.relnamespace = any (%(schemas)s::regnamespace[]) and c.relkind in ('r', 'v')
 ),
 theirs (oid) as (
     select r.ev_class from pg_depend as d inner join pg_rewrite as r on r.oid = d.objid
@@ -53,7 +53,7 @@ theirs (oid) as (
 )
 select c.oid::regclass::text as name
 from theirs inner join pg_class as c on c.oid = theirs.oid
-where c.oid not in (select oid from ours)
+where c.oid not in (select oid from ours) and c.relnamespace <> 'rollbook'::regnamespace
     and c.relnamespace::regnamespace::text not in (select quote_ident(k.schema_name) from rollbook.course as k)
 order by 1
 """
@@ -83,9 +83,9 @@ TRIGGERS = """
 select
     t.tgrelid::regclass::text as table, t.tgname as name, pg_get_triggerdef(t.oid) as definition,
     t.tgenabled = 'O' as is_enabled
-from pg_trigger as t
-inner join pg_class as c on c.oid = t.tgrelid and c.relnamespace = 'portal'::regnamespace
-where not t.tgisinternal
+from pg_class as c
+inner join pg_trigger as t on t.tgrelid = rollbook.portal_table(c.relname)
+where c.relnamespace = 'portal'::regnamespace and c.relkind in ('r', 'p', 'v') and not t.tgisinternal
 """
 
 
@@ -124,9 +124,9 @@ def owner_rights(conn: Conn) -> dict[str, list[str]]:
     return {row["role"]: row["rights"] for row in conn.execute(OWNER_RIGHTS) if row["rights"]}
 
 
-def list_dependents(conn: Conn) -> list[str]:
-    """Return views and tables elsewhere that depend on the portal's or Rollbook's tables."""
-    return [row["name"] for row in conn.execute(DEPENDENTS)]
+def list_dependents(conn: Conn, *schemas: str) -> list[str]:
+    """Return views and tables elsewhere that depend on the tables of schemas portal or rollbook."""
+    return [row["name"] for row in conn.execute(DEPENDENTS, {"schemas": list(schemas)})]
 
 
 def list_local_objects(conn: Conn) -> list[str]:

@@ -13,7 +13,7 @@ from psycopg import errors
 
 from rollbook.core.db import Caller, other_encoding
 from rollbook.core.errors import UnreachableError
-from rollbook.core.migrating import SQL
+from rollbook.core.migrating import SQL, Places, placed, places
 from rollbook.core.shell import course_word
 from rollbook.core.shipped import BODY, as_query
 from rollbook.replication import catalog, link
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 SIGNATURE = re.compile(r"^comment on function (rollbook\.\w+\([^)]*\))", re.MULTILINE)
 OWNER = re.compile(r"^-- Security: DEFINER, owned by (\w+)", re.MULTILINE)  # else the owner of the schema
 VIEW = re.compile(r"^create or replace view rollbook\.\w+(?: with \([^)]*\))? as$", re.MULTILINE)
-TRIGGER = re.compile(r"^create or replace (trigger (\w+)\s.*?\son (portal\.\w+)\s.*?);", re.DOTALL | re.MULTILINE)
+TRIGGER = re.compile(r"^create or replace (trigger (\w+)\s.*?\son portal\.(\w+)\s.*?);", re.DOTALL | re.MULTILINE)
 PINNED = "search_path=pg_catalog, pg_temp"
 
 # What a course server answers: the bodies of these functions, which it does not have, as queries.
@@ -74,8 +74,16 @@ def run_file(*paths: Path) -> str:
     return " ".join("\\i '{}'".format(str(path).replace("'", "''")) for path in paths)
 
 
+def make(where: Places, *paths: Path) -> str:
+    """Return the line that makes shipped files again; a file that names tables of an adopted site needs the program."""
+    if any(placed(text, where) != text for text in (path.read_text() for path in paths)):
+        return "rollbook schema grant"
+    return run_file(*paths)
+
+
 def functions(conn: Conn) -> list[Difference]:
     """Compare the functions of schema rollbook: body, rights, owner; none missing, none foreign."""
+    where = places(conn)
     files = [path for kind in ("functions", "triggers") for path in (SQL / kind).rglob("*.sql")]
     given = {SIGNATURE.findall(path.read_text())[0]: path for path in files}
     shipped = {name: given[signature] for signature, name in function_names(conn, list(given)).items()}
@@ -83,23 +91,24 @@ def functions(conn: Conn) -> list[Difference]:
     found = []
     for signature in sorted(shipped.keys() | there.keys()):
         if signature not in there:
-            problems = [("missing", run_file(shipped[signature], SQL / "grants.sql"))]
+            fix = "rollbook schema grant" if where else run_file(shipped[signature], SQL / "grants.sql")
+            problems = [("missing", fix)]
         elif signature not in shipped:
             problems = [("not shipped by this program", f"drop function {signature};")]
         else:
-            problems = function_problems(there[signature], shipped[signature])
+            problems = function_problems(there[signature], shipped[signature], where)
         name = signature.split("(")[0]
         found += [Difference(name, "function", problem, fix) for problem, fix in problems]
     return found
 
 
-def function_problems(row: Row, path: Path) -> list[tuple[str, str]]:
+def function_problems(row: Row, path: Path, where: Places) -> list[tuple[str, str]]:
     """Compare one function with its file; return differences and fixes."""
-    text, signature = path.read_text(), row["signature"]
+    text, signature = placed(path.read_text(), where), row["signature"]
     problems = []
     body = BODY.search(text)
     if not body or row["body"] != body[1]:
-        problems.append(("the body is not the one shipped", run_file(path)))
+        problems.append(("the body is not the one shipped", make(where, path)))
     is_definer = "\nsecurity definer\n" in text
     if row["is_definer"] != is_definer:
         rights = "definer" if is_definer else "invoker"
@@ -127,19 +136,21 @@ def triggers(conn: Conn) -> list[Difference]:
         return " ".join(re.sub(r"[()]", " ", definition.lower()).replace("create ", "").split())
 
     there = {(row["table"], row["name"]): row for row in list_triggers(conn)}
+    where = places(conn)
     found = []
     for path in sorted((SQL / "triggers").glob("*.sql")):
-        for definition, name, table in TRIGGER.findall(path.read_text()):
-            row = there.get((table, name))
+        for shipped, name, table in TRIGGER.findall(path.read_text()):
+            definition, place = placed(shipped, where), where.get(table, f"portal.{table}")
+            row = there.get((place, name))
             fix = f"create or replace {' '.join(definition.split())};"
             if row is None:
-                found.append(Difference(f"{name} on {table}", "trigger", "missing", fix))
+                found.append(Difference(f"{name} on {place}", "trigger", "missing", fix))
             elif canonical(row["definition"]) != canonical(definition):
                 words = "the definition is not the one shipped"
-                found.append(Difference(f"{name} on {table}", "trigger", words, fix))
+                found.append(Difference(f"{name} on {place}", "trigger", words, fix))
             if row is not None and not row["is_enabled"]:
-                fix = f"alter table {table} enable trigger {name};"
-                found.append(Difference(f"{name} on {table}", "trigger", "disabled, or enabled for replicas", fix))
+                fix = f"alter table {place} enable trigger {name};"
+                found.append(Difference(f"{name} on {place}", "trigger", "disabled, or enabled for replicas", fix))
     return found
 
 

@@ -30,7 +30,7 @@ begin
         return query execute format(
             'select %1$L, '
             'case when c.id is null then ''missing'' when p.id is null then ''extra'' else ''changed'' end, '
-            'coalesce(p.id, c.id), coalesce(p.%2$I, c.%2$I), '
+            'coalesce(p.id, c.id)::bigint, coalesce(p.%2$I, c.%2$I)::bigint, '
             'case when p.id = c.id then array_remove(array[%3$s], null) end '
             'from (%4$s) as p full join %5$I.%1$I as c on c.id = p.id '
             'where row(%6$s) is distinct from row(%7$s)',

@@ -25,6 +25,10 @@ as $$
             or r.oid = (
                 select n.nspowner from pg_namespace as n where n.nspname = 'portal' and 'portal' = any ($1::text[])
             )
+            or to_regclass('public.rollbook_adoption') is not null and exists (  -- the role of a site that was adopted
+                select from pg_class as c
+                where c.relnamespace = to_regnamespace('portal') and c.relkind = 'r' and c.relowner = r.oid
+            )
     ),
     tables as (
         select

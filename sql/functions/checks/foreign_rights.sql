@@ -103,7 +103,9 @@ as $$
             format('owned by %s, not by %s', t.relowner::regrole, t.owner::regrole), null, null,
             format('alter %s %s owner to %s;', case t.relkind when 'v' then 'view' else 'table' end, t.name,
                    t.owner::regrole)
-        from tables as t where t.nspname in ('portal', 'rollbook') and t.relowner <> t.owner
+        from tables as t
+        where t.relowner <> t.owner  -- the tables of an adopted site stay the site's
+            and (t.nspname = 'rollbook' or t.nspname = 'portal' and to_regclass('public.rollbook_adoption') is null)
         union all
         select
             t.nspname::text, t.name, 'table',

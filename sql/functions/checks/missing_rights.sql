@@ -21,6 +21,13 @@ as $$
             )
             and not has_schema_privilege(r.oid, n.oid, 'usage')
         union all
+        select distinct r.rolname, format('lacks USAGE on schema %s', n.nspname), 'rollbook schema grant'
+        from rollbook.copied_tables() as t
+        inner join pg_class as c on c.oid = rollbook.portal_table(t.table_name)
+        inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> 'portal'
+        inner join pg_roles as r on r.rolname in ('rollbook_owner', 'rollbook_writer')
+        where not has_schema_privilege(r.oid, n.oid, 'usage')
+        union all
         select r.rolname, format('lacks %s on %s', upper(p.privilege), t.oid::regclass), 'rollbook schema grant'
         from (
             values

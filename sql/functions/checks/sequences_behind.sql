@@ -14,14 +14,25 @@ declare
 begin
     for counter in
         select
-            d.objid::regclass::text as name, d.refobjid::regclass::text as table_name,
+            s.oid::regclass::text as name, c.oid::regclass::text as table_name,
             quote_ident(a.attname) as attname
-        from pg_depend as d
-        inner join pg_class as s on s.oid = d.objid
-        inner join pg_class as c on c.oid = d.refobjid and c.relkind in ('r', 'p')
-        inner join pg_attribute as a on a.attrelid = c.oid and a.attnum = d.refobjsubid
-        inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname in ('portal', 'rollbook')
-        where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')
+        from pg_class as c
+        inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        cross join lateral (
+            select d.objid as oid from pg_depend as d
+            where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
+                and d.refobjid = c.oid and d.refobjsubid = a.attnum and d.deptype in ('a', 'i')
+            union  -- a sequence that no column owns
+            select d.refobjid from pg_attrdef as e
+            inner join pg_depend as d on d.classid = 'pg_attrdef'::regclass and d.objid = e.oid
+                and d.refclassid = 'pg_class'::regclass and d.refobjid <> c.oid
+            where e.adrelid = c.oid and e.adnum = a.attnum
+        ) as q
+        inner join pg_class as s on s.oid = q.oid
+        where c.relkind in ('r', 'p')
+            and (c.relnamespace = 'rollbook'::regnamespace
+                 or c.oid in (select rollbook.portal_table(p.relname) from pg_class as p
+                              where p.relnamespace = 'portal'::regnamespace))
             and case s.relkind when 'S' then has_sequence_privilege(s.oid, 'select') else false end
             and has_column_privilege(c.oid, a.attnum, 'select')
         order by 1

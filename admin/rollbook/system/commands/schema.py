@@ -99,7 +99,7 @@ def downgrade(
     goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
     if goes:
         refuse_with_servers(run)
-    local = what_goes(run) if goes else ""
+    local = what_goes(run, *(["portal"] if target == "base" else []), "rollbook") if goes else ""
     if not run.dry_run and confirm != database and not run.yes:
         if confirm is not None:
             raise NotConfirmedError(
@@ -165,13 +165,16 @@ def refuse_with_servers(run: Run) -> None:
             )
 
 
-def what_goes(run: Run) -> str:
-    """Return in words what courses added themselves. Refuses while something elsewhere stops the downgrade."""
+def what_goes(run: Run, *schemas: str) -> str:
+    """Return in words what courses added themselves. Refuses while objects elsewhere depend on what goes."""
     from rollbook.system.queries import list_dependents, list_local_objects
 
     with run.connect(migrated=False) as conn:
-        if others := list_dependents(conn):
-            raise RefusedError(f"these depend on the portal's tables: {', '.join(others)}", fix="drop them first")
+        if others := list_dependents(conn, *schemas):
+            raise RefusedError(
+                f"these depend on the tables that go: {', '.join(others)}",
+                fix="remove the views and foreign keys there that refer to them; tables can stay",
+            )
         added = list_local_objects(conn)
     return f" with what courses added ({'; '.join(added)})" if added else ""
 
@@ -191,10 +194,12 @@ def drop_courses(run: Run) -> None:
 
 def move(run: Run, target: str, database: str, found: str | None, *, up: bool) -> None:
     """Upgrade or downgrade and report; a dry run prints the SQL that would run."""
+    from rollbook.core.migrating import placed, places
     from rollbook.system import migration as schema
 
     if run.dry_run:
-        render.text(run, schema.offline(found or "base", target))
+        with run.connect(migrated=False) as conn:
+            render.text(run, placed(schema.offline(found or "base", target), places(conn)))
         return
     schema.move(run.dsn, target, up=up, name=run.name, timeout=run.timeout, verbose=run.verbose)
     reached = current_revision(run)[1]
@@ -248,11 +253,12 @@ def check(run: Run) -> int:
 )  # fmt: skip
 def grant(run: Run) -> None:
     """Make all roles, owners, rights and policies as shipped again, such as after a restore without them."""
+    from rollbook.core.migrating import places
     from rollbook.system.migration import grant_all, grants
 
-    if run.dry_run:
-        render.text(run, grants())
-        return
     with run.connect() as conn:
+        if run.dry_run:
+            render.text(run, grants(places(conn)))
+            return
         grant_all(conn)
     render.note(run, "roles, owners, rights and policies are as this program ships them")
