@@ -26,6 +26,7 @@ import pytest
 
 from rollbook.system.demo.centre import Centre
 from rollbook.tree import every_command
+from tests.django_site import make_tables
 from tests.e2e.test_demo import environment, processes, run
 from tests.people.discussion_service import KEY, Service, failing
 from tests.people.test_oneroster import V11, bundle
@@ -48,7 +49,7 @@ def examples(command: Any) -> Iterator[str]:
 CHANGES: set[str] = set()  # examples that write
 ALL = [example for command in every_command().values() for example in examples(command)]
 LIVE = re.compile(r"(status|replication|server|course (attach|detach|move)|user show|demo)\b")
-MIGRATING = re.compile(r"schema (upgrade|downgrade)\b")
+MIGRATING = re.compile(r"schema (upgrade|downgrade|adopt)\b")
 ENDLESS = re.compile(r"--watch|--follow")
 
 MITX = "MITx/6.002x/2012_Fall"
@@ -75,6 +76,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     r"server add": (f"course detach {MITX} --yes", "server remove east --yes"),
     r"server remove": (f"course detach {MITX} --yes",),
     r"schema downgrade": ("schema upgrade",),
+    r"schema adopt --undo": ("schema adopt --yes",),
     r"course move .*--finish": ("course attach edX/DemoX/2012_Fall --to east",),
 }  # fmt: skip
 # Pattern of examples on the demo itself -> commands that bring it back to what it was.
@@ -209,6 +211,8 @@ def test_an_example_runs_on_a_copy_of_the_demo(example: str, demo: Demo, tmp_pat
         database = f"copy_{next(demo.numbers)}"
         # A portal that feeds a course server is not downgraded.
         demo.database(f"create database {database} template {'template0' if MIGRATING.match(example) else 'seed'}")
+    if example.startswith("schema adopt"):
+        make_tables(f"host={demo.home} port=5432 dbname={database} user=postgres")
     fault = demo.fault(example, tmp_path, database)
     assert fault is None, fault
 

@@ -52,7 +52,10 @@ NOUNS = {
         "testcentre.commands.pearson", "Test centre", "Files to and from the test centre, Pearson VUE.",
     ),
     "history": Noun("system.commands.history", "Look", "The record of changes made with this program."),
-    "schema": Noun("system.commands.schema", "System", "The database schema: upgrade, check, print its SQL."),
+    "schema": Noun(
+        "system.commands.adopt", "System", "The database schema: upgrade, adopt a Django site, check, print its SQL.",
+        reads="system.commands.schema",
+    ),
     "demo": Noun("system.commands.demo", "System", "A demonstration platform on a private server: no root, no port."),
     "version": Noun(
         "system.commands.version", "System",

@@ -65,7 +65,7 @@ begin
                 copied.table_name, copied.user_column, course.schema_name
             ) into row_ids using user_ids;
             return query execute format(
-                'select $1, %1$L, coalesce(p.%2$I, c.%2$I), coalesce(p.id, c.id), '
+                'select $1, %1$L, coalesce(p.%2$I, c.%2$I)::bigint, coalesce(p.id, c.id)::bigint, '
                 'case when c.id is null then ''missing'' when p.id is null then ''extra'' '
                 'when row(%6$s) is distinct from row(%7$s) then ''changed'' else ''ok'' end, '
                 'case when p.id = c.id then nullif(array_remove(array[%3$s], null), ''{}'') end '

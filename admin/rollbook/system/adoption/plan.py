@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psycopg import sql
+from psycopg import IsolationLevel, sql
 
 from rollbook.core.rows import Row, one
 from rollbook.system.adoption.fixes import apply
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rollbook.system.adoption.structure import Blocked, Step
 
 COLUMNS = ("kind", "object", "rule", "rows", "ids", "detail", "lock", "is_online", "seconds", "fix")
-# Bytes a second, for an estimate: PostgreSQL reads, sorts into an index, or writes a table anew.
+# Bytes a second, for an estimate: PostgreSQL reads, sorts into an index, or rewrites a table.
 READING, SORTING, REWRITING = 200_000_000, 50_000_000, 20_000_000
 
 
@@ -64,9 +64,12 @@ def make_plan(
 ) -> Plan:  # fmt: skip
     """Return the plan, after the repairs, which are rolled back. `rejects_file` gets the faulty rows that are left.
 
-    The caller's transaction is REPEATABLE READ: all of it is of one moment.
+    All of it is of one moment; with repairs, which lock rows, each statement is of its own.
     """
+    conn.rollback()
+    conn.isolation_level = None if fixes else IsolationLevel.REPEATABLE_READ
     with conn.transaction(force_rollback=True):
+        conn.execute("set local row_security = off")  # a policy that hides rows is an error, not an answer
         site = read_site(conn, find_site(conn, schema))
         stopped = blocked(conn, site.schema, in_place=in_place, widen=widen)
         steps = structure(conn, site.schema, in_place=in_place, widen=widen)
@@ -96,8 +99,9 @@ def plan_lines(plan: Plan) -> list[Row]:
         what = f"({', '.join(each.columns)}) refers to {each.target}, on delete {each.on_delete}"
         lines.append(line("reference", each.table, f"{what}: {'becomes cascade' if each.is_ours else 'stays'}"))
     for sequence in site.sequences:
-        detail = f"next {sequence.next}, largest {sequence.largest}" + (": is advanced" if sequence.is_behind else "")
-        lines.append(line("sequence", sequence.name, detail))
+        state = ": no number is left" if sequence.is_used_up else ": is advanced" if sequence.is_behind else ""
+        lines.append(line("sequence", sequence.name, f"next {sequence.next}, largest {sequence.largest}{state}",
+                          fix="--widen" if sequence.is_used_up else None))  # fmt: skip
     lines += [line("dependent", each.object, f"{each.kind} of {each.table}: stays") for each in site.dependents]
     lines += [
         line("step", each.name, f"on {each.table}", lock=each.lock, is_online=each.is_online,
@@ -150,7 +154,7 @@ def seconds(step: Step, table: Table | None) -> float:
 def report_lines(report: Report) -> Iterator[Row]:
     """Return what an adoption, a rehearsal or an undo did, as lines of the same shape."""
     for each in report.rows:
-        before = "made" if each.before is None else f"{each.before} rows before"
+        before = "made" if each.before is None else f"{each.before} before"
         yield line("table", f"{report.place}.{each.table}", before, rows=each.after)
     yield from (line("step", step, "done") for step in report.steps)
     yield from (line("column", each, "stays, and does not travel") for each in report.outside)
@@ -161,7 +165,7 @@ def report_lines(report: Report) -> Iterator[Row]:
 
 
 def sections(lines: list[Row]) -> dict[str, list[Row]]:
-    """Return the lines by kind for a reader, each with the columns that its kind has; steps by table and lock."""
+    """Return the lines by kind for a reader, each with the columns that its kind has; steps by table."""
     parts = {}
     for kind in dict.fromkeys(each["kind"] for each in lines):
         found = [each for each in lines if each["kind"] == kind]
@@ -173,11 +177,21 @@ def sections(lines: list[Row]) -> dict[str, list[Row]]:
 
 
 def grouped(steps: list[Row]) -> list[Row]:
-    """Return steps by table and lock: how many, and how long they take together."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """Return steps by table: how many, the strongest lock that one takes, and how long they take together."""
+    tables: dict[str, list[Row]] = {}
     for step in steps:
-        groups.setdefault((step["detail"].removeprefix("on "), step["lock"]), []).append(step)
+        tables.setdefault(step["detail"].removeprefix("on "), []).append(step)
     return [
-        {"table": table, "lock": lock, "steps": len(group), "seconds": sum(step["seconds"] for step in group)}
-        for (table, lock), group in groups.items()
+        {
+            "table": table,
+            "steps": len(group),
+            "seconds": sum(step["seconds"] for step in group),
+            "strongest_lock": min((step["lock"] for step in group), key=strength),
+        }
+        for table, group in tables.items()
     ]
+
+
+def strength(lock: str) -> int:
+    """Return the place of a lock, the strongest first; one that lasts while a table is rewritten is the worst."""
+    return next(place for place, words in enumerate(("rewritten", "ACCESS", "ROW", "UPDATE", "")) if words in lock)

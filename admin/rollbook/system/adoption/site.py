@@ -194,6 +194,12 @@ class Sequence:
     name: str
     next: int  # the number that it gives next
     largest: int  # of the column; 0: no rows
+    last: int  # the largest number that it can give
+
+    @property
+    def is_used_up(self) -> bool:
+        """Return whether it can give no number any more."""
+        return max(self.next - 1, self.largest) >= self.last
 
     @property
     def is_behind(self) -> bool:
@@ -294,7 +300,8 @@ def read_sequence(conn: Conn, schema: str, column: Column, name: str) -> Sequenc
     query = sql.SQL("""
         select
             s.last_value + case when s.is_called then 1 else 0 end as next,
-            coalesce((select max({column}) from {table}), 0) as largest
+            coalesce((select max({column}) from {table}), 0) as largest,
+            (select q.seqmax from pg_sequence as q where q.seqrelid = to_regclass({name})) as last
         from {sequence} as s""")
     row = one(
         conn,
@@ -302,6 +309,7 @@ def read_sequence(conn: Conn, schema: str, column: Column, name: str) -> Sequenc
             column=sql.Identifier(column.name),
             table=sql.Identifier(schema, column.table),
             sequence=sql.Identifier(*parts),
+            name=name,
         ),
     )
-    return Sequence(column.table, column.name, name, row["next"], row["largest"])
+    return Sequence(column.table, column.name, name, row["next"], row["largest"], row["last"])
