@@ -144,3 +144,19 @@ def test_a_database_newer_than_the_program_is_left_alone(
     answer = rollbook("schema", *verb.split())
     assert (answer.code, answer.out, "newer than this program" in answer.err) == (4, "", True), answer.err
     assert snapshot(school) == before
+
+
+@pytest.mark.parametrize(
+    ("there", "word"),
+    [("create schema portal; create table portal.auth_user (id integer)", "rename what is there"),
+     ("create table public.rollbook_revision (version_num varchar(32) primary key); "
+      "insert into public.rollbook_revision values ('0001')", "restore what is missing")],
+)  # fmt: skip
+def test_an_upgrade_that_fails_does_not_advise_an_upgrade(rollbook: Rollbook, bare: str, there: str, word: str) -> None:
+    with psycopg.connect(bare, autocommit=True) as conn:
+        conn.execute(there.encode())
+        before = snapshot(conn)
+        answer = rollbook("schema", "upgrade", dsn=bare)
+        assert (answer.code, answer.out, word in answer.err) == (1, "", True), answer.err
+        assert ("schema upgrade" in answer.err, "drop" in answer.err, "SQLSTATE" in answer.err) == (False, False, True)
+        assert snapshot(conn) == before

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from rollbook.core.conninfo import masked
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
@@ -118,7 +119,8 @@ STATES = {
         "run the command again; raise idle_session_timeout of this role if it happens again",
     ),
 }  # fmt: skip
-STATES |= dict.fromkeys(("42P07", "42710", "42723"), STATES["42P06"])
+EXISTING = {"42P06", "42P07", "42710", "42723"}
+STATES |= dict.fromkeys(EXISTING, STATES["42P06"])
 
 NOT_MIGRATED = {"42P01", "42883", "3F000", "42704", "42703"}
 
@@ -155,6 +157,11 @@ def translate(exc: psycopg.Error) -> AdminError:
         if meaning.fact:
             return meaning.error(meaning.fact, why=why, fix=meaning.fix, sqlstate=state)
         words = IN_WORDS.get(exc.diag.constraint_name or "", said)
+        if state == "23505" and (line := sequence_line(exc)):
+            return RefusedError(
+                words, why="the sequence of the ids is behind: rows were loaded with ids of their own", fix=line,
+                sqlstate=state,
+            )  # fmt: skip
         if state in FORBIDDEN and (place := referring_table(exc)):
             return RefusedError(
                 f"table {place} has rows that refer to what is to be deleted", why=exc.diag.message_detail or why,
@@ -174,6 +181,20 @@ def translate(exc: psycopg.Error) -> AdminError:
             fix="name it with -d CONNINFO, ROLLBOOK_DSN or libpq's PG* variables, and check that the server is running",
         )  # fmt: skip
     raise exc
+
+
+def sequence_line(exc: psycopg.Error) -> str | None:
+    """Return the SQL that moves a sequence past the ids of its table; None where another key is taken.
+
+    This program gives no ids itself: a primary key that is taken came from the sequence.
+    """
+    if exc.diag.constraint_name != f"{exc.diag.table_name}_pkey" or "(id)=" not in (exc.diag.message_detail or ""):
+        return None
+    place = sql.Identifier(exc.diag.schema_name or "", exc.diag.table_name or "").as_string()
+    if re.fullmatch(r'"[a-z_]+"\."[a-z_]+"', place):
+        place = place.replace('"', "")
+    literal = place.replace("'", "''")
+    return f"select setval(pg_get_serial_sequence('{literal}', 'id'), (select max(id) from {place}));"  # noqa: S608 (to be read)
 
 
 def referring_table(exc: psycopg.Error) -> str | None:

@@ -10,13 +10,15 @@ from psycopg.rows import tuple_row
 from rollbook.core.db import require_own_session, session
 from rollbook.core.errors import RefusedError
 from rollbook.core.migrating import MIGRATIONS, SQL, VERSION_TABLE, Places, object_files, placed, places
-from rollbook.core.sqlstate import translate
+from rollbook.core.sqlstate import EXISTING, NOT_MIGRATED, translate
 
 if TYPE_CHECKING:
+    import psycopg
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     from rollbook.core.db import Conn
+    from rollbook.core.errors import AdminError
 
 
 def configuration(output: TextIO | None = None, **attributes: Any) -> Config:  # noqa: ANN401
@@ -76,11 +78,25 @@ def move(dsn: str | None, revision: str, *, up: bool, **how: Any) -> None:  # no
             with session(dsn, **how) as conn:
                 conn.execute(f"drop table if exists public.{VERSION_TABLE}")
     except psycopg.Error as exc:
-        raise translate(exc) from exc
+        raise refused(exc) from exc
     except DBAPIError as exc:
         if isinstance(exc.orig, psycopg.Error):
-            raise translate(exc.orig) from exc
+            raise refused(exc.orig) from exc
         raise
+
+
+def refused(exc: psycopg.Error) -> AdminError:
+    """Return what an error of a revision means. The tables may be a site's: no advice to migrate, nor to drop them."""
+    state = exc.sqlstate or ""
+    if state not in NOT_MIGRATED | EXISTING:
+        return translate(exc)
+    return RefusedError(
+        "the database is not as the revisions before left it",
+        why=f"{exc.diag.message_primary} (SQLSTATE {state}); nothing of this revision was done",
+        fix="rollbook schema adopt takes over the tables of a Django site; otherwise "
+        + ("rename what is there" if state in EXISTING else "restore what is missing") + ", then run the command again",
+        sqlstate=state,
+    )  # fmt: skip
 
 
 def upgrade(dsn: str, revision: str = "head") -> None:

@@ -26,7 +26,8 @@ PASSWORD = ("username", "algorithm", "iterations", "outcome")
         "user password ada --stdin < password.txt", "user password ada --check --file password.txt",
         "user password ada --unusable",
     ),
-    exits="0 set, or it matches, 1 refused, or it does not match, 2 usage, 3 unreachable, 6 no terminal to ask on",
+    exits="0 set, or it matches, 1 refused, or it does not match, 2 usage, 3 unreachable, or not checkable here, "
+    "6 no terminal to ask on",
     see="rollbook user show",
 )  # fmt: skip
 def password(
@@ -71,7 +72,8 @@ def password(
         if check:
             stored = old
             if not plain or not secret.matches(plain, stored):
-                why = "the account has no password that can be used" if secret.described(stored)[1] is None else None
+                is_unusable = secret.described(stored)[0] == "unusable"
+                why = "the account has no password that can be used" if is_unusable else None
                 raise RefusedError(f"this is not the password of {found['username']}", why=why)
         else:
             accounts.set_password(conn, found["id"], stored)

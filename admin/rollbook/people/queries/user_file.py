@@ -12,6 +12,7 @@ from psycopg import sql
 
 from rollbook.people.fields import FILE_FIELDS, PROFILE_FIELDS, USER_FIELDS, Field, names
 from rollbook.people.queries.field_sql import each
+from rollbook.people.secret import HASH, MISFITS, WIDTH
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -83,9 +84,11 @@ cross join lateral (
         when lower(s.is_active) not in ('true', 'false', 't', 'f', 'yes', 'no', '1', '0') then 'true or false'
     end),
     ('password_hash', case when s.password_hash is not null then '(secret)' end, case
-        when length(s.password_hash) > 128
-            or s.password_hash !~ '^(![!-~]*|pbkdf2_sha256\$[1-9][0-9]{{0,7}}\$[^$[:space:]]+\$[A-Za-z0-9+/]{{43}}=)$'
-            then 'this is not a password hash of Django''s: pbkdf2_sha256$ITERATIONS$SALT$HASH'
+        when s.password_hash ~ {hash} and length(s.password_hash) <= {hash_width} then null
+        when (select u.password from portal.auth_user as u where u.id = t.user_id) = s.password_hash then null
+        when length(s.password_hash) > {hash_width}
+            then format('%%s characters, at most {hash_width} fit', length(s.password_hash))
+        {misfits}
     end)
 ) as f (name, value, reason)
 where (
@@ -118,6 +121,14 @@ where (
             reason=sql.Literal(f"{field.label} is {', '.join(field.choices[:-1])} or {field.choices[-1]}"),
         )
         for field in CHOSEN
+    ),
+    hash=sql.Literal(f"^(?:{HASH})$"),
+    hash_width=sql.Literal(WIDTH),
+    misfits=sql.SQL("\n        ").join(
+        sql.SQL("when s.password_hash ~ {form} then {reason}").format(
+            form=sql.Literal(f"^(?:{form})$"), reason=sql.Literal(f"this is not a password hash of Django's: {why}")
+        )
+        for form, why in MISFITS.items()
     ),
     sized=each(SIZED, "s.{name}"),
     narrowest=sql.Literal(min(field.width or 0 for field in SIZED)),
