@@ -2,6 +2,7 @@
 #   make setup   the program and its tools in .venv        make demo    the main job, on a private server
 #   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, all tests
 #   make versions   the tests on PostgreSQL 16 and 17 (TESTS=tests/sql: some of them; make test too)
+#   make adopted   tests on a template that is a Django site, adopted in place, with integer ids
 #   make bench   speed, as ratios                          make lock    renew requirements.lock
 #   make reference   docs/reference/ from the program      make man     manual pages in build/man/
 #   make freeze REV=0002   copy the files of sql/ that a release ships with this revision
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup lock demo test slow check versions lint bench freeze reference man
+.PHONY: setup lock demo test slow check versions adopted lint bench freeze reference man
 
 setup: .venv/ready
 
@@ -46,6 +47,10 @@ versions: setup
 	@for bindir in "$(CURDIR)"/.postgres/1[67]/bin; do \
 	    [ ! -x "$$bindir/initdb" ] || PG_BINDIR="$$bindir" $(BIN)/pytest $(TESTS) || exit 1; done
 
+ADOPTED ?= tests/sql/functions tests/people tests/replication/test_repair.py
+adopted: setup
+	@TEST_ADOPTED=1 $(BIN)/pytest $(ADOPTED)
+
 slow: setup
 	@$(BIN)/pytest -m slow
 
@@ -64,6 +69,7 @@ bench: setup
 	$(BIN)/python -m tests.bench.bench
 	$(BIN)/python -m tests.bench.bulk
 	$(BIN)/python -m tests.bench.pearson
+	$(BIN)/python -m tests.bench.adoption
 
 freeze: setup
 	@test -n "$(REV)" || { echo "usage: make freeze REV=0002"; exit 2; }

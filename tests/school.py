@@ -60,9 +60,10 @@ def advance_sequences(db: Connection[Any]) -> None:
     for table in ("auth_user", "auth_userprofile", "student_courseenrollment", "student_testcenteruser",
                   "student_testcenterregistration", "auth_registration"):  # fmt: skip
         db.execute(
-            sql.SQL("select setval(pg_get_serial_sequence({}, 'id'), (select coalesce(max(id), 1) from {}))").format(
-                sql.Literal(f"portal.{table}"), sql.Identifier("portal", table)
-            )
+            sql.SQL(
+                "select setval(pg_get_serial_sequence(rollbook.portal_table({})::text, 'id'), "
+                "(select coalesce(max(id), 1) from {}))"
+            ).format(sql.Literal(table), sql.Identifier("portal", table))
         )
 
 

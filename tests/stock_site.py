@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg import Connection, sql
+
+from rollbook.core.db import session
+from rollbook.system.adoption.run import adopt
+from rollbook.system.adoption.site import read_site
 
 TABLES = (Path(__file__).parent / "stock_site.sql").read_text()
 
@@ -42,6 +47,14 @@ def fill_site(
     for name, value in counts.items():
         statements = statements.replace(f"%({name})s", str(value))
     inside(conn, schema, statements.replace("%%", "%"))
+
+
+def adopt_site(dsn: str) -> None:
+    """Make the tables in schema public and adopt them in place: the portal's names are views, ids integers."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        make_site(conn)
+    with session(dsn, name="tests", long=True) as conn:
+        adopt(conn, read_site(conn, "public"), in_place=True, courses="none")
 
 
 def inside(conn: Connection[Any], schema: str, statements: str) -> None:

@@ -16,7 +16,7 @@ from psycopg import Connection
 from pytest_postgresql.executors import NoopExecutor
 
 from tests.conftest import Cluster
-from tests.sql.helpers import COURSES, Db, create, run
+from tests.sql.helpers import COURSES, Db, create, run, value
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +77,9 @@ def clone_of(template: NoopExecutor, cluster: Cluster, name: LiteralString) -> I
 
 def separate_ids(db: Db) -> Db:
     """Let users begin at 1, profiles at 5001, enrollments at 9001: no mix-up goes unseen."""
-    run(db, "alter table portal.auth_userprofile alter id set start 5001 restart")
-    run(db, "alter table portal.student_courseenrollment alter id set start 9001 restart")
+    for table, start in (("auth_userprofile", 5001), ("student_courseenrollment", 9001)):
+        place = value(db, "select rollbook.portal_table(%s)::text", table)
+        db.execute(f"alter table {place} alter id set start {start} restart".encode())
     return db
 
 
@@ -86,8 +87,9 @@ def begin_ids(db: Db) -> Db:
     """Let ids begin again: a sequence does not roll back."""
     run(
         db,
-        """select setval('portal.auth_user_id_seq', 1, false), setval('portal.auth_userprofile_id_seq', 5001, false),
-        setval('portal.student_courseenrollment_id_seq', 9001, false)""",
+        """select setval(pg_get_serial_sequence(rollbook.portal_table(t.name)::text, 'id'), t.start, false)
+        from (values ('auth_user', 1), ('auth_userprofile', 5001), ('student_courseenrollment', 9001))
+            as t (name, start)""",
     )
     return db
 

@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 
 import psycopg
+import pytest
 
 from tests.sql.helpers import COURSES, KEEP, USER, Db, add_user, enroll, fails, faults, run, schema, value
 
@@ -28,6 +29,7 @@ def test_the_address_changes_everywhere_and_the_old_one_is_kept_with_the_time(sc
     assert value(school, "select email from {c}.{t}", c=schema(school, KEEP), t=USER) == "ada@new.org"
 
 
+@pytest.mark.made
 def test_capitals_alone_are_a_change_and_the_same_address_is_none(school: Db) -> None:
     ada = add_user(school, "ada")
     assert value(school, CHANGE, ada, "Ada@edx.org") is True

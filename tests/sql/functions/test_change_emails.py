@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import psycopg
+import pytest
 
 from tests.sql.functions.test_change_email import old_emails
 from tests.sql.helpers import COURSES, KEEP, USER, Db, add_user, enroll, fails, faults, refused, run, schema
@@ -40,6 +41,7 @@ def test_one_address_that_is_taken_changes_nobody(school: Db) -> None:
     assert old_emails(school, ada) == []
 
 
+@pytest.mark.made
 def test_nothing_to_change_writes_nothing(school: Db) -> None:
     ada = add_user(school, "ada")
     before = run(school, "select xmin, ctid from portal.auth_user")

@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from tests.sql.helpers import COURSES, KEEP, PROFILE, Db, add_user, enroll, faults, refused, run, schema, value
 
 CHANGE = "select rollbook.change_name(%s, %s, %s)"
@@ -36,6 +38,7 @@ def test_every_change_adds_an_entry_at_the_end_and_other_meta_stays(school: Db) 
     assert [entry[0] for entry in found["old_names"]] == ["A", "ada Foo", "Ada B"]
 
 
+@pytest.mark.made
 def test_the_name_that_is_there_writes_nothing(school: Db) -> None:
     ada = add_user(school, "ada")
     before = run(school, "select xmin, ctid from portal.auth_userprofile")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.sql.helpers import COURSES, KEEP, PROFILE, Db, add_user, enroll, faults, refused, run, schema, value
 
 CHANGE = "select rollbook.change_names(%s::bigint[], %s::text[], %s)"
@@ -38,6 +40,7 @@ def test_one_name_that_cannot_be_changes_nobody(school: Db) -> None:
     assert old_names(school, ada) == []
 
 
+@pytest.mark.made
 def test_nothing_to_change_writes_nothing(school: Db) -> None:
     ada = add_user(school, "ada")
     before = run(school, "select xmin, ctid from portal.auth_userprofile")

@@ -78,6 +78,7 @@ def test_a_foreign_meta_or_any_other_error_rolls_all_back(school: Db) -> None:
     assert state(school) == before
 
 
+@pytest.mark.made
 def test_a_unique_rule_of_somebody_else_is_reported_as_what_it_is(school: Db) -> None:
     import psycopg
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.sql.helpers import COLUMNS, ENROLLMENT, PROFILE, TABLES, USER, Db, run
 
 
@@ -13,6 +15,7 @@ def test_the_copied_tables_are_the_contracts_in_their_order(portal: Db) -> None:
     ]
 
 
+@pytest.mark.made
 def test_each_has_a_whitelist_with_its_user_column_and_no_other_table_has_one(portal: Db) -> None:
     listed = run(
         portal,
@@ -25,6 +28,7 @@ def test_each_has_a_whitelist_with_its_user_column_and_no_other_table_has_one(po
     assert all(user_column in COLUMNS[table] for table, _, user_column in listed)
 
 
+@pytest.mark.made
 def test_a_table_comes_after_those_that_it_refers_to(portal: Db) -> None:
     references = run(
         portal,

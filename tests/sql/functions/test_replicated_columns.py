@@ -121,6 +121,7 @@ def test_the_whitelist_is_the_contracts(db: Db) -> None:
     assert value(db, "select rollbook.replicated_columns('auth_registration')") is None
 
 
+@pytest.mark.made
 def test_all_columns_of_profile_and_enrollment_travel_and_of_a_user_eleven(school: Db) -> None:
     for table in TABLES:
         portal, copy = (

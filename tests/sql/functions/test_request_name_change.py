@@ -35,6 +35,7 @@ def test_fewer_than_two_characters_are_no_name(school: Db, name: str | None) -> 
     assert run(school, PENDING) == []
 
 
+@pytest.mark.made
 def test_the_name_that_is_there_and_one_that_does_not_fit_are_refused(school: Db) -> None:
     ada = add_user(school, "ada")
     refused(school, "23R13", REQUEST, ada, "ada Foo", "")

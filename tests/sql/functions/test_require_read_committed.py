@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from psycopg import IsolationLevel
 
 from tests.sql.helpers import COURSES, KEEP, Db, add_user, enroll, faults, refused, run, versions
 
 
+@pytest.mark.made
 def test_truncate_and_drop_course_are_refused_at_other_levels_and_change_nothing(live: Db) -> None:
     enroll(live, add_user(live, "ada"), *COURSES)
     before = versions(live)
