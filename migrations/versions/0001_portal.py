@@ -45,7 +45,13 @@ end $$;
 """
 
 SCHEMA = """
-create schema portal;
+do $$
+begin
+    -- A downgrade leaves our schema where the site has tables in it.
+    if (obj_description(to_regnamespace('portal'), 'pg_namespace') like 'Canonical student records;%') is not true then
+        create schema portal;
+    end if;
+end $$;
 comment on schema portal is 'Canonical student records; only the portal writes here, courses receive copies.'
 """
 
@@ -472,7 +478,13 @@ drop table portal.student_courseenrollment;
 drop table portal.auth_registration;
 drop table portal.auth_userprofile;
 drop table portal.auth_user;
-drop schema portal
+do $$
+begin
+    -- The site's own tables, such as those of `rollbook schema django`, stay.
+    if not exists (select from pg_class as c where c.relnamespace = 'portal'::regnamespace) then
+        drop schema portal;
+    end if;
+end $$
 """
 
 

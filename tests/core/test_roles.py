@@ -145,6 +145,7 @@ ELSEWHERE = {
     "replication pause", "replication resume", "server add", "server show", "server ping", "server remove",
     "schema upgrade", "schema downgrade", "schema grant",  # below, and in tests/system/test_schema_check.py
     "schema adopt",  # by who owns the site's tables: tests/system/test_adopt_plan.py
+    "schema django",  # tests/django
 }  # fmt: skip
 NO_DATABASE = {"demo up", "demo load", "demo break", "demo down"}  # they make and use servers of their own
 

@@ -39,23 +39,39 @@ from pg_roles where rolname in ('rollbook_owner', 'rollbook_writer') order by ro
 
 
 # Who would stop a downgrade: views and foreign keys elsewhere that need the portal's or Rollbook's tables.
+# Tables of the site in schema portal, such as Django's own, are not ours.
 DEPENDENTS = """
 with ours as (
     select c.oid from pg_class as c
-    where c.relnamespace = any (%(schemas)s::regnamespace[]) and c.relkind in ('r', 'v')
+    where c.relkind in ('r', 'v') and (
+        c.relnamespace = 'rollbook'::regnamespace
+        or %s and c.relnamespace = 'portal'::regnamespace and c.relname in (
+            'auth_user', 'auth_userprofile', 'auth_registration', 'student_courseenrollment',
+            'student_courseenrollmentallowed', 'student_usertestgroup', 'student_usertestgroup_users',
+            'student_pendingnamechange', 'student_pendingemailchange', 'student_testcenteruser',
+            'student_testcenterregistration'
+        )
+    )
 ),
-theirs (oid) as (
-    select r.ev_class from pg_depend as d inner join pg_rewrite as r on r.oid = d.objid
+theirs (oid, fix) as (
+    select r.ev_class, format('drop %%s %%s;', case v.relkind when 'm' then 'materialized view' else 'view' end,
+                              r.ev_class::regclass)
+    from pg_depend as d
+    inner join pg_rewrite as r on r.oid = d.objid
+    inner join pg_class as v on v.oid = r.ev_class
     where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
         and d.refobjid in (select oid from ours)
     union
-    select f.conrelid from pg_constraint as f where f.contype = 'f' and f.confrelid in (select oid from ours)
+    select f.conrelid, format('alter table %%s drop constraint %%I;', f.conrelid::regclass, f.conname)
+    from pg_constraint as f where f.contype = 'f' and f.confrelid in (select oid from ours)
 )
-select c.oid::regclass::text as name
+select c.oid::regclass::text as name, string_agg(theirs.fix, ' ') as fix
 from theirs inner join pg_class as c on c.oid = theirs.oid
 where c.oid not in (select oid from ours) and c.relnamespace <> 'rollbook'::regnamespace
-    and c.relnamespace::regnamespace::text not in (select quote_ident(k.schema_name) from rollbook.course as k)
-order by 1
+    and c.relnamespace not in (
+        select n.oid from rollbook.course as k inner join pg_namespace as n on n.nspname = k.schema_name
+    )
+group by 1 order by 1
 """
 
 
@@ -124,9 +140,9 @@ def owner_rights(conn: Conn) -> dict[str, list[str]]:
     return {row["role"]: row["rights"] for row in conn.execute(OWNER_RIGHTS) if row["rights"]}
 
 
-def list_dependents(conn: Conn, *schemas: str) -> list[str]:
-    """Return views and tables elsewhere that depend on the tables of schemas portal or rollbook."""
-    return [row["name"] for row in conn.execute(DEPENDENTS, {"schemas": list(schemas)})]
+def list_dependents(conn: Conn, *, portal: bool) -> list[tuple[str, str]]:
+    """Return the site's views and tables that depend on Rollbook's tables (and the portal's), each with its remedy."""
+    return [(row["name"], row["fix"]) for row in conn.execute(DEPENDENTS, [portal])]
 
 
 def list_local_objects(conn: Conn) -> list[str]:

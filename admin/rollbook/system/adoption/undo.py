@@ -81,8 +81,11 @@ def refuse(conn: Conn, *, keep_fixes: bool, drop_local: bool) -> None:
         return
     if names := [server.name for server in link.list_servers(conn)]:
         raise RefusedError(f"there are course servers: {', '.join(names)}", fix=f"rollbook server remove {names[0]}")
-    if others := list_dependents(conn, "rollbook"):
-        raise RefusedError(f"these depend on Rollbook's tables: {', '.join(others)}", fix="move or change them first")
+    if others := list_dependents(conn, portal=False):
+        raise RefusedError(
+            f"these depend on Rollbook's tables: {', '.join(name for name, _ in others)}",
+            fix=f"in psql: {' '.join(line for _, line in others)}",
+        )
     if not drop_local and (added := list_local_objects(conn)):
         raise RefusedError(
             f"courses hold data of their own: {'; '.join(added)}", why="the undo drops their schemas",

@@ -99,7 +99,7 @@ def downgrade(
     goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
     if goes:
         refuse_with_servers(run)
-    local = what_goes(run, *(["portal"] if target == "base" else []), "rollbook") if goes else ""
+    local = what_goes(run, target) if goes else ""
     if not run.dry_run and confirm != database and not run.yes:
         if confirm is not None:
             raise NotConfirmedError(
@@ -165,15 +165,15 @@ def refuse_with_servers(run: Run) -> None:
             )
 
 
-def what_goes(run: Run, *schemas: str) -> str:
-    """Return in words what courses added themselves. Refuses while objects elsewhere depend on what goes."""
+def what_goes(run: Run, target: str) -> str:
+    """Return in words what courses added themselves. Refuses while something elsewhere stops the downgrade."""
     from rollbook.system.queries import list_dependents, list_local_objects
 
     with run.connect(migrated=False) as conn:
-        if others := list_dependents(conn, *schemas):
+        if others := list_dependents(conn, portal=target == "base"):
             raise RefusedError(
-                f"these depend on the tables that go: {', '.join(others)}",
-                fix="remove the views and foreign keys there that refer to them; tables can stay",
+                f"these depend on the tables that go: {', '.join(name for name, _ in others)}",
+                fix=f"in psql: {' '.join(line for _, line in others)}",
             )
         added = list_local_objects(conn)
     return f" with what courses added ({'; '.join(added)})" if added else ""
@@ -262,3 +262,26 @@ def grant(run: Run) -> None:
             return
         grant_all(conn)
     render.note(run, "roles, owners, rights and policies are as this program ships them")
+
+
+@command(
+    app, "django", sets=("writes",),
+    examples=("schema django", "schema django --dry-run"),
+    exits="0 done, 1 refused, 3 unreachable, 4 not migrated", see="rollbook schema check",
+)  # fmt: skip
+def django(
+    run: Run,
+    role: Annotated[
+        str | None, typer.Option(metavar="ROLE", help="Give this login, the site's, its rights on all tables.")
+    ] = None,
+) -> None:
+    """Make what Django's apps auth and contenttypes need beside auth_user, as migrated: `manage.py migrate` works."""
+    from rollbook.system.django_tables import make_tables, script
+
+    if run.dry_run:
+        render.text(run, script(role))
+        return
+    with run.connect() as conn:
+        place = make_tables(conn, role)
+    path = "public" if place == "public" else f"{place},public"
+    render.note(run, f"Django's tables are in schema {place}; in its settings: options='-c search_path={path}'")

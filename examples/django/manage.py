@@ -1,0 +1,7 @@
+"""Django's commands: python manage.py COMMAND --settings campus.portal, or campus.course."""
+
+import sys
+
+from django.core.management import execute_from_command_line
+
+execute_from_command_line(sys.argv)

@@ -1,0 +1,147 @@
+"""Start a private PostgreSQL with a portal and a course, and a Django site for each; stop and delete all at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psycopg
+
+from rollbook.system.demo.server import PrivateServer
+
+HERE = Path(__file__).resolve().parent
+COURSE, SCHEMA = "edX/DemoX/2012_Fall", "course_edx_demox_2012_fall"
+PASSWORD = "correct horse battery"  # noqa: S105 (of an invented person on a private server)
+
+# Whoever serves pages may write rows; whoever migrates owns the tables.
+ROLES = "create role portal_site login; create role course_site login"
+COURSE_RIGHTS = f"""
+alter table {SCHEMA}.auth_user add column reputation integer not null default 0;
+grant usage on schema {SCHEMA} to course_site;
+grant select on all tables in schema {SCHEMA} to course_site;
+grant update on {SCHEMA}.auth_user to course_site;
+alter default privileges in schema {SCHEMA} grant select, insert, update, delete on tables to course_site
+"""
+ADA = f"""
+from django.contrib.auth.models import User
+from people.models import Enrollment, Profile
+ada = User.objects.create_superuser("ada", "ada@example.org", "{PASSWORD}", first_name="Ada")
+Profile.objects.create(user=ada, name="Ada King")
+Enrollment.objects.create(user=ada, course_id="{COURSE}")
+"""
+
+
+def interrupt(*_: Any) -> NoReturn:
+    """Turn a signal into the exception that Ctrl-C raises, so that everything is cleaned up."""
+    raise KeyboardInterrupt
+
+
+def free_port(preferred: int) -> int:
+    """Return the port, or another one where it is taken."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no port is free")
+
+
+class Example:
+    """The server and the sites; `stack` undoes what was done."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.stack = stack
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rb-django-", ignore_cleanup_errors=True)))
+        home.chmod(0o755)  # as root the server runs as nobody
+        self.server = PrivateServer(home / "pg")
+        stack.callback(self.server.remove)
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PG", "ROLLBOOK_", "DJANGO_"))
+        }
+        self.environment = {
+            **kept, "PGHOST": str(self.server.home), "PGDATABASE": "portal", "PYTHONDONTWRITEBYTECODE": "1",
+            "ROLLBOOK_LOG_FILE": str(home / "rollbook.log"),
+        }  # fmt: skip
+
+    def call(self, *command: str, user: str = "postgres") -> None:
+        """Run a program as a role of the database, and show it. What it prints is shown if it fails."""
+        print(f"  {' '.join(command[1:] if command[1] != '-m' else command[2:])}".split("\n")[0], flush=True)
+        done = subprocess.run(
+            command, cwd=HERE, env={**self.environment, "PGUSER": user}, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+    def rollbook(self, *arguments: str) -> None:
+        """Run the program."""
+        self.call(sys.executable, "-m", "rollbook", *arguments)
+
+    def django(self, site: str, *arguments: str) -> None:
+        """Run a command of a site's, as the role that migrates."""
+        self.call(sys.executable, "manage.py", *arguments, "--settings", f"campus.{site}")
+
+    def build(self) -> None:
+        """Make the portal, the course, the tables of both sites, and a person."""
+        self.server.start()
+        with psycopg.connect(self.server.dsn(), autocommit=True) as conn:
+            conn.execute("create database portal")
+            conn.execute(ROLES)
+        self.rollbook("schema", "upgrade")
+        self.rollbook("schema", "django", "--role", "portal_site")
+        self.django("portal", "migrate", "--verbosity", "0")
+        self.rollbook("course", "create", COURSE)
+        with psycopg.connect(self.server.dsn("portal")) as conn:
+            conn.execute(COURSE_RIGHTS.encode())
+        self.django("course", "migrate", "--verbosity", "0")
+        self.django("portal", "shell", "--verbosity", "0", "--command", ADA)
+
+    def serve(self, site: str, preferred: int) -> str:
+        """Start a site as its own login; return its URL when it answers."""
+        port = free_port(preferred)
+        command = [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
+        process = subprocess.Popen(
+            [*command, "--settings", f"campus.{site}"], cwd=HERE, env={**self.environment, "PGUSER": f"{site}_site"},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        self.stack.callback(process.wait)
+        self.stack.callback(process.kill)
+        while process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return f"http://127.0.0.1:{port}/"
+            time.sleep(0.1)
+        sys.exit(f"the {site} site did not start: {' '.join(command)}")
+
+
+def main() -> None:
+    """Build, serve, wait for Ctrl-C, clean up."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in signals:
+        signal.signal(number, interrupt)
+    try:
+        with ExitStack() as stack:
+            stack.callback(lambda: [signal.signal(number, signal.SIG_IGN) for number in signals])
+            example = Example(stack)
+            example.build()
+            portal, course = example.serve("portal", 8000), example.serve("course", 8001)
+            stack.callback(lambda: [signal.signal(number, signal.SIG_IGN) for number in signals])
+            print(f"\nPortal  {portal}  (admin: {portal}admin/)\nCourse  {course}\n", flush=True)
+            print(f"Log in as ada, password: {PASSWORD}\nCtrl-C stops both sites and deletes all of it.", flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        print("stopped; nothing is left", flush=True)
+
+
+if __name__ == "__main__":
+    main()
