@@ -33,6 +33,7 @@ TESTED_IN = {
     ],
     "sql/functions/test_default_groups.py": ["default_group"],
     "sql/functions/test_grant_course.py": ["course_rights", "revoke_course"],
+    "sql/functions/test_delete_copies.py": ["check_deferred_keys", "refuse_removal"],
     "sql/functions/test_put_copies.py": ["course_of", "update_copies"],
     "sql/functions/test_register_for_exam.py": ["exam_status"],
     "sql/functions/test_request_email_change.py": ["email_change_status"],

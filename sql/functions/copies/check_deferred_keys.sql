@@ -1,12 +1,12 @@
 -- check_deferred_keys: check now what foreign keys of the course's own would check at the commit: those that are
 -- deferred, as all that Django makes. Also keys on tables whose rows the removal of a copy deletes or changes.
--- Called:   by delete_copies, when other tables refer to the copy.
--- Raises:   foreign_key_violation, of one of these keys.
+-- Called:   by write_copies, where other tables refer to a copy that lost rows, and by repair.
+-- Raises:   23R04.
 -- Locks:    none.
 -- Security: INVOKER, called with the rights of rollbook_owner. SET CONSTRAINTS needs USAGE of a schema for a name, and
 --           takes all keys of that name there. So other keys may be checked too; their violations are for the commit.
 --           It is undone with its subtransaction: the session's keys are as deferred as before.
-create or replace function rollbook.check_deferred_keys(copy regclass) returns void
+create or replace function rollbook.check_deferred_keys(schema_name text, table_name text) returns void
 language plpgsql
 as $$
 declare
@@ -15,9 +15,10 @@ declare
     violated_schema text;
     violated_table text;
     violated text;
+    reason text;
 begin
     with recursive affected (relation) as (
-        select copy::oid
+        select format('%I.%I', schema_name, table_name)::regclass::oid
         union
         select c.conrelid
         from affected as a
@@ -49,11 +50,16 @@ begin
             return;
         when foreign_key_violation then
             get stacked diagnostics
-                violated_schema = schema_name, violated_table = table_name, violated = constraint_name;
+                violated_schema = schema_name, violated_table = table_name, violated = constraint_name,
+                reason = pg_exception_detail;
             if format('%I.%I.%I', violated_schema, violated_table, violated) = any (owners) then
-                raise;
+                perform rollbook.refuse_removal(
+                    check_deferred_keys.schema_name, check_deferred_keys.table_name, reason, violated_schema,
+                    violated_table
+                );
             end if;
     end;
 end $$;
-comment on function rollbook.check_deferred_keys(regclass) is
-    'Check at once what deferred foreign keys on a copy, and on what its removal affects, would check at the commit.';
+comment on function rollbook.check_deferred_keys(text, text) is
+    'Check at once what deferred foreign keys on a copy, and on what its removal affects, would check at the commit. '
+    'Raises 23R04.';

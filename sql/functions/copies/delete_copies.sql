@@ -1,5 +1,5 @@
--- delete_copies: delete copies in one course. If a foreign key of the course's own forbids it, deferred or not, the
--- whole portal statement fails, and the error names the course and the table that has the key.
+-- delete_copies: delete copies in one course. If a foreign key of the course's own forbids it, the whole portal
+-- statement fails, and the error names the course and the table that has the key. Callers check deferred keys after it.
 -- Called:   by leave_courses, the routing of deletes, and repair; children first. The keys are ids or user ids;
 --           null: all rows that are no longer in the portal.
 -- Returns:  how many rows were deleted.
@@ -11,12 +11,10 @@ returns bigint
 language plpgsql
 as $$
 declare
-    copy constant text := format('%I.%I', schema_name, table_name);
     deleted bigint;
     reason text;
     referring_schema text;
     referring_table text;
-    referring text;
 begin
     if keys is null then
         execute format(
@@ -27,26 +25,13 @@ begin
         execute format('delete from %I.%I where %I = any ($1)', schema_name, table_name, key_column) using keys;
     end if;
     get diagnostics deleted = row_count;
-    if deleted > 0 and exists (select from pg_trigger as t where t.tgrelid = copy::regclass and t.tgisinternal) then
-        perform rollbook.check_deferred_keys(copy::regclass);
-    end if;
     return deleted;
 exception when foreign_key_violation or restrict_violation then
     get stacked diagnostics
         reason = pg_exception_detail, referring_schema = schema_name, referring_table = table_name;
-    -- A trigger of the course's that raises this error may name no table.
-    referring := format('%I', delete_copies.schema_name);
-    if referring_table <> '' then
-        referring := format('%I.%I', referring_schema, referring_table);
-    end if;
-    raise exception 'course % has rows of its own that refer to %, in %',
-            (select c.course_id from rollbook.course as c where c.schema_name = delete_copies.schema_name),
-            delete_copies.table_name, referring
-        using errcode = '23R04', constraint = 'RB004', detail = reason,
-            hint = format(
-                'Remove those rows in %s first, or let their foreign key cascade; or pause the course with '
-                'rollbook.pause_course.', referring
-            );
+    perform rollbook.refuse_removal(
+        delete_copies.schema_name, delete_copies.table_name, reason, referring_schema, referring_table
+    );
 end $$;
 comment on function rollbook.delete_copies(text, text, text, bigint[]) is
     'Delete rows of one copied table by key and return their number. Raises 23R04 if rows that the course added refer '

@@ -46,6 +46,7 @@ begin
             case step.finding
                 when 'extra' then
                     result.deleted := rollbook.delete_copies(course.schema_name, step.table_name, 'id', step.row_ids);
+                    perform rollbook.check_deferred_keys(course.schema_name, step.table_name);
                 when 'changed' then
                     result.updated := rollbook.update_copies(course.schema_name, step.table_name, 'id', step.row_ids);
                 when 'missing' then

@@ -11,6 +11,7 @@ as $$
 declare
     paused text[];
     step rollbook.copy_step;
+    deletions rollbook.copy_step[];
     place text;
     refusing text;
     unfilled text;
@@ -20,6 +21,7 @@ begin
     end if;
     loop
         paused := rollbook.paused_schemas(array(select s.schema_name from unnest(steps) as s));
+        deletions := '{}';
         begin
             foreach step in array steps loop
                 continue when step.schema_name = any (paused);
@@ -30,8 +32,20 @@ begin
                         perform rollbook.update_copies(step.schema_name, step.table_name, step.key_column, step.keys);
                     when 'delete' then
                         perform rollbook.delete_copies(step.schema_name, step.table_name, step.key_column, step.keys);
+                        deletions := deletions || step;
                 end case;
             end loop;
+            if cardinality(deletions) > 0 then
+                for step in
+                    select d.* from unnest(deletions) as d
+                    where exists (
+                        select from pg_trigger as t
+                        where t.tgrelid = format('%I.%I', d.schema_name, d.table_name)::regclass and t.tgisinternal
+                    )
+                loop
+                    perform rollbook.check_deferred_keys(step.schema_name, step.table_name);
+                end loop;
+            end if;
             return;
         exception when others then
             if not rollbook.is_fault(sqlstate, step.schema_name) then

@@ -1,4 +1,7 @@
-"""A foreign key of the course stops a removal; the error names course and table: delete_copies, check_deferred_keys."""
+"""A foreign key of the course stops a removal; the error names course and table.
+
+Also tests check_deferred_keys, refuse_removal.
+"""
 
 from __future__ import annotations
 
