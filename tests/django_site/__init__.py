@@ -129,29 +129,6 @@ def add_clean(db: Db) -> None:
         db.execute(statement)
 
 
-def add_people(db: Db, *, users: int, enrollments: int, courses: int) -> None:
-    """Many accounts without a fault, ids from 1,000, with a profile each and as many enrollments as wanted."""
-    db.execute(
-        """insert into auth_user (id, username, first_name, last_name, email, password, is_staff, is_active,
-            is_superuser, date_joined)
-        select 1000 + n, 'user' || n, '', '', 'user' || n || '@example.org', '!', false, true, false, now()
-        from generate_series(1, %s) as n""",
-        [users],
-    )
-    db.execute(
-        """insert into auth_userprofile (id, user_id, name, meta, courseware, language, location, year_of_birth)
-        select id, id, 'Name ' || id, '', 'course.xml', '', '', 1990 from auth_user where id > 1000"""
-    )
-    db.execute(
-        """insert into student_courseenrollment (user_id, course_id, created)
-        select 1001 + n %% %(users)s, 'edX/c' || (n / %(users)s + n) %% %(courses)s || '/2013', now()
-        from generate_series(0, %(rows)s - 1) as n""",
-        {"users": users, "rows": enrollments, "courses": courses},
-    )
-    for (statement,) in db.execute(SEQUENCES).fetchall():
-        db.execute(statement)
-
-
 def make_tables(dsn: str) -> None:
     """Make the tables of the site in an empty database; 2 seconds."""
     subprocess.run([sys.executable, "-m", "tests.django_site", dsn], check=True, cwd=ROOT, timeout=120)
