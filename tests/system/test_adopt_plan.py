@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,30 @@ def test_options_that_do_not_fit(rollbook: Rollbook, site: Db) -> None:
     assert "there is no Django site" in rollbook("schema", "adopt", "-n", dsn=site.info.dsn).err
 
 
-def test_a_site_that_rollbook_is_installed_beside(rollbook: Rollbook, db: Db, dsn: str) -> None:
+def test_an_empty_portal_beside_the_site_is_refused_and_goes_again(
+    rollbook: Rollbook, site: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_clean(site)
+    where = site.info.dsn
+    refused = rollbook("schema", "upgrade", dsn=where)
+    assert (refused.code, "rollbook schema adopt -n" in refused.err) == (1, True)
+    monkeypatch.setenv("PGOPTIONS", "-c rollbook.beside=on")
+    assert rollbook("schema", "upgrade", dsn=where).code == 0
+    beside = rollbook("schema", "adopt", "-n", "--json", dsn=where)
+    ((reason, fix),) = lines(beside, "obstacle", "detail", "fix")
+    assert reason == "Rollbook is installed in this database: it has a portal of its own, with 0 accounts"
+    assert rollbook(*fix.removeprefix("rollbook ").split(), "--yes", dsn=where).code == 0
+    assert rollbook("schema", "adopt", "-n", dsn=where).code == 0
+
+
+def test_the_portal_of_rollbook_is_not_a_site(rollbook: Rollbook, db: Db, dsn: str) -> None:
+    db.execute("select rollbook.create_course('edX/toy/2013')")
+    db.execute("insert into portal.auth_user (username) values ('ada')")
     none = rollbook("schema", "adopt", "-n", dsn=dsn)
-    assert (none.code, "there is no Django site" in none.err) == (1, True)  # the portal is Rollbook's own
+    assert (none.code, "there is no Django site" in none.err) == (1, True)
     db.execute("create table public.auth_user (id int primary key, username text, email text, password text)")
     beside = rollbook("schema", "adopt", "-n", "--json", dsn=dsn)
-    assert (beside.code, "it has a portal of its own" in beside.out) == (4, True)
+    assert (beside.code, "of its own, with 1 accounts" in beside.out) == (4, True)
 
 
 def test_a_role_without_rights_gets_no_half_of_a_plan(rollbook: Rollbook, site: Db) -> None:
@@ -205,3 +224,29 @@ def test_the_whole_way_in_and_back(rollbook: Rollbook, site: Db, monkeypatch: py
     assert (moved.code, lines(moved, "setting", "object")) == (0, [("search_path=portal,public",)])
     assert site.execute("select count(*) from portal.auth_user").fetchone() == (11,)
     assert len(rollbook("history", "list", "--json", "--all", dsn=where).data) == 38  # what was repaired is kept
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The lines of a page that run the program."""
+    return [shlex.split(line)[2:] for line in page.read_text().splitlines() if line.startswith("$ rollbook ")]
+
+
+@pytest.mark.slow  # it adopts once
+def test_the_runbook_runs_as_it_is_printed(
+    rollbook: Rollbook, site: Db, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    add_clean(site)
+    site.execute(
+        """update auth_user set username = 'a b' where id = 2; update auth_userprofile set year_of_birth = 0;
+        update auth_user set email = 'ADA@example.org' where id = 3"""
+    )
+    monkeypatch.chdir(tmp_path)
+    codes = []
+    for words in commands(ROOT / "docs" / "adoption.md"):
+        # The clone is the site here, and nobody answers a question.
+        asks = words[1:2] == ["adopt"] and "--dry-run" not in words
+        line = [word for word in words if word not in ("-d", "rehearsal")]
+        codes.append(rollbook(*line, *(["--yes"] if asks else []), dsn=site.info.dsn).code)
+    assert codes == [4, 4, 4, 0, 0, 0, 0, 0, 1]  # the last asks for --keep-fixes
+    assert (tmp_path / "faults.csv").stat().st_size > 100
+    assert rollbook("schema", "adopt", "--undo", "--keep-fixes", "--yes", dsn=site.info.dsn).code == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
@@ -364,14 +364,23 @@ def blocked_session(conn: Conn) -> Iterator[Blocked]:
         reason = "a pooler, such as PgBouncer, is in between: another client may get this session and its locks"
         yield Blocked("the session", reason, "connect to PostgreSQL itself, at its own host and port: -d CONNINFO")
     if (row["is_installed"] or revision(conn)) and not row["has_begun"]:
-        reason = "Rollbook is installed in this database: it has a portal of its own"
-        yield Blocked(f"database {row['database']}", reason, "rollbook schema current")
+        people = rows_of_portal(conn)
+        reason = f"Rollbook is installed in this database: it has a portal of its own, with {people} accounts"
+        fix = "adopt the site in another database" if people else "rollbook schema downgrade --to base"
+        yield Blocked(f"database {row['database']}", reason, fix)
     if not row["may_create"]:
         fix = f"grant create on database {row['database']} to {row['role']};"
         yield Blocked(f"role {row['role']}", "it may not create schemas in this database", fix)
     if not row["may_portal"]:
         fix = f"grant create, usage on schema portal to {row['role']};"
         yield Blocked(f"role {row['role']}", "it may not create objects in schema portal, which exists", fix)
+
+
+def rows_of_portal(conn: Conn) -> int:
+    """Return the accounts of a portal that is there already."""
+    if one(conn, "select to_regclass('portal.auth_user') is null as missing")["missing"]:
+        return 0
+    return int(one(conn, "select count(*) as people from portal.auth_user")["people"])
 
 
 WRONG_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
@@ -435,12 +444,12 @@ def convert(place: str, there: Column, due: Column) -> str:
 
 
 def blocked_names(conn: Conn, schema: str, *, in_place: bool) -> Iterator[Blocked]:
-    """Find names that are taken in schema portal."""
+    """Find names that are taken in schema portal, unless Rollbook is there, which is an obstacle of its own."""
     if schema == "portal":
         return
     query = {"schema": spelled(conn, schema), "names": names(), "moves": not in_place}
-    begun = one(conn, "select to_regclass(%s) is not null as found", [ADOPTION])["found"]
-    for row in [] if begun else conn.execute(CLASHES, query).fetchall():
+    is_there: LiteralString = "select to_regclass(%s) is not null or to_regnamespace('rollbook') is not null as found"
+    for row in [] if one(conn, is_there, [ADOPTION])["found"] else conn.execute(CLASHES, query).fetchall():
         reason = "schema portal has something of this name already"
         fix = f"alter {row['kind']} {row['place']} rename to {spelled(conn, row['name'] + '_of_site')};"
         yield Blocked(row["place"], reason, fix)

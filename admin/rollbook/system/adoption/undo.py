@@ -89,7 +89,7 @@ def refuse(conn: Conn, *, keep_fixes: bool, drop_local: bool) -> None:
     if not drop_local and (added := list_local_objects(conn)):
         raise RefusedError(
             f"courses hold data of their own: {'; '.join(added)}", why="the undo drops their schemas",
-            fix="save it elsewhere, then: rollbook course drop COURSE --drop-local",
+            fix="save it elsewhere, then: rollbook course delete COURSE --drop-local",
         )  # fmt: skip
 
 
