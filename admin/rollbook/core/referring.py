@@ -44,8 +44,8 @@ class Referring:
 
 
 @contextmanager
-def deleting(conn: Conn, what: str, table: str, ids: Sequence[int]) -> Iterator[None]:
-    """Delete rows of a table of the portal inside; deferred keys are checked at the end of it.
+def deleting(conn: Conn, what: str, table: str, condition: sql.Composed) -> Iterator[None]:
+    """Delete the rows of a table of the portal that fulfil a condition; deferred keys are checked at the end of it.
 
     Raises RefusedError with every table whose rows refer to `what`, and how many.
     """
@@ -54,7 +54,7 @@ def deleting(conn: Conn, what: str, table: str, ids: Sequence[int]) -> Iterator[
             yield
             conn.execute("set constraints all immediate")
     except (errors.ForeignKeyViolation, errors.RestrictViolation) as exc:
-        found = list(referring(conn, table, ids))
+        found = list(referring(conn, table, condition))
         if not found:
             raise
         raise RefusedError(
@@ -66,10 +66,15 @@ def deleting(conn: Conn, what: str, table: str, ids: Sequence[int]) -> Iterator[
         ) from exc
 
 
-def referring(conn: Conn, table: str, ids: Sequence[int]) -> Iterator[Referring]:
+def with_ids(ids: Sequence[int | None]) -> sql.Composed:
+    """Return the condition for the rows with these ids."""
+    return sql.SQL("id = any({}::bigint[])").format(list(ids))
+
+
+def referring(conn: Conn, table: str, condition: sql.Composed) -> Iterator[Referring]:
     """Yield what refers to rows of a table of the portal, or to rows that would be deleted with them."""
     row = conn.execute("select rollbook.portal_table(%s)::oid as oid", [table]).fetchone()
-    rows = sql.SQL("select * from {} where id = any({})").format(sql.Identifier("portal", table), list(ids))
+    rows = sql.SQL("select * from {} where {}").format(sql.Identifier("portal", table), condition)
     yield from referring_to(conn, row["oid"] if row else 0, rows, ())
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
+from psycopg import sql
+
+from rollbook.core.referring import deleting, with_ids
 from rollbook.core.rows import Row, one, typed
 from rollbook.people.queries.names import find_hits, unambiguous
 from rollbook.people.queries.staged import add_nearest
@@ -95,7 +98,9 @@ def enroll(conn: Conn, course_id: str, user_ids: list[int]) -> set[int]:
 
 def leave(conn: Conn, course_id: str, user_ids: list[int]) -> set[int]:
     """End enrollments and return the users that had one."""
-    return {row["user_id"] for row in conn.execute(LEAVE, {"course": course_id, "ids": user_ids})}
+    seats = sql.SQL("course_id = {} and user_id = any({}::bigint[])").format(course_id, user_ids)
+    with deleting(conn, "these enrollments", "student_courseenrollment", seats):
+        return {row["user_id"] for row in conn.execute(LEAVE, {"course": course_id, "ids": user_ids}).fetchall()}
 
 
 def list_enrollments(
@@ -275,7 +280,13 @@ def plan(conn: Conn, course: str) -> list[Planned]:
 def follow(conn: Conn, course: str, planned: Sequence[Planned]) -> None:
     """Add and remove the planned users, and no others."""
     conn.execute(ADD, {"course": course, "ids": [row.id for row in planned if row.outcome == "created"]})
-    conn.execute(REMOVE, [[row.enrollment_id for row in planned if row.outcome == "removed"]])
+    remove(conn, [row.enrollment_id for row in planned if row.outcome == "removed"])
+
+
+def remove(conn: Conn, ids: Sequence[int | None]) -> None:
+    """Delete enrollments. Raises RefusedError if other tables refer to them."""
+    with deleting(conn, "these enrollments", "student_courseenrollment", with_ids(ids)):
+        conn.execute(REMOVE, [list(ids)])
 
 
 def seats(conn: Conn, source: str, target: str, user_ids: Sequence[int]) -> list[Seat]:
@@ -286,7 +297,7 @@ def seats(conn: Conn, source: str, target: str, user_ids: Sequence[int]) -> list
 def move(conn: Conn, target: str, moving: Sequence[int | None], leaving: Sequence[int | None]) -> None:
     """Move enrollments to another course, with their id and time; end those of users that it has already."""
     conn.execute(MOVE, {"target": target, "ids": moving})
-    conn.execute(REMOVE, [leaving])
+    remove(conn, leaving)
 
 
 def has_enrollments(conn: Conn, course: str) -> bool:

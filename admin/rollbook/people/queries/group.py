@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from rollbook.core.errors import RefusedError
-from rollbook.core.referring import deleting
+from rollbook.core.referring import deleting, with_ids
 from rollbook.core.rows import Row, nearest, typed
 from rollbook.people.queries.names import find_hits, unambiguous
 from rollbook.people.queries.staged import add_nearest
@@ -208,7 +208,7 @@ def exists(conn: Conn, name: str) -> bool:
 
 def delete(conn: Conn, group_id: int) -> None:
     """Delete a group with its memberships; the users stay. Raises RefusedError if other tables refer to the group."""
-    with deleting(conn, "this group", "student_usertestgroup", [group_id]):
+    with deleting(conn, "this group", "student_usertestgroup", with_ids([group_id])):
         conn.execute("delete from portal.student_usertestgroup where id = %s", [group_id])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypedDict
 from psycopg import sql
 
 from rollbook.core.errors import RefusedError
-from rollbook.core.referring import deleting
+from rollbook.core.referring import deleting, with_ids
 from rollbook.core.rows import Row, one
 from rollbook.people.fields import PROFILE_FIELDS, USER_FIELDS, names
 from rollbook.people.queries.field_sql import each
@@ -387,7 +387,7 @@ def delete(conn: Conn, user_id: int) -> None:
 
     Raises RefusedError: 23R04 if a course refuses to delete a copy; if other tables of the database refer to the user.
     """
-    with deleting(conn, "this user", "auth_user", [user_id]):
+    with deleting(conn, "this user", "auth_user", with_ids([user_id])):
         conn.execute("delete from portal.auth_user where id = %s", [user_id])
 
 
