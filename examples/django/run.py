@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,18 +40,6 @@ Enrollment.objects.create(user=ada, course_id="{COURSE}")
 def interrupt(*_: Any) -> NoReturn:
     """Turn a signal into the exception that Ctrl-C raises, so that everything is cleaned up."""
     raise KeyboardInterrupt
-
-
-def free_port(preferred: int) -> int:
-    """Return the port, or another one where it is taken."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError("no port is free")
 
 
 class Example:
@@ -106,22 +92,16 @@ class Example:
         self.django("course", "migrate", "--verbosity", "0")
         self.django("portal", "shell", "--verbosity", "0", "--command", ADA)
 
-    def serve(self, site: str, preferred: int) -> str:
-        """Start a site as its own login; return its URL when it answers."""
-        port = free_port(preferred)
-        command = [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{port}"]
+    def serve(self, site: str, port: int) -> str:
+        """Start a site as its own login, on the port or a free one; return its URL when it answers."""
         process = subprocess.Popen(
-            [*command, "--settings", f"campus.{site}"], cwd=HERE, env={**self.environment, "PGUSER": f"{site}_site"},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            [sys.executable, "serve.py", site, str(port), "0"], cwd=HERE, text=True, start_new_session=True,
+            env={**self.environment, "PGUSER": f"{site}_site"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         )  # fmt: skip
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
-        while process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return f"http://127.0.0.1:{port}/"
-            time.sleep(0.1)
-        sys.exit(f"the {site} site did not start: {' '.join(command)}")
+        port = int((process.stdout.readline() if process.stdout else "") or sys.exit(f"the {site} site did not start"))
+        return f"http://127.0.0.1:{port}/"
 
 
 def main() -> None:

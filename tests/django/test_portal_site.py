@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,32 +181,89 @@ def portal(cluster: Cluster) -> Iterator[dict[str, str]]:
         yield environment(cluster)
         for name in ("portal", "portal_template"):
             server.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
-        server.execute("drop role portal_site")
+        server.execute("drop role if exists portal_site, course_site")
+
+
+COURSE = """
+import django
+django.setup()
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError, IntegrityError, transaction
+from django.test import Client
+from classroom.models import Note
+Student = get_user_model()
+ada = Student.objects.get(username="ada")
+ada.reputation = 1
+ada.save()
+ada.reputation = 2
+ada.save(update_fields=["reputation"])
+Student.objects.bulk_update([ada], ["reputation"])
+Student.objects.filter(pk=ada.pk).update(reputation=3)
+Note.objects.create(student=ada, text="Dear diary")
+client = Client(headers={"host": "127.0.0.1"})
+answer = client.post("/accounts/login/", {"username": "ada", "password": "pw"})
+assert answer.status_code == 302, answer.content
+assert b"Reputation: 3" in client.get("/").content
+ada.email = "forged@example.org"
+denied = "42501"  # no right: this login has UPDATE alone
+for forbidden, code in (ada.save, "23R01"), (lambda: Student.objects.create_user("eve"), denied), (ada.delete, denied):
+    try:
+        with transaction.atomic():
+            forbidden()
+    except DatabaseError as exc:
+        assert exc.__cause__.sqlstate == code, exc
+        assert isinstance(exc, IntegrityError) is (code != denied)
+    else:
+        raise AssertionError(forbidden)
+"""
+# A hash with fewer rounds than Django has now, as any site has some.
+ADA = """
+import django
+django.setup()
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from django.contrib.auth.models import User
+from people.models import Enrollment
+ada = User.objects.create(username="ada", password=PBKDF2PasswordHasher().encode("pw", "salt", 1000))
+Enrollment.objects.create(user=ada, course_id="edX/DemoX/2012_Fall")
+"""
+
+
+def follow(section: str, env: dict[str, str]) -> list[str]:
+    """Run the commands and statements of a section of the page, in order; return what each wrote to stderr."""
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    said = []
+    for language, block in re.findall(r"^```(console|sql)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        lines = block.splitlines() if language == "console" else [block]
+        for line in lines:
+            command = (
+                ["sh", "-c", line.removeprefix("$ ")]
+                if language == "console"
+                else ["psql", "-Xqv", "ON_ERROR_STOP=1", "-c", line]
+            )
+            done = subprocess.run(command, cwd=EXAMPLE, env=env, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+            said.append(done.stderr)
+    return said
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_commands_of_the_page_work_one_after_the_other(portal: dict[str, str], cluster: Cluster) -> None:
-    section = PAGE.split("## A new portal site")[1].split("\n## ")[0]
-    commands = [line for block in re.findall(r"^```console\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
-                for line in block.splitlines()]  # fmt: skip
-    assert shutil.which("createdb", path=portal["PATH"])
-    assert len(commands) == 10
-    for line in commands:
-        done = subprocess.run(
-            ["sh", "-c", line.removeprefix("$ ")],
-            cwd=EXAMPLE,
-            env=portal,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        if " test " in line:
-            assert "Ran 4 tests" in done.stderr
-    # The site's login writes, and owns nothing.
+def test_the_page_works_line_by_line_for_a_portal_site_and_a_course_site(
+    portal: dict[str, str], cluster: Cluster
+) -> None:
+    assert any("Ran 4 tests" in text for text in follow("A new portal site", portal))
     with psycopg.connect(cluster.server.dsn("portal"), autocommit=True) as conn:
+        # The site's login writes, and owns nothing.
         conn.execute("set role portal_site; set search_path = portal, public")
         conn.execute("insert into django_session values ('a', 'b', now()); update auth_user set last_login = now()")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute("create table portal.mine (id integer)")
+        conn.execute("reset role")
+
+        python(ADA, {**portal, "PGUSER": "portal_site"})
+        follow("A course site", portal)
+        python(COURSE, {**portal, "PGUSER": "course_site", "DJANGO_SETTINGS_MODULE": "campus.course"})
+        with pytest.raises(psycopg.errors.IntegrityError) as refusal:
+            conn.execute("delete from portal.student_courseenrollment; delete from portal.auth_user")
+        assert "edX/DemoX/2012_Fall" in str(refusal.value)
+        assert conn.execute("select * from rollbook.verify()").fetchall() == []
