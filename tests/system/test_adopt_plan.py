@@ -226,6 +226,29 @@ def test_the_whole_way_in_and_back(rollbook: Rollbook, site: Db, monkeypatch: py
     assert len(rollbook("history", "list", "--json", "--all", dsn=where).data) == 38  # what was repaired is kept
 
 
+@pytest.mark.slow  # it adopts once
+def test_what_the_obstacles_print_lets_the_owner_of_the_tables_adopt(rollbook: Rollbook, site: Db) -> None:
+    add_clean(site)
+    site.execute("create role rb_owner login")
+    for (table,) in site.execute("select tablename from pg_tables where schemaname = 'public'").fetchall():
+        site.execute(sql.SQL("alter table {} owner to rb_owner").format(sql.Identifier(table)))
+    where = f"{site.info.dsn} user=rb_owner"
+    try:
+        plan = rollbook("schema", "adopt", "-n", "--json", "--fix", "year=null", dsn=where)
+        fixes = [str(fix) for (fix,) in lines(plan, "obstacle", "fix")]
+        assert (plan.code, len(fixes)) == (4, 3)
+        for fix in fixes:
+            site.execute(fix.encode())
+        assert rollbook("schema", "adopt", "-n", dsn=where).code == 0
+        done = rollbook("schema", "adopt", "--yes", dsn=where)
+        assert done.code == 0, done.err
+        assert rollbook("schema", "check", dsn=where).code == 0
+        assert rollbook("schema", "adopt", "--undo", "--yes", dsn=where).code == 0
+    finally:
+        site.execute("drop schema if exists portal, rollbook cascade")
+        site.execute("drop owned by rb_owner cascade; drop role rb_owner")
+
+
 def commands(page: Path) -> list[list[str]]:
     """The lines of a page that run the program."""
     return [shlex.split(line)[2:] for line in page.read_text().splitlines() if line.startswith("$ rollbook ")]

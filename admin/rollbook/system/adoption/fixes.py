@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rollbook.system.adoption.site import Site
 
 KEPT = """
-create table if not exists public.rollbook_adoption_fix (
+create table if not exists {kept} (
     id bigint generated always as identity primary key,
     at timestamptz not null default clock_timestamp(),
     role text not null default session_user,
@@ -34,7 +34,7 @@ create table if not exists public.rollbook_adoption_fix (
     after jsonb,
     reason text not null
 );
-comment on table public.rollbook_adoption_fix is
+comment on table {kept} is
     'Rows that rollbook schema adopt --fix repaired, before and after; copied into rollbook.history.';
 """
 
@@ -57,7 +57,7 @@ due as materialized (
     from {table} as r inner join wrong as w on w.id = r.id
 ),
 done as ({change})
-insert into public.rollbook_adoption_fix (
+insert into {kept} (
     os_user, on_behalf_of, object, user_id, course_id, outcome, before, after, reason
 )
 select
@@ -86,24 +86,26 @@ class Repaired:
 
 
 def apply(
-    conn: Conn, site: Site, fixes: Sequence[str], author: Author | None = None, reason: str | None = None
-) -> list[Repaired]:
+    conn: Conn, site: Site, fixes: Sequence[str], author: Author | None = None, reason: str | None = None, *,
+    keep: bool = True,
+) -> list[Repaired]:  # fmt: skip
     """Repair rows, and keep each with before and after in public.rollbook_adoption_fix, in the caller's transaction.
 
-    `fixes` are RULE=WORD. The command calls it: before `rehearse`, in the transaction that is rolled back, and before
-    `adopt`, in a transaction of its own. Raises RefusedError where a row is wrong afterwards; the caller rolls back.
+    `fixes` are RULE=WORD. Not `keep`: for a plan, which may have no right to create tables. Raises RefusedError where a
+    row is wrong afterwards; the caller rolls back.
     """
     chosen = parsed(fixes)
     if not chosen:
         return []
     before = {(fault.rule, fault.table, fault.column): fault.count for fault in find(conn, site)}
-    conn.execute(code(KEPT))
+    kept = sql.Identifier("public" if keep else "pg_temp", "rollbook_adoption_fix")
+    conn.execute(code(KEPT).format(kept=kept))
     due, done = read_due(conn), []
     for rule in read_rules(conn, site):  # referred tables first: what refers to a deleted row is an orphan after that
         for name, word in chosen:
             is_there = set(rule.column.split(", ")) <= site.tables[rule.table].columns.keys()
             if name == rule.name and is_there:
-                rows = repair(conn, site, due, rule, word, author, reason)
+                rows = repair(conn, site, due, rule, word, kept, author, reason)
                 done.append(Repaired(f"{name}={word}", rule.table, rule.column, rows))
     conn.execute("set constraints all immediate")  # another table of the site may refer to what was deleted
     rules = {name for name, _ in chosen}
@@ -120,14 +122,17 @@ def apply(
 def repair_all(
     conn: Conn, site: Site, fixes: Sequence[str], author: Author, reason: str | None, lock_timeout: float
 ) -> None:
-    """Repair rows in a transaction of its own. Raises RefusedError, with nothing changed, while a fault is left.
+    """Repair rows in a transaction of its own, for which writers of the tables wait: none corrects a row meanwhile.
 
-    `lock_timeout` in seconds bounds the wait for a row that another session has locked.
+    `lock_timeout` in seconds bounds the wait for the tables. Raises RefusedError, and changes nothing, if a fault is
+    left.
     """
     if not parsed(fixes):
         return
     with conn.transaction():
         conn.execute(code("set local lock_timeout = {}").format(f"{lock_timeout * 1000:.0f}ms"))
+        tables = sql.SQL(", ").join(map(site.name, site.tables))
+        conn.execute(code("lock table {} in share row exclusive mode").format(tables))
         apply(conn, site, fixes, author, reason)
         if left := find(conn, site):
             raise RefusedError(
@@ -136,7 +141,10 @@ def repair_all(
             )  # fmt: skip
 
 
-def repair(conn: Conn, site: Site, due: Due, rule: Rule, word: str, author: Author | None, reason: str | None) -> int:
+def repair(
+    conn: Conn, site: Site, due: Due, rule: Rule, word: str, kept: sql.Identifier, author: Author | None,
+    reason: str | None,
+) -> int:  # fmt: skip
     """Make one repair; return the number of rows."""
     how = REPAIRS[rule.name][word]
     table, columns = site.name(rule.table), site.tables[rule.table].columns
@@ -157,7 +165,7 @@ def repair(conn: Conn, site: Site, due: Due, rule: Rule, word: str, author: Auth
         )
     user_id = "id" if rule.table == "auth_user" else "user_id" if "user_id" in columns else None
     statement = code(REPAIR).format(
-        due=wrong, change=change, before=before, table=table,
+        due=wrong, change=change, before=before, table=table, kept=kept,
         user_id=sql.Identifier("r", user_id) if user_id else code("null::bigint"),
         course_id=sql.Identifier("r", "course_id") if "course_id" in columns else code("null"),
         os_user=author.os_user if author else getpass.getuser(),

@@ -73,7 +73,7 @@ def make_plan(
         site = read_site(conn, find_site(conn, schema))
         stopped = blocked(conn, site.schema, in_place=in_place, widen=widen)
         steps = structure(conn, site.schema, in_place=in_place, widen=widen)
-        repaired = apply(conn, site, fixes, author)
+        repaired = apply(conn, site, fixes, author, keep=False)
         faults = find(conn, site)
         if rejects_file is not None:
             rejects(conn, site, rejects_file)

@@ -110,9 +110,23 @@ select
     pg_backend_pid() as pid, quote_ident(current_user) as role, quote_ident(current_database()) as database,
     has_database_privilege(current_database(), 'create') as may_create,
     to_regnamespace('portal') is null or has_schema_privilege('portal', 'create') as may_portal,
+    has_schema_privilege('public', 'create') as may_public,
+    r.rolsuper or r.rolcreaterole as may_make_roles,
+    array(
+        select w from unnest(%s::text[]) as w where not exists (select from pg_roles as e where e.rolname = w)
+    ) as missing_roles,
+    r.rolsuper or not exists (
+        select from pg_roles as e
+        where e.rolname in ('rollbook_owner', 'rollbook_writer')
+            and not case when current_setting('server_version_num')::integer < 160000
+                then r.rolcreaterole or pg_has_role(e.oid, 'member')
+                else pg_has_role(e.oid, 'set') or pg_has_role(e.oid, 'member with admin option') end
+    ) as may_act,
     to_regnamespace('rollbook') is not null as is_installed,
     to_regclass('public.rollbook_adoption') is not null as has_begun
+from pg_roles as r where r.rolname = current_user
 """
+ROLES = ["rollbook_owner", "rollbook_writer", "rollbook_monitor", "rollbook_operator", "rollbook_application"]
 
 
 @dataclass(frozen=True)
@@ -359,7 +373,7 @@ def blocked(conn: Conn, schema: str, *, in_place: bool = False, widen: bool = Fa
 
 def blocked_session(conn: Conn) -> Iterator[Blocked]:
     """Find what is wrong with the session, the role and the database."""
-    row = one(conn, RIGHTS)
+    row = one(conn, RIGHTS, [ROLES])
     if row["pid"] != conn.info.backend_pid:
         reason = "a pooler, such as PgBouncer, is in between: another client may get this session and its locks"
         yield Blocked("the session", reason, "connect to PostgreSQL itself, at its own host and port: -d CONNINFO")
@@ -371,6 +385,13 @@ def blocked_session(conn: Conn) -> Iterator[Blocked]:
     if not row["may_create"]:
         fix = f"grant create on database {row['database']} to {row['role']};"
         yield Blocked(f"role {row['role']}", "it may not create schemas in this database", fix)
+    if not row["may_public"]:
+        fix = f"grant create on schema public to {row['role']};"
+        yield Blocked(f"role {row['role']}", "it may not create tables in schema public", fix)
+    if not row["may_act"] or (row["missing_roles"] and not row["may_make_roles"]):
+        reason = "it may not create Rollbook's roles, or not act for those that are there"
+        made = "".join(f"create role {name} nologin; " for name in row["missing_roles"])
+        yield Blocked(f"role {row['role']}", reason, f"{made}grant rollbook_owner, rollbook_writer to {row['role']};")
     if not row["may_portal"]:
         fix = f"grant create, usage on schema portal to {row['role']};"
         yield Blocked(f"role {row['role']}", "it may not create objects in schema portal, which exists", fix)
