@@ -99,7 +99,7 @@ def test_django_goes_on_after_an_adoption(
     found = rollbook("schema", "check", "--csv", "--fields", "object,fix", "--no-header", dsn=dsn)
     (line,) = found.out.splitlines()
     assert line.startswith("course_edx_toy.auth_user,")
-    site.execute(sql.SQL(line.split(",", 1)[1].strip('"')))  # type: ignore[arg-type]
+    site.execute(sql.SQL(line.split(",", 1)[1].strip('"')))
     assert rollbook("schema", "check", dsn=dsn).code == 0
     rights = (
         "select has_column_privilege('rollbook_monitor', 'portal.auth_user', c, 'select') from unnest(%s::text[]) as c"
