@@ -93,6 +93,9 @@ begin
     loop
         execute format('grant usage on schema %s to %I', home.name, home.role);
     end loop;
+    if rollbook.portal_table('auth_user') <> to_regclass('portal.auth_user') then  -- note_for_discussion reads versions
+        execute format('grant select on %s to rollbook_owner', rollbook.portal_table('auth_user'));
+    end if;
 end $$;
 
 -- rollbook_owner ------------------------------------------------------------------------------------------------------

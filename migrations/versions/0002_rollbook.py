@@ -52,6 +52,9 @@ begin
     loop
         execute format('revoke usage on schema %s from %s', home.name, home.role);
     end loop;
+    if exists (select from pg_roles as r where r.rolname = 'rollbook_owner') then
+        execute format('revoke select on %s from rollbook_owner', rollbook.portal_table('auth_user'));
+    end if;
 end $$;
 drop schema rollbook cascade;
 do $$

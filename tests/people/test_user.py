@@ -325,7 +325,7 @@ def test_the_years_within_120_are_taken(rollbook: Rollbook, school: Connection[A
 @pytest.mark.parametrize("table", ["auth_userprofile", "auth_registration"])
 def test_where_a_part_fails_there_is_no_account(rollbook: Rollbook, school: Connection[Any], table: str) -> None:
     school.execute(f"alter table portal.{table} add constraint no_more check (user_id < 105) not valid".encode())
-    school.execute("select setval('portal.auth_user_id_seq', 105)")
+    school.execute("select setval(pg_get_serial_sequence(rollbook.portal_table('auth_user')::text, 'id'), 105)")
     before = snapshot(school)
     assert rollbook("user", "create", "zoe", "--email", "zoe@example.org", "--course", KEEP).code == 1
     assert snapshot(school) == before

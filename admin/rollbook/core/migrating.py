@@ -35,9 +35,11 @@ where v.relkind = 'v'
 group by 1, 2
 """
 
-# Where SQL needs the table itself: triggers, policies and their comments, tg_relid, foreign keys.
+# Where SQL needs the table itself: triggers, policies and their comments, tg_relid, foreign keys, versions of rows.
 REAL = re.compile(
-    r"(\b(?:trigger|policy)\s[^;]*?\son\s+|\breferences\s+)portal\.(\w+)|'portal\.(\w+)'(?=::regclass)", re.IGNORECASE
+    r"(\b(?:trigger|policy)\s[^;]*?\son\s+|\breferences\s+)portal\.(\w+)|'portal\.(\w+)'(?=::regclass)"
+    r"|(\bfrom\s+)portal\.(\w+)(?= as (\w+)\s[^;]*?\b\6\.xmax)",
+    re.IGNORECASE,
 )
 
 
@@ -55,12 +57,12 @@ def placed(script: str, places: Places) -> str:
     """Return SQL with the real tables where it needs them; everything else reads and writes the views."""
 
     def place(found: re.Match[str]) -> str:
-        before, name, quoted = found.groups()
-        if (name or quoted) not in places:
+        before, name, quoted, origin, row, _ = found.groups()
+        if (name or quoted or row) not in places:
             return found[0]
-        if name:
-            return f"{before}{places[name]}"
-        return "'{}'".format(places[quoted].replace("'", "''"))
+        if quoted:
+            return "'{}'".format(places[quoted].replace("'", "''"))
+        return f"{before or origin}{places[name or row]}"
 
     return REAL.sub(place, script) if places else script
 

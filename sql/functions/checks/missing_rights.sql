@@ -28,6 +28,11 @@ as $$
         inner join pg_roles as r on r.rolname in ('rollbook_owner', 'rollbook_writer')
         where not has_schema_privilege(r.oid, n.oid, 'usage')
         union all
+        select r.rolname, format('lacks SELECT on %s', t.oid::regclass), 'rollbook schema grant'
+        from pg_roles as r inner join pg_class as t on t.oid = rollbook.portal_table('auth_user')
+        where r.rolname = 'rollbook_owner' and t.relnamespace <> 'portal'::regnamespace
+            and not has_table_privilege(r.oid, t.oid, 'select')
+        union all
         select r.rolname, format('lacks %s on %s', upper(p.privilege), t.oid::regclass), 'rollbook schema grant'
         from (
             values
