@@ -46,7 +46,7 @@ select g.id, g.name, count(m.id) as members, g.description, count(*) over () as 
 from portal.student_usertestgroup as g
 left join portal.student_usertestgroup_users as m on m.usertestgroup_id = g.id
 where %(match)s::text is null or strpos(lower(g.name || ' ' || g.description), lower(%(match)s)) > 0
-group by g.id
+group by g.id, g.name, g.description
 order by g.id
 limit %(limit)s
 """
