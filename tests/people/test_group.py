@@ -38,7 +38,9 @@ def grouped(school: Connection[Any]) -> Connection[Any]:
     """The platform with two groups: testers (ada, bob), and helpers without members."""
     school.execute("insert into portal.student_usertestgroup (id, name, description) overriding system value values "
                    "(1, 'testers', 'See pages first'), (2, 'helpers', '')")  # fmt: skip
-    school.execute("select setval(pg_get_serial_sequence(rollbook.portal_table('student_usertestgroup')::text, 'id'), 2)")
+    school.execute(
+        "select setval(pg_get_serial_sequence(rollbook.portal_table('student_usertestgroup')::text, 'id'), 2)"
+    )
     school.execute(
         "insert into portal.student_usertestgroup_users (usertestgroup_id, user_id) values (1, 101), (1, 102)"
     )
