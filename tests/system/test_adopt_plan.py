@@ -11,7 +11,7 @@ import pytest
 from psycopg import Connection, sql
 
 from rollbook.system.adoption.repairs import REPAIRS
-from tests.django_site import DIRTY, add_clean
+from tests.django_site import DIRTY, LOOSE, add_clean
 from tests.program import ROOT, Result
 from tests.school import Rollbook
 
@@ -169,6 +169,31 @@ def test_a_role_without_rights_gets_no_half_of_a_plan(rollbook: Rollbook, site: 
         assert (hidden.code, hidden.out, "row-level security" in hidden.err) == (3, "", True)
     finally:
         site.execute("drop owned by rb_reader; drop role rb_reader")
+
+
+def test_other_types_and_names_are_obstacles_not_errors_and_nothing_is_deleted_for_them(
+    rollbook: Rollbook, site: Db
+) -> None:
+    add_clean(site)
+    site.execute(LOOSE)
+    site.execute(
+        """alter table student_courseenrollment rename user_id to student_id;
+        alter table auth_userprofile alter year_of_birth type text;
+        alter table auth_user alter is_staff type integer using is_staff::integer;
+        alter table auth_registration alter user_id type text; alter table student_usertestgroup drop column name;
+        alter table forum_post drop constraint if exists forum_post_author_id_609b7963_fk_auth_user_id;
+        alter table student_pendingnamechange alter id drop identity;
+        alter table student_pendingnamechange alter id type text"""
+    )
+    plan = rollbook("schema", "adopt", "-n", "--json", dsn=site.info.dsn)
+    assert (plan.code, lines(plan, "fault", "rule", "object")) == (4, [])
+    assert {name for (name,) in lines(plan, "obstacle", "object")} >= {
+        "public.student_courseenrollment.user_id", "public.auth_userprofile.year_of_birth",
+        "public.auth_user.is_staff", "public.auth_registration.user_id", "public.student_usertestgroup.name",
+        "public.student_pendingnamechange.id",
+    }  # fmt: skip
+    site.execute("alter table auth_user alter id drop identity; alter table auth_user alter id type text")
+    assert rollbook("schema", "adopt", "-n", dsn=site.info.dsn).code == 4
 
 
 def test_every_repair_is_in_the_documentation() -> None:

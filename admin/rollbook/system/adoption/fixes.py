@@ -103,8 +103,7 @@ def apply(
     due, done = read_due(conn), []
     for rule in read_rules(conn, site):  # referred tables first: what refers to a deleted row is an orphan after that
         for name, word in chosen:
-            is_there = set(rule.column.split(", ")) <= site.tables[rule.table].columns.keys()
-            if name == rule.name and is_there:
+            if name == rule.name:
                 rows = repair(conn, site, due, rule, word, kept, author, reason)
                 done.append(Repaired(f"{name}={word}", rule.table, rule.column, rows))
     conn.execute("set constraints all immediate")  # another table of the site may refer to what was deleted

@@ -188,7 +188,7 @@ def read_rules(conn: Conn, site: Site) -> list[Rule]:
     rules = [rule for column in due.columns for rule in column_rules(column)]
     rules += [check_rule(conn, number, due, **row) for number, row in enumerate(due.checks)]
     rules.append(Rule("year", "auth_userprofile", "year_of_birth", refused_year()))
-    rules += [reference_rule(site, **row) for row in due.references]
+    rules += [reference_rule(site, **row) for row in due.references if has_number(site.tables.get(row["target"]))]
     for row in due.keys:
         if row["table"] in site.tables and not has_key(site.tables[row["table"]], row["expressions"]):
             rules.append(key_rule(site, due, **row))
@@ -204,10 +204,17 @@ def read_rules(conn: Conn, site: Site) -> list[Rule]:
 
 
 def is_readable(table: Table, rule: Rule, due: Due) -> bool:
-    """Return whether a rule can be asked: its columns have types of our kind. `blocked` reports the others."""
+    """Return whether a rule can be asked: its columns are there, of our kind of type. `blocked` reports the others."""
+    if rule.key is None and not set(rule.column.split(", ")) <= table.columns.keys():
+        return False
     read = {"id", *rule.column.split(", ")}
     wanted = {column.name: column.type for column in due.columns if column.table == table.name and column.name in read}
     return all(kind(table.columns[name].type) == kind(wanted[name]) for name in read & table.columns.keys())
+
+
+def has_number(table: Table | None) -> bool:
+    """Return whether a table's id is a number; so is that of one that will be made."""
+    return table is None or ("id" in table.columns and kind(table.columns["id"].type) == "integer")
 
 
 def column_rules(column: DueColumn) -> Iterator[Rule]:
@@ -314,7 +321,7 @@ def shown(rule: Rule) -> sql.Composable:
 def by_table(site: Site, rules: list[Rule]) -> Iterator[tuple[str, list[tuple[int, Rule]]]]:
     """Yield each table that has an id, and its rules with their numbers."""
     for table in site.tables.values():
-        if "id" in table.columns and kind(table.columns["id"].type) == "integer":
+        if has_number(table):
             yield table.name, [(number, rule) for number, rule in enumerate(rules) if rule.table == table.name]
 
 
