@@ -106,6 +106,7 @@ on rollbook.course, rollbook.course_set, rollbook.course_latch, rollbook.route, 
 rollbook.discussion_outbox
 to rollbook_owner;
 grant select on rollbook.server, rollbook.discussion to rollbook_owner;
+grant select, update on rollbook.shape to rollbook_owner;
 -- If somebody enables row security, routing must still see every row, or it would treat hidden rows as deleted.
 drop policy if exists rollbook_reads on portal.auth_user;
 drop policy if exists rollbook_reads on portal.auth_userprofile;
@@ -161,7 +162,7 @@ portal.student_usertestgroup, portal.student_usertestgroup_users, portal.student
 portal.student_testcenteruser, portal.student_testcenterregistration
 to rollbook_monitor;
 grant select
-on rollbook.course, rollbook.course_latch, rollbook.route, rollbook.verification, rollbook.heartbeat,
+on rollbook.course, rollbook.course_latch, rollbook.route, rollbook.shape, rollbook.verification, rollbook.heartbeat,
 rollbook.name_decision, rollbook.history, rollbook.discussion_outbox, rollbook.country, rollbook.exam,
 rollbook.exchange_file, rollbook.exchange_row
 to rollbook_monitor;

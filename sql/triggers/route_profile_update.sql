@@ -38,7 +38,7 @@ begin
                 -- The current row: a trigger of the application may have changed it after this statement.
                 select * into current_row from portal.auth_userprofile as p where p.user_id = o.user_id and p.id = o.id;
                 if found then
-                    perform rollbook.write_copy(holders, 'auth_userprofile', current_row);
+                    perform rollbook.write_copy(holders, 'auth_userprofile', current_row, o, n);
                 end if;
             end if;
             return null;

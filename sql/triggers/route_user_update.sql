@@ -52,7 +52,7 @@ begin
         -- The current row: a trigger of the application may have changed it after this statement.
         select * into current_row from portal.auth_user as u where u.id = n.id;
         if found then
-            perform rollbook.write_copy(holders, 'auth_user', current_row);
+            perform rollbook.write_copy(holders, 'auth_user', current_row, o, n);
         end if;
     end if;
     return null;

@@ -39,7 +39,8 @@ select
     c.paused_by,
     c.pause_reason,
     c.moving_to,
-    c.leaving
+    c.leaving,
+    c.without
 from rollbook.course as c
 cross join lateral (
     select
@@ -75,3 +76,4 @@ comment on column rollbook.course_status.pause_reason is 'The reason given, or t
 comment on column rollbook.course_status.moving_to is 'The course server to which it moves; null: it does not move.';
 comment on column rollbook.course_status.leaving is
     'The course server from which it was moved, and which may still have its copies; null: none.';
+comment on column rollbook.course_status.without is 'The columns that do not travel to it.';

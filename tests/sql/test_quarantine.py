@@ -1,6 +1,6 @@
 """A course that cannot be written: the portal's statement is refused, or the course is paused and the portal goes on.
 
-Also tests what does it: write_copies, write_copy, paused_schemas, is_fault, meet_fault, obstacle_fix; pause_course,
+Also tests what does it: write_copies, write_copy, courses_apart, is_fault, meet_fault, obstacle_fix; pause_course,
 resume_course with reopen_course, release_course, require_running; copy_fault, restore_copies, rebuild_copies,
 finish_copies, create_schema, column_definitions, repair_copies.
 """

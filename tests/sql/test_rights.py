@@ -138,7 +138,7 @@ def test_a_trigger_function_refuses_a_second_trigger_on_the_portals_own_table(pe
     "call",
     [
         "select rollbook.drop_course('edX/toy/2012_Fall', true)",
-        "select rollbook.register_course('NEW/1', 'keep')",
+        "select rollbook.register_course('NEW/1', 'keep', null)",
         "select rollbook.fill_course('edX/toy/2012_Fall')",
         "select rollbook.create_course('NEW/1')",
     ],

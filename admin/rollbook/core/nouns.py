@@ -23,6 +23,10 @@ NOUNS = {
         "replication.commands.placement", "Courses and replication",
         "Courses: create, show, place on a server, delete.", reads="replication.commands.course",
     ),
+    "shape": Noun(
+        "replication.commands.shape", "Courses and replication",
+        "What new courses get: the columns that do not travel.",
+    ),
     "replication": Noun(
         "replication.commands.replication", "Courses and replication",
         "Copies in course schemas and on course servers: state, comparison, repair.",

@@ -430,7 +430,7 @@ def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
         if unfit := fed.unfit(at):
             return unfit
         place = sql.Identifier(copy.schema_name, copy.table)
-        names = sql.SQL(", ").join(sql.Identifier(name) for name in fed.columns[copy.table])
+        names = sql.SQL(", ").join(sql.Identifier(name) for name in fed.columns.of(copy.schema_name, copy.table))
         try:
             with conn.transaction(force_rollback=True):
                 as_apply_worker(conn, server)

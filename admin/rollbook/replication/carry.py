@@ -27,7 +27,8 @@ OBJECTS: LiteralString = """
 with copied as (
     select
         c.oid, c.relname, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity,
-        format('%%I.%%I', n.nspname, c.relname) as place, %(columns)s::jsonb -> c.relname::text as columns
+        format('%%I.%%I', n.nspname, c.relname) as place, %(columns)s::jsonb -> c.relname::text as columns,
+        %(left_out)s::jsonb as left_out
     from pg_class as c
     inner join pg_namespace as n on n.oid = c.relnamespace
     where n.nspname = %(schema)s and c.relname = any(%(tables)s) and c.relkind = 'r'
@@ -49,7 +50,7 @@ own_column as (
     inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     inner join pg_type as t on t.oid = a.atttypid
     left join pg_attrdef as d on d.adrelid = c.oid and d.adnum = a.attnum
-    where not c.columns ? a.attname::text
+    where not c.columns ? a.attname::text or c.left_out ? a.attname::text
 ),
 granted as (
     select
@@ -243,7 +244,12 @@ class Carried:
 
 def own_objects(conn: Conn, columns: Columns, schema_name: str) -> list[Own]:
     """Return what a course has added on a server, in the order in which it can be made elsewhere."""
-    asked = {"schema": schema_name, "columns": Jsonb(dict(columns)), "tables": list(TABLES)}
+    asked = {
+        "schema": schema_name,
+        "columns": Jsonb(dict(columns.tables)),
+        "left_out": Jsonb(columns.without(schema_name)),
+        "tables": list(TABLES),
+    }
     found = typed(Own, conn, OBJECTS, asked)
     of_columns = {row["name"] for row in conn.execute(OF_COLUMNS, [schema_name])}
     for name in catalog.local_objects(conn, schema_name, on_copies=False):

@@ -19,7 +19,23 @@ TABLES = (
     "auth_userprofile",
     "student_courseenrollment",
 )  # as rollbook.copied_tables() has them: parents first
-Columns = Mapping[str, list[str]]  # the replicated columns by table
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns travel: those of each table, and what some courses leave out."""
+
+    tables: Mapping[str, list[str]]
+    left_out: Mapping[str, list[str]]  # by schema, where there are any
+
+    def of(self, schema_name: str, table: str) -> list[str]:
+        """Return the columns of a table that travel to a course."""
+        return [name for name in self.tables[table] if name not in self.without(schema_name)]
+
+    def without(self, schema_name: str) -> list[str]:
+        """Return the columns that do not travel to a course."""
+        return self.left_out.get(schema_name, [])
+
 
 SUBSCRIPTION = """
 select
@@ -52,7 +68,7 @@ select
     ) = 2 as guarded,
     array(
         select w.name from jsonb_array_elements_text(t.columns) with ordinality as w (name, position)
-        where not exists (
+        where not coalesce(%(left_out)s -> n.nspname::text ? w.name, false) and not exists (
             select from pg_attribute as a where a.attrelid = c.oid and a.attname = w.name and not a.attisdropped
         )
         order by w.position
@@ -221,16 +237,17 @@ def subscription(conn: Conn, server: Server) -> Subscription | None:
     return next(iter(typed(Subscription, conn, SUBSCRIPTION, [server.stream])), None)
 
 
-def replicated_columns(portal: Conn) -> dict[str, list[str]]:
-    """Return the replicated columns by table."""
-    return {row["table"]: row["columns"] for row in portal.execute(COLUMNS)}
+def replicated_columns(portal: Conn) -> Columns:
+    """Return which columns travel."""
+    tables = {row["table"]: row["columns"] for row in portal.execute(COLUMNS)}
+    return Columns(tables, one(portal, "select rollbook.left_out_columns() as known")["known"])
 
 
 def copies(conn: Conn, columns: Columns, schemas: Sequence[str], found: Subscription | None) -> list[Copy]:
     """Return the copies in these schemas of a server; three a schema that exists."""
     return typed(Copy, conn, COPIES, {
-        "columns": Jsonb(dict(columns)), "schemas": list(schemas), "subscription": found.oid if found else None,
-        "tables": list(TABLES),
+        "columns": Jsonb(dict(columns.tables)), "left_out": Jsonb(dict(columns.left_out)), "schemas": list(schemas),
+        "subscription": found.oid if found else None, "tables": list(TABLES),
     })  # fmt: skip
 
 

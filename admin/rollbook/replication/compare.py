@@ -17,7 +17,7 @@ import psycopg
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import Row
-from rollbook.replication.catalog import TABLES
+from rollbook.replication.catalog import TABLES, Columns
 from rollbook.replication.fence import fence
 from rollbook.replication.heartbeat import let_commit
 from rollbook.replication.session import Session
@@ -25,13 +25,13 @@ from rollbook.replication.session import Session
 RANGE_BITS = 13  # of an id: ranges of 8,192 ids
 ROUNDS = 5  # reads of a row that differs before it counts as in flight
 
-RANGES = "select range as number, rows, hash from rollbook.hash_ranges(%s, %s, %s)"
+RANGES = "select range as number, rows, hash from rollbook.hash_ranges(%s, %s, %s, %s)"
 
-ROWS = "select id as number, user_id, hash from rollbook.hash_rows(%s, %s, %s, %s)"
+ROWS = "select id as number, user_id, hash from rollbook.hash_rows(%s, %s, %s, %s, %s)"
 
-LOOK = "select id, user_id, version, digests from rollbook.digest_columns(%s, %s, %s)"
+LOOK = "select id, user_id, version, digests from rollbook.digest_columns(%s, %s, %s, %s)"
 
-LOOK_WHOLE = "select id, user_id, version, digest as digests from rollbook.digest_rows(%s, %s, %s)"
+LOOK_WHOLE = "select id, user_id, version, digest as digests from rollbook.digest_rows(%s, %s, %s, %s)"
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,12 @@ def compare_table(
     session: Session, schema_name: str, name: str, pool: ThreadPoolExecutor, *, judged: bool, with_columns: bool
 ) -> Compared:
     """Compare one table."""
+    without = session.columns.without(schema_name)
 
     def both(statement: LiteralString, *asked: int) -> tuple[list[Row], list[Row]]:
         """Ask both sides at once; each hashes on a core of its own."""
-        here = pool.submit(lambda: session.portal.execute(statement, [schema_name, name, *asked]).fetchall())
-        there = pool.submit(lambda: session.conn.execute(statement, [schema_name, name, *asked]).fetchall())
+        here = pool.submit(lambda: session.portal.execute(statement, [schema_name, name, *asked, without]).fetchall())
+        there = pool.submit(lambda: session.conn.execute(statement, [schema_name, name, *asked, without]).fetchall())
         return here.result(), there.result()
 
     here, there = both(RANGES, RANGE_BITS)
@@ -127,10 +128,10 @@ def differences(here: list[Row], there: list[Row]) -> list[Difference]:
 
 
 def read_rows(
-    side: Conn, schema_name: str, name: str, row_ids: list[int], query: LiteralString = LOOK
+    side: Conn, columns: Columns, schema_name: str, name: str, row_ids: list[int], query: LiteralString = LOOK
 ) -> dict[int, Row]:
     """Return by id these rows of one copy, on one side: id user_id version digests."""
-    return {row["id"]: row for row in side.execute(query, [schema_name, name, row_ids])}
+    return {row["id"]: row for row in side.execute(query, [schema_name, name, row_ids, columns.without(schema_name)])}
 
 
 def judge(
@@ -142,16 +143,16 @@ def judge(
     is in flight, and not a finding. A row that the portal does not have may have come and gone between its reads: it is
     extra if the server still has the same version behind the next fence. Returns the rows that are in flight.
     """
-    columns = session.columns[found.table] if query == LOOK else []
+    columns = session.columns.of(schema_name, found.table) if query == LOOK else []
     extras: dict[int, str] = {}
     for _ in range(ROUNDS):
         if not doubtful:
             break
-        before = read_rows(session.portal, schema_name, found.table, doubtful, query)
+        before = read_rows(session.portal, session.columns, schema_name, found.table, doubtful, query)
         fence(session)
-        there = read_rows(session.conn, schema_name, found.table, doubtful, query)
+        there = read_rows(session.conn, session.columns, schema_name, found.table, doubtful, query)
         let_commit(session.portal)
-        after = read_rows(session.portal, schema_name, found.table, doubtful, query)
+        after = read_rows(session.portal, session.columns, schema_name, found.table, doubtful, query)
         moving = []
         for number in doubtful:
             mine, theirs = before.get(number), there.get(number)

@@ -13,7 +13,7 @@ from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import AdminError, AttentionError, UnreachableError
 from rollbook.core.rows import Row
 from rollbook.core.shell import course_word
-from rollbook.replication import link, observe, state
+from rollbook.replication import catalog, link, observe, state
 from rollbook.replication.catalog import TABLES
 from rollbook.replication.compare import Compared, judge, read_rows
 from rollbook.replication.fence import fence
@@ -191,6 +191,8 @@ def ask_servers(
     beat = send_if_allowed(portal)
     confirmed = {} if beat else confirmation(portal, list(places), portal_lsn(portal), seconds)
 
+    columns = catalog.replicated_columns(portal)
+
     def question(server: Server, conn: Conn) -> Held:
         if not can_find_users(conn):
             raise UnreachableError(
@@ -207,7 +209,7 @@ def ask_servers(
         rows: dict[Copy, dict[int, Row | None]] = {}
         for copy in [Copy(schema, name) for schema in schemas for name in TABLES]:
             if ids := sorted({*known.get(copy, ()), *theirs.get(copy, ())}):
-                there = read_rows(conn, *copy, ids)
+                there = read_rows(conn, columns, *copy, ids)
                 rows[copy] = {number: there.get(number) for number in ids}
         return Held(rows, {schema for schema, _ in theirs})
 
@@ -227,8 +229,9 @@ def compare_held(portal: Conn, server: Server, courses: Mapping[str, str], held:
         user_id, course = owners[copy][number], courses[copy.schema_name]
         found.append(UserRow(user_id, course, copy.table, number, finding, columns, server.name))
 
+    columns = catalog.replicated_columns(portal)
     for copy, there in held.rows.items():
-        here = read_rows(portal, *copy, list(there))
+        here = read_rows(portal, columns, *copy, list(there))
         doubtful[copy] = different(here, there)
         owners[copy] = {number: row["user_id"] for number, row in (there | here).items() if row}
         for number in here.keys() - set(doubtful[copy]):
@@ -244,7 +247,7 @@ def compare_held(portal: Conn, server: Server, courses: Mapping[str, str], held:
             for number in moving:
                 add(copy, number, "in_flight")
             for number in set(ids) - set(moving) - {each.row_id for each in compared.findings}:
-                if number in read_rows(portal, *copy, [number]):  # arrived meanwhile
+                if number in read_rows(portal, session.columns, *copy, [number]):  # arrived meanwhile
                     add(copy, number, "ok")
     return found
 
@@ -265,7 +268,9 @@ def compare_there(session: Session, schema_name: str, user_ids: Sequence[int]) -
     found = []
     for name in TABLES:
         ids = sorted({*mine.get((schema_name, name), ()), *theirs.get((schema_name, name), ())})
-        here, there = (read_rows(side, schema_name, name, ids) for side in (session.portal, session.conn))
+        here, there = (
+            read_rows(side, session.columns, schema_name, name, ids) for side in (session.portal, session.conn)
+        )
         found.append(Compared(name, len(there)))
         judge(session, schema_name, different(here, {number: there.get(number) for number in ids}), found[-1])
     return found

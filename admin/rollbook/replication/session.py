@@ -24,7 +24,7 @@ class Session:
 
     @cached_property
     def columns(self) -> catalog.Columns:
-        """Return the replicated columns by table."""
+        """Return which columns travel."""
         return catalog.replicated_columns(self.portal)
 
     def subscription(self) -> catalog.Subscription | None:

@@ -88,10 +88,11 @@ def write_batch(
     # The rows are found by key; a copy that was never analyzed would be read whole, again and again.
     conn.execute("set local enable_seqscan = off")
     tables = [name for name in TABLES if row_ids[name]]
+    columns = {name: session.columns.of(schema_name, name) for name in tables}
     scope = {name: sql.SQL("id = any({})").format(sql.Literal(row_ids[name])) for name in tables}
     for name in tables:
         place, due = sql.Identifier(schema_name, name), sql.Identifier("pg_temp", f"due_{name}")
-        names = sql.SQL(", ").join(sql.Identifier(column) for column in session.columns[name])
+        names = sql.SQL(", ").join(sql.Identifier(column) for column in columns[name])
         # Locked before the portal is read: the rows that exist now are those that this read compares.
         conn.execute(sql.SQL("select from {} where {} order by id for update").format(place, scope[name]))
         conn.execute(sql.SQL("create temporary table {} on commit drop as select {} from {} with no data").format(
@@ -106,19 +107,17 @@ def write_batch(
     for name in tables:
         place, due = sql.Identifier(schema_name, name), sql.Identifier("pg_temp", f"due_{name}")
         mine, theirs = (
-            sql.SQL(", ").join(sql.Identifier(alias, column) for column in session.columns[name])
-            for alias in ("d", "c")
+            sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns[name]) for alias in ("d", "c")
         )
         sets = sql.SQL(", ").join(
-            sql.SQL("{0} = {1}").format(sql.Identifier(column), sql.Identifier("d", column))
-            for column in session.columns[name]
+            sql.SQL("{0} = {1}").format(sql.Identifier(column), sql.Identifier("d", column)) for column in columns[name]
         )
         changed = sql.SQL(
             # As text: a course may have given a column a collation in which different texts are equal.
             "update {} as c set {} from {} as d where d.id = c.id and row({})::text is distinct from row({})::text"
         ).format(place, sets, due, mine, theirs)
         written[name].updated += conn.execute(changed).rowcount
-        names = sql.SQL(", ").join(sql.Identifier(column) for column in session.columns[name])
+        names = sql.SQL(", ").join(sql.Identifier(column) for column in columns[name])
         added = sql.SQL(
             "insert into {0} ({1}) select {1} from {2} as d where not exists (select from {0} as c where c.id = d.id)"
         ).format(place, names, due)

@@ -24,7 +24,10 @@ select p.pubname as publication, p.schemaname as schema_name, p.tablename as tab
 from rollbook.server as s
 inner join pg_publication_tables as p on p.pubname = 'rollbook_' || s.name and p.schemaname <> 'rollbook'
 inner join rollbook.course as c on c.schema_name = p.schemaname
-where p.attnames::text[] is distinct from rollbook.replicated_columns(p.tablename)
+where not (
+    p.attnames::text[] <@ rollbook.course_columns(p.tablename, c.without)
+    and rollbook.course_columns(p.tablename, c.without) <@ p.attnames::text[]
+)
 """
 
 
@@ -186,6 +189,13 @@ def copied_columns(conn: Conn) -> Jsonb:
     from psycopg.types.json import Jsonb
 
     return Jsonb(one(conn, "select rollbook.copied_columns() as known")["known"])
+
+
+def left_out_columns(conn: Conn) -> Jsonb:
+    """Return by schema the columns that do not travel to a course."""
+    from psycopg.types.json import Jsonb
+
+    return Jsonb(one(conn, "select rollbook.left_out_columns() as known")["known"])
 
 
 def foreign_objects(conn: Conn) -> list[Difference]:

@@ -23,6 +23,7 @@ from rollbook.system.queries import (
     copied_columns,
     foreign_objects,
     function_names,
+    left_out_columns,
     list_functions,
     list_triggers,
     owner_rights,
@@ -177,7 +178,7 @@ def servers(conn: Conn, caller: Caller) -> list[Difference]:
     """Check what is published to each course server; ask each for what is foreign or not as shipped there."""
     found = []
     asked = link.list_servers(conn)
-    columns = copied_columns(conn)
+    columns, left_out = copied_columns(conn), left_out_columns(conn)
     courses = {server.name: catalog.placements(conn, server) for server in asked}
 
     def question(server: link.Server, there: Conn) -> list[Row]:
@@ -185,8 +186,8 @@ def servers(conn: Conn, caller: Caller) -> list[Difference]:
         answers: list[Row] = [vars(each) for each in encoding(there)]
         for name in ASKED:
             ours = [] if name == "copy_differences" else ["rollbook"]
-            given: dict[str, Any] = {"schemas": schemas + ours, "columns": columns}
-            answers += there.execute(as_query(f"checks/{name}", "schemas", "columns"), given).fetchall()
+            given: dict[str, Any] = {"schemas": schemas + ours, "columns": columns, "left_out": left_out}
+            answers += there.execute(as_query(f"checks/{name}", "schemas", "columns", "left_out"), given).fetchall()
         return answers
 
     found += [

@@ -19,6 +19,7 @@ create table rollbook.course (
     paused_by text,
     pause_reason text,
     resumptions bigint not null default 0,
+    without text[] not null default '{}',
     -- A move ends before the next begins, and never leaves a course on no server.
     constraint course_move_form check (
         num_nonnulls(moving_to, leaving) = 0
@@ -30,8 +31,8 @@ create table rollbook.course (
 create index on rollbook.course (server);
 create index on rollbook.course (moving_to) where moving_to is not null;
 create index on rollbook.course (leaving) where leaving is not null;
--- Each routed statement asks which of its courses are paused: usually none, so the index is empty.
-create index course_paused on rollbook.course (schema_name) where paused_at is not null;
+-- Each routed statement asks which of its courses are paused or leave columns out: often none, so the index is empty.
+create index course_apart on rollbook.course (schema_name) where paused_at is not null or without <> '{}';
 comment on table rollbook.course is 'The courses that hold copies. Written by create_course and drop_course.';
 comment on column rollbook.course.course_id is 'The course ID of the enrollments; any text but "default".';
 comment on column rollbook.course.schema_name is 'The schema of the copies, created by create_course.';
@@ -50,7 +51,19 @@ comment on column rollbook.course.paused_at is 'Since when its copies are not wr
 comment on column rollbook.course.paused_by is 'The role that paused it.';
 comment on column rollbook.course.pause_reason is 'Why it is paused: the reason given, or the fault.';
 comment on column rollbook.course.resumptions is
-    'How often it was resumed; the write makes racing enrollments notice.';
+    'How often it was resumed, or its columns changed; the write makes racing enrollments notice.';
+comment on column rollbook.course.without is
+    'The columns that do not travel to it: in its copies they are its own. Written by create_course, update_course.';
+
+create table rollbook.shape (
+    only_one boolean primary key default true constraint shape_only_one check (only_one),
+    without text[] not null default '{}'
+);
+insert into rollbook.shape default values;
+comment on table rollbook.shape is 'What new courses get. One row.';
+comment on column rollbook.shape.only_one is 'Always true.';
+comment on column rollbook.shape.without is
+    'The columns that do not travel to new courses. Written by `rollbook shape without`.';
 
 create table rollbook.course_set (
     only_one boolean primary key default true constraint course_set_only_one check (only_one)

@@ -16,6 +16,7 @@ declare
     leaver_ids bigint[];
     comparable boolean;
     copied record;
+    columns text[];
     result rollbook.comparison;
 begin
     for target in select * from rollbook.routed_courses(course_ids) loop
@@ -30,13 +31,14 @@ begin
                 return next result;
                 continue;
             end if;
+            columns := rollbook.course_columns(result.table_name, (target.course).without);
             execute format(
                 'select count(p.id), count(c.id), count(*) filter (where c.id is null), '
                 'count(*) filter (where p.id = c.id and row(%s) is distinct from row(%s)), '
                 'count(*) filter (where p.id is null) from (%s) as p full join %I.%I as c on c.id = p.id',
-                'p.' || array_to_string(rollbook.replicated_columns(result.table_name), ', p.'),
-                'c.' || array_to_string(rollbook.replicated_columns(result.table_name), ', c.'),
-                rollbook.due_rows(result.table_name), (target.course).schema_name, result.table_name
+                'p.' || array_to_string(columns, ', p.'),
+                'c.' || array_to_string(columns, ', c.'),
+                rollbook.due_rows(result.table_name, (target.course).without), (target.course).schema_name, result.table_name
             ) into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
             using (target.course).course_id, leaver_ids;
             result.verdict := case

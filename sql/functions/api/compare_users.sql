@@ -33,6 +33,7 @@ declare
     routed_ids bigint[];
     row_ids bigint[];
     comparable boolean;
+    whitelist text[];
 begin
     for course in
         select c.* from rollbook.course as c
@@ -58,6 +59,7 @@ begin
                 order by u.id;
                 continue;
             end if;
+            whitelist := rollbook.course_columns(copied.table_name, course.without);
             -- By id too: a copy may have a row of one user under the id of another one's.
             execute format(
                 'select array(select p.id from portal.%1$I as p where p.%2$I = any ($1) '
@@ -75,11 +77,11 @@ begin
                 copied.table_name,
                 copied.user_column,
                 (select string_agg(format('case when p.%1$I is distinct from c.%1$I then %1$L end', w), ', ')
-                 from unnest(rollbook.replicated_columns(copied.table_name)) as w),
-                rollbook.due_rows(copied.table_name),
+                 from unnest(whitelist) as w),
+                rollbook.due_rows(copied.table_name, course.without),
                 course.schema_name,
-                'p.' || array_to_string(rollbook.replicated_columns(copied.table_name), ', p.'),
-                'c.' || array_to_string(rollbook.replicated_columns(copied.table_name), ', c.')
+                'p.' || array_to_string(whitelist, ', p.'),
+                'c.' || array_to_string(whitelist, ', c.')
             ) using course.course_id,
                 case when course.on_leave = 'keep'
                     then array(select unnest(routed_ids) except select unnest(enrolled_ids)) else '{}'::bigint[] end,

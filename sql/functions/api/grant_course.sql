@@ -23,7 +23,9 @@ begin
         from pg_attribute as a
         where a.attrelid = format('%I.%I', schema_name, copied.table_name)::regclass
             and a.attnum > 0 and not a.attisdropped
-            and a.attname <> all (rollbook.replicated_columns(copied.table_name));
+            and a.attname <> all (rollbook.course_columns(
+                copied.table_name, rollbook.course_without(schema_name)
+            ));
         if local_columns and local_names is not null then
             execute format('grant update (%s) on %I.%I to %I', local_names, schema_name, copied.table_name, role);
         end if;

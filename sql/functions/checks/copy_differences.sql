@@ -1,22 +1,28 @@
 -- copy_differences: what is not as shipped at the copies in these schemas: schema, tables, columns and their types,
 -- owners, key and replica identity, guard, and what bypasses the guard.
 -- columns:  what copied_columns returns.
+-- left_out: by schema, the columns that do not travel to it, where there are any: they are the course's own.
 -- Called:   by foreign_objects. `rollbook schema check` sends the query between the dollar signs to course servers,
 --           which have no functions of ours: so it calls none.
 -- Returns:  the fix of a schema or table that is gone is null: it depends on the course.
 -- Security: INVOKER; reads the catalog.
-create or replace function rollbook.copy_differences(schemas text[], columns jsonb)
+create or replace function rollbook.copy_differences(schemas text[], columns jsonb, left_out jsonb)
 returns table (schema_name text, object text, kind text, difference text, fix text)
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with copies as (
         select
-            s.schema_name, n.oid as namespace, n.nspowner, t.key as table_name, t.value as columns, k.oid, k.relowner,
-            k.relreplident, k.relforcerowsecurity, format('%I.%I', s.schema_name, t.key) as name,
+            s.schema_name, n.oid as namespace, n.nspowner, t.key as table_name, k.oid, k.relowner,
+            k.relreplident, k.relforcerowsecurity, due.columns, format('%I.%I', s.schema_name, t.key) as name,
             (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner') as owner
         from unnest($1::text[]) as s (schema_name)
         cross join jsonb_each($2::jsonb) as t
+        cross join lateral (
+            select coalesce(jsonb_agg(w.value order by w.ordinality), '[]') as columns
+            from jsonb_array_elements(t.value) with ordinality as w
+            where not coalesce($3::jsonb -> s.schema_name ? (w.value ->> 0), false)
+        ) as due
         left join pg_namespace as n on n.nspname = s.schema_name
         left join pg_class as k on k.relnamespace = n.oid and k.relname = t.key and k.relkind in ('r', 'p')
     ),
@@ -127,6 +133,6 @@ as $$
     ) as past
     order by 1, 2, 3, 4
 $$;
-comment on function rollbook.copy_differences(text[], jsonb) is
+comment on function rollbook.copy_differences(text[], jsonb, jsonb) is
     'What is not as shipped at the copies in these schemas: columns, types, owners, key, guard. columns: what '
     'copied_columns returns.';

@@ -26,7 +26,7 @@ begin
                     end, course.course_id
                 );
         end if;
-        whitelist := rollbook.replicated_columns(copied.table_name);
+        whitelist := rollbook.course_columns(copied.table_name, course.without);
         return query execute format(
             'select %1$L, '
             'case when c.id is null then ''missing'' when p.id is null then ''extra'' else ''changed'' end, '
@@ -38,7 +38,7 @@ begin
             copied.user_column,
             (select string_agg(format('case when p.%1$I is distinct from c.%1$I then %1$L end', w), ', ')
              from unnest(whitelist) as w),
-            rollbook.due_rows(copied.table_name),
+            rollbook.due_rows(copied.table_name, course.without),
             course.schema_name,
             'p.' || array_to_string(whitelist, ', p.'),
             'c.' || array_to_string(whitelist, ', c.')

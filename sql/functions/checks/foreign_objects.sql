@@ -12,7 +12,7 @@ as $$
         f.object, f.kind, f.difference,
         coalesce(f.fix, (select 'rollbook replication repair ' || rollbook.shell_quote(c.course_id)
                          from rollbook.course as c where c.schema_name = f.schema_name))
-    from courses, columns, rollbook.copy_differences(schemas, known) as f
+    from courses, columns, rollbook.copy_differences(schemas, known, rollbook.left_out_columns()) as f
     union all
     select f.object, f.kind, f.difference, f.fix
     from courses, columns, rollbook.foreign_rights(schemas || '{portal,rollbook}', known) as f

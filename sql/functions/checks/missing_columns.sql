@@ -1,4 +1,4 @@
--- missing_columns: the replicated columns that a copy lacks; all of them if the table is gone.
+-- missing_columns: the columns that travel to a course and that its copy lacks; all of them if the table is gone.
 -- A copy that lacks any of them cannot be compared, and routing to it fails.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.missing_columns(schema_name text, table_name text) returns text[]
@@ -7,7 +7,9 @@ set search_path = pg_catalog, pg_temp
 as $$
     select array(
         select w.column_name
-        from unnest(rollbook.replicated_columns(table_name)) with ordinality as w (column_name, position)
+        from unnest(
+            rollbook.course_columns(table_name, rollbook.course_without(schema_name))
+        ) with ordinality as w (column_name, position)
         where not exists (
             select from pg_attribute as a
             inner join pg_class as c on c.oid = a.attrelid

@@ -12,7 +12,7 @@ declare
 begin
     select string_agg(d.definition || case when d.is_not_null then ' not null' else '' end, ', ')
     into definitions
-    from rollbook.column_definitions(table_name) as d;
+    from rollbook.column_definitions(table_name, rollbook.course_without(schema_name)) as d;
     return next format('create table %I.%I (%s)', schema_name, table_name, definitions);
     return next format(
         'comment on table %I.%I is %L', schema_name, table_name,
@@ -22,7 +22,9 @@ begin
     return query
     select format(
         'comment on column %I.%I.%I is %L', schema_name, table_name, a.attname,
-        'As in the portal: ' || coalesce(col_description(a.attrelid, a.attnum), 'no comment there.')
+        case when a.attname = any (rollbook.course_columns(table_name, rollbook.course_without(schema_name)))
+            then 'As in the portal: ' else 'The course''s own, does not travel. In the portal: ' end
+        || coalesce(col_description(a.attrelid, a.attnum), 'no comment there.')
     )
     from pg_attribute as a
     where a.attrelid = rollbook.portal_table(table_name)

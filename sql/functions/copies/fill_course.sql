@@ -10,6 +10,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     new_schema constant text := rollbook.course_schema(new_course_id);
+    without constant text[] := rollbook.course_without(new_schema);
     copied record;
     statement text;
 begin
@@ -26,8 +27,11 @@ begin
         for statement in select rollbook.copy_statements(new_schema, copied.table_name) loop
             execute statement;
         end loop;
-        execute format('insert into %I.%I %s', new_schema, copied.table_name, rollbook.due_rows(copied.table_name))
-        using new_course_id, '{}'::bigint[];
+        execute format(
+            'insert into %I.%I (%s) %s', new_schema, copied.table_name,
+            array_to_string(rollbook.course_columns(copied.table_name, without), ', '),
+            rollbook.due_rows(copied.table_name, without)
+        ) using new_course_id, '{}'::bigint[];
         for statement in select rollbook.guard_statements(new_schema, copied.table_name) loop
             execute statement;
         end loop;

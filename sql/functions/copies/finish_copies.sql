@@ -1,6 +1,6 @@
 -- finish_copies: what restore_copies leaves for later, when the rows are repaired: NOT NULL of columns that came back,
 -- and the publications of its course servers, which lost the tables that were gone.
--- Called:   by repair and reopen_course.
+-- Called:   by repair, reopen_course and reshape_course.
 -- Security: INVOKER: publish_courses requires the caller's rights; the course's tables are rollbook_owner's.
 create or replace function rollbook.finish_copies(course_id text) returns void
 language plpgsql
@@ -11,12 +11,13 @@ declare
     statement text;
 begin
     for statement in
-        select format('alter table %s alter %I set not null', copy.attrelid::regclass, copy.attname)
+        select w.words
         from rollbook.copied_tables() as t
-        inner join pg_attribute as p on p.attrelid = rollbook.portal_table(t.table_name)
-        inner join pg_attribute as copy
-            on copy.attrelid = to_regclass(format('%I.%I', course.schema_name, t.table_name)) and copy.attname = p.attname
-        where p.attname = any (rollbook.replicated_columns(t.table_name)) and p.attnotnull and not copy.attnotnull
+        cross join rollbook.shape_statements(
+            course.schema_name, t.table_name, course.without,
+            rollbook.copy_shape(course.schema_name, t.table_name), is_final => true
+        ) as w (words)
+        order by t.ordinal
     loop
         execute statement;
     end loop;

@@ -2,8 +2,10 @@
 -- up users (the course may add others), and the two triggers of the guard.
 -- Called:   by fill_course, which executes them after the inserts, because building an index once is faster than
 --           growing it; and by `rollbook course attach`, which executes them on a course server.
--- Security: INVOKER; constant.
-create or replace function rollbook.guard_statements(schema_name text, table_name text) returns setof text
+-- without:  null = what the course leaves out now.
+-- Security: INVOKER.
+create or replace function rollbook.guard_statements(schema_name text, table_name text, without text[] default null)
+returns setof text
 language sql stable
 as $$
     select statement.words
@@ -24,10 +26,13 @@ as $$
                 'Refuse with 23R01 to insert or delete rows; only Rollbook may. Calls rollbook.guard_copy.'
             )),
             (format(
-                'create trigger rollbook_guard_copy_update after update on %I.%I '
+                'create or replace trigger rollbook_guard_copy_update after update on %I.%I '
                 'for each row when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy(%s)',
                 schema_name, table_name,
-                (select string_agg(quote_literal(c), ', ') from unnest(rollbook.replicated_columns(table_name)) as c)
+                (select string_agg(quote_literal(c), ', ')
+                 from unnest(rollbook.course_columns(
+                     table_name, coalesce(without, rollbook.course_without(schema_name))
+                 )) as c)
             )),
             (format(
                 'comment on trigger rollbook_guard_copy_update on %I.%I is %L', schema_name, table_name,
@@ -35,5 +40,5 @@ as $$
             ))
     ) as statement (words)
 $$;
-comment on function rollbook.guard_statements(text, text) is
+comment on function rollbook.guard_statements(text, text, text[]) is
     'The statements that complete one copied table in a course''s schema: primary key, index and guard.';

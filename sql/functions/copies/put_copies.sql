@@ -5,12 +5,13 @@
 -- Returns:  how many rows were written.
 -- Locks:    none; the caller has written the users' routes.
 -- Security: INVOKER, called with the rights of rollbook_owner; the guard of the copies lets it pass.
-create or replace function rollbook.put_copies(schema_name text, table_name text, key_column text, keys bigint[])
-returns bigint
+create or replace function rollbook.put_copies(
+    schema_name text, table_name text, key_column text, keys bigint[], without text[] default '{}'
+) returns bigint
 language plpgsql
 as $$
 declare
-    columns constant text[] := rollbook.replicated_columns(table_name);
+    columns constant text[] := rollbook.course_columns(table_name, without);
     assigned constant text := array_to_string(columns, ', ');
     source constant text := format(
         'insert into %1$I.%2$I as c (%3$s) select %4$s from portal.%2$I as p where p.%5$I = any ($1)',
@@ -37,10 +38,10 @@ begin
     ) using keys;
     get diagnostics written = row_count;
     if written < cardinality(keys) then
-        written := written + rollbook.update_copies(schema_name, table_name, key_column, keys);
+        written := written + rollbook.update_copies(schema_name, table_name, key_column, keys, without);
     end if;
     return written;
 end $$;
-comment on function rollbook.put_copies(text, text, text, bigint[]) is
+comment on function rollbook.put_copies(text, text, text, bigint[], text[]) is
     'Copy portal rows, named by key, into one course: insert those that are absent, update those that differ; return '
     'the number written.';

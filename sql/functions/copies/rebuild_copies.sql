@@ -35,7 +35,7 @@ begin
         elsif absent <> '{}' then
             for statement in
                 select format('alter table %I.%I add column %s', schema_name, copied.table_name, d.definition)
-                from rollbook.column_definitions(copied.table_name) as d
+                from rollbook.column_definitions(copied.table_name, rollbook.course_without(schema_name)) as d
                 where d.column_name = any (absent)
                 union all
                 select g.words

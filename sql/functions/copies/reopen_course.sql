@@ -17,9 +17,7 @@ begin
         perform rollbook.restore_copies(course_id);
     end if;
     results := array(select r from rollbook.repair_copies(array[course_id]) as r);
-    if is_broken then
-        perform rollbook.finish_copies(course_id);
-    end if;
+    perform rollbook.finish_copies(course_id);
     if exists (select from rollbook.verify(course_id)) then
         raise exception 'course % still differs from the portal after its repair', course_id
             using errcode = 'RB020', hint = format('See what: select * from rollbook.verify(%L);', course_id);

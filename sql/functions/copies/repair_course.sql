@@ -48,9 +48,13 @@ begin
                     result.deleted := rollbook.delete_copies(course.schema_name, step.table_name, 'id', step.row_ids);
                     perform rollbook.check_deferred_keys(course.schema_name, step.table_name);
                 when 'changed' then
-                    result.updated := rollbook.update_copies(course.schema_name, step.table_name, 'id', step.row_ids);
+                    result.updated := rollbook.update_copies(
+                        course.schema_name, step.table_name, 'id', step.row_ids, course.without
+                    );
                 when 'missing' then
-                    result.inserted := rollbook.put_copies(course.schema_name, step.table_name, 'id', step.row_ids);
+                    result.inserted := rollbook.put_copies(
+                        course.schema_name, step.table_name, 'id', step.row_ids, course.without
+                    );
             end case;
             results := results || result;
         end loop;

@@ -3,12 +3,13 @@
 -- Returns:  how many rows were written.
 -- Locks:    none; the caller has written the users' routes.
 -- Security: INVOKER, called with the rights of rollbook_owner; the guard of the copies lets it pass.
-create or replace function rollbook.update_copies(schema_name text, table_name text, key_column text, keys bigint[])
-returns bigint
+create or replace function rollbook.update_copies(
+    schema_name text, table_name text, key_column text, keys bigint[], without text[] default '{}'
+) returns bigint
 language plpgsql
 as $$
 declare
-    columns constant text[] := rollbook.replicated_columns(table_name);
+    columns constant text[] := rollbook.course_columns(table_name, without);
     written bigint;
 begin
     execute format(
@@ -21,6 +22,6 @@ begin
     get diagnostics written = row_count;
     return written;
 end $$;
-comment on function rollbook.update_copies(text, text, text, bigint[]) is
+comment on function rollbook.update_copies(text, text, text, bigint[], text[]) is
     'Update the copies of portal rows, named by key, in one course where they differ; return the number written. '
     'Creates no copies.';

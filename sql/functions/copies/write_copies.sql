@@ -9,7 +9,8 @@ create or replace function rollbook.write_copies(steps rollbook.copy_step[]) ret
 language plpgsql
 as $$
 declare
-    paused text[];
+    apart rollbook.course[];
+    course rollbook.course;
     step rollbook.copy_step;
     deletions rollbook.copy_step[];
     place text;
@@ -20,16 +21,26 @@ begin
         return;
     end if;
     loop
-        paused := rollbook.paused_schemas(array(select s.schema_name from unnest(steps) as s));
+        apart := rollbook.courses_apart(array(select s.schema_name from unnest(steps) as s));
         deletions := '{}';
         begin
             foreach step in array steps loop
-                continue when step.schema_name = any (paused);
+                course := null;
+                if cardinality(apart) > 0 then
+                    select a.* into course from unnest(apart) as a where a.schema_name = step.schema_name::name;
+                    continue when course.paused_at is not null;
+                end if;
                 case step.action
                     when 'put' then
-                        perform rollbook.put_copies(step.schema_name, step.table_name, step.key_column, step.keys);
+                        perform rollbook.put_copies(
+                            step.schema_name, step.table_name, step.key_column, step.keys,
+                            coalesce(course.without, '{}')
+                        );
                     when 'update' then
-                        perform rollbook.update_copies(step.schema_name, step.table_name, step.key_column, step.keys);
+                        perform rollbook.update_copies(
+                            step.schema_name, step.table_name, step.key_column, step.keys,
+                            coalesce(course.without, '{}')
+                        );
                     when 'delete' then
                         perform rollbook.delete_copies(step.schema_name, step.table_name, step.key_column, step.keys);
                         deletions := deletions || step;

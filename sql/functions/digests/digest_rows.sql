@@ -1,10 +1,13 @@
 -- digest_rows: of the rows of one copy with these ids, the user, the version (xmin, which shows whether a row was
 -- written between two reads) and a SHA-256 of the replicated columns. Who compares two sides needs no right to read the
 -- copies, which hold password hashes.
+-- without:  the columns that do not travel to the course: they are left out. Never a list of what to read.
 -- Called:   by `rollbook replication verify` and `repair`, for rows whose hashes differ.
 -- Locks:    none.
 -- Security: DEFINER, owned by rollbook_owner. As hash_ranges.
-create or replace function rollbook.digest_rows(schema_name text, table_name text, ids bigint[])
+create or replace function rollbook.digest_rows(
+    schema_name text, table_name text, ids bigint[], without text[] default '{}'
+)
 returns table (id bigint, user_id bigint, version text, digest bytea)
 language plpgsql stable
 security definer
@@ -17,9 +20,9 @@ begin
         'select c.id, c.%I::bigint, c.xmin::text, sha256(convert_to(row(%s)::text, ''UTF8'')) '
         'from %s as c where c.id = any ($1)',
         case table_name when 'auth_user' then 'id' else 'user_id' end,
-        'c.' || array_to_string(rollbook.replicated_columns(table_name), ', c.'),
+        'c.' || array_to_string(rollbook.course_columns(table_name, without), ', c.'),
         rollbook.copy_place(schema_name, table_name)
     ) using ids;
 end $$;
-comment on function rollbook.digest_rows(text, text, bigint[]) is
+comment on function rollbook.digest_rows(text, text, bigint[], text[]) is
     'Of the rows of one copy with these ids: the user, the version (xmin) and a SHA-256 of the replicated columns.';

@@ -5,7 +5,7 @@
 -- Called:   by hash_ranges and hash_rows, inside which the caller's rights are rollbook_owner's.
 -- Raises:   RB006.
 -- Security: INVOKER; reads the catalog.
-create or replace function rollbook.row_hash(schema_name text, table_name text) returns text
+create or replace function rollbook.row_hash(schema_name text, table_name text, without text[]) returns text
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -18,10 +18,10 @@ as $$
             end, w.name
         ), ', ' order by w.position
     ))
-    from unnest(rollbook.replicated_columns(table_name)) with ordinality as w (name, position)
+    from unnest(rollbook.course_columns(table_name, without)) with ordinality as w (name, position)
     inner join pg_attribute as a
         on a.attrelid = rollbook.copy_place(schema_name, table_name)::regclass and a.attname = w.name
 $$;
-comment on function rollbook.row_hash(text, text) is
+comment on function rollbook.row_hash(text, text, text[]) is
     'The SQL expression that hashes the replicated columns of a row of one copy. Raises RB006 for whatever is not a '
     'copy of a course.';

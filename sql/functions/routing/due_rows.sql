@@ -1,9 +1,10 @@
 -- due_rows: build the query for the portal rows of one table that a course should hold. Its parameters: $1 is the
--- course ID, $2 the users whose rows are due although they are not enrolled (leaver_ids). Two branches let the planner
+-- course ID, $2 the users whose rows are due although they are not enrolled (leaver_ids). It has the columns that
+-- travel to a course which leaves `without` out. Two branches let the planner
 -- estimate the first one.
 -- Called:   by fill_course, differences, compare and user_copies, which execute the query.
 -- Security: INVOKER; builds text.
-create or replace function rollbook.due_rows(table_name text) returns text
+create or replace function rollbook.due_rows(table_name text, without text[]) returns text
 language sql stable
 as $$
     select case t.table_name
@@ -17,9 +18,9 @@ as $$
         )
     end
     from rollbook.copied_tables() as t
-    cross join array_to_string(rollbook.replicated_columns(t.table_name), ', ') as columns
+    cross join array_to_string(rollbook.course_columns(t.table_name, without), ', ') as columns
     where t.table_name = due_rows.table_name
 $$;
-comment on function rollbook.due_rows(text) is
+comment on function rollbook.due_rows(text, text[]) is
     'Build the query for the portal rows of one table that a course should hold; its $1 is the course ID, its $2 the '
     'leavers'' user ids.';

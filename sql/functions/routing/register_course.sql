@@ -3,7 +3,8 @@
 -- Locks:    lock_course_set, so that one course is created at a time; a write of the ID's rollbook.course_latch row,
 --           where it meets every uncommitted enrollment with that ID (lock_courses has the other end).
 -- Security: DEFINER, owned by rollbook_owner.
-create or replace function rollbook.register_course(new_course_id text, new_on_leave text) returns name
+create or replace function rollbook.register_course(new_course_id text, new_on_leave text, new_without text[])
+returns name
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -35,11 +36,14 @@ begin
         raise exception 'course % already exists', new_course_id
             using errcode = 'RB005', hint = 'See rollbook.course_status, or `rollbook course show`.';
     end if;
-    insert into rollbook.course (course_id, schema_name, on_leave)
-    values (new_course_id, rollbook.choose_schema_name(new_course_id), new_on_leave)
+    insert into rollbook.course (course_id, schema_name, on_leave, without)
+    values (
+        new_course_id, rollbook.choose_schema_name(new_course_id), new_on_leave,
+        coalesce(rollbook.left_out(new_without), (select s.without from rollbook.shape as s))
+    )
     returning schema_name into chosen;
     return chosen;
 end $$;
-comment on function rollbook.register_course(text, text) is
+comment on function rollbook.register_course(text, text, text[]) is
     'First half of create_course, run as rollbook_owner: check the ID and on_leave, choose the schema, record the '
     'course. Raises RB003, RB005.';

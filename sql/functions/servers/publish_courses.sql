@@ -1,5 +1,7 @@
 -- publish_courses: make the publication of one course server list exactly the heartbeat and the copies of its attached
--- courses, and of those that move to it, table by table, each with its column list. Changes only what differs.
+-- courses, and of those that move to it, table by table, each with its column list. Changes only what differs: a table
+-- whose list has changed is taken out and put in again, in one transaction, from whose commit on the stream has the new
+-- list; the subscription needs no refresh.
 -- Called:   by `rollbook server add` and `rollbook course attach`, `detach`, `move`, after the tables exist on the
 --           server.
 -- Returns:  the number of tables added and dropped.
@@ -22,28 +24,33 @@ begin
         );
     end if;
     with listed as (
-        select p.schemaname::text as schema_name, p.tablename::text as table_name
+        select p.schemaname::text as schema_name, p.tablename::text as table_name, p.attnames::text[] as columns
         from pg_publication_tables as p
         where p.pubname = stream_name and p.schemaname <> 'rollbook'
     ),
     wanted as (
-        select c.schema_name::text as schema_name, t.table_name
+        select
+            c.schema_name::text as schema_name, t.table_name,
+            rollbook.course_columns(t.table_name, c.without) as columns
         from rollbook.course as c
         cross join rollbook.copied_tables() as t
         where (c.server = server_name and c.state <> 'detached') or c.moving_to = server_name
     )
     select
-        array_agg(format('%I.%I', l.schema_name, l.table_name)) filter (where w.table_name is null),
+        array_agg(format('%I.%I', l.schema_name, l.table_name)) filter (
+            where w.table_name is null or differs.are_others and l.table_name is not null
+        ),
         array_agg(
             format(
-                '%I.%I (%s)', w.schema_name, w.table_name,
-                array_to_string(rollbook.replicated_columns(w.table_name), ', ')
+                '%I.%I (%s)', w.schema_name, w.table_name, array_to_string(w.columns, ', ')
             )
             order by w.schema_name, w.table_name
-        ) filter (where l.table_name is null)
+        ) filter (where l.table_name is null or differs.are_others and w.table_name is not null)
     into dropped, added
     from listed as l
-    full join wanted as w on w.schema_name = l.schema_name and w.table_name = l.table_name;
+    full join wanted as w on w.schema_name = l.schema_name and w.table_name = l.table_name
+    -- In the order of the table's columns there; what is published is a set.
+    cross join lateral (select not (l.columns <@ w.columns and w.columns <@ l.columns) as are_others) as differs;
     if dropped is not null then
         execute format('alter publication %I drop table %s', stream_name, array_to_string(dropped, ', '));
     end if;

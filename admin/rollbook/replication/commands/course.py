@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rollbook.core import render
-from rollbook.core.arguments import Course
+from rollbook.core.arguments import AnyCourses, Course
 from rollbook.core.command import Format, Run, command
-from rollbook.core.errors import NotConfirmedError
+from rollbook.core.errors import NotConfirmedError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import course_word
 
@@ -17,19 +17,28 @@ if TYPE_CHECKING:
 
 app = noun("course")
 
-CREATED = ("course", "schema_name", "on_leave", "enrolled", "copied_users", "outcome")
-UPDATED = ("course", "on_fault", "outcome")
+CREATED = ("course", "schema_name", "on_leave", "without", "enrolled", "copied_users", "outcome")
+UPDATED = ("course", "on_fault", "without", "rows", "outcome")
 PAUSED = ("course", "state", "paused_at", "paused_by", "pause_reason", "outcome")
 RESUMED = ("course", "table", "inserted", "updated", "deleted", "outcome")
 DELETED = ("course", "schema_name", "enrolled", "copied_users", "outcome")
 TEAM = ("course", "role", "schema_name", "server", "outcome")
 COLUMNS = (
     "course", "schema_name", "state", "on_leave", "enrolled", "copied_users", "server", "since", "on_fault",
-    "paused_at", "pause_reason", "moving_to",
+    "paused_at", "pause_reason", "moving_to", "without",
 )  # fmt: skip
 
 
 Role = Annotated[str, typer.Argument(metavar="ROLE", help="The database role of the course's team.")]
+
+
+Without = Annotated[
+    str | None,
+    typer.Option(
+        "--without", metavar="LIST",
+        help="The columns that do not travel to the course, with commas; '' for none.", show_default=False,
+    ),
+]  # fmt: skip
 
 
 class OnLeave(StrEnum):
@@ -44,6 +53,11 @@ class OnFault(StrEnum):
 
     refuse = "refuse"
     pause = "pause"
+
+
+def column_names(without: str | None) -> list[str] | None:
+    """Return the columns of a list with commas; None for none given."""
+    return None if without is None else [name.strip() for name in without.split(",") if name.strip()]
 
 
 @command(
@@ -74,14 +88,18 @@ def show(run: Run, course: Course) -> None:
 
     with run.connect() as conn:
         found = vars(find_course(conn, course))
-        columns = replicated_columns(conn)
+        shape = replicated_columns(conn)
+        columns = {table: shape.of(str(found["schema_name"]), table) for table in shape.tables}
     parts = {"Course": found, "Copied columns": columns}
     render.document(run, {**found, "replicated": columns}, lambda out: render.sections(run, out, parts))
 
 
 @command(
     app, "create", sets=("data", "writes"), columns=CREATED, long=True,
-    examples=("course create MITx/8.02x/2013_Spring", "course create edX/DemoX/2013_Fall --on-leave remove --dry-run"),
+    examples=(
+        "course create MITx/8.02x/2013_Spring",
+        "course create edX/DemoX/2013_Fall --on-leave remove --without last_login,password --dry-run",
+    ),
     exits="0 created (or it exists, with --if-not-exists), 1 refused, 3 unreachable, 4 not migrated",
     see="rollbook enrollment add, rollbook course delete",
 )  # fmt: skip
@@ -94,59 +112,89 @@ def create(
     on_fault: Annotated[
         OnFault, typer.Option(help="When a copy cannot be written: refuse the portal's statement, or pause the course.")
     ] = OnFault.refuse,
+    without: Without = None,
     if_not_exists: Annotated[
         bool, typer.Option("--if-not-exists", help="Succeed without change if it already exists.")
     ] = False,
 ) -> None:
-    """Create a course: its schema and copies, filled with the students already enrolled."""
+    """Create a course: its schema and copies, filled with the students already enrolled.
+
+    Columns left out with --without are the course's own: Rollbook never writes them. Default: rollbook shape without.
+    """
     from rollbook.core import history
     from rollbook.replication.queries.courses import course_sql, create_course, find_course, list_courses, set_on_fault
 
     with run.connect() as conn:
         exists = if_not_exists and any(row.course == course for row in list_courses(conn, course))
         if not exists:
-            create_course(conn, course, on_leave)
+            create_course(conn, course, on_leave, column_names(without))
             if on_fault is not OnFault.refuse:
                 set_on_fault(conn, course, on_fault)
-            made = {"on_leave": str(on_leave), "on_fault": str(on_fault)}
+            made = {"on_leave": str(on_leave), "on_fault": str(on_fault), "without": find_course(conn, course).without}
             history.record(conn, run, course, "created", after=made, course_id=course)
         found = find_course(conn, course)
-        statement = course_sql("rollbook.create_course", [course, str(on_leave)])
+        statement = course_sql("rollbook.create_course", [course, str(on_leave), found.without])
     if run.dry_run and not exists and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     render.rows(run, [{**vars(found), "outcome": "unchanged" if exists else "created"}], CREATED)
 
 
 @command(
-    app, "update", sets=("data", "writes"), columns=UPDATED,
+    app, "update", sets=("data", "writes"), columns=UPDATED, long=True,
     examples=(
         "course update edX/toy/2013_Spring --on-fault pause",
-        "course update edX/toy/2013_Spring --on-fault refuse -n",
+        "course update edX/toy/2013_Spring --without last_login,password",
+        "course update edX/toy/2013_Spring --without '' --dry-run",
+        "course update --all --without last_login -n",
     ),
-    exits="0 updated, or it was so already, 1 unknown course, 3 unreachable, 4 not migrated",
-    see="rollbook course pause",
+    exits="0 updated, or it was so already, 1 unknown course or column, 3 its server does not answer, 4 not migrated, "
+    "or rows on its server differ yet, 5 only some",
+    see="rollbook shape without, rollbook course pause",
 )  # fmt: skip
 def update(
     run: Run,
-    course: Course,
+    course: AnyCourses = [],  # noqa: B006
     on_fault: Annotated[
-        OnFault, typer.Option(help="When a copy cannot be written: refuse the portal's statement, or pause the course.")
-    ],
-) -> None:
-    """Change what happens when a copy of a course cannot be written."""
-    from rollbook.core import history
-    from rollbook.replication.queries.courses import find_course, set_on_fault
+        OnFault | None,
+        typer.Option(help="When a copy cannot be written: refuse the portal's statement, or pause the course."),
+    ] = None,
+    without: Without = None,
+    all_: Annotated[bool, typer.Option("--all", help="All courses.")] = False,
+) -> int:
+    """Change which columns do not travel to courses, or what happens when a copy cannot be written.
 
+    A column that is left out keeps its values and is the course's own. One that travels again gets the portal's values.
+    A course's server is changed too; a command that was interrupted is run again.
+    """
+    from rollbook.core.errors import AdminError
+    from rollbook.replication.commands.comparison import reporting
+    from rollbook.replication.commands.users import show_failures
+    from rollbook.replication.queries.courses import known_courses, left_out
+    from rollbook.replication.repair import Failure
+    from rollbook.replication.shape import update as update_shape
+
+    if on_fault is None and without is None:
+        raise UsageError("nothing to update", fix="add --without LIST or --on-fault WORD")
+    if bool(course) == all_:
+        raise UsageError("which courses?", fix="name courses, or add --all")
+    listed = column_names(without)
     with run.connect() as conn:
-        before = find_course(conn, course).on_fault
-        if before != on_fault:
-            set_on_fault(conn, course, on_fault)
-            history.record(
-                conn, run, course, "updated", before={"on_fault": before}, after={"on_fault": str(on_fault)},
-                course_id=course,
-            )  # fmt: skip
-    outcome = "unchanged" if before == on_fault else "updated"
-    render.rows(run, [{"course": course, "on_fault": str(on_fault), "outcome": outcome}], UPDATED)
+        asked = known_courses(conn, list(dict.fromkeys(course)))
+        if listed is not None:
+            left_out(conn, listed)
+    done, failures = [], []
+    with reporting(run, "update", len(asked)) as progress:
+        for name in asked:
+            try:
+                done.append(update_shape(run, name, listed, on_fault, progress))
+            except AdminError as exc:
+                failures.append(Failure(name, exc))
+            progress.advance(1)
+    render.rows(run, [vars(row) for row in done], UPDATED)
+    show_failures(run, failures)
+    if failures:
+        return 5 if done else failures[0].error.exit_code
+    return 0
 
 
 @command(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COURSES = """
 select
     course_id as course, schema_name::text as schema_name, state, on_leave, enrolled, copied_users, server,
-    created_at as since, on_fault, paused_at, pause_reason, moving_to
+    created_at as since, on_fault, paused_at, pause_reason, moving_to, without
 from rollbook.course_status
 where %(match)s::text is null or strpos(lower(course_id), lower(%(match)s)) > 0
 order by course_id
@@ -28,7 +28,7 @@ COURSE = """
 select
     s.course_id as course, s.schema_name::text as schema_name, s.state, s.on_leave, s.server, s.enrolled,
     s.copied_users, s.copied_profiles, s.copied_enrollments, s.created_at, s.verified_at, s.verdict, s.differing_rows,
-    s.on_fault, s.paused_at, s.paused_by, s.pause_reason, s.moving_to, s.leaving,
+    s.on_fault, s.paused_at, s.paused_by, s.pause_reason, s.moving_to, s.leaving, s.without,
     array(select rollbook.local_objects(s.schema_name)) as local_objects
 from rollbook.course_status as s
 where s.course_id = %s
@@ -89,6 +89,7 @@ class CourseLine:
     paused_at: datetime | None
     pause_reason: str | None
     moving_to: str | None
+    without: list[str]
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Course:
     pause_reason: str | None
     moving_to: str | None  # the server that receives it too, until `course move` lets go of the other
     leaving: str | None  # the server from which it was moved, and which may still have its copies
+    without: list[str]  # the columns that do not travel to it
     local_objects: list[str]
 
 
@@ -169,9 +171,38 @@ def known_courses(conn: Conn, course_ids: Sequence[str]) -> list[str]:
     return list(course_ids) or known
 
 
-def create_course(conn: Conn, course_id: str, on_leave: str) -> str:
-    """Create a course and return its schema. Raises RefusedError (RB003, RB005)."""
-    return str(one(conn, "select rollbook.create_course(%s, %s) as name", [course_id, on_leave])["name"])
+def create_course(conn: Conn, course_id: str, on_leave: str, without: Sequence[str] | None = None) -> str:
+    """Create a course and return its schema; without None: the installation's default.
+
+    Raises RefusedError (RB003, RB005, RB028).
+    """
+    listed = None if without is None else list(without)
+    query = "select rollbook.create_course(%s, %s, %s::text[]) as name"
+    return str(one(conn, query, [course_id, on_leave, listed])["name"])
+
+
+def update_course(conn: Conn, course_id: str, without: Sequence[str]) -> list[Row]:
+    """Change the columns that do not travel to a course; return the rows written: table inserted updated deleted.
+
+    Raises RefusedError (RB006, RB009, RB019, RB020, RB022, RB028).
+    """
+    query = "select table_name as table, inserted, updated, deleted from rollbook.update_course(%s, %s::text[])"
+    return conn.execute(query, [course_id, list(without)]).fetchall()
+
+
+def left_out(conn: Conn, without: Sequence[str]) -> list[str]:
+    """Return a list of columns that do not travel, checked and sorted. Raises RefusedError (RB028)."""
+    return list(one(conn, "select rollbook.left_out(%s::text[]) as columns", [list(without)])["columns"])
+
+
+def default_without(conn: Conn) -> list[str]:
+    """Return the columns that do not travel to new courses."""
+    return list(one(conn, "select without from rollbook.shape")["without"])
+
+
+def set_default_without(conn: Conn, without: Sequence[str]) -> None:
+    """Set the columns that do not travel to new courses."""
+    conn.execute("update rollbook.shape set without = %s::text[]", [list(without)])
 
 
 def drop_course(conn: Conn, course_id: str, *, drop_local: bool) -> None:

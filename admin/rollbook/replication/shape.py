@@ -1,0 +1,135 @@
+"""Changing which columns travel to a course.
+
+On a course server first what lets rows come with and without these columns; then the portal, where copies, routing and
+publication change in one transaction; then, on the server, the rows and what they must fulfil. So the stream never
+brings a row that the server cannot take. A command that was killed is run again: each step looks at what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import errors, sql
+from psycopg.types.json import Jsonb
+
+from rollbook.core import history
+from rollbook.core.errors import AttentionError, RefusedError
+from rollbook.core.shell import course_word
+from rollbook.core.shipped import as_query
+from rollbook.replication import attach, build, link
+from rollbook.replication.catalog import TABLES
+from rollbook.replication.queries.courses import Course, find_course, left_out, set_on_fault, update_course
+from rollbook.replication.repair import CATCH_UP_SECONDS, repair_on_server
+from rollbook.replication.session import Progress, Session, opened
+from rollbook.replication.steps import Steps
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Run
+
+LOCK_SECONDS = 2.0  # how long a reader on the server may hold up one attempt, and be held up by it
+ATTEMPTS = 5
+
+STATEMENTS = "select w.words from rollbook.shape_statements(%s, %s, %s, %s, %s) as w (words)"
+
+
+@dataclass(frozen=True)
+class Updated:
+    """A row of `course update`; the fields are its columns."""
+
+    course: str
+    on_fault: str
+    without: list[str]
+    rows: int  # written, in the portal's database and on the server
+    outcome: str
+
+
+def update(
+    run: Run, course_id: str, without: Sequence[str] | None, on_fault: str | None, progress: Progress
+) -> Updated:
+    """Change what a course leaves out, and what happens when a copy cannot be written; None: that stays.
+
+    Raises RefusedError, UnreachableError if its server does not answer: then nothing has changed.
+    """
+    with run.connect() as portal:
+        before = find_course(portal, course_id)
+        wanted = before.without if without is None else left_out(portal, without)
+    server = None if run.dry_run or without is None else before.server
+    if server is not None:
+        attach.refuse_moving(before)
+        prepare(run, before, wanted)
+    with run.connect() as portal:
+        rows = 0
+        if wanted != before.without:
+            rows = sum(
+                row["inserted"] + row["updated"] + row["deleted"] for row in update_course(portal, course_id, wanted)
+            )
+        if on_fault is not None and on_fault != before.on_fault:
+            set_on_fault(portal, course_id, on_fault)
+        after = find_course(portal, course_id)
+        old, new = ({"on_fault": row.on_fault, "without": row.without} for row in (before, after))
+        if old != new:
+            history.record(portal, run, course_id, "updated", before=old, after=new, course_id=course_id)
+    only_leaves_out = wanted != before.without and set(wanted) >= set(before.without)
+    if server is not None and before.paused_at is None and not only_leaves_out:
+        rows += finish(run, after, server, progress)
+    return Updated(course_id, after.on_fault, after.without, rows, "unchanged" if old == new else "updated")
+
+
+def prepare(run: Run, course: Course, without: Sequence[str]) -> None:
+    """Let the copies on a course's server take rows with and without the columns that change."""
+    with run.connect() as portal:
+        portal.autocommit = True
+        server = link.find_server(portal, str(course.server))
+        with (
+            link.held(portal, server),
+            opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
+        ):
+            build.prepare(session, Steps())
+            reshape(session, course.schema_name, without, is_final=False)
+
+
+def finish(run: Run, course: Course, server_name: str, progress: Progress) -> int:
+    """Fill the columns that travel again on the server, then hold them to what the portal's fulfil; return the rows."""
+    written, verdicts = repair_on_server(run, course.course, server_name, progress)
+    if differing := [table for table, verdict in verdicts.items() if verdict != "match"]:
+        raise AttentionError(
+            f"its copies are not equal on server {server_name}: {', '.join(differing)}",
+            why="they are being written, or the copies in the portal's database differ",
+            fix=f"rollbook replication repair {course_word(course.course)}; then the same command again",
+        )
+    with run.connect() as portal:
+        portal.autocommit = True
+        server = link.find_server(portal, server_name)
+        with (
+            link.held(portal, server),
+            opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
+        ):
+            reshape(session, course.schema_name, course.without, is_final=True)
+    return sum(row.inserted + row.updated + row.deleted for row in written)
+
+
+def reshape(session: Session, schema_name: str, without: Sequence[str], *, is_final: bool) -> None:
+    """Give the copies on a server their form, each in a transaction of its own. Raises RefusedError for a lock."""
+    for name in TABLES:
+        asked = {"schema": schema_name, "table": name}
+        row = session.conn.execute(as_query("copies/copy_shape", "schema", "table"), asked).fetchone()
+        if row is None or row["shape"] is None:
+            continue  # gone: resync makes it
+        given = [schema_name, name, list(without), Jsonb(row["shape"]), is_final]
+        statements = [sql.SQL(row["words"]) for row in session.portal.execute(STATEMENTS, given)]
+        for attempt in range(ATTEMPTS if statements else 0):
+            try:
+                with session.conn.transaction():
+                    session.conn.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS:g}s"])
+                    for statement in statements:
+                        session.conn.execute(statement)
+                break
+            except errors.LockNotAvailable as exc:
+                if attempt == ATTEMPTS - 1:
+                    raise RefusedError(
+                        f"{schema_name}.{name} on server {session.server.name} is in use",
+                        why=f"its lock was not free in {ATTEMPTS} attempts of {LOCK_SECONDS:g} s",
+                        fix="end the transaction that uses it there, then the same command again",
+                    ) from exc
