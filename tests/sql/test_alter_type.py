@@ -42,7 +42,9 @@ def test_columns_of_copied_tables_change_their_type_and_copies_follow_by_the_pri
 
     # A value that the portal takes and the copy cannot hold: refused by the course's name, until the copies are wider.
     longer = "update portal.auth_user set email = repeat('x', 280) || '@new.org'"
-    assert KEEP in str(refused(live, "RB020", longer).message_primary)
+    refusal = refused(live, "RB020", longer)
+    assert KEEP in str(refusal.message_primary)
+    assert "rollbook schema check" in str(refusal.message_hint)
     for (fix,) in run(live, "select fix from rollbook.foreign_objects() where kind = 'copy'"):
         live.execute(fix)
     run(live, longer)

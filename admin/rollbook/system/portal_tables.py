@@ -336,7 +336,7 @@ def holds(column: Column, due: Column) -> bool:
 def aspects(column: Column, due: Column, *, by_meaning: bool) -> list[tuple[str, str, str]]:
     """Return what is not as shipped at one column: the aspect, in words, and what ALTER COLUMN needs to fix it."""
     found = []
-    if not (holds(column, due) if by_meaning else column.type == due.type):
+    if not (holds(column, due) if by_meaning or due.type not in INTEGERS else column.type == due.type):
         found.append(("type", f"is {column.type}, not {due.type}", f"type {due.type}"))
     if column.is_required != due.is_required:
         words = "may be null" if due.is_required else "may not be null"

@@ -26,6 +26,8 @@ declare
     );
     way_out constant text := case
         when is_gone then format('Run: select * from rollbook.repair(%L); it recreates what is gone.', course.course_id)
+        when state in ('22001', '22003') then
+            'A value is too large for a column there: rollbook schema check prints the line that makes it as in the portal.'
         when obstacle_fix is not null then format('Run: %s; or change it.', obstacle_fix)
         else format('Change what forbids it in schema %I%s.', schema_name, (
             select ', such as ' || string_agg(o, ', ') from rollbook.local_objects(schema_name) as o
