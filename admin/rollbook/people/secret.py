@@ -138,7 +138,7 @@ def matches(password: str, stored: str) -> bool:
         package = PACKAGES[algorithm]
         raise UnreachableError(
             f"{algorithm} cannot be checked here", why=f"the Python package {package} is not installed",
-            fix=f"install it where rollbook is: pip install {package}",
+            fix="install it where rollbook is: pip install " + package,
         ) from None  # fmt: skip
     except ValueError:  # not from the cause: that one may quote the hash
         raise UnreachableError(
