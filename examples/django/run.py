@@ -86,7 +86,7 @@ class Example:
         self.rollbook("schema", "upgrade")
         self.rollbook("schema", "django", "--role", "portal_site")
         self.django("portal", "migrate", "--verbosity", "0")
-        self.rollbook("course", "create", COURSE)
+        self.rollbook("course", "create", COURSE, "--without", "last_login")
         with psycopg.connect(self.server.dsn("portal")) as conn:
             conn.execute(COURSE_RIGHTS.encode())
         self.django("course", "migrate", "--verbosity", "0")

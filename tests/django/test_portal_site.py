@@ -185,6 +185,7 @@ def portal(cluster: Cluster) -> Iterator[dict[str, str]]:
 
 
 COURSE = """
+import os
 import django
 django.setup()
 from django.contrib.auth import get_user_model
@@ -204,6 +205,8 @@ client = Client(headers={"host": "127.0.0.1"})
 answer = client.post("/accounts/login/", {"username": "ada", "password": "pw"})
 assert answer.status_code == 302, answer.content
 assert b"Reputation: 3" in client.get("/").content
+ada.refresh_from_db()
+assert (ada.last_login is not None) is (os.environ["DJANGO_SETTINGS_MODULE"] == "campus.course")
 ada.email = "forged@example.org"
 denied = "42501"  # no right: this login has UPDATE alone
 for forbidden, code in (ada.save, "23R01"), (lambda: Student.objects.create_user("eve"), denied), (ada.delete, denied):
@@ -215,6 +218,15 @@ for forbidden, code in (ada.save, "23R01"), (lambda: Student.objects.create_user
         assert isinstance(exc, IntegrityError) is (code != denied)
     else:
         raise AssertionError(forbidden)
+"""
+OWN_PASSWORD = """
+import django
+django.setup()
+from django.contrib.auth import authenticate, get_user_model
+ada = get_user_model().objects.get(username="ada")
+ada.set_password("own")
+ada.save()
+assert authenticate(username="ada", password="own") and not authenticate(username="ada", password="pw")
 """
 # A hash with fewer rounds than Django has now, as any site has some.
 ADA = """
@@ -262,7 +274,13 @@ def test_the_page_works_line_by_line_for_a_portal_site_and_a_course_site(
 
         python(ADA, {**portal, "PGUSER": "portal_site"})
         follow("A course site", portal)
-        python(COURSE, {**portal, "PGUSER": "course_site", "DJANGO_SETTINGS_MODULE": "campus.course"})
+        course = {**portal, "PGUSER": "course_site", "DJANGO_SETTINGS_MODULE": "campus.course"}
+        python(COURSE, course)
+        update = [sys.executable, "-m", "rollbook", "course", "update", "edX/DemoX/2012_Fall", "--without"]
+        subprocess.run([*update, "last_login,password"], env=portal, check=True, capture_output=True)
+        python(OWN_PASSWORD, course)
+        subprocess.run([*update, ""], env=portal, check=True, capture_output=True)
+        python(COURSE, {**course, "DJANGO_SETTINGS_MODULE": "campus.course_all"})
         with pytest.raises(psycopg.errors.IntegrityError) as refusal:
             conn.execute("delete from portal.student_courseenrollment; delete from portal.auth_user")
         assert "edX/DemoX/2012_Fall" in str(refusal.value)
