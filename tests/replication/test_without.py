@@ -14,7 +14,10 @@ from psycopg import Connection
 from rollbook.replication import shape
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
 from tests.replication.conftest import Site, until
+from tests.replication.test_move import Two, shell, two
 from tests.school import Rollbook
+
+__all__ = ["two"]
 
 
 def without(conn: Connection[Any], course: str) -> list[str]:
@@ -152,7 +155,7 @@ def test_on_a_server_a_column_stays_at_home_and_travels_again_while_writers_writ
 
 
 @pytest.mark.slow
-def test_a_course_that_leaves_columns_out_is_attached_moved_and_detached_with_them(site: Site) -> None:
+def test_a_course_that_leaves_columns_out_is_attached_and_detached_with_them(site: Site) -> None:
     site.ok("course", "update", KEEP, "--without", "last_login,password")
     site.portal.execute(f"update {KEEP_SCHEMA}.auth_user set password = 'portal copy'")
     site.add()
@@ -167,6 +170,26 @@ def test_a_course_that_leaves_columns_out_is_attached_moved_and_detached_with_th
     site.ok("course", "detach", KEEP, "--yes")
     site.attach(KEEP)
     clean(site)
+
+
+@pytest.mark.slow
+def test_what_such_a_column_holds_on_a_server_moves_with_the_course(two: Two) -> None:
+    two.ok("course", "update", KEEP, "--without", "last_login,password")
+    two.server.execute(f"update {KEEP_SCHEMA}.auth_user set last_login = '2001-01-01', password = 'own'")
+    waiting = two.move()
+    assert waiting.code == 4
+    assert two.run("course", "update", KEEP, "--without", "").code == 1  # it moves
+    left = {row["object"]: row["command"] for row in waiting.data if row["command"]}
+    assert set(left) == {"column auth_user.last_login", "column auth_user.password"}
+    for command in left.values():
+        shell(command)
+    assert two.move("--finish").code == 0
+    held = f"select distinct last_login::date::text, password from {KEEP_SCHEMA}.auth_user"
+    assert two.west.execute(held.encode()).fetchall() == [("2001-01-01", "own")]
+    two.portal.execute("update portal.auth_user set last_login = now(), password = 'x', last_name = 'New'")
+    two.wait()
+    assert two.west.execute(held.encode()).fetchall() == [("2001-01-01", "own")]
+    two.ok("replication", "verify")
 
 
 @pytest.mark.slow

@@ -310,9 +310,12 @@ def route(server: Server) -> str:
     return argument(server.admin_dsn or "" if kept == given else make_conninfo("", **kept))
 
 
-def commands(sides: Sides, own: Sequence[Own], there: set[str]) -> dict[str, str]:
-    """Return by name the command that makes each object that is not there; pg_dump's is shared by several."""
-    found: dict[str, str] = {}
+def commands(sides: Sides, own: Sequence[Own], there: set[str], behind: set[str]) -> dict[str, str]:
+    """Return by name the command that makes each object that is not there; pg_dump's is shared by several.
+
+    `behind`: columns that are there and hold too little, as those do that do not travel: the command carries the rows.
+    """
+    found: dict[str, str] = {each.name: copied(sides, each) for each in own if each.data and each.name in behind}
     missing = [each for each in own if each.name not in there]
     dumped = [each for each in own if each.stage == DUMP]
     views = [relation(sides, each) for each in own if each.stage == VIEW]
@@ -327,12 +330,15 @@ def commands(sides: Sides, own: Sequence[Own], there: set[str]) -> dict[str, str
         elif each.words is not None:
             found[each.name] = sides.run(each.words, *(each.after or [] if each.data is None else []))
             if each.data is not None:
-                read, *write = each.data
-                found[each.name] += (
-                    f" && psql -X -q -v ON_ERROR_STOP=1 -d {route(sides.old)} -c {argument(read)}"
-                    f" | {sides.run(*write, *(each.after or []))}"
-                )
+                found[each.name] += f" && {copied(sides, each)}"
     return found
+
+
+def copied(sides: Sides, own: Own) -> str:
+    """Return the command that carries what a column holds."""
+    read, *write = own.data or []
+    source = f"psql -X -q -v ON_ERROR_STOP=1 -d {route(sides.old)} -c {argument(read)}"
+    return f"{source} | {sides.run(*write, *(own.after or []))}"
 
 
 def is_relation(own: Own) -> bool:
@@ -357,7 +363,8 @@ def carried(
     found = own_objects(conn, columns, sides.schema_name)
     there = {each.name for each in found if each.stage} | {row["name"] for row in conn.execute(ROLES)}
     rows_there = counted(conn, [each for each in found if rows.get(each.name)])
-    how = commands(sides, own, there)
+    behind = {name for name in there if (rows.get(name) or 0) > (rows_there.get(name) or 0)}
+    how = commands(sides, own, there, behind)
     return [
         Carried(each.name, rows[each.name], each.name in there, rows_there.get(each.name), how.get(each.name))
         for each in own
