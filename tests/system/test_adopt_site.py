@@ -22,6 +22,7 @@ from rollbook.system.adoption.run import adopt, rehearse
 from rollbook.system.adoption.site import read_site
 from rollbook.system.adoption.structure import blocked, structure
 from rollbook.system.adoption.undo import undo
+from tests.bench import adoption
 from tests.conftest import Cluster
 from tests.program import postgres_program
 from tests.stock_site import fill_site, inside, make_site
@@ -217,6 +218,19 @@ def test_a_row_that_slips_in_stops_a_step_cleanly_and_the_adoption_goes_on_after
     assert findings(site) == []
 
 
+def test_an_index_that_a_killed_adoption_left_is_built_again(site: str) -> None:
+    made(site)
+    before = schema_of(site)
+    with psycopg.connect(site, autocommit=True) as conn:
+        conn.execute("create unique index auth_user_email_key on auth_user (lower(email)) where email <> ''")
+        conn.execute("update pg_index set indisvalid = false where indexrelid = 'auth_user_email_key'::regclass")
+    adopted(site)
+    assert findings(site) == []
+    with program(site) as conn:
+        undo(conn)
+    assert schema_of(site) == before
+
+
 # What is taken from an adopted site -> what `schema check` reports.
 LOSSES = {
     "alter table auth_user alter is_staff drop default": "has the default None, not false",
@@ -362,6 +376,21 @@ def test_an_adopted_site_survives_dump_and_restore(site: str, cluster: Cluster, 
         assert findings(other) == []
         with program(other) as conn:
             assert structure(conn, "public", in_place=True, widen=False) == []
+
+
+@pytest.mark.slow
+def test_a_large_dirty_site_is_adopted_while_visitors_write(cluster: Cluster) -> None:
+    with adoption.site(cluster.server, "large_site") as dsn:
+        took = adoption.measured(dsn, adoption.by_program(in_place=True))  # asserts verify and the number of courses
+        with psycopg.connect(dsn) as conn:
+            counts = "select (select count(*) from auth_user), (select count(*) from student_courseenrollment), "
+            counts += "(select count(*) from rollbook.history where command = 'schema adopt')"
+            assert conn.execute(counts.encode()).fetchone() == (20000, 60000, 400)
+        assert took.lock > 0
+        with program(dsn) as conn:
+            assert undo(conn, keep_fixes=True).left == []
+    with psycopg.connect(cluster.server.dsn(), autocommit=True) as conn:
+        conn.execute("drop database large_site with (force)")
 
 
 def test_a_lock_that_is_held_is_waited_for_again(site: str) -> None:

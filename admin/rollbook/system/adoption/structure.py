@@ -25,6 +25,7 @@ from rollbook.system.portal_tables import (
     compare,
     definitions,
     meaning,
+    named,
     names,
     read,
     refer,
@@ -322,13 +323,13 @@ def rule_steps(change: Change, tables: Tables, taken: set[str]) -> Iterator[Step
     drop = f"{alter} drop constraint if exists {name}"
     label = f"{due.name} on {due.table}"
     if due.kind == "index" or due.key:
+        if there is not None and not there.is_valid and there.kind == "index":  # of an adoption that was killed
+            name = named(there)
+            left = f"drop index concurrently if exists {schema}{name}"
+            yield Step(f"what is left of {there.name}", due.table, left, None, READ, True)
         unique = "unique " if due.key or due.definition.startswith("CREATE UNIQUE") else ""
         build = f"create {unique}index concurrently if not exists {name} on {place} "
         build += f"({', '.join(columns_of(due))})" if due.key else "using " + due.definition.split(" USING ", 1)[1]
-        if there is not None and not there.is_valid and there.kind == "index":
-            left = f"drop index concurrently if exists {schema}{sql.Identifier(there.name).as_string()}"
-            yield Step(f"what is left of {there.name}", due.table, left, None, READ, True)
-            build = build.replace(f" {name} ", f" {there.name if name != due.name else name} ")
         yield Step(f"index {label}", due.table, build, f"drop index if exists {schema}{name}", READ, True)
         if due.definition.startswith("PRIMARY KEY"):
             do = f"{alter} add constraint {name} primary key using index {name}"

@@ -252,7 +252,10 @@ def check(run: Run) -> int:
     exits="0 done, 1 refused, 3 unreachable, 4 not migrated", see="rollbook schema check",
 )  # fmt: skip
 def grant(run: Run) -> None:
-    """Make all roles, owners, rights and policies as shipped again, such as after a restore without them."""
+    """Make all roles, owners, rights and policies as shipped again, such as after a restore without them.
+
+    On a site that was adopted in place it makes functions and triggers again, too.
+    """
     from rollbook.core.migrating import places
     from rollbook.system.migration import grant_all, grants
 
