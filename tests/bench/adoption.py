@@ -2,8 +2,8 @@
 
 `python -m tests.bench.adoption [in-place|moved]...`. Interleaved, medians, each in a new database. By hand: the same
 repairs as UPDATEs, the same changes of the tables and the SQL of `schema sql` in one transaction, which writers wait
-for, then a call of create_course for each course. The program also reads every row for faults, keeps what a repair
-changes for the history, builds indexes concurrently, counts and verifies. A writer updates one user after the other
+for, then a call of create_course for each course, and verify. The program also reads every row for faults, twice, keeps
+what a repair changes for the history, builds indexes concurrently, and counts. A writer updates one user after the other
 meanwhile: its longest wait is what the site's visitors notice.
 """
 
@@ -157,6 +157,7 @@ def by_hand(in_place: bool) -> Callable[[str], float]:
             for number in range(COURSES):
                 conn.execute("select rollbook.create_course(%s)", [f"edX/course{number}/2012"])
                 conn.commit()
+            assert conn.execute("select from rollbook.verify()").fetchall() == []
         return held
 
     return run
