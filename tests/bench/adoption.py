@@ -2,9 +2,9 @@
 
 `python -m tests.bench.adoption [in-place|moved]...`. Interleaved, medians, each in a new database. By hand: the same
 repairs as UPDATEs, the same changes of the tables and the SQL of `schema sql` in one transaction, which writers wait
-for, then a call of create_course for each course, and verify. The program also reads every row for faults, twice, keeps
-what a repair changes for the history, builds indexes concurrently, and counts. A writer updates one user after the other
-meanwhile: its longest wait is what the site's visitors notice.
+for, then a call of create_course for each course, and verify. The program also reads every row for faults, twice,
+keeps what a repair changes for the history, builds indexes concurrently, and counts. A writer updates users one after
+another meanwhile: its longest wait is what the site's visitors notice.
 """
 
 from __future__ import annotations
