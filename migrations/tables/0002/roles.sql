@@ -23,7 +23,10 @@ begin
                 array_to_string(missing, ', ')
             using errcode = 'RB010', hint = 'Have a superuser run: '
                 || (select string_agg(format('create role %I nologin; ', m), '') from unnest(missing) as m)
-                || format('grant rollbook_owner, rollbook_writer to %I;', current_user);
+                || format(
+                    'grant rollbook_monitor to rollbook_operator; grant rollbook_owner, rollbook_writer to %I;',
+                    current_user
+                );
     end if;
     if exists (
         select from pg_roles as r

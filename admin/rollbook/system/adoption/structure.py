@@ -392,6 +392,7 @@ def blocked_session(conn: Conn) -> Iterator[Blocked]:
     if not row["may_act"] or (row["missing_roles"] and not row["may_make_roles"]):
         reason = "it may not create Rollbook's roles, or not act for those that are there"
         made = "".join(f"create role {name} nologin; " for name in row["missing_roles"])
+        made += "grant rollbook_monitor to rollbook_operator; " if made else ""
         yield Blocked(f"role {row['role']}", reason, f"{made}grant rollbook_owner, rollbook_writer to {row['role']};")
     if not row["may_portal"]:
         fix = f"grant create, usage on schema portal to {row['role']};"
