@@ -25,6 +25,7 @@ from rollbook.system.adoption.undo import undo
 from tests.bench import adoption
 from tests.conftest import Cluster
 from tests.program import postgres_program
+from tests.school import Rollbook
 from tests.stock_site import fill_site, inside, make_site
 
 Db = Connection[Any]
@@ -349,6 +350,16 @@ def test_the_tables_of_another_role_are_no_finding_and_stay_its_own(site: str) -
                 assert undo(session).left == []
         assert schema_of(site) == before
         conn.execute(sql.SQL("drop owned by {0}; drop role {0}").format(role))
+
+
+def test_a_downgrade_to_base_is_refused_before_it_drops_a_course(site: str, rollbook: Rollbook) -> None:
+    made(site)
+    adopted(site)
+    answer = rollbook("schema", "downgrade", "--to", "base", "--yes", dsn=site)
+    assert (answer.code, "rollbook schema adopt --undo" in answer.err) == (1, True)
+    assert findings(site) == []
+    with psycopg.connect(site) as conn:
+        assert conn.execute("select count(*) from rollbook.course").fetchone() == (3,)
 
 
 def test_who_reaches_the_tables_reaches_them_after_the_move(site: str) -> None:

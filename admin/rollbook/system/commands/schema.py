@@ -97,6 +97,8 @@ def downgrade(
     """Undo revisions. Undoing revision 0002 drops all course schemas, including what courses added to them."""
     target, database, found = planned(run, to, up=False)
     goes = found is not None and found >= "0002" and (target == "base" or target < "0002")
+    if target == "base":
+        refuse_adopted(run)
     if goes:
         refuse_with_servers(run)
     local = what_goes(run, target) if goes else ""
@@ -152,6 +154,18 @@ def refuse_others(run: Run) -> None:
                 "this role may not take the schema away", why=f"schema rollbook belongs to {quoted(owner)}",
                 fix=f"run it as the role {quoted(owner)}, or as a member of it",
             )  # fmt: skip
+
+
+def refuse_adopted(run: Run) -> None:
+    """Refuse, before any course is dropped, to drop the tables of a site that was adopted; revision 0001 refuses too."""
+    from rollbook.system.portal_tables import is_adopted
+
+    with run.connect(migrated=False) as conn:
+        if is_adopted(conn):
+            raise RefusedError(
+                "the portal's tables belong to a site that was adopted: they are not dropped",
+                fix="rollbook schema adopt --undo",
+            )
 
 
 def refuse_with_servers(run: Run) -> None:
