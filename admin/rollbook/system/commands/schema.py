@@ -157,7 +157,7 @@ def refuse_others(run: Run) -> None:
 
 
 def refuse_adopted(run: Run) -> None:
-    """Refuse, before any course is dropped, to drop the tables of a site that was adopted; revision 0001 refuses too."""
+    """Refuse to drop the tables of a site that was adopted, before a course is dropped; revision 0001 does too."""
     from rollbook.system.portal_tables import is_adopted
 
     with run.connect(migrated=False) as conn:
