@@ -12,9 +12,9 @@ begin
         hint = 'Change the username or the e-mail address, or create another user.';
 end $$;
 create or replace trigger rollbook_refuse_user_id_change before update on portal.auth_user
-    for each row when (rollbook.id_differs(old.*, new.*)) execute function rollbook.refuse_user_id_change();
+    for each row when (old.id is distinct from new.id) execute function rollbook.refuse_user_id_change();
 create or replace trigger rollbook_refuse_user_id_change_late after update on portal.auth_user
-    for each row when (rollbook.id_differs(old.*, new.*)) execute function rollbook.refuse_user_id_change();
+    for each row when (old.id is distinct from new.id) execute function rollbook.refuse_user_id_change();
 comment on function rollbook.refuse_user_id_change() is
     'Trigger function: refuse with 23R02 to change a user''s id, which identifies the person in every course.';
 comment on trigger rollbook_refuse_user_id_change on portal.auth_user is

@@ -24,7 +24,7 @@ from tests.sql.helpers import (
 def test_columns_of_copied_tables_change_their_type_and_copies_follow_by_the_printed_fix(live: Db) -> None:
     enroll(live, add_user(live, "ada"), KEEP)
     for table, columns in COLUMNS.items():
-        for column in columns:
+        for column in columns[1 if table == USER else 0 :]:  # a trigger's condition names the user's id
             kind = value(
                 live,
                 "select format_type(atttypid, atttypmod) from pg_attribute where attrelid = %s::regclass "
@@ -51,7 +51,7 @@ def test_columns_of_copied_tables_change_their_type_and_copies_follow_by_the_pri
     assert faults(live) == []
     assert create(live, "edX/new") == "course_edx_new"
 
-    # The triggers' conditions name no column, and work.
+    # The triggers' conditions work.
     refused(live, "23R02", "update portal.auth_user set id = id + 1")
     refused(
         live,

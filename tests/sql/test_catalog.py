@@ -65,7 +65,7 @@ RULES: dict[str, LiteralString] = {
         select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace and (proacl is null
             or exists (select from aclexplode(proacl) where grantee = 0 and privilege_type = 'EXECUTE')
             or has_function_privilege('portal_app', oid, 'execute'))
-            and (proname not in ('email_differs', 'id_differs', 'year_is_outside') or prosecdef)""",
+            and (proname <> 'year_is_outside' or prosecdef)""",
     "PUBLIC has no right on a table, view or schema": """
         select relname::text from pg_class cross join aclexplode(relacl)
         where relnamespace in (select oid from pg_namespace where nspname ~ '^(rollbook|portal|course_.*)$')
