@@ -52,8 +52,9 @@ cross join lateral (
     select 1, format('drop trigger if exists %%I on %%I.%%I', g.name, %(schema)s::text, t.name)
     from unnest('{rollbook_guard_copy,rollbook_guard_copy_update}'::text[]) as g (name)
     union all
-    select 2, g.words from rollbook.guard_statements(%(schema)s, t.name) as g (words)
-    where g.words ~ '(create|on) trigger'
+    select case when g.words ~ '^comment' then 3 else 2 end, g.words
+    from rollbook.guard_statements(%(schema)s, t.name) as g (words)
+    where g.words ~ 'rollbook_guard_copy'
 ) as s (part, words)
 order by t.name, s.part
 """
