@@ -72,7 +72,10 @@ def test_a_course_leaves_columns_out_from_its_creation_on(site: Db) -> None:
         "first_name", "last_login", "meta", "password",
     ]  # fmt: skip
     portal: dict[str, bool] = dict(
-        run(site, "select attname::text, attnotnull from pg_attribute where attrelid = rollbook.portal_table('auth_user')")
+        run(
+            site,
+            "select attname::text, attnotnull from pg_attribute where attrelid = rollbook.portal_table('auth_user')",
+        )
     )
     found = shape(site, "own")
     assert found["first_name"] == (portal["first_name"], "''::character varying")
