@@ -47,7 +47,7 @@ versions: setup
 	@for bindir in "$(CURDIR)"/.postgres/1[67]/bin; do \
 	    [ ! -x "$$bindir/initdb" ] || PG_BINDIR="$$bindir" $(BIN)/pytest $(TESTS) || exit 1; done
 
-ADOPTED ?= tests/sql/functions tests/people tests/replication/test_repair.py
+ADOPTED ?= tests/sql/functions tests/testcentre tests/people/test_group.py
 adopted: setup
 	@TEST_ADOPTED=1 $(BIN)/pytest $(ADOPTED)
 

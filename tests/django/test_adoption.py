@@ -1,4 +1,7 @@
-"""A project that Django's `migrate` has made is adopted, moved and in place; Django goes on, and alters columns."""
+"""A project that Django's `migrate` has made is adopted, moved and in place; Django goes on, and alters columns.
+
+In place rollbook.alter_site_table does it.
+"""
 
 from __future__ import annotations
 

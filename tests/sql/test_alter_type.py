@@ -1,4 +1,7 @@
-"""A site changes the types of its own columns, as Django's AlterField does; nothing of Rollbook's is in the way."""
+"""A site changes the types of its own columns, as Django's AlterField does; nothing of Rollbook's is in the way.
+
+Views read by rollbook.account, enrollments and user_with_email; the trigger of the year asks year_is_outside.
+"""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ TESTED_IN = {
     "sql/functions/test_stray_routes.py": ["leaver_ids", "routed_courses"],
     "sql/functions/test_compare_users.py": ["repair_course", "repair_users", "user_rows"],
     "sql/functions/test_verify.py": ["compare", "differences", "repair"],
+    "sql/test_alter_type.py": ["account", "enrollments", "user_with_email", "year_is_outside"],
     "sql/test_catalog.py": ["course_status", "grants"],
     "sql/test_quarantine.py": [
         *(
@@ -81,6 +82,8 @@ TESTED_IN = {
         *("copied_columns", "copy_differences", "foreign_code", "foreign_objects", "foreign_rights", "missing_rights"),
         *("replica_settings", "routing_fault", "sequences_behind"),
     ],
+    "django/test_adoption.py": ["alter_site_table"],
+    "system/test_adopt_site.py": ["portal_table"],
     "testcentre/test_pearson_import.py": ["exchange_file_status"],
 }
 LISTED = [name for names in TESTED_IN.values() for name in names]

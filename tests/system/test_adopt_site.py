@@ -1,4 +1,7 @@
-"""A Django site adopted, in place and moved: what it is afterwards, what stops it, and the way back."""
+"""A Django site adopted, in place and moved: what it is afterwards, what stops it, and the way back.
+
+rollbook.portal_table finds the site's own table under each name.
+"""
 
 from __future__ import annotations
 

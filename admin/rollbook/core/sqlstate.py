@@ -100,7 +100,7 @@ STATES = {
         UnreachableError, "permission is missing",
         "ask the owner of the database for the permission that the server names",
     ),
-    "42P06": Meaning(RefusedError, None, "drop or rename the existing object, if it is not needed"),
+    "42P06": Meaning(RefusedError, None, "rename the existing object"),
     "53100": Meaning(
         UnreachableError, "the disk of the database server is full", "free some space there, then run the command again"
     ),
