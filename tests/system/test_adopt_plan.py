@@ -211,7 +211,7 @@ def test_the_whole_way_in_and_back(rollbook: Rollbook, site: Db, monkeypatch: py
 
     asked = rollbook(*ways, dsn=where)
     assert asked.code == 6
-    assert asked.err.startswith("rehearsed, and rolled back: writers waited for ")
+    assert asked.err.startswith("rehearsed, and rolled back: the tables were locked for ")
     assert content(site) == before
 
     done = rollbook(*ways, "--yes", dsn=where)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -181,6 +182,31 @@ def test_a_rehearsal_changes_nothing(site: str) -> None:
             report = rehearse(conn, read_site(conn, "public"), in_place=in_place)
         assert (report.findings, len(report.courses), report.lock_seconds > 0) == (0, 3, True)
     assert schema_of(site) == before
+
+
+def test_a_rehearsal_reports_how_long_it_locked_the_tables(site: str) -> None:
+    made(site)
+
+    def wait(_: str) -> None:
+        time.sleep(0.1)
+
+    with program(site) as conn:
+        report = rehearse(conn, read_site(conn, "public"), in_place=True, progress=wait)  # tells of three courses
+    assert report.lock_seconds > 0.3
+
+
+def test_a_rehearsal_lets_a_transaction_finish_that_has_read_and_writes(site: str) -> None:
+    made(site)
+    with psycopg.connect(site) as user, program(site) as conn:
+        user.execute("select from auth_user")
+
+        def write(step: str) -> None:
+            if "trying again" in step:
+                user.execute("update auth_user set first_name = 'Ada' where id = 1")
+                user.commit()
+
+        report = rehearse(conn, read_site(conn, "public"), in_place=True, lock_timeout=0.1, progress=write)
+    assert (report.findings, len(report.courses)) == (0, 3)
 
 
 # What is done to the site -> what stops it, or a part of the error of the step that meets the row.

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -114,7 +114,7 @@ class Report:
     followed: list[str] = field(default_factory=list)  # foreign keys of other tables that still refer to ours
     courses: list[str] = field(default_factory=list)
     findings: int = 0  # what verify found
-    lock_seconds: float = 0.0  # the longest time that writers of a table waited
+    lock_seconds: float = 0.0  # the longest time that a table was locked
     settings: list[str] = field(default_factory=list)  # what the application must set
     left: list[str] = field(default_factory=list)  # what could not be done or undone, and why
 
@@ -155,11 +155,13 @@ class Adoption:
 
     @contextmanager
     def locked(self, step: Step | None = None) -> Iterator[None]:
-        """Measure how long writers wait."""
+        """Measure how long others wait, for a lock that was not free too: they queue behind it."""
         began = time.perf_counter()
-        yield
-        if step is None or step.lock not in (READ, "none"):
-            self.lock_seconds = max(self.lock_seconds, time.perf_counter() - began)
+        try:
+            yield
+        finally:
+            if step is None or step.lock not in (READ, "none"):
+                self.lock_seconds = max(self.lock_seconds, time.perf_counter() - began)
 
     def tried(self, what: str, action: Callable[[], Result], clean: Callable[[], None] | None = None) -> Result:
         """Return what an action returns, tried again while it finds no lock within lock_timeout."""
@@ -215,7 +217,9 @@ class Adoption:
         places = places_in(self.conn, self.schema)
         tables = ", ".join(places.values())
         with self.locked():
-            self.run(f"lock table {tables} in {'access exclusive' if self.moves else 'share row exclusive'} mode")
+            # The strongest that is needed, at once: who reads and then writes would be in a deadlock with a second one.
+            mode = "access exclusive" if self.moves or due else "share row exclusive"
+            self.run(f"lock table {tables} in {mode} mode")
             for step in due:
                 self.run(step.do)
                 record(self.conn, step)
@@ -363,27 +367,36 @@ def rehearse(
     conn: Conn, site: Site, *, in_place: bool, fixes: Sequence[str] = (), courses: str = "all", widen: bool = False,
     lock_timeout: float = LOCK_SECONDS, progress: Progress | None = None,
 ) -> Report:  # fmt: skip
-    """Do all of it in one transaction, verify, and roll back. Writers of the tables wait until it ends.
+    """Do all of it in one transaction, verify, and roll back. Who reads or writes the tables waits until it ends.
 
     `courses`: all, none, or a file with a course ID a line; the first 20 are made.
     """
     adoption = Adoption(conn, site.schema, in_place=in_place, widen=widen, lock_timeout=lock_timeout, progress=progress)
+    report = adoption.tried("rehearsal", lambda: rehearsed(adoption, site, fixes, courses))
+    return replace(report, lock_seconds=adoption.lock_seconds)
+
+
+def rehearsed(adoption: Adoption, site: Site, fixes: Sequence[str], courses: str) -> Report:
+    """Rehearse once, in one transaction. It locks all tables at once: one after the other would be deadlocks."""
+    conn, adoption.steps = adoption.conn, []
     with conn.transaction(force_rollback=True):
-        conn.execute("select set_config('lock_timeout', %s, true)", [f"{lock_timeout * 1000:.0f}ms"])
+        conn.execute("select set_config('lock_timeout', %s, true)", [f"{adoption.lock_timeout * 1000:.0f}ms"])
         before = begin(adoption).rows
-        repairs.apply(conn, site, fixes)
-        conn.execute("set constraints all immediate")  # a table with events that wait cannot be altered
-        for step in adoption.steps_due():
-            if step.is_online:
-                try:
-                    with adoption.locked(step):
+        places = places_in(conn, site.schema)
+        with adoption.locked():
+            adoption.run(f"lock table {', '.join(places[name] for name in before)} in access exclusive mode")
+            repairs.apply(conn, site, fixes)
+            conn.execute("set constraints all immediate")  # a table with events that wait cannot be altered
+            for step in adoption.steps_due():
+                if step.is_online:
+                    try:
                         adoption.run(step.do.replace(" concurrently ", " "))
-                except errors.IntegrityError as exc:
-                    raise slipped(step, exc) from exc
-                adoption.steps.append(step.name)
-        adoption.install()
-        made, left = adoption.make_courses(courses, REHEARSED_COURSES)
-        return adoption.reported(before, made, left)
+                    except errors.IntegrityError as exc:
+                        raise slipped(step, exc) from exc
+                    adoption.steps.append(step.name)
+            adoption.install()
+            made, left = adoption.make_courses(courses, REHEARSED_COURSES)
+            return adoption.reported(before, made, left)
 
 
 def adopt(

@@ -138,7 +138,7 @@ def carried_out(run: Run, plan: Plan, fixes: list[str], how: How) -> int:
 
     with run.connect(migrated=False) as conn:
         rehearsal = rehearse(conn, plan.site, fixes=fixes, **how)
-    render.note(run, f"rehearsed, and rolled back: writers waited for {rehearsal.lock_seconds:.1f} s at most")
+    render.note(run, f"rehearsed, and rolled back: the tables were locked for {rehearsal.lock_seconds:.1f} s")
     where = "in place" if how["in_place"] else "and move them to schema portal"
     rows = render.plural(sum(plan.rows.values()), "row")
     render.confirm(run, f"adopt the tables of schema {plan.site.schema} ({rows}) {where}")
