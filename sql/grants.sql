@@ -12,7 +12,7 @@
 do $$
 declare
     migrator constant text := (select n.nspowner::regrole::text from pg_namespace as n where n.nspname = 'rollbook');
-    writers constant text[] := '{check_authorization,check_candidate,register_for_exam,renew_candidate}';
+    writers constant text[] := '{check_authorization,check_candidate,register_for_exam,renew_candidates}';
     object record;
     grantee record;
 begin
@@ -100,6 +100,7 @@ end $$;
 
 -- rollbook_owner ------------------------------------------------------------------------------------------------------
 grant execute on function rollbook.guard_copy() to rollbook_owner;  -- hangs it on the copies that it makes
+grant execute on function rollbook.renew_candidates(bigint[]) to rollbook_owner;  -- routing calls it
 grant select on portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment to rollbook_owner;
 grant select, insert, update, delete
 on rollbook.course, rollbook.course_set, rollbook.course_latch, rollbook.route, rollbook.verification,

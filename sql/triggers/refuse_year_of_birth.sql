@@ -1,6 +1,6 @@
 -- refuse_year_of_birth: a year of birth lies within the last 120 years. A trigger, not a CHECK, as it depends on time:
 -- a year that was valid when written stays, and can be restored.
--- Fires:    BEFORE INSERT or UPDATE on portal.auth_userprofile, for each row WHEN the year is outside;
+-- Fires:    BEFORE INSERT or UPDATE OF year_of_birth on portal.auth_userprofile, for each row WHEN the year is outside;
 --           a row within costs nothing. An old year may be saved again unchanged.
 -- Raises:   23R15.
 -- Locks:    nothing.
@@ -16,8 +16,12 @@ begin
     raise exception 'year_of_birth % is not within the last 120 years', new.year_of_birth
         using errcode = '23R15', constraint = 'RB015', hint = 'Give the year with four digits, or leave it empty.';
 end $$;
-create or replace trigger rollbook_refuse_year_of_birth before insert or update on portal.auth_userprofile
-    for each row when (rollbook.year_is_outside(new.*))
+create or replace trigger rollbook_refuse_year_of_birth before insert or update of year_of_birth
+    on portal.auth_userprofile
+    for each row when (
+        (new.year_of_birth)::numeric < (extract(year from now()) - (119)::numeric)
+        or (new.year_of_birth)::numeric > extract(year from now())
+    )
     execute function rollbook.refuse_year_of_birth();
 comment on function rollbook.refuse_year_of_birth() is
     'A year of birth lies within the last 120 years.';

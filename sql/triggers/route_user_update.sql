@@ -1,7 +1,9 @@
--- route_user_update: carry a changed user to every course that holds a copy, and to no other.
+-- route_user_update: carry a changed user to every course that holds a copy, and to no other; another e-mail address
+-- also makes their candidate's record due.
 -- Fires:    AFTER UPDATE on portal.auth_user, once per statement. An update that changes no replicated value ends here:
 --           it takes no lock and writes no copy.
--- Locks:    a write of each changed user's rollbook.route row, in user-id order (touch_routes says why).
+-- Locks:    a write of each changed user's rollbook.route row, in user-id order (touch_routes says why); then the
+--           candidates' rows.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.route_user_update() returns trigger
 language plpgsql
@@ -15,6 +17,7 @@ declare
     n record;
     current_row portal.auth_user;
     user_ids bigint[];
+    renewed_ids bigint[];
     holders text[];
 begin
     if tg_relid <> 'portal.auth_user'::regclass or tg_name <> 'rollbook_route_user_update' then
@@ -23,14 +26,17 @@ begin
     if (select count(*) from (select from new_rows limit 2) as seen) <> 1 then
         -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
         execute format(
-            'select array_agg(o.id) from old_rows as o inner join new_rows as n on n.id = o.id '
-            'where row(%s) is distinct from row(%s)',
+            'select array_agg(o.id), array_agg(o.id) filter (where o.email is distinct from n.email) '
+            'from old_rows as o inner join new_rows as n on n.id = o.id where row(%s) is distinct from row(%s)',
             'o.' || array_to_string(columns, ', o.'), 'n.' || array_to_string(columns, ', n.')
-        ) into user_ids;
+        ) into user_ids, renewed_ids;
         perform rollbook.write_copies(array(
             select (t.schema_name, 'update', 'auth_user', 'id', t.holders)::rollbook.copy_step
             from rollbook.touch_routes(user_ids) as t
         ));
+        if renewed_ids is not null then
+            perform rollbook.renew_candidates(renewed_ids);
+        end if;
         return null;
     end if;
 
@@ -54,6 +60,9 @@ begin
         if found then
             perform rollbook.write_copy(holders, 'auth_user', current_row, o, n);
         end if;
+    end if;
+    if o.email is distinct from n.email then
+        perform rollbook.renew_candidates(array[n.id]);
     end if;
     return null;
 end $$;

@@ -1,6 +1,6 @@
 """A site changes the types of its own columns, as Django's AlterField does; nothing of Rollbook's is in the way.
 
-Views read by rollbook.account, enrollments and user_with_email; the trigger of the year asks year_is_outside.
+Views read by rollbook.account, enrollments and user_with_email.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from psycopg import sql
 from tests.sql.helpers import (
     COLUMNS,
     KEEP,
+    PROFILE,
     USER,
     Db,
     add_user,
@@ -27,7 +28,9 @@ from tests.sql.helpers import (
 def test_columns_of_copied_tables_change_their_type_and_copies_follow_by_the_printed_fix(live: Db) -> None:
     enroll(live, add_user(live, "ada"), KEEP)
     for table, columns in COLUMNS.items():
-        for column in columns[1 if table == USER else 0 :]:  # a trigger's condition names the user's id
+        for column in columns:
+            if (table, column) in {(USER, "id"), (PROFILE, "year_of_birth")}:  # conditions of triggers name them
+                continue
             kind = value(
                 live,
                 "select format_type(atttypid, atttypmod) from pg_attribute where attrelid = %s::regclass "

@@ -61,11 +61,10 @@ RULES: dict[str, LiteralString] = {
         where c.relnamespace = 'portal'::regnamespace and a.grantee <> c.relowner
             and a.grantee::regrole::text like 'rollbook%'
             and a.privilege_type in ('TRIGGER', 'REFERENCES', 'TRUNCATE')""",
-    "no function is executable by PUBLIC, or a role with rights on the portal, but the conditions of triggers": """
+    "no function is executable by PUBLIC, or a role with rights on the portal": """
         select oid::regprocedure::text from pg_proc where pronamespace = 'rollbook'::regnamespace and (proacl is null
             or exists (select from aclexplode(proacl) where grantee = 0 and privilege_type = 'EXECUTE')
-            or has_function_privilege('portal_app', oid, 'execute'))
-            and (proname <> 'year_is_outside' or prosecdef)""",
+            or has_function_privilege('portal_app', oid, 'execute'))""",
     "PUBLIC has no right on a table, view or schema": """
         select relname::text from pg_class cross join aclexplode(relacl)
         where relnamespace in (select oid from pg_namespace where nspname ~ '^(rollbook|portal|course_.*)$')

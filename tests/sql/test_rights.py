@@ -96,7 +96,6 @@ HANG: dict[str, LiteralString] = {
     "route_enrollment_delete": "after delete on pg_temp.auth_user referencing old table as old_rows for each statement",
     "hold_courses": "before delete on pg_temp.auth_user for each statement",
     "note_for_discussion": "before truncate on pg_temp.auth_user for each statement",
-    "renew_candidate": "after update on pg_temp.auth_user for each row",
     "check_candidate": "before update on pg_temp.auth_user for each row",
     "check_authorization": "before update on pg_temp.auth_user for each row",
 }

@@ -3,7 +3,7 @@
 P1 to P8 are the scenarios of the original's own tests, [n] its defects.
 
 Tests check_candidate and check_authorization with candidate_faults, authorization_faults, text_fault, trimmed_record,
-due_at, differs_for_export, accommodation_names; renew_candidate; and the views candidate_status,
+due_at, differs_for_export, accommodation_names; renew_candidates; and the views candidate_status,
 authorization_status and registration_status.
 """
 

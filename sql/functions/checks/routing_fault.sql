@@ -18,7 +18,6 @@ as $$
         ('auth_user', 'note_for_discussion_update'),
         ('auth_user', 'refuse_user_id_change'),
         ('auth_user', 'refuse_user_id_change_late'),
-        ('auth_user', 'renew_candidate'),
         ('auth_user', 'route_truncate'),
         ('auth_user', 'route_user_delete'),
         ('auth_user', 'route_user_update'),

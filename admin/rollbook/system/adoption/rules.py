@@ -249,9 +249,10 @@ def check_rule(conn: Conn, number: int, due: Due, *, table: str, columns: list[s
 
 
 def refused_year() -> sql.SQL:
-    """Return the condition under which the trigger refuses a year of birth: the body of year_is_outside."""
-    text = (SQL / "functions" / "checks" / "year_is_outside.sql").read_text()
-    return code(text.split("$$")[1].strip().removeprefix("select ").replace("$1.", "t."))
+    """Return the condition under which the trigger refuses a year of birth: its own."""
+    text = (SQL / "triggers" / "refuse_year_of_birth.sql").read_text()
+    condition = text.split("for each row when (", 1)[1].split("\n    )", 1)[0]
+    return code(condition.replace("new.", "t."))
 
 
 def reference_rule(site: Site, *, table: str, column: str, target: str) -> Rule:
