@@ -12,7 +12,8 @@ declare
     apart rollbook.course[];
     course rollbook.course;
     step rollbook.copy_step;
-    deletions rollbook.copy_step[];
+    lessened text[];  -- the tables that lost rows
+    referred oid;
     place text;
     refusing text;
     unfilled text;
@@ -22,7 +23,7 @@ begin
     end if;
     loop
         apart := rollbook.courses_apart(array(select s.schema_name from unnest(steps) as s));
-        deletions := '{}';
+        lessened := '{}';
         begin
             foreach step in array steps loop
                 course := null;
@@ -43,17 +44,17 @@ begin
                         );
                     when 'delete' then
                         perform rollbook.delete_copies(step.schema_name, step.table_name, step.key_column, step.keys);
-                        deletions := deletions || step;
+                        lessened := lessened || format('%I.%I', step.schema_name, step.table_name);
                 end case;
             end loop;
-            if cardinality(deletions) > 0 then
-                for step in
-                    select d.* from unnest(deletions) as d
-                    where exists (
-                        select from pg_trigger as t
-                        where t.tgrelid = format('%I.%I', d.schema_name, d.table_name)::regclass and t.tgisinternal
-                    )
+            if lessened <> '{}' then
+                for referred in
+                    select distinct t.tgrelid from pg_trigger as t
+                    where t.tgrelid = any (lessened::regclass[]::oid[]) and t.tgisinternal
                 loop
+                    select n.nspname, c.relname into step.schema_name, step.table_name
+                    from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+                    where c.oid = referred;
                     perform rollbook.check_deferred_keys(step.schema_name, step.table_name);
                 end loop;
             end if;
