@@ -45,7 +45,7 @@ as $$
                 where r.oid = a.grantee
                     and (r.rolname in ('rollbook_monitor', 'rollbook_operator', 'rollbook_application')
                          and p.prorettype <> 'trigger'::regtype
-                         or r.rolname = 'rollbook_owner' and p.proname = 'guard_copy')
+                         or r.rolname = 'rollbook_owner' and p.proname in ('guard_copy', 'renew_candidates'))
             )
     ),
     found (schema_name, object, kind, difference, grantor, owner, fix) as (
