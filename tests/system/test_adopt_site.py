@@ -248,6 +248,17 @@ def test_a_row_that_slips_in_stops_a_step_cleanly_and_the_adoption_goes_on_after
     assert findings(site) == []
 
 
+def test_a_text_that_slips_in_and_is_not_json_is_refused_as_a_row_without_its_words(site: str) -> None:
+    made(site)
+    with psycopg.connect(site, autocommit=True) as conn:
+        conn.execute("update auth_userprofile set meta = 'private words' where user_id = 2")
+    with pytest.raises(RefusedError, match="invalid input syntax for type json") as refused:
+        adopted(site)
+    assert (refused.value.fix, "private" in f"{refused.value.message} {refused.value.why}") == (
+        "rollbook schema adopt -n", False,
+    )  # fmt: skip
+
+
 def test_an_index_that_a_killed_adoption_left_is_built_again(site: str) -> None:
     made(site)
     before = schema_of(site)

@@ -184,7 +184,7 @@ class Adoption:
                 self.concurrently(step)
             else:
                 self.tried(step.name, lambda: self.at_once(step))
-        except errors.IntegrityError as exc:
+        except (errors.IntegrityError, errors.DataError) as exc:
             raise slipped(step, exc) from exc
         self.steps.append(step.name)
         self.report(step.name)
@@ -308,7 +308,7 @@ class Adoption:
         )  # fmt: skip
 
 
-def slipped(step: Step, exc: errors.IntegrityError) -> RefusedError:
+def slipped(step: Step, exc: errors.IntegrityError | errors.DataError) -> RefusedError:
     """Return the refusal for a row that breaks a rule; it came in after the plan."""
     detail = exc.diag.message_detail if exc.sqlstate in ("23505", "23503") else None  # the others show the whole row
     return RefusedError(
@@ -391,7 +391,7 @@ def rehearsed(adoption: Adoption, site: Site, fixes: Sequence[str], courses: str
                 if step.is_online:
                     try:
                         adoption.run(step.do.replace(" concurrently ", " "))
-                    except errors.IntegrityError as exc:
+                    except (errors.IntegrityError, errors.DataError) as exc:
                         raise slipped(step, exc) from exc
                     adoption.steps.append(step.name)
             adoption.install()
