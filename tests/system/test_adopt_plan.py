@@ -153,6 +153,20 @@ def test_the_portal_of_rollbook_is_not_a_site(rollbook: Rollbook, db: Db, dsn: s
     assert (beside.code, "of its own, with 1 accounts" in beside.out) == (4, True)
 
 
+def test_a_site_moved_by_hand_that_only_says_it_is_rollbooks_is_adopted(rollbook: Rollbook, site: Db) -> None:
+    add_clean(site)
+    site.execute("alter schema public rename to portal; create schema public")
+    site.execute("create table public.rollbook_revision (version_num varchar(32) primary key)")
+    site.execute("insert into public.rollbook_revision values ('0001')")
+    refused = rollbook("schema", "upgrade", dsn=site.info.dsn)
+    assert (refused.code, "rollbook schema adopt" in refused.err) == (1, True)
+    plan = rollbook("schema", "adopt", "-n", "--json", dsn=site.info.dsn)
+    ((reason, fix),) = lines(plan, "obstacle", "detail", "fix")
+    assert reason == "public.rollbook_revision records a portal of Rollbook's, but the tables in schema portal are Django's"
+    site.execute(fix.encode())
+    assert rollbook("schema", "adopt", "-n", dsn=site.info.dsn).code == 0
+
+
 def test_a_role_without_rights_gets_no_half_of_a_plan(rollbook: Rollbook, site: Db) -> None:
     add_clean(site)
     site.execute("drop role if exists rb_reader; create role rb_reader login; grant select on auth_user to rb_reader")

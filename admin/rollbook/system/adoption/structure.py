@@ -124,7 +124,13 @@ select
                 else pg_has_role(e.oid, 'set') or pg_has_role(e.oid, 'member with admin option') end
     ) as may_act,
     to_regnamespace('rollbook') is not null as is_installed,
-    to_regclass('public.rollbook_adoption') is not null as has_begun
+    to_regclass('public.rollbook_adoption') is not null as has_begun,
+    -- The portal of revision 0001 has expiry dates; tables that somebody moved there and stamped have none.
+    to_regnamespace('rollbook') is null and to_regclass('public.rollbook_adoption') is null
+    and to_regclass('portal.auth_user') is not null and not exists (
+        select from pg_attribute as a
+        where a.attrelid = to_regclass('portal.auth_registration') and a.attname = 'expires_at' and not a.attisdropped
+    ) as is_only_recorded
 from pg_roles as r where r.rolname = current_user
 """
 ROLES = ["rollbook_owner", "rollbook_writer", "rollbook_monitor", "rollbook_operator", "rollbook_application"]
@@ -378,7 +384,10 @@ def blocked_session(conn: Conn) -> Iterator[Blocked]:
     if row["pid"] != conn.info.backend_pid:
         reason = "a pooler, such as PgBouncer, is in between: another client may get this session and its locks"
         yield Blocked("the session", reason, "connect to PostgreSQL itself, at its own host and port: -d CONNINFO")
-    if (row["is_installed"] or revision(conn)) and not row["has_begun"]:
+    if row["is_only_recorded"] and revision(conn):
+        reason = "public.rollbook_revision records a portal of Rollbook's, but the tables in schema portal are Django's"
+        yield Blocked(f"database {row['database']}", reason, "drop table public.rollbook_revision;")
+    elif (row["is_installed"] or revision(conn)) and not row["has_begun"]:
         people = rows_of_portal(conn)
         reason = f"Rollbook is installed in this database: it has a portal of its own, with {people} accounts"
         fix = "adopt the site in another database" if people else "rollbook schema downgrade --to base"
