@@ -162,7 +162,7 @@ def test_a_site_moved_by_hand_that_only_says_it_is_rollbooks_is_adopted(rollbook
     assert (refused.code, "rollbook schema adopt" in refused.err) == (1, True)
     plan = rollbook("schema", "adopt", "-n", "--json", dsn=site.info.dsn)
     ((reason, fix),) = lines(plan, "obstacle", "detail", "fix")
-    assert reason == "public.rollbook_revision records a portal of Rollbook's, but the tables in schema portal are Django's"
+    assert reason.endswith("but the tables in schema portal are Django's")
     site.execute(fix.encode())
     assert rollbook("schema", "adopt", "-n", dsn=site.info.dsn).code == 0
 
