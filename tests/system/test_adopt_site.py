@@ -19,7 +19,7 @@ from psycopg import Connection, sql
 
 from rollbook.core.db import Session
 from rollbook.core.db import session as open_session
-from rollbook.core.errors import AdminError, RefusedError
+from rollbook.core.errors import AdminError, RefusedError, UnreachableError
 from rollbook.system import migration, schema_check
 from rollbook.system.adoption import run as runs
 from rollbook.system.adoption.run import adopt, rehearse
@@ -479,3 +479,16 @@ def test_a_lock_that_is_held_is_waited_for_again(site: str) -> None:
 
         adopted(site, lock_timeout=0.1, progress=release, courses="none")
     assert (bool(waited), findings(site)) == (True, [])
+
+
+def test_who_holds_a_lock_to_the_end_is_named(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(site)
+    monkeypatch.setattr(runs, "TRIES", 2)
+    with psycopg.connect(site) as holder, program(site) as conn:
+        holder.execute("select from auth_userprofile")
+        with pytest.raises(UnreachableError) as error:
+            rehearse(conn, read_site(conn, "public"), in_place=True, lock_timeout=0.1)
+        pid = holder.info.backend_pid
+        words = f"session {pid} of role postgres (idle in transaction) holds public.auth_userprofile"
+        assert (error.value.message, words in str(error.value.why)) == ("rehearsal: a lock was not free", True)
+        assert f"pg_terminate_backend({pid})" in str(error.value.fix)

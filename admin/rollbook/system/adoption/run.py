@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from psycopg import errors, sql
 
 from rollbook.core.db import require_own_session
-from rollbook.core.errors import RefusedError
+from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.migrating import placed
 from rollbook.core.rows import as_json, one
 from rollbook.core.sqlstate import translate
@@ -87,6 +87,20 @@ order by a.attrelid::regclass::text, a.attnum
 COURSES = """
 select distinct e.course_id from portal.student_courseenrollment as e
 where not exists (select from rollbook.course as c where c.course_id = e.course_id) order by 1
+"""
+
+# Who holds locks on our tables, the oldest transaction first.
+HOLDERS = """
+select
+    a.pid,
+    format('session %%s of role %%s (%%s) holds %%s', a.pid, a.usename, coalesce(a.state, a.backend_type),
+           string_agg(distinct c.oid::regclass::text, ', ')) as words
+from pg_locks as l
+inner join pg_class as c on c.oid = l.relation
+inner join pg_stat_activity as a on a.pid = l.pid
+where l.granted and l.pid <> pg_backend_pid() and c.relname = any (%s) and c.relkind = 'r'
+    and l.database = (select d.oid from pg_database as d where d.datname = current_database())
+group by a.pid, a.usename, a.state, a.backend_type, a.xact_start order by a.xact_start limit 3
 """
 
 Result = TypeVar("Result")
@@ -172,7 +186,7 @@ class Adoption:
                 if clean:
                     clean()
                 if not left:
-                    raise translate(exc) from exc
+                    raise held(self.conn, what) or translate(exc) from exc
                 self.report(f"{what}: a lock was not free within {self.lock_timeout:g} s; trying again")
                 time.sleep(min(self.lock_timeout, 1.0))
         raise AssertionError
@@ -306,6 +320,17 @@ class Adoption:
             lock_seconds=self.lock_seconds,
             settings=[f"search_path=portal,{spelled(conn, self.schema)}"] if self.moves else [], left=left,
         )  # fmt: skip
+
+
+def held(conn: Conn, what: str) -> UnreachableError | None:
+    """Return the error that names who holds the tables; None where nobody does any more."""
+    found = conn.execute(HOLDERS, [portal_tables.names()]).fetchall()
+    if not found:
+        return None
+    return UnreachableError(
+        f"{what}: a lock was not free", why="; ".join(str(row["words"]) for row in found),
+        fix=f"end it, then run the command again: select pg_terminate_backend({found[0]['pid']});",
+    )  # fmt: skip
 
 
 def slipped(step: Step, exc: errors.IntegrityError | errors.DataError) -> RefusedError:
