@@ -48,7 +48,9 @@ SCHEMA = """
 do $$
 begin
     -- A downgrade leaves our schema where the site has tables in it.
-    if (obj_description(to_regnamespace('portal'), 'pg_namespace') like 'Canonical student records;%') is not true then
+    if starts_with(
+        obj_description(to_regnamespace('portal'), 'pg_namespace'), 'Canonical student records;'
+    ) is not true then
         create schema portal;
     end if;
 end $$;

@@ -492,3 +492,38 @@ def test_who_holds_a_lock_to_the_end_is_named(site: str, monkeypatch: pytest.Mon
         words = f"session {pid} of role postgres (idle in transaction) holds public.auth_userprofile"
         assert (error.value.message, words in str(error.value.why)) == ("rehearsal: a lock was not free", True)
         assert f"pg_terminate_backend({pid})" in str(error.value.fix)
+
+
+def test_nobody_else_writes_what_an_undo_runs(site: str) -> None:
+    made(site)
+    with psycopg.connect(site, autocommit=True) as conn:
+        web = f"web_{uuid.uuid4().hex[:8]}"
+        conn.execute(f"create role {web}")
+        try:
+            conn.execute(f"grant create on schema public to {web}; set role {web}")
+            conn.execute(
+                "create table public.rollbook_adoption as select 'begun' as step, '' as undo, '{}'::jsonb as detail"
+            )
+            conn.execute("reset role")
+            with pytest.raises(RefusedError, match="belongs to") as refused:
+                adopted(site)
+            conn.execute(str(refused.value.fix).split("in psql: ")[1])
+            conn.execute("drop table public.rollbook_adoption")
+            # Default privileges, and a GRANT ALL of later.
+            conn.execute(f"alter default privileges in schema public grant all on tables to {web}")
+            adopted(site, fixes=("year=null",))
+            granted = "select c.oid::regclass from pg_class as c, aclexplode(c.relacl) as a "
+            granted += f"where c.relname like 'rollbook_adoption%' and a.grantee = '{web}'::regrole"
+            assert conn.execute(granted).fetchall() == []
+            assert findings(site) == []
+            conn.execute(f"grant all on all tables in schema public to {web}")
+            with program(site) as there, pytest.raises(RefusedError, match="may write or read") as refused:
+                undo(there, keep_fixes=True)
+            fixes = [each.fix for each in findings(site) if each.object.startswith("public.rollbook_adoption")]
+            assert fixes[0] == str(refused.value.fix).split("in psql: ")[1]
+            for fix in fixes:
+                conn.execute(fix)
+            with program(site) as there:
+                undo(there, keep_fixes=True)
+        finally:
+            conn.execute(f"reset role; drop owned by {web} cascade; drop role {web}")

@@ -17,7 +17,7 @@ from tests.school import Rollbook
 NEW = "edX/new/2014"
 # command -> the entries it leaves: object, outcome, before, after
 WRITES: list[tuple[tuple[str, ...], list[tuple[str, str, Any, Any]]]] = [
-    (("course", "create", NEW), [(NEW, "created", None, {"on_fault": "refuse", "on_leave": "keep"})]),
+    (("course", "create", NEW), [(NEW, "created", None, {"on_fault": "refuse", "on_leave": "keep", "without": []})]),
     (("course", "delete", REMOVE, "--confirm", REMOVE), [
         (REMOVE, "removed", {"schema_name": "course_edx_toy_2013_spring", "on_leave": "remove", "copied_users": 1,
                              "local_objects": []}, None)]),

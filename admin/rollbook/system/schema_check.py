@@ -18,6 +18,7 @@ from rollbook.core.shell import course_word
 from rollbook.core.shipped import BODY, as_query
 from rollbook.replication import catalog, link
 from rollbook.system import portal_tables
+from rollbook.system.adoption import records
 from rollbook.system.queries import (
     Difference,
     copied_columns,
@@ -49,7 +50,7 @@ ASKED = ("copy_differences", "foreign_rights", "foreign_code", "replica_settings
 
 def differences(conn: Conn, caller: Caller | None = None) -> list[Difference]:
     """Return everything that is not as shipped or not ours, here and on the course servers."""
-    checks = (encoding, owner, functions, triggers, views, portal_tables.differences, foreign_objects)
+    checks = (encoding, owner, adoption, functions, triggers, views, portal_tables.differences, foreign_objects)
     found = [difference for check in checks for difference in check(conn)]
     return [*found, *servers(conn, caller or Caller("rollbook schema check"))]
 
@@ -67,6 +68,17 @@ def owner(conn: Conn) -> list[Difference]:
         Difference(role, "role", f"has {', '.join(rights)}",
                    f"alter role {role} {' '.join(f'no{right.lower()}' for right in rights)};")
         for role, rights in owner_rights(conn).items()
+    ]  # fmt: skip
+
+
+def adoption(conn: Conn) -> list[Difference]:
+    """Check that nobody else can read or write what an adoption recorded: its undo runs it."""
+    found = records.rights(conn)
+    return [
+        *(Difference(each.name, "table", f"belongs to {each.owner}, and --undo runs what is in it",
+                     f"alter table {each.name} owner to {each.caller};") for each in found if not each.is_trusted),
+        *(Difference(each.name, "right", f"{', '.join(each.others)} may read or write it", each.revoked)
+          for each in found if each.others),
     ]  # fmt: skip
 
 

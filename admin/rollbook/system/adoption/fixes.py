@@ -11,6 +11,7 @@ from psycopg import sql
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import as_json, one
+from rollbook.system.adoption import records
 from rollbook.system.adoption.repairs import REPAIRS, parsed
 from rollbook.system.adoption.rules import SECRETS, Due, Rule, code, find, read_due, read_rules, source
 
@@ -100,6 +101,8 @@ def apply(
     before = {(fault.rule, fault.table, fault.column): fault.count for fault in find(conn, site)}
     kept = sql.Identifier("public" if keep else "pg_temp", "rollbook_adoption_fix")
     conn.execute(code(KEPT).format(kept=kept))
+    if keep:
+        records.seal(conn, records.FIXES)
     due, done = read_due(conn), []
     for rule in read_rules(conn, site):  # referred tables first: what refers to a deleted row is an orphan after that
         for name, word in chosen:

@@ -24,6 +24,7 @@ from rollbook.core.rows import as_json, one
 from rollbook.core.sqlstate import translate
 from rollbook.system import migration, portal_tables
 from rollbook.system.adoption import fixes as repairs
+from rollbook.system.adoption import records
 from rollbook.system.adoption.structure import READ, Step, blocked, places_in, spelled, structure
 
 if TYPE_CHECKING:
@@ -370,6 +371,7 @@ def begun(conn: Conn) -> Begun | None:
     """Return the adoption that this database has, done or not; None where there is none."""
     if not portal_tables.is_adopted(conn):
         return None
+    records.require_sealed(conn)
     rows = {row["step"]: row["detail"] for row in conn.execute("select step, detail from public.rollbook_adoption")}
     if "begun" not in rows:
         return None
@@ -384,6 +386,7 @@ def begin(adoption: Adoption) -> Begun:
     rows = count(conn, places_in(conn, adoption.schema))
     with conn.transaction():
         adoption.run(RECORD)
+        records.seal(conn, records.STEPS)
         note(conn, "begun", None, {"schema": adoption.schema, "in_place": adoption.in_place, "rows": rows})
     return Begun(adoption.schema, adoption.in_place, rows, is_moved=False, is_done=False)
 
