@@ -9,7 +9,7 @@ from rollbook.core.errors import RefusedError
 from rollbook.core.shell import course_word
 from rollbook.replication.catalog import Placement, placements
 from rollbook.replication.link import Server, find_server, list_servers
-from rollbook.replication.queries.courses import known_courses
+from rollbook.replication.queries.courses import known_courses, list_paused
 
 
 def selected(portal: Conn, courses: Sequence[str], names: Sequence[str] = ()) -> dict[Server, list[Placement]]:
@@ -25,9 +25,12 @@ def selected(portal: Conn, courses: Sequence[str], names: Sequence[str] = ()) ->
             found[server] = mine
     placed = {row.course for rows in found.values() for row in rows}
     if stray := [course for course in courses if course not in placed]:
+        word = course_word(stray[0])
+        is_paused = stray[0] in list_paused(portal)
         raise RefusedError(
             f"course {stray[0]} is not on a server",
-            why="its copies are in the portal's database, and change in the same commit",
-            fix=f"rollbook course attach {course_word(stray[0])} --to SERVER",
+            why="its copies are in the portal's database, "
+            + ("and not written while it is paused" if is_paused else "and change in the same commit"),
+            fix=f"rollbook course resume {word}" if is_paused else f"rollbook course attach {word} --to SERVER",
         )
     return found
