@@ -891,7 +891,7 @@ def test_every_look_at_an_unknown_course_or_one_on_no_server_is_refused_in_parsa
         assert (result.code, refusal(result)["message"]) == (1, "course edX/here is not on a server"), command
     shared.portal.execute("select rollbook.pause_course('edX/here')")
     assert (
-        refusal(shared.run("replication", "resume", "edX/here", "--json"))["fix"] == "rollbook course resume edX/here"
+        refusal(shared.run("replication", "resume", "edX/here", "--json"))["hint"] == "rollbook course resume edX/here"
     )
     shared.portal.execute("select rollbook.resume_course('edX/here')")
     shown = shared.run("replication", "show", "edX/here", "--json")
