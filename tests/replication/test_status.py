@@ -890,9 +890,8 @@ def test_every_look_at_an_unknown_course_or_one_on_no_server_is_refused_in_parsa
         result = shared.run("replication", command, "edX/here", "--json")
         assert (result.code, refusal(result)["message"]) == (1, "course edX/here is not on a server"), command
     shared.portal.execute("select rollbook.pause_course('edX/here')")
-    assert (
-        refusal(shared.run("replication", "resume", "edX/here", "--json"))["hint"] == "rollbook course resume edX/here"
-    )
+    resumed = shared.run("replication", "resume", "edX/here", "--json")
+    assert refusal(resumed)["hint"] == "rollbook course resume 'edX/here'"
     shared.portal.execute("select rollbook.resume_course('edX/here')")
     shown = shared.run("replication", "show", "edX/here", "--json")
     assert (shown.code, shown.data["server"], shown.data["state"]) == (0, None, "ok")
