@@ -328,6 +328,24 @@ def test_a_repair_that_makes_two_names_equal_changes_nothing(site: Db) -> None:
     assert rows(site, "select id, username from auth_user where id > 4") == [(5, "a_b_5"), (6, "a_b")]
 
 
+def test_a_repair_that_the_sites_own_index_refuses_names_the_rows_and_another_repair(site: Db) -> None:
+    add_clean(site)
+    site.execute(
+        """insert into auth_user (id, username, first_name, last_name, email, password, is_staff, is_active,
+            is_superuser, date_joined) values
+            (5, 'a b', '', '', '', '!', false, true, false, now()),
+            (6, 'a  b', '', '', '', '!', false, true, false, now())"""
+    )
+    with connect(site.info.dsn, name="test", migrated=False) as conn:
+        with pytest.raises(RefusedError) as refused:
+            apply(conn, read_site(conn, "public"), ["username=underscore"], AUTHOR)
+        conn.rollback()
+        apply(conn, read_site(conn, "public"), [str(refused.value.fix).removeprefix("--fix ")], AUTHOR)
+    assert refused.value.message == "--fix username=underscore would make rows of auth_user equal: id 5, 6"
+    assert "auth_user_username_key" in str(refused.value.why)
+    assert rows(site, "select id, username from auth_user where id > 4") == [(5, "a_b_5"), (6, "a_b_6")]
+
+
 @pytest.mark.parametrize(
     ("fixes", "words"),
     [

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import as_json, one
 from rollbook.system.adoption import records
-from rollbook.system.adoption.repairs import REPAIRS, parsed
+from rollbook.system.adoption.repairs import REPAIRS, parsed, remedy
 from rollbook.system.adoption.rules import SECRETS, Due, Rule, code, find, read_due, read_rules, source
 
 if TYPE_CHECKING:
@@ -73,6 +73,17 @@ BUT_FIRST = """
 select o.id from (
     select t.id, row_number() over (partition by {key} order by {order}) as place from {source} as t where {is_broken}
 ) as o where o.place > 1
+"""
+
+# The first rows that a repair would make equal.
+EQUAL = """
+with wrong as materialized ({due}),
+repaired as (
+    select r.id, case when r.id in (select w.id from wrong as w) then {value} else {column} end as value
+    from {table} as r
+)
+select (array_agg(id order by id))[1:5] as ids from repaired
+where value is not null group by value having count(*) > 1 order by min(id) limit 1
 """
 
 
@@ -149,7 +160,7 @@ def repair(
 ) -> int:  # fmt: skip
     """Make one repair; return the number of rows."""
     how = REPAIRS[rule.name][word]
-    table, columns = site.name(rule.table), site.tables[rule.table].columns
+    table, columns, equal = site.name(rule.table), site.tables[rule.table].columns, None
     rows = source(site, due, rule.table)
     wrong = code("select t.id from {} as t where {}").format(rows, rule.is_broken)
     if how.but_first and rule.key:
@@ -162,9 +173,11 @@ def repair(
             table
         )
     else:
+        value = filled(how.value, rule, due)
         change = code("update {} as r set {} = {} from due where r.id = due.id returning r.id, {} as after").format(
-            table, sql.Identifier(rule.column), filled(how.value, rule, due), masked([rule.column])
+            table, sql.Identifier(rule.column), value, masked([rule.column])
         )
+        equal = code(EQUAL).format(due=wrong, value=value, column=sql.Identifier("r", rule.column), table=table)
     user_id = "id" if rule.table == "auth_user" else "user_id" if "user_id" in columns else None
     statement = code(REPAIR).format(
         due=wrong, change=change, before=before, table=table, kept=kept,
@@ -175,7 +188,17 @@ def repair(
         name=rule.table, outcome="removed" if how.value is None else "changed",
         reason=f"{rule.name}={word}" + (f": {reason}" if reason else ""),
     )  # fmt: skip
-    return conn.execute(statement).rowcount
+    try:
+        with conn.transaction():
+            return conn.execute(statement).rowcount
+    except errors.UniqueViolation as exc:
+        found = conn.execute(equal).fetchone() if equal else None
+        where = f"id {', '.join(map(str, found['ids']))}" if found else exc.diag.message_detail
+        raise RefusedError(
+            f"--fix {rule.name}={word} would make rows of {rule.table} equal: {where}",
+            why=f"the site's index {exc.diag.constraint_name} keeps them apart; nothing was changed",
+            fix=remedy(rule.name, word),
+        ) from exc  # fmt: skip
 
 
 def filled(value: str, rule: Rule, due: Due) -> sql.Composed:

@@ -81,9 +81,9 @@ REPAIRS: dict[str, dict[str, Repair]] = {
 }  # fmt: skip
 
 
-def remedy(rule: str) -> str:
-    """Return what repairs a rule: an option, with the other words that the rule has."""
-    words = list(REPAIRS.get(rule, {}))
+def remedy(rule: str, tried: str = "") -> str:
+    """Return what repairs a rule: an option, with the other words that the rule has; `tried` is a word that failed."""
+    words = [word for word in REPAIRS.get(rule, {}) if word != tried]
     if not words:
         return "correct these rows in the site; --rejects FILE lists them"
     others = f" (or {', '.join(words[1:])})" if words[1:] else ""
