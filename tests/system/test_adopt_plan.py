@@ -127,6 +127,17 @@ def test_options_that_do_not_fit(rollbook: Rollbook, site: Db) -> None:
     assert "there is no Django site" in rollbook("schema", "adopt", "-n", dsn=site.info.dsn).err
 
 
+def test_an_undo_where_nothing_was_adopted_points_to_nothing_that_drops(
+    rollbook: Rollbook, site: Db, db: Db, dsn: str
+) -> None:
+    add_clean(site)
+    refused = rollbook("schema", "adopt", "--undo", "--yes", dsn=site.info.dsn)
+    assert (refused.code, refused.err.splitlines()[-1]) == (1, "fix:   rollbook schema adopt --dry-run")
+    assert db.execute("select to_regnamespace('rollbook') is not null").fetchone() == (True,)
+    installed = rollbook("schema", "adopt", "--undo", "--yes", dsn=dsn)
+    assert (installed.code, "nothing to undo" in installed.err, "fix:" in installed.err) == (1, True, False)
+
+
 def test_an_empty_portal_beside_the_site_is_refused_and_goes_again(
     rollbook: Rollbook, site: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:

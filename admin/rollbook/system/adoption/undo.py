@@ -39,7 +39,12 @@ def undo(
     conn.rollback()
     state = begun(conn)
     if state is None:
-        raise RefusedError("no site was adopted in this database", fix="rollbook schema downgrade --to base")
+        made = is_installed(conn)
+        raise RefusedError(
+            "no site was adopted in this database",
+            why="there is nothing to undo" + (": Rollbook has a portal of its own" if made else ""),
+            fix=None if made else "rollbook schema adopt --dry-run",
+        )  # fmt: skip
     refuse(conn, keep_fixes=keep_fixes, drop_local=drop_local)
     conn.rollback()
     conn.autocommit = True
