@@ -184,6 +184,7 @@ def test_a_role_without_rights_gets_no_half_of_a_plan(rollbook: Rollbook, site: 
     try:
         answer = rollbook("schema", "adopt", "-n", dsn=f"{site.info.dsn} user=rb_reader")
         assert (answer.code, answer.out, "permission denied" in answer.err) == (3, "", True)
+        assert answer.err.endswith("fix:   run it as the role postgres\n")  # nobody is told to grant a superuser
         site.execute("grant select on all tables in schema public to rb_reader")
         site.execute("grant select on all sequences in schema public to rb_reader")
         reader = rollbook("schema", "adopt", "-n", "--json", dsn=f"{site.info.dsn} user=rb_reader")
@@ -194,6 +195,23 @@ def test_a_role_without_rights_gets_no_half_of_a_plan(rollbook: Rollbook, site: 
         assert (hidden.code, hidden.out, "row-level security" in hidden.err) == (3, "", True)
     finally:
         site.execute("drop owned by rb_reader; drop role rb_reader")
+
+
+def test_a_role_without_rights_is_told_which_role_owns_the_site(rollbook: Rollbook, site: Db) -> None:
+    add_clean(site)
+    site.execute('create role "rb Owner"; create role rb_stranger login')
+    try:
+        for (table,) in site.execute("select tablename from pg_tables where schemaname = 'public'").fetchall():
+            site.execute(sql.SQL('alter table {} owner to "rb Owner"').format(sql.Identifier(table)))
+        where = f"{site.info.dsn} user=rb_stranger"
+        answer = rollbook("schema", "adopt", "-n", dsn=where)
+        before, _, grant = answer.err.partition("fix:   in psql, as a DBA: ")
+        assert (answer.code, "permission denied" in before, grant) == (3, True, 'grant "rb Owner" to rb_stranger;\n')
+        site.execute(grant.encode())
+        plan = rollbook("schema", "adopt", "-n", "--json", dsn=where)
+        assert (plan.code, bool(lines(plan, "table", "object"))) == (4, True)  # what else is missing are obstacles
+    finally:
+        site.execute('drop owned by "rb Owner", rb_stranger cascade; drop role "rb Owner", rb_stranger')
 
 
 def test_other_types_and_names_are_obstacles_not_errors_and_nothing_is_deleted_for_them(

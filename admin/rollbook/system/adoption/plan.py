@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psycopg import IsolationLevel, sql
+from psycopg import IsolationLevel, errors, sql
 
+from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import Row, one
 from rollbook.system.adoption.fixes import apply
 from rollbook.system.adoption.rules import DueColumn, find, read_due, rejects
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
 COLUMNS = ("kind", "object", "rule", "rows", "ids", "detail", "lock", "is_online", "seconds", "fix")
 # Bytes a second, for an estimate: PostgreSQL reads, sorts into an index, or rewrites a table.
 READING, SORTING, REWRITING = 200_000_000, 50_000_000, 20_000_000
+
+OWNER = """
+select quote_ident(r.rolname) as owner, quote_ident(current_user) as caller, r.rolsuper as is_super
+from pg_class as c
+inner join pg_namespace as n on n.oid = c.relnamespace
+inner join pg_roles as r on r.oid = c.relowner
+where n.nspname = %s and c.relname = 'auth_user' and not pg_has_role(r.oid, 'usage')
+"""
 
 
 @dataclass(frozen=True)
@@ -67,10 +77,12 @@ def make_plan(
     All of it is of one moment; with repairs, which lock rows, each statement is of its own.
     """
     conn.rollback()
+    home = find_site(conn, schema)
+    conn.rollback()
     conn.isolation_level = None if fixes else IsolationLevel.REPEATABLE_READ
-    with conn.transaction(force_rollback=True):
+    with owned(conn, home), conn.transaction(force_rollback=True):
         conn.execute("set local row_security = off")  # a policy that hides rows is an error, not an answer
-        site = read_site(conn, find_site(conn, schema))
+        site = read_site(conn, home)
         stopped = blocked(conn, site.schema, in_place=in_place, widen=widen)
         steps = structure(conn, site.schema, in_place=in_place, widen=widen)
         repaired = apply(conn, site, fixes, author, keep=False)
@@ -79,6 +91,22 @@ def make_plan(
             rejects(conn, site, rejects_file)
         rows = {name: count(conn, site, name) for name in site.tables}
         return Plan(site, rows, read_due(conn).columns, steps, stopped, repaired, faults)
+
+
+@contextmanager
+def owned(conn: Conn, schema: str) -> Iterator[None]:
+    """Name the role that owns the site where this one may not read everything. The transaction is inside."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as exc:
+        found = conn.execute(OWNER, [schema]).fetchone()
+        if found is None:
+            raise
+        granted = f"in psql, as a DBA: grant {found['owner']} to {found['caller']};"
+        raise UnreachableError(
+            "permission is missing", why=exc.diag.message_primary,
+            fix=f"run it as the role {found['owner']}" if found["is_super"] else granted,
+        ) from exc  # fmt: skip
 
 
 def count(conn: Conn, site: Site, table: str) -> int:
