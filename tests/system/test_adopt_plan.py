@@ -254,7 +254,10 @@ def test_the_whole_way_in_and_back(rollbook: Rollbook, site: Db, monkeypatch: py
 
     asked = rollbook(*ways, dsn=where)
     assert asked.code == 6
-    assert asked.err.startswith("rehearsed, and rolled back: the tables were locked for ")
+    said = asked.err.splitlines()
+    assert said[0].startswith("rehearsing, to be rolled back")
+    assert said[1:3] == ["course MITx/6.002x/2012_Fall", "course edX/toy/2013_Spring"]
+    assert said[3].startswith("rehearsed, and rolled back: the tables were locked for ")
     assert content(site) == before
 
     done = rollbook(*ways, "--yes", dsn=where)

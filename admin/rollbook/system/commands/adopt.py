@@ -137,7 +137,8 @@ def carried_out(run: Run, plan: Plan, fixes: list[str], how: How) -> int:
     from rollbook.system.adoption.run import rehearse
 
     with run.connect(migrated=False) as conn:
-        rehearsal = rehearse(conn, plan.site, fixes=fixes, **how)
+        render.note(run, "rehearsing, to be rolled back: readers and writers of the tables wait meanwhile")
+        rehearsal = rehearse(conn, plan.site, fixes=fixes, progress=lambda step: render.note(run, step), **how)
     render.note(run, f"rehearsed, and rolled back: the tables were locked for {rehearsal.lock_seconds:.1f} s")
     where = "in place" if how["in_place"] else "and move them to schema portal"
     rows = render.plural(sum(plan.rows.values()), "row")
