@@ -494,6 +494,23 @@ def test_who_holds_a_lock_to_the_end_is_named(site: str, monkeypatch: pytest.Mon
         assert f"pg_terminate_backend({pid})" in str(error.value.fix)
 
 
+def test_repairs_of_an_adoption_that_was_undone_are_not_those_of_the_next(site: str) -> None:
+    made(site)
+    with psycopg.connect(site, autocommit=True) as conn:
+        conn.execute("update auth_userprofile set year_of_birth = 0 where user_id = 2")
+        for year, repaired in ((0, 1), (None, 0), (5, 1)):
+            conn.execute("update auth_userprofile set year_of_birth = %s where user_id = 2", [year])
+            adopted(site, fixes=("year=null",) if year is not None else (), courses="none")
+            history = "select count(*) from rollbook.history where command = 'schema adopt'"
+            assert conn.execute(history).fetchone() == (repaired,)
+            with program(site) as there:
+                if repaired:
+                    with pytest.raises(RefusedError, match="rows were repaired"):
+                        undo(there)
+                undo(there, keep_fixes=bool(repaired))
+        assert conn.execute("select count(*), count(undone_at) from rollbook_adoption_fix").fetchone() == (2, 2)
+
+
 def test_nobody_else_writes_what_an_undo_runs(site: str) -> None:
     made(site)
     with psycopg.connect(site, autocommit=True) as conn:

@@ -33,7 +33,8 @@ create table if not exists {kept} (
     outcome text not null,
     before jsonb,
     after jsonb,
-    reason text not null
+    reason text not null,
+    undone_at timestamptz
 );
 comment on table {kept} is
     'Rows that rollbook schema adopt --fix repaired, before and after; copied into rollbook.history.';
@@ -47,6 +48,7 @@ select
     f.at, f.role, f.os_user, f.on_behalf_of, 'schema adopt', f.object, f.user_id, f.course_id, f.outcome, f.before,
     f.after, f.reason
 from public.rollbook_adoption_fix as f
+where f.undone_at is null
 order by f.id
 """
 
@@ -221,10 +223,17 @@ def masked(columns: list[str]) -> sql.Composed:
 
 
 def are_fixed(conn: Conn) -> bool:
-    """Return whether a repair has been made and is not forgotten: public.rollbook_adoption_fix has rows."""
+    """Return whether a repair was made for this adoption: one of an adoption that was undone does not count."""
     if one(conn, "select to_regclass('public.rollbook_adoption_fix') is null as missing")["missing"]:
         return False
-    return bool(one(conn, "select exists (select from public.rollbook_adoption_fix) as there")["there"])
+    query = "select exists (select from public.rollbook_adoption_fix where undone_at is null) as there"
+    return bool(one(conn, query)["there"])
+
+
+def close(conn: Conn) -> None:
+    """Mark the repairs of an adoption that is undone; called in the undoing transaction."""
+    if are_fixed(conn):
+        conn.execute("update public.rollbook_adoption_fix set undone_at = now() where undone_at is null")
 
 
 def write_history(conn: Conn) -> int:

@@ -126,5 +126,6 @@ def taken_back(adoption: Adoption, state: Begun) -> list[str]:
                 left.append(f"{row['step']}: {exc.diag.message_primary}")
             else:
                 adoption.steps.append(row["step"])
+        fixes.close(conn)
         adoption.run("drop table public.rollbook_adoption")
     return left
