@@ -96,8 +96,10 @@ def parsed(fixes: Sequence[str]) -> list[tuple[str, str]]:
     asked = [each.strip() for text in fixes for each in text.split(",") if each.strip()]
     for fix in asked:
         if fix not in known:
-            near = nearest(fix, known)
-            raise UsageError(f"there is no repair {fix}", why=near, fix=f"--fix with one of {', '.join(known)}")
+            rule = fix.partition("=")[0]
+            words = [f"{rule}={word}" for word in REPAIRS.get(rule, {})]
+            choice = f"--fix {' or '.join(words)}" if words else f"--fix RULE=WORD; the rules: {', '.join(REPAIRS)}"
+            raise UsageError(f"there is no repair {fix}", why=nearest(fix, known), fix=choice)
     pairs = list(dict.fromkeys((fix.partition("=")[0], fix.partition("=")[2]) for fix in asked))
     for rule, word in pairs:
         if both := [other for name, other in pairs if name == rule and other != word]:
