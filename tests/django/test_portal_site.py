@@ -174,10 +174,9 @@ def test_each_python_block_of_the_page_is_a_part_of_the_example_that_the_tests_r
 
 @pytest.fixture
 def portal(cluster: Cluster) -> Iterator[dict[str, str]]:
-    """An empty database `portal` and the site's login; yields the environment of a DBA's shell."""
+    """An empty database `portal`; yields the environment of a DBA's shell."""
     with psycopg.connect(cluster.server.dsn(), autocommit=True) as server:
         server.execute("create database portal")
-        server.execute("create role portal_site login")
         yield environment(cluster)
         for name in ("portal", "portal_template"):
             server.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
