@@ -61,7 +61,8 @@ class Example:
 
     def call(self, *command: str, user: str = "postgres") -> None:
         """Run a program as a role of the database, and show it. What it prints is shown if it fails."""
-        print(f"  {' '.join(command[1:] if command[1] != '-m' else command[2:])}".split("\n")[0], flush=True)
+        shown = (word if "\n" not in word else "..." for word in command[2 if command[1] == "-m" else 1 :])
+        print(" ", *shown, flush=True)
         done = subprocess.run(
             command, cwd=HERE, env={**self.environment, "PGUSER": user}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False,

@@ -16,6 +16,20 @@ class Student(AbstractUser):
         db_table = "auth_user"
 
 
+class Profile(models.Model):
+    """The copy of the portal's profile: read it."""
+
+    user = models.OneToOneField(Student, models.DO_NOTHING, related_name="profile")
+    name = models.CharField(max_length=255)
+
+    class Meta:
+        managed = False
+        db_table = "auth_userprofile"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Note(models.Model):
     """A table of the course's own, with a key to the copy."""
 
