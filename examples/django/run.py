@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import psycopg
 
@@ -42,12 +44,35 @@ def interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def claim(home: Path) -> TextIO:
+    """Return the open file whose lock says, until this process ends, that the directory is in use."""
+    lock = (home / "lock.new").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (home / "lock.new").rename(home / "lock")  # which appears locked
+    return lock
+
+
+def remove_left() -> None:
+    """Delete what killed runs of this user left: directories whose lock is free, and their servers."""
+    for path in Path(tempfile.gettempdir()).glob("rb-django-*/lock"):
+        home = path.parent
+        with suppress(BlockingIOError, FileNotFoundError):  # in use, or another start deletes it
+            if home.lstat().st_uid != os.geteuid():
+                continue
+            with path.open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                print(f"  deleting {home}, which a killed run left", flush=True)
+                PrivateServer(home / "pg").remove()
+                shutil.rmtree(home, ignore_errors=True)
+
+
 class Example:
     """The server and the sites; `stack` undoes what was done."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.stack = stack
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rb-django-", ignore_cleanup_errors=True)))
+        self.lock = claim(home)
         home.chmod(0o755)  # as root the server runs as nobody
         self.server = PrivateServer(home / "pg")
         stack.callback(self.server.remove)
@@ -97,7 +122,8 @@ class Example:
         """Start a site as its own login, on the port or a free one; return its URL when it answers."""
         process = subprocess.Popen(
             [sys.executable, "serve.py", site, str(port), "0"], cwd=HERE, text=True, start_new_session=True,
-            env={**self.environment, "PGUSER": f"{site}_site"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            env={**self.environment, "PGUSER": f"{site}_site"}, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,  # closed when this process ends, killed too: the site then ends
         )  # fmt: skip
         self.stack.callback(process.wait)
         self.stack.callback(process.kill)
@@ -113,6 +139,7 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             stack.callback(lambda: [signal.signal(number, signal.SIG_IGN) for number in signals])
+            remove_left()
             example = Example(stack)
             example.build()
             portal, course = example.serve("portal", 8000), example.serve("course", 8001)

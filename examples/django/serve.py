@@ -1,8 +1,9 @@
-"""Serve a site: python serve.py portal|course PORT [...]; on the first port that is free. Prints the port."""
+"""Serve a site: python serve.py portal|course PORT [...]; on the first free port, until stdin ends. Prints the port."""
 
 import os
 import socketserver
 import sys
+from threading import Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from django.contrib.staticfiles.handlers import StaticFilesHandler
@@ -29,5 +30,7 @@ for port in ports:
         server = make_server("127.0.0.1", int(port), application, Server, Handler)
     except OSError:
         continue
+    Thread(target=server.serve_forever, daemon=True).start()
     print(server.server_port, flush=True)
-    server.serve_forever()
+    sys.stdin.read()
+    break

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -74,6 +75,11 @@ class Started:
         assert self.process.returncode in (0, -signal.SIGINT)  # the shell's own end
         assert self.said.endswith("stopped; nothing is left\n"), self.said
 
+    def kill(self) -> None:
+        """End it as `kill -9` does: it cannot clean up."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate(timeout=60)
+
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
@@ -124,3 +130,34 @@ def test_two_sites_start_people_log_in_and_ctrl_c_leaves_nothing(scratch: Path) 
         second.interrupt()
     assert not is_answering(first.portal)
     assert not is_answering(first.course)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_after_a_kill_the_sites_end_and_the_next_start_deletes_the_rest(scratch: Path) -> None:
+    killed, beside = Started(EXAMPLE, scratch), Started(EXAMPLE, scratch)
+    try:
+        killed.wait()
+        beside.wait()
+    finally:
+        killed.kill()
+    try:
+        for url in (killed.portal, killed.course):
+            ends = time.monotonic() + 30
+            while is_answering(url):
+                assert time.monotonic() < ends, f"{url} still answers"
+                time.sleep(0.1)
+        left = set(scratch.glob("rb-django-*"))
+        postmasters = {home: Path(f"/proc/{(home / 'pg/data/postmaster.pid').read_text().split()[0]}") for home in left}
+        assert len(left) == 2
+        after = Started(EXAMPLE, scratch)
+        try:
+            after.wait()
+            (removed,) = left - set(scratch.glob("rb-django-*"))
+            assert str(removed) in after.said
+            assert [home for home, process in postmasters.items() if not process.exists()] == [removed]
+            assert is_answering(beside.portal)
+        finally:
+            after.interrupt()
+    finally:
+        beside.interrupt()
