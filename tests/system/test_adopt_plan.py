@@ -104,6 +104,15 @@ def test_the_plan_shows_everything_at_once_and_changes_nothing(rollbook: Rollboo
     assert content(site) == before
 
 
+@pytest.mark.parametrize("more", [[], ["--widen"]])
+def test_the_steps_of_the_plan_fit_into_80_columns(rollbook: Rollbook, site: Db, more: list[str]) -> None:
+    add_clean(site)
+    plan = rollbook("schema", "adopt", "-n", "--format", "table", *more, dsn=site.info.dsn)
+    steps = plan.out.partition("\nsteps\n")[2].partition("\n\n")[0].split("\n")
+    assert (len(steps) > 10, max(map(len, steps)) <= 80) == (True, True)
+    assert ("ACCESS EXCLUSIVE, rewritten" in plan.out) == bool(more)
+
+
 def test_options_that_do_not_fit(rollbook: Rollbook, site: Db) -> None:
     site.execute(
         """create schema other; create table other.auth_user (id int, username text, email text, password text);

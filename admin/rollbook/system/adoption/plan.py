@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -214,10 +215,15 @@ def grouped(steps: list[Row]) -> list[Row]:
             "table": table,
             "steps": len(group),
             "seconds": sum(step["seconds"] for step in group),
-            "strongest_lock": min((step["lock"] for step in group), key=strength),
+            "strongest_lock": brief(min((step["lock"] for step in group), key=strength)),
         }
         for table, group in tables.items()
     ]
+
+
+def brief(lock: str) -> str:
+    """Return a lock in few words, so that a line fits into 80 columns: `ACCESS EXCLUSIVE, rewritten`."""
+    return re.sub(r" on both( tables)?|: nobody waits", "", lock).replace(" while the table is ", ", ")
 
 
 def strength(lock: str) -> int:
