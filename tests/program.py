@@ -30,7 +30,7 @@ LISTS: dict[str, str] = {
     "schema history": "revision down_revision title locks reversible",
     "schema check": "object kind difference fix",
     "course list": "course schema_name state on_leave enrolled copied_users server since on_fault "
-    "paused_at pause_reason moving_to",
+    "paused_at pause_reason moving_to without",
     "user list": "id username email name is_active is_staff is_superuser date_joined last_login courses",
     "user count": "users active",
     "user count --by course": "key users active",

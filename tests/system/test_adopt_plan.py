@@ -208,19 +208,19 @@ def test_a_role_without_rights_gets_no_half_of_a_plan(rollbook: Rollbook, site: 
 
 def test_a_role_without_rights_is_told_which_role_owns_the_site(rollbook: Rollbook, site: Db) -> None:
     add_clean(site)
-    site.execute('create role "rb Owner"; create role rb_stranger login')
+    site.execute('create role "rb Owner"; create role rb_visitor login')
     try:
         for (table,) in site.execute("select tablename from pg_tables where schemaname = 'public'").fetchall():
             site.execute(sql.SQL('alter table {} owner to "rb Owner"').format(sql.Identifier(table)))
-        where = f"{site.info.dsn} user=rb_stranger"
+        where = f"{site.info.dsn} user=rb_visitor"
         answer = rollbook("schema", "adopt", "-n", dsn=where)
         before, _, grant = answer.err.partition("fix:   in psql, as a DBA: ")
-        assert (answer.code, "permission denied" in before, grant) == (3, True, 'grant "rb Owner" to rb_stranger;\n')
+        assert (answer.code, "permission denied" in before, grant) == (3, True, 'grant "rb Owner" to rb_visitor;\n')
         site.execute(grant.encode())
         plan = rollbook("schema", "adopt", "-n", "--json", dsn=where)
         assert (plan.code, bool(lines(plan, "table", "object"))) == (4, True)  # what else is missing are obstacles
     finally:
-        site.execute('drop owned by "rb Owner", rb_stranger cascade; drop role "rb Owner", rb_stranger')
+        site.execute('drop owned by "rb Owner", rb_visitor cascade; drop role "rb Owner", rb_visitor')
 
 
 def test_other_types_and_names_are_obstacles_not_errors_and_nothing_is_deleted_for_them(

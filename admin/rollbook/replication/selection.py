@@ -25,12 +25,13 @@ def selected(portal: Conn, courses: Sequence[str], names: Sequence[str] = ()) ->
             found[server] = mine
     placed = {row.course for rows in found.values() for row in rows}
     if stray := [course for course in courses if course not in placed]:
-        word = course_word(stray[0])
         is_paused = stray[0] in list_paused(portal)
         raise RefusedError(
             f"course {stray[0]} is not on a server",
             why="its copies are in the portal's database, "
             + ("and not written while it is paused" if is_paused else "and change in the same commit"),
-            fix=f"rollbook course resume {word}" if is_paused else f"rollbook course attach {word} --to SERVER",
+            fix=f"rollbook course resume {course_word(stray[0])}"
+            if is_paused
+            else f"rollbook course attach {course_word(stray[0])} --to SERVER",
         )
     return found
