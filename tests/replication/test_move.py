@@ -24,6 +24,8 @@ from tests.replication.scenes import POISON, allow_poison, another_user, refuse_
 from tests.replication.test_first_copy import writers
 from tests.replication.test_interrupted import CATALOG, COPY, NOTE, READER, VERDICT, Step, kill_at
 
+pytestmark = pytest.mark.slow  # servers or sites of its own
+
 
 @dataclass
 class Two(Site):

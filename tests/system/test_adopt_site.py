@@ -32,6 +32,8 @@ from tests.program import postgres_program
 from tests.school import Rollbook
 from tests.stock_site import fill_site, inside, make_site
 
+pytestmark = pytest.mark.slow  # servers or sites of its own
+
 Db = Connection[Any]
 
 
