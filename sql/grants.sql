@@ -1,6 +1,5 @@
 -- grants: who owns what and who may do what, in one place. Run last; can be run again: it puts all of it back.
--- No right hangs on the database itself, as a cloned database does not inherit it. PUBLIC has one: to execute the
--- conditions of triggers, which read nothing but the row that it writes.
+-- No right hangs on the database itself, as a cloned database does not inherit it. PUBLIC has none.
 --   rollbook_owner        NOLOGIN. Owns the copies and the functions that route; reads the replicated portal tables.
 --   rollbook_writer       NOLOGIN. Owns the functions that write portal tables themselves, with rights on the columns
 --                         that they write and no others: a trigger of an application on these tables runs as this role.
@@ -20,7 +19,6 @@ begin
     grant create on schema rollbook to rollbook_owner, rollbook_writer;
     for object in
         select p.oid::regprocedure::text as name, p.prosecdef, p.proname = any (writers) as is_writers,
-            'anyelement'::regtype = any (p.proargtypes) and p.provolatile <> 'v' as is_condition,
             p.prorettype = 'trigger'::regtype as is_trigger, p.provolatile <> 'v' as is_reader, p.oid
         from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
     loop
@@ -28,10 +26,6 @@ begin
             when not object.prosecdef then migrator when object.is_writers then 'rollbook_writer' else 'rollbook_owner'
         end);
         execute format('revoke execute on function %s from public', object.name);
-        if object.is_condition then  -- of a trigger: checked with the rights of whoever writes the row
-            execute format('grant execute on function %s to public', object.name);
-            continue;
-        end if;
         if object.is_trigger then  -- a trigger fires without EXECUTE; who has it could hang it elsewhere
             for grantee in
                 select distinct a.grantee::regrole::text as name

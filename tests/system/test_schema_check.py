@@ -422,6 +422,14 @@ COPIES = [
         "bypassing the guard: rule r",
     ),
     Fault(
+        "a trigger whose name looks like the condition of one that is fine",
+        f"""create trigger "x WHEN ((CURRENT_USER <> 'rollbook_owner'::name)) EXECUTE" before update """
+        f"on {A}.auth_user for each row execute function suppress_redundant_updates_trigger()",
+        f"{A}.auth_user",
+        "copy",
+        "bypassing the guard: trigger",
+    ),
+    Fault(
         "a parent",
         f"create table public.parent (id bigint not null); alter table {A}.auth_user inherit public.parent",
         f"{A}.auth_user",

@@ -134,11 +134,8 @@ def function_problems(row: Row, path: Path, where: Places) -> list[tuple[str, st
     owner = named[1] if named else row["schema_owner"]
     if row["owner"] != owner:
         problems.append((f"owned by {row['owner']}, not by {owner}", f"alter function {signature} owner to {owner};"))
-    is_condition = "PUBLIC may execute it" in text  # of a trigger
-    if row["is_public"] and not is_condition:
+    if row["is_public"]:
         problems.append(("PUBLIC may execute it", f"revoke execute on function {signature} from public;"))
-    elif is_condition and not row["is_public"]:
-        problems.append(("PUBLIC may not execute it", f"grant execute on function {signature} to public;"))
     return problems
 
 

@@ -117,11 +117,14 @@ as $$
         where c.relforcerowsecurity
         union all
         -- BEFORE, for each row, where Rollbook writes: it may change what is written. What it changes in the writes of
-        -- others is the guard's.
+        -- others is the guard's. The text is longer than a name can be: no name holds it.
         select 'trigger ' || quote_ident(g.tgname), format('drop trigger %I on %s;', g.tgname, c.name)
         from pg_trigger as g
         where g.tgrelid = c.oid and not g.tgisinternal and g.tgtype & 3 = 3
-            and strpos(pg_get_triggerdef(g.oid), 'WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) EXECUTE') = 0
+            and strpos(
+                pg_get_triggerdef(g.oid),
+                ' FOR EACH ROW WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) EXECUTE FUNCTION '
+            ) = 0
         union all
         select 'rule ' || quote_ident(r.rulename), format('drop rule %I on %s;', r.rulename, c.name)
         from pg_rewrite as r where r.ev_class = c.oid

@@ -60,6 +60,7 @@ ACTIONS: dict[LiteralString, Rows | None] = {
     "deferrable initially deferred": None,  # as Django makes all of them
     "on delete restrict deferrable initially deferred": None,
     "on delete cascade deferrable initially deferred": [],
+    "on delete set null deferrable initially deferred": [(None,)],
 }
 
 

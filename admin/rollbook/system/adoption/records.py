@@ -7,15 +7,30 @@ owner has a right on them, default privileges and a later GRANT ALL notwithstand
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rollbook.core.errors import RefusedError
-from rollbook.core.rows import typed
+from rollbook.core.rows import as_json, typed
+from rollbook.system import portal_tables
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.system.adoption.structure import Step
 
 STEPS, FIXES = NAMES = ("public.rollbook_adoption", "public.rollbook_adoption_fix")
+
+RECORD = """
+create table if not exists public.rollbook_adoption (
+    position integer generated always as identity primary key,
+    step text not null unique,
+    undo text,
+    detail jsonb,
+    at timestamptz not null default clock_timestamp(),
+    role text not null default session_user
+);
+comment on table public.rollbook_adoption is
+    'What rollbook schema adopt did to the tables of the site, and the statements that undo it, latest first.';
+"""
 
 # A superuser may act for every role: what another one has written must not run with a superuser's rights.
 FOUND = """
@@ -36,6 +51,17 @@ inner join pg_roles as o on o.oid = c.relowner
 cross join (select * from pg_roles where rolname = current_user) as r
 order by s.name
 """
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An adoption that was begun."""
+
+    schema: str
+    in_place: bool
+    rows: dict[str, int]
+    is_moved: bool  # Rollbook is installed over the tables
+    is_done: bool
 
 
 @dataclass(frozen=True)
@@ -88,3 +114,27 @@ def require_sealed(conn: Conn) -> None:
                 why="whoever writes it decides what an undo runs",
                 fix=f"read its column undo, then in psql: {found.revoked}",
             )
+
+
+def record(conn: Conn, step: Step) -> None:
+    """Record a step and how it is undone; what is done again after a stop keeps its place."""
+    note(conn, step.name, step.undo)
+
+
+def note(conn: Conn, step: str, undo: str | None = None, detail: dict[str, Any] | None = None) -> None:
+    """Record what is done."""
+    conn.execute(
+        "insert into public.rollbook_adoption (step, undo, detail) values (%s, %s, %s) on conflict (step) do nothing",
+        [step, undo, detail and as_json(detail)],
+    )
+
+
+def begun(conn: Conn) -> Begun | None:
+    """Return the adoption that this database has, done or not; None where there is none."""
+    if not portal_tables.is_adopted(conn):
+        return None
+    require_sealed(conn)
+    rows = {row["step"]: row["detail"] for row in conn.execute("select step, detail from public.rollbook_adoption")}
+    if "begun" not in rows:
+        return None
+    return Begun(**rows["begun"], is_moved="moved" in rows, is_done="done" in rows)

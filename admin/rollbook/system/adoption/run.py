@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from psycopg import errors, sql
 
@@ -24,7 +24,7 @@ from rollbook.core.rows import as_json, one
 from rollbook.core.sqlstate import translate
 from rollbook.system import migration, portal_tables
 from rollbook.system.adoption import fixes as repairs
-from rollbook.system.adoption import records
+from rollbook.system.adoption.records import RECORD, STEPS, Begun, begun, note, record, seal
 from rollbook.system.adoption.structure import READ, Step, blocked, places_in, spelled, structure
 
 if TYPE_CHECKING:
@@ -35,19 +35,6 @@ LOCK_SECONDS = 2.0
 TRIES = 30
 REHEARSED_COURSES = 20  # all in one transaction: each takes some 10 locks
 AGAIN = (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)
-
-RECORD = """
-create table if not exists public.rollbook_adoption (
-    position integer generated always as identity primary key,
-    step text not null unique,
-    undo text,
-    detail jsonb,
-    at timestamptz not null default clock_timestamp(),
-    role text not null default session_user
-);
-comment on table public.rollbook_adoption is
-    'What rollbook schema adopt did to the tables of the site, and the statements that undo it, latest first.';
-"""
 
 # Who reaches the tables needs USAGE on the schema that they move to; who owns them may create more there.
 USERS = """
@@ -132,17 +119,6 @@ class Report:
     lock_seconds: float = 0.0  # the longest time that a table was locked
     settings: list[str] = field(default_factory=list)  # what the application must set
     left: list[str] = field(default_factory=list)  # what could not be done or undone, and why
-
-
-@dataclass(frozen=True)
-class Begun:
-    """An adoption that was begun."""
-
-    schema: str
-    in_place: bool
-    rows: dict[str, int]
-    is_moved: bool  # Rollbook is installed over the tables
-    is_done: bool
 
 
 class Adoption:
@@ -354,30 +330,6 @@ def count(conn: Conn, places: dict[str, str]) -> dict[str, int]:
     return found
 
 
-def record(conn: Conn, step: Step) -> None:
-    """Record a step and how it is undone; what is done again after a stop keeps its place."""
-    note(conn, step.name, step.undo)
-
-
-def note(conn: Conn, step: str, undo: str | None = None, detail: dict[str, Any] | None = None) -> None:
-    """Record what is done."""
-    conn.execute(
-        "insert into public.rollbook_adoption (step, undo, detail) values (%s, %s, %s) on conflict (step) do nothing",
-        [step, undo, detail and as_json(detail)],
-    )
-
-
-def begun(conn: Conn) -> Begun | None:
-    """Return the adoption that this database has, done or not; None where there is none."""
-    if not portal_tables.is_adopted(conn):
-        return None
-    records.require_sealed(conn)
-    rows = {row["step"]: row["detail"] for row in conn.execute("select step, detail from public.rollbook_adoption")}
-    if "begun" not in rows:
-        return None
-    return Begun(**rows["begun"], is_moved="moved" in rows, is_done="done" in rows)
-
-
 def begin(adoption: Adoption) -> Begun:
     """Record that an adoption begins. Raises RefusedError for a site that cannot be adopted."""
     conn = adoption.conn
@@ -386,7 +338,7 @@ def begin(adoption: Adoption) -> Begun:
     rows = count(conn, places_in(conn, adoption.schema))
     with conn.transaction():
         adoption.run(RECORD)
-        records.seal(conn, records.STEPS)
+        seal(conn, STEPS)
         note(conn, "begun", None, {"schema": adoption.schema, "in_place": adoption.in_place, "rows": rows})
     return Begun(adoption.schema, adoption.in_place, rows, is_moved=False, is_done=False)
 

@@ -36,8 +36,7 @@ order by is_django desc, schema
 
 TABLES = """
 select
-    c.relname::text as name, c.oid::bigint as oid, greatest(c.reltuples, 0)::bigint as rows_estimate,
-    pg_total_relation_size(c.oid) as bytes
+    c.relname::text as name, c.oid::bigint as oid, pg_total_relation_size(c.oid) as bytes
 from pg_class as c
 where c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) and c.relname = any (%(tables)s)
     and c.relkind in ('r', 'p')
@@ -95,8 +94,7 @@ select
     case o.confdeltype
         when 'c' then 'cascade' when 'n' then 'set null' when 'd' then 'set default' when 'r' then 'restrict'
         else 'no action'
-    end as on_delete,
-    o.condeferrable as is_deferrable
+    end as on_delete
 from pg_constraint as o inner join pg_class as t on t.oid = o.confrelid
 where o.contype = 'f' and o.confrelid = any (%(oids)s) and o.conparentid = 0
 order by 1, 2
@@ -173,7 +171,6 @@ class Reference:
     target: str
     is_ours: bool  # the referring table is one of ours
     on_delete: str
-    is_deferrable: bool
 
 
 @dataclass(frozen=True)
@@ -213,7 +210,6 @@ class Table:
 
     name: str
     oid: int
-    rows_estimate: int  # of the last ANALYZE; 0: none yet
     bytes: int  # with its indexes
     columns: dict[str, Column]
     keys: list[Key]
@@ -264,12 +260,6 @@ def find_site(conn: Conn, schema: str | None) -> str:
             fix=f"name one, such as: --from {quoted(candidates[0])}",
         )
     return candidates[0]
-
-
-def has_site(conn: Conn) -> str | None:
-    """Return a schema that holds a Django site which Rollbook does not have yet, None where there is none."""
-    found = conn.execute(SITES).fetchall()
-    return str(found[0]["schema"]) if found else None
 
 
 def read_site(conn: Conn, schema: str) -> Site:

@@ -17,13 +17,15 @@ from rollbook.replication import link
 from rollbook.replication.queries.courses import drop_course, known_courses
 from rollbook.system import migration, portal_tables
 from rollbook.system.adoption import fixes
-from rollbook.system.adoption.run import LOCK_SECONDS, Adoption, Report, RowCount, begun, count
+from rollbook.system.adoption.records import begun
+from rollbook.system.adoption.run import LOCK_SECONDS, Adoption, Report, RowCount, count
 from rollbook.system.adoption.structure import places_in
 from rollbook.system.queries import list_dependents, list_local_objects
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
-    from rollbook.system.adoption.run import Begun, Progress
+    from rollbook.system.adoption.records import Begun
+    from rollbook.system.adoption.run import Progress
 
 
 def undo(

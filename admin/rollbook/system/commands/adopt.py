@@ -73,8 +73,8 @@ def adopt(
     Nothing is repaired that --fix does not name. Before it asks, it rehearses everything and rolls it back.
     """
     from rollbook.system.adoption.plan import make_plan, plan_lines
+    from rollbook.system.adoption.records import begun
     from rollbook.system.adoption.repairs import parsed
-    from rollbook.system.adoption.run import begun
 
     if to not in (None, "portal") or (to and in_place):
         raise UsageError(
@@ -152,10 +152,12 @@ def carried_out(run: Run, plan: Plan, fixes: list[str], how: How) -> int:
 
 def take_back(run: Run, *, keep_fixes: bool) -> int:
     """Undo an adoption."""
+    from rollbook.system.adoption.records import begun
     from rollbook.system.adoption.undo import undo
 
     with run.connect(migrated=False) as conn:
-        render.confirm(run, f"remove Rollbook from {conn.info.dbname}, with the copies of every course")
+        if begun(conn):  # else the undo says so
+            render.confirm(run, f"remove Rollbook from {conn.info.dbname}, with the copies of every course")
         done = undo(conn, keep_fixes=keep_fixes)
     return finished(run, done)
 
