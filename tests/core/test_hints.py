@@ -101,3 +101,17 @@ def test_ctrl_c_says_what_it_left(school: Connection[Any], dsn: str, words: str,
         child.close()
     assert child.exitstatus == 130
     assert child.before.replace("^C", "").strip() == said
+
+
+def test_an_interrupt_between_a_statement_and_its_answer_brings_no_words_of_the_driver(dsn: str) -> None:
+    script = f"""
+from rollbook.core.db import session
+with session({dsn!r}, name="rollbook") as conn:
+    conn.execute("select 1")
+    conn.pgconn.send_query(b"select pg_catalog.pg_sleep(1)")
+    raise KeyboardInterrupt
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ended.returncode, "ignored" in ended.stderr, ended.stderr.splitlines()[-1]) == (
+        -2, False, "KeyboardInterrupt"
+    )  # fmt: skip

@@ -24,6 +24,10 @@ Conn = Connection[dict[str, Any]]
 CONNECT_SECONDS = 10
 STATEMENT_SECONDS = 60
 
+# Ctrl-C between a statement and its answer: the driver reports that it cannot roll back, and closes the session, which
+# does. Our own message says what was left; the driver's words are for --verbose.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
 
 # A session of ours means the same wherever it runs: neither the role, the database nor PGOPTIONS change what text
 # means, which function a name finds, or what a transaction sees. client_encoding is set when connecting.
