@@ -29,8 +29,8 @@ OBJECT = re.compile(r"^create or replace (function|view) rollbook\.(\w+)", re.MU
 
 
 def whitelist(table: str) -> list[str]:
-    """Return the replicated columns of a table, as sql/functions/copies/replicated_columns.sql has them."""
-    text = (SQL / "functions" / "copies" / "replicated_columns.sql").read_text()
+    """Return the replicated columns of a table, as sql/functions/shape/replicated_columns.sql has them."""
+    text = (SQL / "functions" / "shape" / "replicated_columns.sql").read_text()
     listed = re.search(rf"when '{table}' then array\[(.*?)\]", text, re.DOTALL)
     return re.findall(r"'(\w+)'", listed[1]) if listed else []
 

@@ -1,4 +1,4 @@
-"""sql/functions/copies/copied_tables.sql: the tables with a whitelist, parents before the rows that refer to them."""
+"""sql/functions/shape/copied_tables.sql: the tables with a whitelist, parents before the rows that refer to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.sql.helpers import COLUMNS, ENROLLMENT, PROFILE, TABLES, USER, Db, ru
 
 
 def test_the_copied_tables_are_the_contracts_in_their_order(portal: Db) -> None:
-    assert run(portal, "select * from rollbook.copied_tables()") == [
+    assert run(portal, "select table_name, user_column, ordinal from rollbook.copied_tables()") == [
         (USER, "id", 1),
         (PROFILE, "user_id", 2),
         (ENROLLMENT, "user_id", 3),

@@ -1,4 +1,4 @@
-"""sql/functions/copies/replicated_columns.sql: the whitelist, and proof that every path carries each of its columns."""
+"""sql/functions/shape/replicated_columns.sql: the whitelist, and proof that every path carries each of its columns."""
 
 from __future__ import annotations
 

@@ -1,0 +1,27 @@
+-- copied_tables: the portal tables that are copied to courses, in the order in which rows are inserted: parents first.
+-- role: person, profile or membership. table_name: the name of the copies. relation: the portal's table, with its
+-- schema, quoted for SQL. source: the rows of it that count, as SQL: the relation itself, or with the condition of the
+-- membership a query in parentheses. key_column: the primary key. user_column holds the user's key: it decides in which
+-- courses a row is due. course_column: of the membership, the course. index_column: indexed in copies; null = none.
+-- Called:   wherever the tables are processed.
+-- Security: INVOKER; constant.
+create or replace function rollbook.copied_tables()
+returns table (
+    table_name text, user_column text, ordinal integer, role text, relation text, source text, key_column text,
+    course_column text, index_column text
+)
+language sql immutable parallel safe
+as $$
+    values
+    ('auth_user', 'id', 1, 'person', 'portal.auth_user', 'portal.auth_user', 'id', null, 'username'),
+    (
+        'auth_userprofile', 'user_id', 2, 'profile', 'portal.auth_userprofile', 'portal.auth_userprofile', 'id', null,
+        'user_id'
+    ),
+    (
+        'student_courseenrollment', 'user_id', 3, 'membership', 'portal.student_courseenrollment',
+        'portal.student_courseenrollment', 'id', 'course_id', 'user_id'
+    )
+$$;
+comment on function rollbook.copied_tables() is
+    'The portal tables that are copied to courses, parents first: names, role, relation, keys, the rows that count.';
