@@ -21,7 +21,7 @@ begin
     loop
         execute statement;
     end loop;
-    perform rollbook.publish_courses(s.name)
+    perform rollbook.publish_courses(s.name, course.course_id)
     from unnest(array[course.server, course.moving_to]) as s (name)
     where s.name is not null;
 end $$;

@@ -13,7 +13,7 @@ declare
     results rollbook.repaired[];
 begin
     -- Before the rows: they then travel with the new columns.
-    perform rollbook.publish_courses(s.name)
+    perform rollbook.publish_courses(s.name, course.course_id)
     from unnest(array[course.server, course.moving_to]) as s (name)
     where s.name is not null;
     if course.paused_at is not null then

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.sql.helpers import (
+    COLUMNS,
     KEEP,
     PROFILE,
     REMOVE,
@@ -184,3 +185,25 @@ def test_update_course_is_for_read_committed_and_for_those_who_make_courses(live
     live.execute("begin isolation level repeatable read")
     refused(live, "RB009", "select rollbook.update_course(%s, '{}')", KEEP)
     live.execute("rollback")
+
+
+def test_publishing_one_course_looks_at_its_copies_alone(site: Db) -> None:
+    def published() -> dict[str, list[str]]:
+        rows = run(site, "select schemaname, attnames::text[] from pg_publication_tables "
+                         "where pubname = 'rollbook_east' and tablename = %s order by 1", USER)  # fmt: skip
+        return {name: sorted(set(COLUMNS[USER]) - set(columns)) for name, columns in rows}
+
+    run(site, "insert into rollbook.server values ('east', 'host=h dbname=d', 'host=h dbname=d', 'x')")
+    run(site, "update rollbook.course set server = 'east' where course_id <> %s", REMOVE)
+    keep = schema(site, KEEP)
+    assert value(site, "select rollbook.publish_courses('east')") == 6
+    assert published() == {keep: [], "course_own": ["first_name", *OWN]}
+    run(site, "update rollbook.course set without = array_append(without, 'email')")
+    assert value(site, "select rollbook.publish_courses('east', 'own')") == 2  # out and in again
+    assert published() == {keep: [], "course_own": ["email", "first_name", *OWN]}
+    assert value(site, "select rollbook.publish_courses('east', %s)", REMOVE) == 0
+    run(site, "update rollbook.course set state = 'detached' where course_id = 'own'")
+    assert value(site, "select rollbook.publish_courses('east', 'own')") == 3
+    assert published() == {keep: []}
+    assert value(site, "select rollbook.publish_courses('east')") == 2
+    assert published() == {keep: ["email"]}
