@@ -3,14 +3,15 @@
 #   make test    the tests (PG_BINDIR=... picks a server)  make check   what CI runs: lint, all tests
 #   make versions   the tests on PostgreSQL 16 and 17 (TESTS=tests/sql: some of them; make test too)
 #   make adopted   tests on a template that is a Django site, adopted in place, with integer ids
-#   make bench   speed, as ratios                          make lock    renew requirements.lock
+#   make bench   speed, as ratios                          make bench-scale   from 50 to 5,000 courses
+#   make lock    renew requirements.lock
 #   make reference   docs/reference/ from the program      make man     manual pages in build/man/
 #   make freeze REV=0002   copy the files of sql/ that a release ships with this revision
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup lock demo test slow check versions adopted lint bench freeze reference man
+.PHONY: setup lock demo test slow check versions adopted lint bench bench-scale freeze reference man
 
 setup: .venv/ready
 
@@ -70,6 +71,10 @@ bench: setup
 	$(BIN)/python -m tests.bench.bulk
 	$(BIN)/python -m tests.bench.pearson
 	$(BIN)/python -m tests.bench.adoption
+
+# Half an hour; BENCH_COURSES=50,500 BENCH_USERS=6000 in the environment: smaller.
+bench-scale: setup
+	$(BIN)/python -m tests.bench.scale
 
 freeze: setup
 	@test -n "$(REV)" || { echo "usage: make freeze REV=0002"; exit 2; }
