@@ -24,8 +24,8 @@ from psycopg import Connection, sql
 
 from rollbook import cli
 from rollbook.replication import repair, subscription
-from rollbook.replication.catalog import TABLES
 from rollbook.system.demo.server import PrivateServer
+from tests.program import COPIED
 
 if TYPE_CHECKING:
     from tests.bench.bench import Bench
@@ -162,7 +162,7 @@ def make_bare(yardstick: Side, schemas: list[str]) -> None:
     for name in schemas:
         with yardstick.server.transaction():
             yardstick.server.execute(sql.SQL("create schema {}").format(sql.Identifier(name)))
-            for table in TABLES:
+            for table in COPIED:
                 for (words,) in yardstick.portal.execute(
                     "select rollbook.copy_statements(%(s)s, %(t)s) union all "
                     "(select rollbook.guard_statements(%(s)s, %(t)s) limit 2)", {"s": name, "t": table},
@@ -172,7 +172,7 @@ def make_bare(yardstick: Side, schemas: list[str]) -> None:
 
 def publish_bare(yardstick: Side, schemas: list[str]) -> None:
     """Publish the tables of courses by hand, and let the subscription copy them."""
-    listed = sql.SQL(", ").join(sql.Identifier(name, table) for name in schemas for table in TABLES)
+    listed = sql.SQL(", ").join(sql.Identifier(name, table) for name in schemas for table in COPIED)
     yardstick.portal.execute(sql.SQL("alter publication bare add table {}").format(listed))
     yardstick.server.execute("alter subscription bare refresh publication")
     until(yardstick.is_copied)
@@ -180,7 +180,7 @@ def publish_bare(yardstick: Side, schemas: list[str]) -> None:
 
 def forget_bare(yardstick: Side, schemas: list[str]) -> None:
     """Take the tables of courses out of the stream again, and away from the other server."""
-    listed = sql.SQL(", ").join(sql.Identifier(name, table) for name in schemas for table in TABLES)
+    listed = sql.SQL(", ").join(sql.Identifier(name, table) for name in schemas for table in COPIED)
     yardstick.portal.execute(sql.SQL("alter publication bare drop table {}").format(listed))
     yardstick.server.execute("alter subscription bare refresh publication")
     for name in schemas:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from rollbook.replication.catalog import TABLES
 from tests.bench.replication import (
     SENDERS,
     STUDENTS,
@@ -32,6 +31,7 @@ from tests.bench.replication import (
     sides,
     until,
 )
+from tests.program import COPIED
 
 if TYPE_CHECKING:
     from tests.bench.bench import Bench
@@ -128,7 +128,7 @@ def repair(bench: Bench) -> None:
         }
         columns = {
             table: ours.portal.execute("select array_to_string(rollbook.replicated_columns(%s), ', ')", [table])
-            .fetchall()[0][0] for table in TABLES
+            .fetchall()[0][0] for table in COPIED
         }  # fmt: skip
 
         def spoil(conn: Db) -> None:

@@ -195,7 +195,7 @@ def test_keys_that_pending_inserts_bring_are_expected_absent_unless_something_pe
                             [row_id, user, KEEP])  # fmt: skip
     with sessions(site) as (portal, server, to):
         absent = pending.expected_absent(portal, server, to)
-    assert {table: keys for (schema_name, table), keys in absent.items() if schema_name == KEEP_SCHEMA} == {
+    assert {table: keys for (schema_name, table, _), keys in absent.items() if schema_name == KEEP_SCHEMA} == {
         USER: [104], PROFILE: [204], ENROLLMENT: [402, 404]
     }  # fmt: skip
 

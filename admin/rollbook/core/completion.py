@@ -38,6 +38,10 @@ def names(query: LiteralString) -> Completer:
     return complete
 
 
+copied_tables = names(
+    "select table_name as name from rollbook.copied_tables() where starts_with(table_name, %s) "
+    "order by ordinal limit %s"
+)
 courses = names("select course_id as name from rollbook.course where starts_with(course_id, %s) order by 1 limit %s")
 groups = names("select name from portal.student_usertestgroup where starts_with(name, %s) order by 1 limit %s")
 servers = names("select name::text from rollbook.server where starts_with(name::text, %s) order by 1 limit %s")

@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import errors, sql
@@ -64,9 +64,18 @@ class Change:
     operation: str  # insert, update, delete
     schema_name: str
     table: str
-    key: str | None  # the id by which the row is found
+    key_column: str  # by which the row is found
+    key: str | None
     values: dict[str, str | None]
     finish_lsn: str = ""  # of its transaction: what ALTER SUBSCRIPTION ... SKIP takes
+
+
+class Keyed(NamedTuple):
+    """A table on a server, and the column by which its rows are found."""
+
+    schema_name: str
+    name: str
+    key_column: str
 
 
 @dataclass(frozen=True)
@@ -166,7 +175,7 @@ def position(text: str) -> int:
 
 def decoded(messages: Iterator[bytes], after: int) -> Iterator[Change]:
     """Return the changes of the transactions that end behind a position, in the order of their commits."""
-    relations: dict[int, tuple[str, str, list[str]]] = {}
+    relations: dict[int, tuple[str, str, list[str], str]] = {}
     transaction: list[Change] = []
     for data in messages:
         message = Reader(data)
@@ -177,24 +186,24 @@ def decoded(messages: Iterator[bytes], after: int) -> Iterator[Change]:
         elif kind == "R":
             number, schema_name, name = message.number("I"), message.word(), message.word()
             message.letter()  # replica identity
-            columns = []
+            columns, keys = [], []
             for _ in range(message.number("H")):
-                message.letter()  # whether it is of the key
+                is_of_key = message.letter() != "\0"
                 columns.append(message.word())
+                keys += columns[-1:] if is_of_key else []
                 _ = message.number("I"), message.number("I")  # type and its modifier
-            relations[number] = (schema_name, name, columns)
+            relations[number] = (schema_name, name, columns, next(iter(keys or columns)))
         elif kind in "IUD":
-            schema_name, name, columns = relations[message.number("I")]
+            schema_name, name, columns, key_column = relations[message.number("I")]
             old: dict[str, str | None] = {}
             part = message.letter()
             if part in "KO":
                 old = message.row(columns)
                 part = message.letter() if kind == "U" else ""
             new = message.row(columns) if part == "N" else {}
-            key_column = columns[0]  # the copies' id, the heartbeat's number
             key = old.get(key_column) or new.get(key_column)
             word = {"I": "insert", "U": "update", "D": "delete"}[kind]
-            transaction.append(Change(word, schema_name, name, key, new, finish))
+            transaction.append(Change(word, schema_name, name, key_column, key, new, finish))
         elif kind == "C":
             _ = message.number("B"), message.number("Q")  # flags, the LSN of the commit
             if message.number("Q") > after:
@@ -268,7 +277,7 @@ def copy_slot(portal: Conn, stream: str, copy: str) -> None:
 def statement_of(change: Change) -> tuple[sql.Composed, list[str | None]]:
     """Return the statement that makes a change, and its parameters."""
     place = sql.Identifier(change.schema_name, change.table)
-    key = sql.Identifier("beat" if change.table == "heartbeat" else "id")
+    key = sql.Identifier(change.key_column)
     names = [sql.Identifier(name) for name in change.values]
     if change.operation == "insert":
         marks = sql.SQL(", ").join(sql.SQL("%s") for _ in names)
@@ -370,10 +379,10 @@ class Fed:
 
     def __init__(self, portal: Conn, conn: Conn, server: Server) -> None:
         placed = catalog.fed(portal, server)
-        self.portal, self.server, self.columns = portal, server, catalog.replicated_columns(portal)
+        self.portal, self.server, self.copied = portal, server, catalog.copied(portal)
         self.courses = {row.schema_name: row.course for row in placed}
         self.moving = {row.schema_name for row in placed if row.state == "moving"}
-        found = catalog.copies(conn, self.columns, list(self.courses), catalog.subscription(conn, server))
+        found = catalog.copies(conn, self.copied, list(self.courses), catalog.subscription(conn, server))
         self.copies = {(copy.schema_name, copy.table): copy for copy in found}
         self.late = {
             (row["schema_name"], row["table"], row["operation"]): row["statement"] for row in conn.execute(DEFERRED)
@@ -426,11 +435,11 @@ def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
     for copy in fed.copies.values():
         if not copy.is_due:
             continue
-        at = Change("copy", copy.schema_name, copy.table, None, {})
+        at = Change("copy", copy.schema_name, copy.table, fed.copied.table(copy.table).key, None, {})
         if unfit := fed.unfit(at):
             return unfit
         place = sql.Identifier(copy.schema_name, copy.table)
-        names = sql.SQL(", ").join(sql.Identifier(name) for name in fed.columns.of(copy.schema_name, copy.table))
+        names = sql.SQL(", ").join(sql.Identifier(name) for name in fed.copied.of(copy.schema_name, copy.table))
         try:
             with conn.transaction(force_rollback=True):
                 as_apply_worker(conn, server)
@@ -439,7 +448,7 @@ def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
             continue  # it is being copied
         except psycopg.Error as exc:
             (now,) = (
-                each for each in catalog.copies(conn, fed.columns, [copy.schema_name], found)
+                each for each in catalog.copies(conn, fed.copied, [copy.schema_name], found)
                 if each.table == copy.table
             )  # fmt: skip
             if now.is_due:  # otherwise it has been copied meanwhile
@@ -460,7 +469,7 @@ def described(conn: Conn, exc: psycopg.Error, at: Change, fed: Fed) -> Fault:
     """Return an error of the server at a change as a fault."""
     said = masked(exc.diag.message_primary or str(exc))
     state = exc.sqlstate or ""
-    if obstacle.is_key_taken(conn, at.schema_name, at.table, exc):
+    if obstacle.is_key_taken(conn, at.schema_name, at.table, at.key_column, exc):
         detail = exc.diag.message_detail  # it names only the key; other details would show the row
         return fed.fault(at, state, f"{said}: {detail}" if detail else said, commands=("repair",))
     statement = obstacle.statement(conn, at.schema_name, at.table, exc, "RA")
@@ -469,16 +478,16 @@ def described(conn: Conn, exc: psycopg.Error, at: Change, fed: Fed) -> Fault:
     return fed.fault(at, state, said, statement=statement, suspects=suspects)
 
 
-def expected_absent(portal: Conn, conn: Conn, server: Server) -> dict[tuple[str, str], list[int]]:
+def expected_absent(portal: Conn, conn: Conn, server: Server) -> dict[Keyed, list[int]]:
     """Return by table the keys that pending inserts bring, and that no pending change before removes."""
-    seen: set[tuple[str, str, str | None]] = set()
-    found: dict[tuple[str, str], list[int]] = {}
+    seen: set[tuple[Keyed, str | None]] = set()
+    found: dict[Keyed, list[int]] = {}
     fed = Fed(portal, conn, server)
     for change in changes(portal, conn, server):
         if not fed.applies(change.schema_name, change.table, change.finish_lsn):
             continue
-        place = (change.schema_name, change.table, change.key)
-        if change.operation == "insert" and place not in seen and change.key is not None:
-            found.setdefault(place[:2], []).append(int(change.key))
-        seen.add(place)
+        table = Keyed(change.schema_name, change.table, change.key_column)
+        if change.operation == "insert" and (table, change.key) not in seen and change.key is not None:
+            found.setdefault(table, []).append(int(change.key))
+        seen.add((table, change.key))
     return found

@@ -14,7 +14,6 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
 from rollbook.replication import apply_error, build, catalog, link, requirements, subscription
-from rollbook.replication.catalog import TABLES
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import Course, find_course, known_courses, require_running
 from rollbook.replication.queries.servers import record_placement
@@ -80,8 +79,9 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
             with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not run.dry_run) as session:
                 outcome = build_and_copy(run, session, found, steps, progress)
                 fault = apply_error.fault(portal, session.conn, server) if outcome == "refused" else None
+                copied = session.copied
     if run.dry_run:
-        rows = [Placed(name, server.name, table, None, "would attach") for name in names for table in TABLES]
+        rows = [Placed(name, server.name, table, None, "would attach") for name in names for table in copied.names]
         return Attached(outcome, rows)
     if outcome == "refused":
         raise stopped_copy(server, names[0], fault)
@@ -89,7 +89,7 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
     if outcome == "ready":
         for course in found:
             try:
-                result.rows += compare_copied(run, course, server, progress)
+                result.rows += compare_copied(run, course, server, copied, progress)
             except AdminError as exc:
                 result.failures.append(Failure(course.course, exc))
     return result
@@ -102,6 +102,12 @@ def stopped_copy(server: Server, course: str, fault: apply_error.Fault | None) -
         fix=f"{fault.fix(server, course)}; then: rollbook course attach {course_word(course)} --to {server.name}"
         if fault else f"rollbook replication resume {course_word(course)}",
     )  # fmt: skip
+
+
+def count_copies(run: Run, courses: Sequence[str]) -> int:
+    """Return how many copies these courses have."""
+    with run.connect() as portal:
+        return len(set(courses)) * len(catalog.copied(portal).tables)
 
 
 def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps: Steps, progress: Progress) -> str:
@@ -160,17 +166,19 @@ def undo(session: Session, courses: Sequence[Course], created: Sequence[str]) ->
                 detach_from(session, mine, Steps(), keep=keep, drop_local=False)
 
 
-def compare_copied(run: Run, course: Course, server: Server, progress: Progress) -> list[Placed]:
+def compare_copied(
+    run: Run, course: Course, server: Server, copied: catalog.Copied, progress: Progress
+) -> list[Placed]:
     """Compare and repair a course whose first copy is complete; return a line a table."""
     _, verdicts = repair_on_server(run, course.course, server.name, Progress(note=progress.note))
     with link.reached(server, run.caller()) as conn:
-        counts = catalog.count_rows(conn, course.schema_name)
+        counts = catalog.count_rows(conn, copied, course.schema_name)
     was_attached = course.server == server.name and course.state == "ok"
     outcome = "unchanged" if was_attached else "attached"
     return [
         Placed(course.course, server.name, table, counts[table],
                outcome if verdicts.get(table) == "match" else "differs")
-        for table in TABLES
+        for table in copied.names
     ]  # fmt: skip
 
 
@@ -263,7 +271,8 @@ def release(session: Session, courses: Sequence[Course], steps: Steps, *, keep: 
     for course in courses:
         schema = course.schema_name
         local = catalog.local_objects(conn, schema, on_copies=False) + catalog.dependents(conn, schema)
-        count = sum(catalog.count_rows(conn, schema).values()) if catalog.is_complete(conn, schema) else 0
+        is_complete = catalog.is_complete(conn, session.copied, schema)
+        count = sum(catalog.count_rows(conn, session.copied, schema).values()) if is_complete else 0
         added = f"kept: {', '.join(local)}"
         outcome = added if local and not drop_local else "kept" if keep else "removed"
         if outcome == "removed":

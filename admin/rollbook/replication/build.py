@@ -138,11 +138,11 @@ def prepare(session: Session, steps: Steps) -> None:
 def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: Steps) -> list[str]:
     """Create what is missing of courses (id, schema) on the server, each in one transaction; return the new schemas."""
     new: list[str] = []
-    copies = catalog.copies(session.conn, session.columns, [schema for _, schema in wanted], None)
+    copies = catalog.copies(session.conn, session.copied, [schema for _, schema in wanted], None)
     for course, schema in wanted:
         found = [copy for copy in copies if copy.schema_name == schema]
         present = {copy.table for copy in found if copy.is_there}
-        absent = [name for name in catalog.TABLES if name not in present]
+        absent = [name for name in session.copied.names if name not in present]
         guard(session, found, steps)
         if not absent:
             continue

@@ -20,22 +20,23 @@ from rollbook.core.rows import one, typed
 from rollbook.core.shell import quoted
 from rollbook.core.values import UNSEEN
 from rollbook.replication import catalog
-from rollbook.replication.catalog import TABLES, Columns
+from rollbook.replication.catalog import Copied
 from rollbook.replication.link import Server
 
 OBJECTS: LiteralString = """
 with copied as (
     select
         c.oid, c.relname, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity,
-        format('%%I.%%I', n.nspname, c.relname) as place, %(columns)s::jsonb -> c.relname::text as columns,
-        %(left_out)s::jsonb as left_out
-    from pg_class as c
-    inner join pg_namespace as n on n.oid = c.relnamespace
-    where n.nspname = %(schema)s and c.relname = any(%(tables)s) and c.relkind = 'r'
+        format('%%I.%%I', n.nspname, c.relname) as place, t.value ->> 'key' as key,
+        t.value ->> 'index_column' as index_column, t.value -> 'columns' as columns, %(left_out)s::jsonb as left_out
+    from jsonb_array_elements(%(tables)s) as t (value)
+    inner join pg_class as c on c.relname = t.value ->> 'name' and c.relkind = 'r'
+    inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname = %(schema)s
 ),
 own_column as (
     select
-        c.place, c.relname, a.attname, a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid) as expression,
+        c.place, c.relname, c.key, a.attname, a.attidentity, a.attgenerated,
+        pg_get_expr(d.adbin, d.adrelid) as expression,
         format_type(a.atttypid, a.atttypmod) as type_name,
         case when a.attcollation <> t.typcollation
             then ' collate ' || a.attcollation::regcollation::text else '' end as collation_words,
@@ -105,11 +106,13 @@ object (stage, name, words, holds, data, after) as (
         ) end,
         case when o.attgenerated = '' then array[
             format(
-                'copy (select id, %%I from %%s where %%s) to stdout', o.attname, o.place, o.is_filled
+                'copy (select %%I, %%I from %%s where %%s) to stdout', o.key, o.attname, o.place, o.is_filled
             ),
             format('create temp table carried (id bigint, value %%s)', o.type_name),
             'copy carried from stdin',
-            format('update %%s as c set %%I = k.value from carried as k where k.id = c.id', o.place, o.attname)
+            format(
+                'update %%s as c set %%I = k.value from carried as k where k.id = c.%%I', o.place, o.attname, o.key
+            )
         ] end,
         case when o.attidentity <> '' then array_remove(array[
             format(
@@ -126,8 +129,7 @@ object (stage, name, words, holds, data, after) as (
     inner join pg_index as i on i.indrelid = c.oid
     inner join pg_class as x on x.oid = i.indexrelid
     where not exists (select from pg_constraint as k where k.conindid = i.indexrelid and k.conrelid = c.oid)
-        and x.relname <> format('%%s_%%s_idx', c.relname, case c.relname when 'auth_user' then 'username'
-                                                          else 'user_id' end)
+        and x.relname <> format('%%s_%%s_idx', c.relname, c.index_column)
     union all
     select
         5, format('constraint %%s of %%s', k.conname, c.relname),
@@ -242,14 +244,12 @@ class Carried:
         return f"only {self.rows_there or 0} rows there" if self.is_left else "carried"
 
 
-def own_objects(conn: Conn, columns: Columns, schema_name: str) -> list[Own]:
+def own_objects(conn: Conn, known: Copied, schema_name: str) -> list[Own]:
     """Return what a course has added on a server, in the order in which it can be made elsewhere."""
     asked = {
-        "schema": schema_name,
-        "columns": Jsonb(dict(columns.tables)),
-        "left_out": Jsonb(columns.without(schema_name)),
-        "tables": list(TABLES),
-    }
+        "schema": schema_name, "tables": Jsonb([vars(table) for table in known.tables]),
+        "left_out": Jsonb(known.without(schema_name)),
+    }  # fmt: skip
     found = typed(Own, conn, OBJECTS, asked)
     of_columns = {row["name"] for row in conn.execute(OF_COLUMNS, [schema_name])}
     for name in catalog.local_objects(conn, schema_name, on_copies=False):
@@ -310,19 +310,22 @@ def route(server: Server) -> str:
     return argument(server.admin_dsn or "" if kept == given else make_conninfo("", **kept))
 
 
-def commands(sides: Sides, own: Sequence[Own], there: set[str], behind: set[str]) -> dict[str, str]:
+def commands(
+    sides: Sides, own: Sequence[Own], there: set[str], behind: set[str], copies: Sequence[str]
+) -> dict[str, str]:
     """Return by name the command that makes each object that is not there; pg_dump's is shared by several.
 
     `behind`: columns that are there and hold too little, as those do that do not travel: the command carries the rows.
+    `copies`: the tables that Rollbook copies.
     """
     found: dict[str, str] = {each.name: copied(sides, each) for each in own if each.data and each.name in behind}
     missing = [each for each in own if each.name not in there]
     dumped = [each for each in own if each.stage == DUMP]
     views = [relation(sides, each) for each in own if each.stage == VIEW]
-    copies = [word for name in TABLES for word in ("-T", f"{sides.schema_name}.{name}")]
+    skipped = [word for name in copies for word in ("-T", pattern(sides, name))]
     for each in missing:
         if each.stage == DUMP and not any(other.name in there for other in dumped):
-            found[each.name] = sides.dump(*copies, *(word for view in views for word in ("-T", view)))
+            found[each.name] = sides.dump(*skipped, *(word for view in views for word in ("-T", view)))
         elif each.stage in (DUMP, VIEW):
             same = [relation(sides, other) for other in missing if other.stage == each.stage and is_relation(other)]
             if is_relation(each):
@@ -352,19 +355,22 @@ def relation(sides: Sides, own: Own) -> str:
         kind for kind in ("materialized view ", "foreign table ", "table ", "sequence ", "view ")
         if own.name.startswith(kind)
     )  # fmt: skip
-    name = own.name.removeprefix(kind).replace('"', '""')
-    return argument(f'{sides.schema_name}."{name}"')
+    return pattern(sides, own.name.removeprefix(kind))
 
 
-def carried(
-    sides: Sides, own: Sequence[Own], rows: dict[str, int | None], conn: Conn, columns: Columns
-) -> list[Carried]:
+def pattern(sides: Sides, name: str) -> str:
+    """Return a name in the course's schema as a pattern of pg_dump, and a word of a command."""
+    quoted_name = name.replace('"', '""')
+    return argument(f'{sides.schema_name}."{quoted_name}"')
+
+
+def carried(sides: Sides, own: Sequence[Own], rows: dict[str, int | None], conn: Conn, known: Copied) -> list[Carried]:
     """Return what of the old server's objects is on the new one, which `conn` reaches; `rows` are those of the old."""
-    found = own_objects(conn, columns, sides.schema_name)
+    found = own_objects(conn, known, sides.schema_name)
     there = {each.name for each in found if each.stage} | {row["name"] for row in conn.execute(ROLES)}
     rows_there = counted(conn, [each for each in found if rows.get(each.name)])
     behind = {name for name in there if (rows.get(name) or 0) > (rows_there.get(name) or 0)}
-    how = commands(sides, own, there, behind)
+    how = commands(sides, own, there, behind, known.names)
     return [
         Carried(each.name, rows[each.name], each.name in there, rows_there.get(each.name), how.get(each.name))
         for each in own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -10,27 +10,43 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rollbook.core.db import Conn
-from rollbook.core.rows import one, typed
+from rollbook.core.errors import UsageError
+from rollbook.core.rows import nearest, one, typed
 from rollbook.core.shipped import as_query
 from rollbook.replication.link import Server
 
-TABLES = (
-    "auth_user",
-    "auth_userprofile",
-    "student_courseenrollment",
-)  # as rollbook.copied_tables() has them: parents first
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is copied, as rollbook.copied_tables() has it."""
+
+    name: str  # of the copies
+    role: str  # person, profile or membership
+    key: str  # the primary key
+    user_column: str  # holds the user's key
+    index_column: str | None  # what a copy is indexed by, the key apart
+    columns: list[str]  # that travel, unless the course leaves them out
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which columns travel: those of each table, and what some courses leave out."""
+class Copied:
+    """What this installation copies: its tables, parents first, and the columns that some courses leave out."""
 
-    tables: Mapping[str, list[str]]
+    tables: Sequence[Table]
     left_out: Mapping[str, list[str]]  # by schema, where there are any
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the copies of a course."""
+        return [table.name for table in self.tables]
+
+    def table(self, name: str) -> Table:
+        """Return a table by the name of its copies."""
+        return next(table for table in self.tables if table.name == name)
 
     def of(self, schema_name: str, table: str) -> list[str]:
         """Return the columns of a table that travel to a course."""
-        return [name for name in self.tables[table] if name not in self.without(schema_name)]
+        return [name for name in self.table(table).columns if name not in self.without(schema_name)]
 
     def without(self, schema_name: str) -> list[str]:
         """Return the columns that do not travel to a course."""
@@ -58,7 +74,7 @@ where s.subname = %s and s.subdbid = (select d.oid from pg_database as d where d
 
 COPIES = """
 select
-    n.nspname::text as schema_name, t.name as table, c.oid is not null as is_there,
+    n.nspname::text as schema_name, t.value ->> 'name' as table, c.oid is not null as is_there,
     pg_get_userbyid(n.nspowner)::text as owner, r.srsubstate::text as sync,
     r.srsublsn::text as sync_lsn,
     (
@@ -67,20 +83,20 @@ select
             and g.tgname in ('rollbook_guard_copy', 'rollbook_guard_copy_update')
     ) = 2 as guarded,
     array(
-        select w.name from jsonb_array_elements_text(t.columns) with ordinality as w (name, position)
+        select w.name from jsonb_array_elements_text(t.value -> 'columns') with ordinality as w (name, position)
         where not coalesce(%(left_out)s -> n.nspname::text ? w.name, false) and not exists (
             select from pg_attribute as a where a.attrelid = c.oid and a.attname = w.name and not a.attisdropped
         )
         order by w.position
     ) as lacking,
     case
-        when c.oid is null or identity.key = 'id' then null
+        when c.oid is null or identity.key = t.value ->> 'key' then null
         when c.relreplident = 'i' then format('alter table %%I.%%I replica identity default', n.nspname, c.relname)
-        else format('alter table %%I.%%I add primary key (id)', n.nspname, c.relname)
+        else format('alter table %%I.%%I add primary key (%%I)', n.nspname, c.relname, t.value ->> 'key')
     end as identity_fix
 from pg_namespace as n
-cross join jsonb_each(%(columns)s) as t (name, columns)
-left join pg_class as c on c.relnamespace = n.oid and c.relname = t.name and c.relkind = 'r'
+cross join jsonb_array_elements(%(tables)s) with ordinality as t (value, position)
+left join pg_class as c on c.relnamespace = n.oid and c.relname = t.value ->> 'name' and c.relkind = 'r'
 left join pg_subscription_rel as r on r.srrelid = c.oid and r.srsubid = %(subscription)s
 left join lateral (
     select string_agg(a.attname, ',') as key
@@ -88,11 +104,13 @@ left join lateral (
     where i.indrelid = c.oid and case when c.relreplident = 'i' then i.indisreplident else i.indisprimary end
 ) as identity on true
 where n.nspname = any (%(schemas)s)
-order by n.nspname, array_position(%(tables)s::text[], t.name)
+order by n.nspname, t.position
 """
 
-COLUMNS = """
-select t.table_name as table, rollbook.replicated_columns(t.table_name) as columns
+COPIED = """
+select
+    t.table_name as name, t.role, t.key_column as key, t.user_column, t.index_column,
+    rollbook.replicated_columns(t.table_name) as columns
 from rollbook.copied_tables() as t order by t.ordinal
 """
 
@@ -121,12 +139,11 @@ from pg_replication_slots where slot_name = %s
 
 ADD_COLUMNS = """
 select string_agg(
-    format('alter table %%I.%%I add column %%I %%s', %(schema)s::text, c.relname, a.attname,
+    format('alter table %%I.%%I add column %%I %%s', %(schema)s::text, l.table_name, a.attname,
            format_type(a.atttypid, a.atttypmod)), '; ' order by l.position
 ) as words
 from unnest(%(tables)s::text[], %(names)s::text[]) with ordinality as l (table_name, column_name, position)
-inner join pg_class as c on c.relname = l.table_name and c.relnamespace = 'portal'::regnamespace
-inner join pg_attribute as a on a.attrelid = c.oid and a.attname = l.column_name
+inner join pg_attribute as a on a.attrelid = rollbook.portal_table(l.table_name) and a.attname = l.column_name
 """
 
 # What in other schemas would be dropped with the schema: views, foreign keys, columns of its types, functions.
@@ -237,17 +254,27 @@ def subscription(conn: Conn, server: Server) -> Subscription | None:
     return next(iter(typed(Subscription, conn, SUBSCRIPTION, [server.stream])), None)
 
 
-def replicated_columns(portal: Conn) -> Columns:
-    """Return which columns travel."""
-    tables = {row["table"]: row["columns"] for row in portal.execute(COLUMNS)}
-    return Columns(tables, one(portal, "select rollbook.left_out_columns() as known")["known"])
+def copied(portal: Conn) -> Copied:
+    """Return what the installation copies."""
+    left_out = one(portal, "select rollbook.left_out_columns() as known")["known"]
+    return Copied(typed(Table, portal, COPIED), left_out)
 
 
-def copies(conn: Conn, columns: Columns, schemas: Sequence[str], found: Subscription | None) -> list[Copy]:
-    """Return the copies in these schemas of a server; three a schema that exists."""
+def require_tables(portal: Conn, names: Collection[str]) -> None:
+    """Raise UsageError for a name that no copied table has."""
+    known = copied(portal).names if names else []
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"there is no copied table {name}", why=nearest(name, known), fix=f"name {', '.join(known)}"
+            )
+
+
+def copies(conn: Conn, known: Copied, schemas: Sequence[str], found: Subscription | None) -> list[Copy]:
+    """Return the copies in these schemas of a server: all of a schema that exists, those that are gone too."""
     return typed(Copy, conn, COPIES, {
-        "columns": Jsonb(dict(columns.tables)), "left_out": Jsonb(dict(columns.left_out)), "schemas": list(schemas),
-        "subscription": found.oid if found else None, "tables": list(TABLES),
+        "tables": Jsonb([vars(table) for table in known.tables]), "left_out": Jsonb(dict(known.left_out)),
+        "schemas": list(schemas), "subscription": found.oid if found else None,
     })  # fmt: skip
 
 
@@ -294,19 +321,19 @@ def kept_schemas(conn: Conn, attached_schemas: Sequence[str]) -> list[str]:
     return [row["nspname"] for row in conn.execute(KEPT_SCHEMAS, [list(attached_schemas)])]
 
 
-def is_complete(conn: Conn, schema_name: str) -> bool:
-    """Return whether a course's three copies exist on the server."""
+def is_complete(conn: Conn, known: Copied, schema_name: str) -> bool:
+    """Return whether all copies of a course exist on the server."""
     query = (
         "select count(*) as n from pg_class as c where c.relnamespace = to_regnamespace(quote_ident(%s)) "
         "and c.relname = any(%s) and c.relkind = 'r'"
     )
-    return bool(one(conn, query, [schema_name, list(TABLES)])["n"] == len(TABLES))
+    return bool(one(conn, query, [schema_name, known.names])["n"] == len(known.tables))
 
 
-def count_rows(conn: Conn, schema_name: str) -> dict[str, int]:
+def count_rows(conn: Conn, known: Copied, schema_name: str) -> dict[str, int]:
     """Return how many rows each of a course's copies has on the server."""
     count = sql.SQL("select count(*) as n from {}")
-    return {name: int(one(conn, count.format(sql.Identifier(schema_name, name)))["n"]) for name in TABLES}
+    return {name: int(one(conn, count.format(sql.Identifier(schema_name, name)))["n"]) for name in known.names}
 
 
 def add_columns(portal: Conn, schema_name: str, found: Sequence[Copy]) -> str:

@@ -17,7 +17,7 @@ import psycopg
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import Row
-from rollbook.replication.catalog import TABLES, Columns
+from rollbook.replication.catalog import Copied
 from rollbook.replication.fence import fence
 from rollbook.replication.heartbeat import let_commit
 from rollbook.replication.session import Session
@@ -61,12 +61,12 @@ class Compared:
 def compare(
     session: Session, schema_name: str, *, judged: bool = True, with_columns: bool = False
 ) -> list[Compared]:  # fmt: skip
-    """Compare a course's three copies with those on the server. Not `judged`: the findings may be rows in flight.
+    """Compare the copies of a course with those on the server. Not `judged`: the findings may be rows in flight.
 
     Raises UnreachableError if the server does not reach the portal's position within the session's time.
     """
     copies = session.copies(schema_name)
-    if len(copies) < len(TABLES) or any(copy.sync != "r" or copy.lacking for copy in copies):
+    if not copies or any(copy.sync != "r" or copy.lacking for copy in copies):
         raise UnreachableError(
             f"the copies in {schema_name} on server {session.server.name} cannot be compared",
             why="a table or column is missing there, or its first copy is not complete",
@@ -77,7 +77,7 @@ def compare(
         try:
             return [
                 compare_table(session, schema_name, name, pool, judged=judged, with_columns=with_columns)
-                for name in TABLES
+                for name in session.copied.names
             ]
         except KeyboardInterrupt:  # the pool waits for running statements
             for side in (session.portal, session.conn):
@@ -90,7 +90,7 @@ def compare_table(
     session: Session, schema_name: str, name: str, pool: ThreadPoolExecutor, *, judged: bool, with_columns: bool
 ) -> Compared:
     """Compare one table."""
-    without = session.columns.without(schema_name)
+    without = session.copied.without(schema_name)
 
     def both(statement: LiteralString, *asked: int) -> tuple[list[Row], list[Row]]:
         """Ask both sides at once; each hashes on a core of its own."""
@@ -128,10 +128,10 @@ def differences(here: list[Row], there: list[Row]) -> list[Difference]:
 
 
 def read_rows(
-    side: Conn, columns: Columns, schema_name: str, name: str, row_ids: list[int], query: LiteralString = LOOK
+    side: Conn, known: Copied, schema_name: str, name: str, row_ids: list[int], query: LiteralString = LOOK
 ) -> dict[int, Row]:
     """Return by id these rows of one copy, on one side: id user_id version digests."""
-    return {row["id"]: row for row in side.execute(query, [schema_name, name, row_ids, columns.without(schema_name)])}
+    return {row["id"]: row for row in side.execute(query, [schema_name, name, row_ids, known.without(schema_name)])}
 
 
 def judge(
@@ -143,16 +143,16 @@ def judge(
     is in flight, and not a finding. A row that the portal does not have may have come and gone between its reads: it is
     extra if the server still has the same version behind the next fence. Returns the rows that are in flight.
     """
-    columns = session.columns.of(schema_name, found.table) if query == LOOK else []
+    columns = session.copied.of(schema_name, found.table) if query == LOOK else []
     extras: dict[int, str] = {}
     for _ in range(ROUNDS):
         if not doubtful:
             break
-        before = read_rows(session.portal, session.columns, schema_name, found.table, doubtful, query)
+        before = read_rows(session.portal, session.copied, schema_name, found.table, doubtful, query)
         fence(session)
-        there = read_rows(session.conn, session.columns, schema_name, found.table, doubtful, query)
+        there = read_rows(session.conn, session.copied, schema_name, found.table, doubtful, query)
         let_commit(session.portal)
-        after = read_rows(session.portal, session.columns, schema_name, found.table, doubtful, query)
+        after = read_rows(session.portal, session.copied, schema_name, found.table, doubtful, query)
         moving = []
         for number in doubtful:
             mine, theirs = before.get(number), there.get(number)

@@ -23,7 +23,7 @@ from rollbook.core.shell import course_word
 from rollbook.replication import attach, build, carry, catalog, link, observe, requirements, subscription
 from rollbook.replication.attach import CATCH_UP_SECONDS
 from rollbook.replication.carry import Carried
-from rollbook.replication.catalog import TABLES, Placement
+from rollbook.replication.catalog import Placement
 from rollbook.replication.fence import fence
 from rollbook.replication.link import Server
 from rollbook.replication.queries.copies import Comparison, portal_time
@@ -88,6 +88,7 @@ class Plan:
     returning: list[Course] = field(default_factory=list)  # their move from here is taken back
     left: list[Course] = field(default_factory=list)  # they are here; the server that they left is still to be cleaned
     here: list[Course] = field(default_factory=list)
+    copies: int = 0  # that are to be built
 
     @property
     def question(self) -> str:
@@ -103,6 +104,7 @@ def plan_move(run: Run, courses: Sequence[str], server_name: str, options: Movin
     with run.connect() as portal:
         server = link.find_server(portal, server_name)
         found = [find_course(portal, name) for name in known_courses(portal, list(dict.fromkeys(courses)))]
+        tables = len(catalog.copied(portal).tables)
     plan = Plan(server)
     for course in found:
         others = {course.server, course.moving_to, course.leaving} - {None, server_name}
@@ -125,6 +127,7 @@ def plan_move(run: Run, courses: Sequence[str], server_name: str, options: Movin
             )
         else:
             plan.arriving.append(course)
+    plan.copies = tables * len(plan.arriving + plan.attaching)
     return plan
 
 
@@ -208,9 +211,12 @@ class ChangeOver:
             stops = not is_switched and (options.prepare or (own and not options.finish))
             if not (stops or is_switched or is_whole):
                 raise self.refusal(course, own)
-            counts = {} if dry else catalog.count_rows(session.conn, course.schema_name)
+            counts = {} if dry else catalog.count_rows(session.conn, session.copied, course.schema_name)
             outcome = "would move" if dry else "moving" if stops else "moved"
-            rows = [Moved(course.course, old.name, new.name, name, counts.get(name), outcome) for name in TABLES]
+            rows = [
+                Moved(course.course, old.name, new.name, name, counts.get(name), outcome)
+                for name in session.copied.names
+            ]
             rows += [
                 Moved(course.course, old.name, new.name, row.name, row.rows, row.outcome, row.command) for row in own
             ]
@@ -245,13 +251,13 @@ class ChangeOver:
     def own_objects(self, there: Session, course: Course) -> list[Carried]:
         """Return what the course has added on the old server, and whether the new one has it."""
         sides = carry.Sides(there.server, self.session.server, course.schema_name)
-        own = carry.own_objects(there.conn, there.columns, course.schema_name)
+        own = carry.own_objects(there.conn, there.copied, course.schema_name)
         if not any(row.stage for row in own):
             return []
         rows = carry.counted(there.conn, own)
         if not self.run.dry_run:
             fence(self.session)  # rows that the old server has, and so holds something in, are on the new one too
-        return carry.carried(sides, own, rows, self.session.conn, there.columns)
+        return carry.carried(sides, own, rows, self.session.conn, there.copied)
 
     def refusal(self, course: Course, own: Sequence[Carried]) -> RefusedError:
         """Return the refusal to let the old server go while what the course added there would be lost."""

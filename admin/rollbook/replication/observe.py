@@ -130,7 +130,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     """
     if not asked:
         return []
-    columns = catalog.replicated_columns(portal)
+    copied = catalog.copied(portal)
     schemas = {server.name: [row.schema_name for row in catalog.fed(portal, server)] for server in asked}
     me = identity(portal)
     own = send_if_allowed(portal)
@@ -147,7 +147,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         if own is None or not is_current:
             found = catalog.subscription(conn, server)
         copies: dict[str, list[Copy]] = {}
-        for copy in catalog.copies(conn, columns, schemas[server.name], found):
+        for copy in catalog.copies(conn, copied, schemas[server.name], found):
             copies.setdefault(copy.schema_name, []).append(copy)
         beats = typed(Arrived, conn, ARRIVED) if is_ready else []
         version = str(conn.info.parameter_status("server_version")).split()[0]

@@ -17,13 +17,13 @@ from rollbook.replication.link import Server
 Firing = Literal["RA", "OA"]
 PARAMETERS = ("schema_name", "table_name", "state", "place", "constraint_name", "column_name", "firing")
 
-# The index may have any name; a copy's key is its id, a heartbeat's its beat.
+# The index may have any name.
 KEY = """
 select from pg_index as i
 inner join pg_class as x on x.oid = i.indexrelid and x.relname = %(index)s
 inner join pg_class as c on c.oid = i.indrelid and c.relname = %(table)s
 inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname = %(schema)s
-inner join pg_attribute as a on a.attrelid = c.oid and a.attnum::text = i.indkey::text and a.attname in ('id', 'beat')
+inner join pg_attribute as a on a.attrelid = c.oid and a.attnum::text = i.indkey::text and a.attname = %(key)s
 """
 
 
@@ -47,11 +47,11 @@ def statement(conn: Conn, schema_name: str, table: str, exc: psycopg.Error, firi
     return None if found is None else next(iter(found.values()))
 
 
-def is_key_taken(conn: Conn, schema_name: str, table: str, exc: psycopg.Error) -> bool:
+def is_key_taken(conn: Conn, schema_name: str, table: str, key: str, exc: psycopg.Error) -> bool:
     """Return whether a row with the same key is in the way, not one that a unique index of the course's own forbids."""
     if exc.sqlstate != errors.UniqueViolation.sqlstate or exc.diag.table_name != table:
         return False
-    asked = {"index": exc.diag.constraint_name, "schema": schema_name, "table": table}
+    asked = {"index": exc.diag.constraint_name, "schema": schema_name, "table": table, "key": key}
     return conn.execute(KEY, asked).fetchone() is not None
 
 

@@ -14,7 +14,7 @@ from rollbook.core.errors import AdminError, AttentionError, UnreachableError
 from rollbook.core.rows import Row
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog, link, observe, state
-from rollbook.replication.catalog import TABLES
+from rollbook.replication.catalog import Copied
 from rollbook.replication.compare import Compared, judge, read_rows
 from rollbook.replication.fence import fence
 from rollbook.replication.heartbeat import arrival, confirmation, portal_lsn, send_if_allowed
@@ -72,6 +72,7 @@ class Uncompared:
 class Everywhere:
     """What was found of some users: their rows, what could not be compared, and copies that no stream feeds."""
 
+    copied: Copied
     servers: dict[str, str | None]  # by course
     paused: dict[str, Verdict]  # by course: it is not written, so that its copies may differ
     rows: list[UserRow]
@@ -110,13 +111,14 @@ def look_everywhere(
     portal.autocommit = True
     places = place_states(portal, courses)
     paused = {place.course: state.beside_portal(place) for place in places if place.paused_at is not None}
-    found = Everywhere({p.course: p.server for p in places}, paused, compare_users(portal, user_ids, courses))
+    servers = {place.course: place.server for place in places}
+    found = Everywhere(catalog.copied(portal), servers, paused, compare_users(portal, user_ids, courses))
     due = {row.course for row in found.rows}
     broken = {row.course: row.table for row in reversed(found.rows) if row.finding == "not_comparable"}
     for course, table in broken.items():
         fix = f"rollbook replication repair {course_word(course)}"
         found.uncompared.append(Uncompared(course, None, "broken", f"its copy {table} is gone, or lacks columns", fix))
-    if not any(found.servers.values()):
+    if not any(servers.values()):
         return found
     mine: dict[Server, list[CourseState]] = {
         server: here for server in link.list_servers(portal) if (here := [p for p in places if p.server == server.name])
@@ -133,13 +135,14 @@ def look_everywhere(
     for row in found.rows:
         if row.row_id is not None:
             known.setdefault(Copy(schemas[row.course], row.table), set()).add(row.row_id)
-    answers = ask_servers(portal, ready, user_ids, known, caller, all_courses=all_courses)
+    answers = ask_servers(portal, found.copied, ready, user_ids, known, caller, all_courses=all_courses)
     for server, comparable in ready.items():
         try:
             answer = answers[server.name]
             if isinstance(answer, UnreachableError):
                 raise answer
-            found.rows += compare_held(portal, server, {p.schema_name: p.course for p in comparable}, answer, caller)
+            at = {place.schema_name: place.course for place in comparable}
+            found.rows += compare_held(portal, found.copied, server, at, answer, caller)
             others = answer.schemas - {place.schema_name for place in mine[server]}
             found.kept += [
                 (server.name, schema)
@@ -159,7 +162,7 @@ def obstacle(place: CourseState, seen: Seen) -> Verdict | None:
     copies = answer.copies.get(place.schema_name, []) if answer else []
     if (
         answer is not None and not seen.objection and place.recorded != "detached" and state.lost(seen) is None
-        and seen.server.paused_at is None and seen.runs and len(copies) == len(TABLES)
+        and seen.server.paused_at is None and seen.runs and copies
         and all(copy.is_there and copy.sync == "r" and not copy.lacking for copy in copies)
     ):  # fmt: skip
         return None
@@ -179,7 +182,7 @@ def uncompared(
 
 
 def ask_servers(
-    portal: Conn, places: Mapping[Server, Sequence[CourseState]], user_ids: Sequence[int],
+    portal: Conn, copied: Copied, places: Mapping[Server, Sequence[CourseState]], user_ids: Sequence[int],
     known: Mapping[Copy, Collection[int]], caller: Caller, *, all_courses: bool,
 ) -> dict[str, Held | UnreachableError]:  # fmt: skip
     """Ask servers at once what they have of these users, once they have all that the portal has committed by now.
@@ -190,8 +193,6 @@ def ask_servers(
     seconds = caller.timeout or ANSWER_SECONDS
     beat = send_if_allowed(portal)
     confirmed = {} if beat else confirmation(portal, list(places), portal_lsn(portal), seconds)
-
-    columns = catalog.replicated_columns(portal)
 
     def question(server: Server, conn: Conn) -> Held:
         if not can_find_users(conn):
@@ -207,16 +208,18 @@ def ask_servers(
         schemas = [place.schema_name for place in places[server]]
         theirs = find_user_rows(conn, user_ids, None if all_courses else schemas)
         rows: dict[Copy, dict[int, Row | None]] = {}
-        for copy in [Copy(schema, name) for schema in schemas for name in TABLES]:
+        for copy in [Copy(schema, name) for schema in schemas for name in copied.names]:
             if ids := sorted({*known.get(copy, ()), *theirs.get(copy, ())}):
-                there = read_rows(conn, columns, *copy, ids)
+                there = read_rows(conn, copied, *copy, ids)
                 rows[copy] = {number: there.get(number) for number in ids}
         return Held(rows, {schema for schema, _ in theirs})
 
     return link.ask(places, question, caller, waits=seconds)
 
 
-def compare_held(portal: Conn, server: Server, courses: Mapping[str, str], held: Held, caller: Caller) -> list[UserRow]:
+def compare_held(
+    portal: Conn, copied: Copied, server: Server, courses: Mapping[str, str], held: Held, caller: Caller
+) -> list[UserRow]:
     """Compare what a server has of some users with the portal's copies; `courses` by schema.
 
     Rows that differ are read again behind a fence, until each is known to differ or seen to be changing.
@@ -229,9 +232,8 @@ def compare_held(portal: Conn, server: Server, courses: Mapping[str, str], held:
         user_id, course = owners[copy][number], courses[copy.schema_name]
         found.append(UserRow(user_id, course, copy.table, number, finding, columns, server.name))
 
-    columns = catalog.replicated_columns(portal)
     for copy, there in held.rows.items():
-        here = read_rows(portal, columns, *copy, list(there))
+        here = read_rows(portal, copied, *copy, list(there))
         doubtful[copy] = different(here, there)
         owners[copy] = {number: row["user_id"] for number, row in (there | here).items() if row}
         for number in here.keys() - set(doubtful[copy]):
@@ -247,7 +249,7 @@ def compare_held(portal: Conn, server: Server, courses: Mapping[str, str], held:
             for number in moving:
                 add(copy, number, "in_flight")
             for number in set(ids) - set(moving) - {each.row_id for each in compared.findings}:
-                if number in read_rows(portal, session.columns, *copy, [number]):  # arrived meanwhile
+                if number in read_rows(portal, copied, *copy, [number]):  # arrived meanwhile
                     add(copy, number, "ok")
     return found
 
@@ -266,10 +268,10 @@ def compare_there(session: Session, schema_name: str, user_ids: Sequence[int]) -
     fence(session)
     mine, theirs = (find_user_rows(side, user_ids, [schema_name]) for side in (session.portal, session.conn))
     found = []
-    for name in TABLES:
+    for name in session.copied.names:
         ids = sorted({*mine.get((schema_name, name), ()), *theirs.get((schema_name, name), ())})
         here, there = (
-            read_rows(side, session.columns, schema_name, name, ids) for side in (session.portal, session.conn)
+            read_rows(side, session.copied, schema_name, name, ids) for side in (session.portal, session.conn)
         )
         found.append(Compared(name, len(there)))
         judge(session, schema_name, different(here, {number: there.get(number) for number in ids}), found[-1])

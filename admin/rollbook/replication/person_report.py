@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from rollbook.replication.catalog import TABLES
 from rollbook.replication.person import Everywhere, Uncompared
 from rollbook.replication.queries.users import UserRow
 
@@ -68,7 +67,7 @@ def comparisons(found: Everywhere, names: Mapping[int, str]) -> list[UserCompari
     return [
         comparison(names[user_id], course, table, grouped[user_id, course].get(table, []), found, silent.get(course))
         for user_id, course in sorted(grouped, key=lambda key: (order[key[0]], key[1]))
-        for table in [*TABLES, *(["route"] if "route" in grouped[user_id, course] else [])]
+        for table in [*found.copied.names, *(["route"] if "route" in grouped[user_id, course] else [])]
     ]
 
 
@@ -121,15 +120,19 @@ def copies_of(found: Everywhere, user_id: int, enrolled: Collection[str]) -> dic
 
 def place(course: str, is_enrolled: bool, rows: Sequence[UserRow], found: Everywhere) -> UserPlace:
     """Return the line of one course."""
-    here = {table: [row for row in rows if row.table == table and row.server is None] for table in TABLES}
+    here: dict[str, list[UserRow]] = {table.role: [] for table in found.copied.tables}
+    roles = {table.name: table.role for table in found.copied.tables}
+    for row in rows:
+        if row.server is None and row.table in roles:
+            here[roles[row.table]].append(row)
     there = [row for row in rows if row.server]
     silent = next((each.state for each in found.uncompared if each.server and each.course == course), None)
     words = "differs" if any(row.differs for row in there) else "in flight" if count(there, "in_flight") else "equal"
     server = found.servers[course]
     return UserPlace(
         course=course, is_enrolled=is_enrolled,
-        user_copy=local_word(here["auth_user"]), profile_copy=local_word(here["auth_userprofile"]),
-        enrollment_copy=local_word(here["student_courseenrollment"]), server=server,
+        user_copy=local_word(here["person"]), profile_copy=local_word(here.get("profile", ())),
+        enrollment_copy=local_word(here["membership"]), server=server,
         server_copy=None if server is None else silent or (words if there else "none"),
     )  # fmt: skip
 

@@ -232,7 +232,7 @@ def unroutable(server: Server, exc: psycopg.Error) -> UnreachableError:
 
 def check_schemas(session: Session, wanted: Sequence[str]) -> None:
     """Raise RefusedError if another role owns a schema with the name of one of these: it is never taken over."""
-    for copy in catalog.copies(session.conn, session.columns, wanted, None):
+    for copy in catalog.copies(session.conn, session.copied, wanted, None):
         if copy.owner != "rollbook_owner":
             raise RefusedError(
                 f"server {session.server.name} has a schema {copy.schema_name} that is not Rollbook's",

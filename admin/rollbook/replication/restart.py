@@ -10,6 +10,7 @@ from psycopg import errors, sql
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.replication import apply_error, obstacle, subscription
+from rollbook.replication.apply_error import Keyed
 from rollbook.replication.build import publish
 from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.link import Server
@@ -102,13 +103,14 @@ def delete_conflicts(session: Session) -> list[Removed]:
             with conn.transaction():
                 conn.execute("set local role rollbook_owner")
                 conn.execute("set local lock_timeout = '5s'")
-                names = sql.SQL(", ").join(sql.Identifier(*place) for place in sorted(absent))
+                names = sql.SQL(", ").join(sql.Identifier(*table[:2]) for table in sorted(absent))
                 conn.execute(sql.SQL("lock table {} in share row exclusive mode").format(names))
                 conn.execute("set local role none")
                 now = apply_error.expected_absent(session.portal, conn, session.server)
                 conn.execute("set local role rollbook_owner")
-                for schema_name, table in absent.keys() & now.keys():
-                    gone += delete_rows(conn, schema_name, table, now[schema_name, table])
+                for table in absent.keys() & now.keys():
+                    schema_name = table.schema_name
+                    gone += delete_rows(conn, table, now[table])
         except (errors.DeadlockDetected, errors.LockNotAvailable):
             continue
         except psycopg.Error as exc:
@@ -117,13 +119,12 @@ def delete_conflicts(session: Session) -> list[Removed]:
     return []
 
 
-def delete_rows(conn: Conn, schema_name: str, table: str, keys: list[int]) -> list[Removed]:
+def delete_rows(conn: Conn, table: Keyed, keys: list[int]) -> list[Removed]:
     """Delete rows of one table on the server, in its current transaction."""
-    key = sql.Identifier("beat" if table == "heartbeat" else "id")
-    delete = sql.SQL("delete from {} where {} = any(%s) returning {} as row_id").format(
-        sql.Identifier(schema_name, table), key, key
+    delete = sql.SQL("delete from {0} where {1} = any(%s) returning {1} as row_id").format(
+        sql.Identifier(table.schema_name, table.name), sql.Identifier(table.key_column)
     )
-    return [Removed(schema_name, table, row["row_id"]) for row in conn.execute(delete, [keys])]
+    return [Removed(table.schema_name, table.name, row["row_id"]) for row in conn.execute(delete, [keys])]
 
 
 def readd_tables(session: Session, schema_name: str) -> None:

@@ -23,9 +23,9 @@ class Session:
     is_taken_over: bool = False  # from another portal, whose command changed the server last
 
     @cached_property
-    def columns(self) -> catalog.Columns:
-        """Return which columns travel."""
-        return catalog.replicated_columns(self.portal)
+    def copied(self) -> catalog.Copied:
+        """Return what the installation copies."""
+        return catalog.copied(self.portal)
 
     def subscription(self) -> catalog.Subscription | None:
         """Return the subscription as it is now."""
@@ -33,7 +33,7 @@ class Session:
 
     def copies(self, *schemas: str) -> list[catalog.Copy]:
         """Return the copies in these schemas of the server as they are now."""
-        return catalog.copies(self.conn, self.columns, schemas, self.subscription())
+        return catalog.copies(self.conn, self.copied, schemas, self.subscription())
 
 
 @contextmanager

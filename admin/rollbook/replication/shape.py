@@ -19,7 +19,6 @@ from rollbook.core.errors import AttentionError, RefusedError
 from rollbook.core.shell import course_word
 from rollbook.core.shipped import as_query
 from rollbook.replication import attach, build, link
-from rollbook.replication.catalog import TABLES
 from rollbook.replication.queries.courses import Course, find_course, left_out, set_on_fault, update_course
 from rollbook.replication.repair import CATCH_UP_SECONDS, repair_on_server
 from rollbook.replication.session import Progress, Session, opened
@@ -112,7 +111,7 @@ def finish(run: Run, course: Course, server_name: str, progress: Progress) -> in
 
 def reshape(session: Session, schema_name: str, without: Sequence[str], *, is_final: bool) -> None:
     """Give the copies on a server their form, each in a transaction of its own. Raises RefusedError for a lock."""
-    for name in TABLES:
+    for name in session.copied.names:
         asked = {"schema": schema_name, "table": name}
         row = session.conn.execute(as_query("copies/copy_shape", "schema", "table"), asked).fetchone()
         if row is None or row["shape"] is None:

@@ -13,7 +13,7 @@ from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.shell import course_word
 from rollbook.core.states import SEVERITY
-from rollbook.replication import catalog, observe, obstacle
+from rollbook.replication import observe, obstacle
 from rollbook.replication.catalog import Copy
 from rollbook.replication.link import find_server, list_servers
 from rollbook.replication.observe import Answer, Seen, lost_beats
@@ -122,7 +122,7 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
         return beside_portal(course)
     if not copies or not all(copy.is_there for copy in copies):
         return Verdict("broken", "its tables are missing on the server", resync)
-    if seen.published.get(course.schema_name, 0) < len(catalog.TABLES) or any(copy.sync is None for copy in copies):
+    if seen.published.get(course.schema_name, 0) < len(copies) or any(copy.sync is None for copy in copies):
         return Verdict("broken", "its attach was not finished", f"rollbook course attach {quoted} --to {server.name}")
     if any(copy.sync != "r" for copy in copies):
         done = sum(copy.sync == "r" for copy in copies)
@@ -270,7 +270,7 @@ def arriving(course: CourseState, seen: Seen, move: str) -> Verdict:
     name = seen.server.name
     there = course_state(replace(course, recorded="ok", state="ok", verdict=None, verified_at=None), seen)
     copies = seen.reached.copies.get(course.schema_name, []) if seen.reached else []
-    is_built = len(copies) == len(catalog.TABLES) and all(copy.is_there and copy.sync for copy in copies)
+    is_built = bool(copies) and all(copy.is_there and copy.sync for copy in copies)
     if there.state in ("ok", "copying", "lagging") or (there.state == "broken" and lost(seen) is None and not is_built):
         how = "all its copies are there" if there.state == "ok" else there.reason or there.state
         return Verdict("moving", f"from server {course.server} to server {name}: {how}", f"{move} {name}")

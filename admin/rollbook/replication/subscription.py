@@ -97,12 +97,12 @@ def await_copies(
     before = session.subscription()
     while True:
         found = session.subscription()
-        copies = catalog.copies(session.conn, session.columns, schemas, found)
+        copies = catalog.copies(session.conn, session.copied, schemas, found)
         ready = sum(copy.sync == "r" for copy in copies)
         if progress is not None:
             progress.advance(ready - done)
         done = ready
-        if ready == len(schemas) * len(catalog.TABLES):
+        if ready == len(schemas) * len(session.copied.tables):
             return "ready"
         if found is None or not found.enabled:
             return "refused"

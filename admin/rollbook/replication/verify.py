@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -70,9 +70,13 @@ class Report:
         return list(dict.fromkeys(row.course for row in self.rows if row.verdict in verdicts))
 
 
-def start(run: Run, courses: Sequence[str], tables: Iterable[str], *, resume: bool) -> Report:
-    """Return what a verify of these courses, all for none, is to compare; `resume`: what the last run did not."""
+def start(run: Run, courses: Sequence[str], tables: Collection[str], *, resume: bool) -> Report:
+    """Return what a verify of these courses, all for none, is to compare; `resume`: what the last run did not.
+
+    Raises RefusedError, UsageError for a table that is not copied.
+    """
     with run.connect() as conn:
+        catalog.require_tables(conn, tables)
         asked = known_courses(conn, list(dict.fromkeys(courses)))
         done = list_resumable(conn) if resume else {}
         run_at = next((row.run_at for row in done.values()), None) or portal_time(conn)

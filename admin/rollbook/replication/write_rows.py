@@ -12,7 +12,7 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError
 from rollbook.replication import obstacle
 from rollbook.replication.apply_error import copy_rows
-from rollbook.replication.catalog import TABLES, Placement, course_of
+from rollbook.replication.catalog import Placement, course_of
 from rollbook.replication.compare import Compared
 from rollbook.replication.fence import fence
 from rollbook.replication.queries.copies import Written
@@ -37,11 +37,11 @@ def write_rows(
     for table in found:
         for finding in table.findings:
             users.setdefault(finding.user_id, {}).setdefault(table.table, []).append(finding.row_id)
-    written = {name: Written(name) for name in TABLES}
+    written = {name: Written(name) for name in session.copied.names}
     order = sorted(users)
     for start in range(0, len(order), BATCH_USERS):
         batch = order[start : start + BATCH_USERS]
-        row_ids = {name: [i for user in batch for i in users[user].get(name, [])] for name in TABLES}
+        row_ids = {name: [i for user in batch for i in users[user].get(name, [])] for name in written}
         with holder.transaction(force_rollback=True):
             holder.execute(HOLD, [batch])
             fence(session, min(session.timeout, BATCH_SECONDS))
@@ -68,7 +68,7 @@ def refused_write(session: Session, schema_name: str, exc: psycopg.Error) -> Ref
         )  # fmt: skip
     if exc.sqlstate is None or exc.sqlstate.startswith(("08", "40", "53", "55P03", "57", "58", "XX")):
         return None
-    found = [obstacle.statement(session.conn, schema_name, name, exc, "OA") for name in TABLES]
+    found = [obstacle.statement(session.conn, schema_name, name, exc, "OA") for name in session.copied.names]
     sql_there = next(filter(None, found), None)
     if sql_there is None:
         return None
@@ -87,24 +87,32 @@ def write_batch(
     conn.execute("set local role rollbook_owner")
     # The rows are found by key; a copy that was never analyzed would be read whole, again and again.
     conn.execute("set local enable_seqscan = off")
-    tables = [name for name in TABLES if row_ids[name]]
-    columns = {name: session.columns.of(schema_name, name) for name in tables}
-    scope = {name: sql.SQL("id = any({})").format(sql.Literal(row_ids[name])) for name in tables}
-    for name in tables:
+    tables = [table for table in session.copied.tables if row_ids[table.name]]
+    columns = {table.name: session.copied.of(schema_name, table.name) for table in tables}
+    scope = {
+        table.name: sql.SQL("{} = any({})").format(sql.Identifier(table.key), sql.Literal(row_ids[table.name]))
+        for table in tables
+    }
+    for table in tables:
+        name, key = table.name, sql.Identifier(table.key)
         place, due = sql.Identifier(schema_name, name), sql.Identifier("pg_temp", f"due_{name}")
         names = sql.SQL(", ").join(sql.Identifier(column) for column in columns[name])
         # Locked before the portal is read: the rows that exist now are those that this read compares.
-        conn.execute(sql.SQL("select from {} where {} order by id for update").format(place, scope[name]))
+        conn.execute(sql.SQL("select from {} where {} order by {} for update").format(place, scope[name], key))
         conn.execute(sql.SQL("create temporary table {} on commit drop as select {} from {} with no data").format(
             due, names, place
         ))  # fmt: skip
         query = sql.SQL("select {} from {} where {}").format(names, place, scope[name])
         copy_rows(session.portal, conn, query, due, names)
-    for name in reversed(tables):
+    for table in reversed(tables):
+        name, key = table.name, sql.Identifier(table.key)
         place, due = sql.Identifier(schema_name, name), sql.Identifier("pg_temp", f"due_{name}")
-        gone = sql.SQL("delete from {} where {} and id not in (select id from {})").format(place, scope[name], due)
+        gone = sql.SQL("delete from {0} where {1} and {2} not in (select {2} from {3})").format(
+            place, scope[name], key, due
+        )
         written[name].deleted += conn.execute(gone).rowcount
-    for name in tables:
+    for table in tables:
+        name, key = table.name, sql.Identifier(table.key)
         place, due = sql.Identifier(schema_name, name), sql.Identifier("pg_temp", f"due_{name}")
         mine, theirs = (
             sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns[name]) for alias in ("d", "c")
@@ -114,11 +122,12 @@ def write_batch(
         )
         changed = sql.SQL(
             # As text: a course may have given a column a collation in which different texts are equal.
-            "update {} as c set {} from {} as d where d.id = c.id and row({})::text is distinct from row({})::text"
-        ).format(place, sets, due, mine, theirs)
+            "update {0} as c set {1} from {2} as d "
+            "where d.{3} = c.{3} and row({4})::text is distinct from row({5})::text"
+        ).format(place, sets, due, key, mine, theirs)
         written[name].updated += conn.execute(changed).rowcount
         names = sql.SQL(", ").join(sql.Identifier(column) for column in columns[name])
         added = sql.SQL(
-            "insert into {0} ({1}) select {1} from {2} as d where not exists (select from {0} as c where c.id = d.id)"
-        ).format(place, names, due)
+            "insert into {0} ({1}) select {1} from {2} as d where not exists (select from {0} as c where c.{3} = d.{3})"
+        ).format(place, names, due, key)
         written[name].inserted += conn.execute(added).rowcount

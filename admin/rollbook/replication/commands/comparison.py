@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from rollbook.core import render
 from rollbook.core.arguments import AnyCourses, Courses, OfCourses, OfUsers
 from rollbook.core.command import Format, Run, command
+from rollbook.core.completion import copied_tables
 from rollbook.core.errors import UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import course_word
@@ -32,14 +32,6 @@ FINDINGS = ("course", "table", "finding", "row_id", "columns", "server")
 RESYNCED = ("course", "server", "table", "inserted", "updated", "deleted", "verdict_after")
 
 
-class Table(StrEnum):
-    """The copied tables."""
-
-    auth_user = "auth_user"
-    auth_userprofile = "auth_userprofile"
-    student_courseenrollment = "student_courseenrollment"
-
-
 @command(
     app, "verify", sets=("data",), columns=tuple(dict.fromkeys((*COLUMNS, *FINDINGS, "user"))), long=True,
     examples=(
@@ -51,7 +43,10 @@ class Table(StrEnum):
 def verify(
     run: Run,
     course: AnyCourses = [],  # noqa: B006 (Typer's way)
-    table: Annotated[list[Table], typer.Option(help="Only this table; can be repeated.")] = [],  # noqa: B006
+    table: Annotated[
+        list[str],
+        typer.Option(metavar="TABLE", help="Only this table; can be repeated.", autocompletion=copied_tables),
+    ] = [],  # noqa: B006
     rows: Annotated[
         bool, typer.Option("--rows", help="List every differing row instead of one row per table.")
     ] = False,

@@ -83,13 +83,13 @@ def list_(run: Run) -> None:
 )  # fmt: skip
 def show(run: Run, course: Course) -> None:
     """Show one course: counts, the last verify, the objects that it added, and the columns copied to it."""
-    from rollbook.replication.catalog import replicated_columns
+    from rollbook.replication.catalog import copied
     from rollbook.replication.queries.courses import find_course
 
     with run.connect() as conn:
         found = vars(find_course(conn, course))
-        shape = replicated_columns(conn)
-        columns = {table: shape.of(str(found["schema_name"]), table) for table in shape.tables}
+        known = copied(conn)
+        columns = {name: known.of(str(found["schema_name"]), name) for name in known.names}
     parts = {"Course": found, "Copied columns": columns}
     render.document(run, {**found, "replicated": columns}, lambda out: render.sections(run, out, parts))
 

@@ -40,12 +40,10 @@ def attach(
     It can be interrupted at any point and run again. It ends with a comparison of the rows on the server.
     """
     from rollbook.replication import attach as attaching
-    from rollbook.replication.catalog import TABLES
     from rollbook.replication.steps import Steps
 
     steps = Steps(dry=run.dry_run)
-    total = len(dict.fromkeys(course)) * len(TABLES)
-    with reporting(run, "copy", total) as progress:
+    with reporting(run, "copy", attaching.count_copies(run, course)) as progress:
         done = attaching.attach(run, course, to, steps, progress)
     if done.outcome == "copying":
         render.note(run, "the first copy continues by itself; watch it with: rollbook replication status")
@@ -134,7 +132,6 @@ def move(
     from rollbook.core.errors import UsageError
     from rollbook.replication import move as moving
     from rollbook.replication.carry import MISSING
-    from rollbook.replication.catalog import TABLES
     from rollbook.replication.steps import Steps
 
     if prepare and (finish or drop_local):
@@ -144,7 +141,7 @@ def move(
     plan = moving.plan_move(run, course, to, options)
     if plan.question and not prepare:
         render.confirm(run, plan.question)
-    with reporting(run, "copy", len(plan.arriving + plan.attaching) * len(TABLES) or None) as progress:
+    with reporting(run, "copy", plan.copies or None) as progress:
         done = moving.move(run, plan, options, steps, progress)
     if done.outcome == "copying":
         render.note(run, "the first copy continues by itself; when it is complete, run the command again")

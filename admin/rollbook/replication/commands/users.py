@@ -49,11 +49,13 @@ def verify_users(
     run: Run, users: Sequence[str], courses: Sequence[str], tables: Sequence[str], *, list_rows: bool
 ) -> int:
     """Compare the copies of some users, write what was found, and return the exit code."""
+    from rollbook.replication.catalog import require_tables
     from rollbook.replication.person import look_everywhere
     from rollbook.replication.person_report import comparisons, findings
 
     terminal = render.chosen_format(run) is Format.table
     with run.connect() as portal:
+        require_tables(portal, tables)
         named, asked = find_named(portal, users, courses)
         portal.rollback()
         ids = [user["id"] for user in named]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rollbook.core.rows import one, typed
+from rollbook.core.users import usernames
 from rollbook.replication.queries.copies import Written
 from rollbook.replication.queries.courses import CourseState
 
@@ -38,8 +39,6 @@ left join rollbook.verification as v on v.course_id = c.course_id
 where c.course_id = any(%s)
 order by c.course_id
 """
-
-USERNAMES = "select id, username from portal.auth_user where id = any(%s)"
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,6 @@ def place_states(portal: Conn, courses: Sequence[str]) -> list[CourseState]:
 
 
 def list_usernames(portal: Conn, user_ids: Sequence[int]) -> dict[int, str]:
-    """Return the usernames by id; id:N of users that the portal does not have."""
-    found = {row["id"]: str(row["username"]) for row in portal.execute(USERNAMES, [list(user_ids)])}
-    return {number: found.get(number) or f"id:{number}" for number in user_ids}
+    """Return the usernames by id; id:N of users that the portal does not have, or without a username."""
+    found = usernames(portal, user_ids)
+    return {number: found.get(number, f"id:{number}") for number in user_ids}
