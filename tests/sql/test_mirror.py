@@ -30,6 +30,7 @@ TESTED_IN = {
     "sql/functions/test_activate_registration.py": ["auto_enroll", "renew_registration"],
     "sql/functions/test_create_course.py": [
         *("choose_schema_name", "copy_statements", "course_schema", "due_rows", "fill_course", "register_course"),
+        *("column_list", "course_type", "lock_portal"),
     ],
     "sql/functions/test_default_groups.py": ["default_group"],
     "sql/functions/test_grant_course.py": ["course_rights", "revoke_course"],

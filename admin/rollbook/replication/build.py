@@ -37,7 +37,8 @@ order by t.position, s.part
 # What a server gets, in this order.
 SHIPPED = (
     SQL / "server" / "course_server.sql", SQL / "triggers" / "guard_copy.sql",
-    SQL / "functions" / "shape" / "replicated_columns.sql", SQL / "functions" / "copies" / "course_columns.sql",
+    SQL / "functions" / "shape" / "copied_tables.sql", SQL / "functions" / "shape" / "replicated_columns.sql",
+    SQL / "functions" / "copies" / "column_list.sql", SQL / "functions" / "copies" / "course_columns.sql",
     *sorted((SQL / "functions" / "digests").glob("*.sql")),
     SQL / "server" / "server_grants.sql",
 )  # fmt: skip

@@ -33,11 +33,10 @@ begin
             end if;
             columns := rollbook.course_columns(result.table_name, (target.course).without);
             execute format(
-                'select count(p.id), count(c.id), count(*) filter (where c.id is null), '
-                'count(*) filter (where p.id = c.id and row(%s) is distinct from row(%s)), '
-                'count(*) filter (where p.id is null) from (%s) as p full join %I.%I as c on c.id = p.id',
-                'p.' || array_to_string(columns, ', p.'),
-                'c.' || array_to_string(columns, ', c.'),
+                'select count(p.%1$I), count(c.%1$I), count(*) filter (where c.%1$I is null), '
+                'count(*) filter (where p.%1$I = c.%1$I and row(%2$s) is distinct from row(%3$s)), '
+                'count(*) filter (where p.%1$I is null) from (%4$s) as p full join %5$I.%6$I as c on c.%1$I = p.%1$I',
+                copied.key_column, rollbook.column_list(columns, 'p'), rollbook.column_list(columns, 'c'),
                 rollbook.due_rows(result.table_name, (target.course).without), (target.course).schema_name, result.table_name
             ) into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
             using (target.course).course_id, leaver_ids;

@@ -16,7 +16,7 @@ as $$
 declare
     asked_ids constant text[] := course_ids;
     enrolled_in constant text[] := array(
-        select distinct e.course_id::text from portal.student_courseenrollment as e where e.user_id = any (user_ids)
+        select distinct m.course_id::text from rollbook.memberships() as m where m.user_id = any (user_ids)
     );
     routed_to constant text[] := array(
         select distinct s.name from rollbook.route as r, unnest(r.schemas) as s (name) where r.user_id = any (user_ids)
@@ -29,12 +29,14 @@ declare
     ) end;
     course rollbook.course;
     copied record;
+    person record;
     enrolled_ids bigint[];
     routed_ids bigint[];
     row_ids bigint[];
     comparable boolean;
     whitelist text[];
 begin
+    select * into person from rollbook.copied_tables() as t where t.role = 'person';
     for course in
         select c.* from rollbook.course as c
         where (asked_ids is null or c.course_id = any (asked_ids))
@@ -42,8 +44,7 @@ begin
         order by c.course_id
     loop
         enrolled_ids := array(
-            select e.user_id from portal.student_courseenrollment as e
-            where e.user_id = any (user_ids) and e.course_id = course.course_id
+            select m.user_id from rollbook.memberships_of(course.course_id) as m where m.user_id = any (user_ids)
         );
         routed_ids := array(
             select r.user_id from rollbook.route as r
@@ -62,17 +63,17 @@ begin
             whitelist := rollbook.course_columns(copied.table_name, course.without);
             -- By id too: a copy may have a row of one user under the id of another one's.
             execute format(
-                'select array(select p.id from portal.%1$I as p where p.%2$I = any ($1) '
-                'union select c.id from %3$I.%1$I as c where c.%2$I = any ($1))',
-                copied.table_name, copied.user_column, course.schema_name
+                'select array(select p.%1$I::bigint from %3$s as p where p.%2$I = any ($1) '
+                'union select c.%1$I from %4$I.%5$I as c where c.%2$I = any ($1))',
+                copied.key_column, copied.user_column, copied.source, course.schema_name, copied.table_name
             ) into row_ids using user_ids;
             return query execute format(
-                'select $1, %1$L, coalesce(p.%2$I, c.%2$I)::bigint, coalesce(p.id, c.id)::bigint, '
-                'case when c.id is null then ''missing'' when p.id is null then ''extra'' '
+                'select $1, %1$L, coalesce(p.%2$I, c.%2$I)::bigint, coalesce(p.%8$I, c.%8$I)::bigint, '
+                'case when c.%8$I is null then ''missing'' when p.%8$I is null then ''extra'' '
                 'when row(%6$s) is distinct from row(%7$s) then ''changed'' else ''ok'' end, '
-                'case when p.id = c.id then nullif(array_remove(array[%3$s], null), ''{}'') end '
-                'from (select * from (%4$s) as due where due.id = any ($3)) as p '
-                'full join (select * from %5$I.%1$I as held where held.id = any ($3)) as c on c.id = p.id '
+                'case when p.%8$I = c.%8$I then nullif(array_remove(array[%3$s], null), ''{}'') end '
+                'from (select * from (%4$s) as due where due.%8$I = any ($3)) as p '
+                'full join (select * from %5$I.%1$I as held where held.%8$I = any ($3)) as c on c.%8$I = p.%8$I '
                 'order by 3, 4',
                 copied.table_name,
                 copied.user_column,
@@ -80,8 +81,9 @@ begin
                  from unnest(whitelist) as w),
                 rollbook.due_rows(copied.table_name, course.without),
                 course.schema_name,
-                'p.' || array_to_string(whitelist, ', p.'),
-                'c.' || array_to_string(whitelist, ', c.')
+                rollbook.column_list(whitelist, 'p'),
+                rollbook.column_list(whitelist, 'c'),
+                copied.key_column
             ) using course.course_id,
                 case when course.on_leave = 'keep'
                     then array(select unnest(routed_ids) except select unnest(enrolled_ids)) else '{}'::bigint[] end,
@@ -93,9 +95,9 @@ begin
                 'select $1, ''route'', u.id, u.id, case when u.is_due then ''missing'' else ''extra'' end, null::text[] '
                 'from (select id, id = any ($3) or $5 and id = any ($4) as is_due, id = any ($4) as is_routed '
                 'from unnest($2) as asked (id)) as u '
-                'where u.is_due <> u.is_routed and exists (select from %I.auth_user as c where c.id = u.id) = u.is_due '
+                'where u.is_due <> u.is_routed and exists (select from %I.%I as c where c.%I = u.id) = u.is_due '
                 'order by u.id',
-                course.schema_name
+                course.schema_name, person.table_name, person.key_column
             ) using course.course_id, user_ids, enrolled_ids, routed_ids, course.on_leave = 'keep';
         end if;
     end loop;

@@ -22,7 +22,7 @@ begin
         perform rollbook.course_schema(wanted);
         perform rollbook.require_running(wanted);
     end loop;
-    lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
+    perform rollbook.lock_portal();
     perform from rollbook.course as c where c.course_id = any (course_ids) order by c.course_id for key share;
     select array_agg(distinct f.user_id), array_agg(distinct f.course_id), min(f.course_id) filter (
         where f.finding = 'not_comparable'

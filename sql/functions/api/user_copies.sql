@@ -12,15 +12,15 @@ as $$
     select
         f.course_id,
         exists (
-            select from portal.student_courseenrollment as e
-            where e.user_id = user_copies.user_id and e.course_id = f.course_id
+            select from rollbook.memberships_of(f.course_id) as m where m.user_id = user_copies.user_id
         ),
-        coalesce(w.words[min(f.rank) filter (where f.table_name = 'auth_user')], 'none'),
-        coalesce(w.words[min(f.rank) filter (where f.table_name = 'auth_userprofile')], 'none'),
-        coalesce(w.words[min(f.rank) filter (where f.table_name = 'student_courseenrollment')], 'none')
+        coalesce(w.words[min(f.rank) filter (where f.role = 'person')], 'none'),
+        coalesce(w.words[min(f.rank) filter (where f.role = 'profile')], 'none'),
+        coalesce(w.words[min(f.rank) filter (where f.role = 'membership')], 'none')
     from (
-        select c.course_id, c.table_name, array_position('{not_comparable,changed,missing,extra,ok}', c.finding) as rank
+        select c.course_id, t.role, array_position('{not_comparable,changed,missing,extra,ok}', c.finding) as rank
         from rollbook.compare_users(array[user_copies.user_id]) as c
+        left join rollbook.copied_tables() as t on t.table_name = c.table_name
     ) as f
     cross join (values ('{unknown,changed,missing,extra,ok}'::text[])) as w (words)
     group by f.course_id, w.words

@@ -17,7 +17,7 @@ as $$
                 select c.schema_name::text from rollbook.course as c where c.course_id = blockers.course_id
             )
             or r.user_id in (
-                select e.user_id from portal.student_courseenrollment as e where e.course_id = blockers.course_id
+                select m.user_id from rollbook.memberships_of(blockers.course_id) as m
             )
     ),
     held as (

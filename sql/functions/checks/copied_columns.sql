@@ -14,7 +14,7 @@ as $$
         )
         from unnest(rollbook.replicated_columns(t.table_name)) with ordinality as w (name, position)
         left join pg_attribute as a
-            on a.attrelid = to_regclass('portal.' || t.table_name) and a.attname = w.name and not a.attisdropped
+            on a.attrelid = to_regclass(t.relation) and a.attname = w.name and not a.attisdropped
         left join pg_type as y on y.oid = a.atttypid
     ))
     from rollbook.copied_tables() as t

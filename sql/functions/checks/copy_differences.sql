@@ -49,7 +49,7 @@ as $$
             values
                 ('rollbook_guard_copy', 'BEFORE INSERT OR DELETE OR TRUNCATE', 'STATEMENT', null),
                 ('rollbook_guard_copy_update', 'AFTER UPDATE', 'ROW', (
-                    select string_agg(quote_literal(w.value ->> 0), ', ' order by w.ordinality)
+                    select string_agg(quote_literal(quote_ident(w.value ->> 0)), ', ' order by w.ordinality)
                     from jsonb_array_elements(c.columns) with ordinality as w
                 ))
         ) as d (tgname, event, level, arguments)

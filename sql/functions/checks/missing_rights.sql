@@ -29,16 +29,17 @@ as $$
         where not has_schema_privilege(r.oid, n.oid, 'usage')
         union all
         select r.rolname, format('lacks SELECT on %s', t.oid::regclass), 'rollbook schema grant'
-        from pg_roles as r inner join pg_class as t on t.oid = rollbook.portal_table('auth_user')
+        from pg_roles as r
+        inner join rollbook.copied_tables() as p on p.role = 'person'
+        inner join pg_class as t on t.oid = rollbook.portal_table(p.table_name)
         where r.rolname = 'rollbook_owner' and t.relnamespace <> 'portal'::regnamespace
             and not has_table_privilege(r.oid, t.oid, 'select')
         union all
         select r.rolname, format('lacks %s on %s', upper(p.privilege), t.oid::regclass), 'rollbook schema grant'
         from (
+            select 'rollbook_owner', c.relation, 'select' from rollbook.copied_tables() as c
+            union all
             values
-            ('rollbook_owner', 'portal.auth_user', 'select'),
-            ('rollbook_owner', 'portal.auth_userprofile', 'select'),
-            ('rollbook_owner', 'portal.student_courseenrollment', 'select'),
             ('rollbook_owner', 'rollbook.course', 'select, insert, update, delete'),
             ('rollbook_owner', 'rollbook.course_latch', 'select, insert, update, delete'),
             ('rollbook_owner', 'rollbook.route', 'select, insert, update, delete'),

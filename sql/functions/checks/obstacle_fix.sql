@@ -1,10 +1,10 @@
 -- obstacle_fix: the statement that removes what refuses a row of a copy: a trigger, a constraint, a unique index or the
 -- NOT NULL of a column, all of the course's own; a replica identity without the key; a right that rollbook_owner lacks.
--- Null if the error does not lead to one of them. The key of the copy is none: a row with the same id is in the way.
+-- Null if the error does not lead to one of them. The key of the copy is none: a row with the same key is in the way.
 -- place, constraint_name, column_name: what the error reports; place is its context.
 -- firing:   pg_trigger.tgenabled of the triggers that fire: {O,A}; {R,A} where a subscription applies changes.
--- Called:   by meet_fault. The commands send the query between the dollar signs to course servers, which have no
---           functions of ours but a few: so it calls none.
+-- Called:   by meet_fault. The commands send the query between the dollar signs to course servers, of whose functions
+--           it calls copied_tables alone.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.obstacle_fix(
     schema_name text, table_name text, state text, place text, constraint_name text, column_name text, firing text[]
@@ -18,8 +18,11 @@ as $$
             format('%I.%I', n.nspname, c.relname) as name, o.oid as owner,
             (
                 select a.attnum::text from pg_attribute as a
-                where a.attrelid = c.oid and a.attname in ('id', 'beat') and not a.attisdropped
-            ) as key
+                where a.attrelid = c.oid and not a.attisdropped and a.attname = coalesce(
+                    (select t.key_column from rollbook.copied_tables() as t where t.table_name = c.relname), 'beat'
+                )
+            ) as key,
+            (select t.key_column from rollbook.copied_tables() as t where t.table_name = c.relname) as key_column
         from pg_class as c
         inner join pg_namespace as n on n.oid = c.relnamespace
         left join pg_roles as o on o.rolname = 'rollbook_owner'
@@ -71,7 +74,7 @@ as $$
     identities as (
         select case
             when k.relreplident <> 'd' then format('alter table %s replica identity default', k.name)
-            else format('alter table %s add primary key (id)', k.name) end as fix
+            else format('alter table %s add primary key (%I)', k.name, k.key_column) end as fix
         from copy as k
         where $3::text in ('55000', '42P10') and (
             k.relreplident <> 'd' or not exists (select from pg_index as i where i.indrelid = k.oid and i.indisprimary)

@@ -1,5 +1,5 @@
--- portal_table: the real table behind a name of schema portal: itself, or the site's table under the view where a site
--- was adopted in place. Null if there is none.
+-- portal_table: the real table behind the name of a copied table, or behind another name of schema portal: itself, or
+-- the site's table under the view where a site was adopted in place. Null if there is none.
 -- Called:   by checks and by what makes tables; not by the routing, as it looks into the catalog.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.portal_table(table_name text) returns regclass
@@ -18,8 +18,10 @@ as $$
         else c.oid::regclass
     end
     from pg_class as c
-    inner join pg_namespace as n on n.oid = c.relnamespace
-    where n.nspname = 'portal' and c.relname = table_name and c.relkind in ('r', 'p', 'v')
+    where c.relkind in ('r', 'p', 'v') and c.oid = to_regclass(coalesce(
+        (select t.relation from rollbook.copied_tables() as t where t.table_name = portal_table.table_name),
+        format('portal.%I', portal_table.table_name)
+    ))
 $$;
 comment on function rollbook.portal_table(text) is
-    'The table behind a name of schema portal: itself, or the site''s own under the view. Null if there is none.';
+    'The real table behind the name of a copied table, or of schema portal: itself, or the site''s under a view.';

@@ -32,7 +32,8 @@ begin
         where c.relkind in ('r', 'p')
             and (c.relnamespace = 'rollbook'::regnamespace
                  or c.oid in (select rollbook.portal_table(p.relname) from pg_class as p
-                              where p.relnamespace = 'portal'::regnamespace))
+                              where p.relnamespace = 'portal'::regnamespace)
+                 or c.oid in (select rollbook.portal_table(t.table_name) from rollbook.copied_tables() as t))
             and case s.relkind when 'S' then has_sequence_privilege(s.oid, 'select') else false end
             and has_column_privilege(c.oid, a.attnum, 'select')
         order by 1

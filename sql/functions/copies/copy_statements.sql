@@ -16,8 +16,9 @@ begin
     return next format('create table %I.%I (%s)', schema_name, table_name, definitions);
     return next format(
         'comment on table %I.%I is %L', schema_name, table_name,
-        format('Copy of the rows of portal.%s that are due in this course. Only Rollbook writes it; the course may '
-               'add columns of its own.', table_name)
+        format('Copy of the rows of %s that are due in this course. Only Rollbook writes it; the course may '
+               'add columns of its own.',
+               (select t.relation from rollbook.copied_tables() as t where t.table_name = copy_statements.table_name))
     );
     return query
     select format(

@@ -25,8 +25,8 @@ begin
         return;
     end if;
     -- RESTRICT: a view elsewhere may read the copies; PostgreSQL names it.
-    execute format(
-        'drop table if exists %1$I.student_courseenrollment, %1$I.auth_userprofile, %1$I.auth_user', schema_name
+    execute 'drop table if exists ' || (
+        select string_agg(format('%I.%I', schema_name, t.table_name), ', ') from rollbook.copied_tables() as t
     );
     execute format('drop schema if exists %I', schema_name);
 exception when dependent_objects_still_exist then

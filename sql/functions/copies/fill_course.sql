@@ -15,12 +15,12 @@ declare
     statement text;
 begin
     perform rollbook.require_owner('create courses');
-    lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
+    perform rollbook.lock_portal();
     insert into rollbook.route as r (user_id, schemas)
-    select e.user_id, array[new_schema]
-    from portal.student_courseenrollment as e
-    where e.course_id = new_course_id
-    order by e.user_id
+    select m.user_id, array[new_schema]
+    from rollbook.memberships_of(new_course_id) as m
+    group by m.user_id
+    order by m.user_id
     on conflict (user_id) do update set written = r.written + 1, schemas = r.schemas || excluded.schemas;
 
     for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
@@ -29,7 +29,7 @@ begin
         end loop;
         execute format(
             'insert into %I.%I (%s) %s', new_schema, copied.table_name,
-            array_to_string(rollbook.course_columns(copied.table_name, without), ', '),
+            rollbook.column_list(rollbook.course_columns(copied.table_name, without)),
             rollbook.due_rows(copied.table_name, without)
         ) using new_course_id, '{}'::bigint[];
         for statement in select rollbook.guard_statements(new_schema, copied.table_name) loop

@@ -1,4 +1,4 @@
--- guard_statements: the statements that complete a copy: the portal's id as its primary key, a plain index for looking
+-- guard_statements: the statements that complete a copy: the portal's key as its primary key, a plain index for looking
 -- up users (the course may add others), and the two triggers of the guard.
 -- Called:   by fill_course, which executes them after the inserts, because building an index once is faster than
 --           growing it; and by `rollbook course attach`, which executes them on a course server.
@@ -9,13 +9,12 @@ returns setof text
 language sql stable
 as $$
     select statement.words
-    from (
+    from rollbook.copied_tables() as t
+    cross join lateral (
         values
-            (format(
-                'create index on %I.%I (%I)', schema_name, table_name,
-                case table_name when 'auth_user' then 'username' else 'user_id' end
-            )),
-            (format('alter table %I.%I add primary key (id)', schema_name, table_name)),
+            (case when t.index_column is not null
+                then format('create index on %I.%I (%I)', schema_name, table_name, t.index_column) end),
+            (format('alter table %I.%I add primary key (%I)', schema_name, table_name, t.key_column)),
             (format(
                 'create trigger rollbook_guard_copy before insert or delete or truncate on %I.%I '
                 'for each statement when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy()',
@@ -29,7 +28,7 @@ as $$
                 'create or replace trigger rollbook_guard_copy_update after update on %I.%I '
                 'for each row when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy(%s)',
                 schema_name, table_name,
-                (select string_agg(quote_literal(c), ', ')
+                (select string_agg(quote_literal(quote_ident(c)), ', ')
                  from unnest(rollbook.course_columns(
                      table_name, coalesce(without, rollbook.course_without(schema_name))
                  )) as c)
@@ -39,6 +38,7 @@ as $$
                 'Refuse with 23R01 to change replicated values; only Rollbook may. Calls rollbook.guard_copy.'
             ))
     ) as statement (words)
+    where t.table_name = guard_statements.table_name and statement.words is not null
 $$;
 comment on function rollbook.guard_statements(text, text, text[]) is
     'The statements that complete one copied table in a course''s schema: primary key, index and guard.';

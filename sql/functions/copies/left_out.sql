@@ -11,15 +11,17 @@ declare
     given text;
     found_columns text[] := '{}';
     wanted text;
+    is_key boolean;
 begin
     if without is null then
         return null;
     end if;
     foreach given in array without loop
-        select c.name into wanted
+        select c.name, c.name in (t.key_column, t.user_column, t.course_column) is true into wanted, is_key
         from rollbook.copied_tables() as t
         cross join unnest(rollbook.replicated_columns(t.table_name)) as c (name)
         where given = c.name or given = t.table_name || '.' || c.name
+        order by 2
         limit 1;
         if not found then
             raise exception 'there is no copied column %', coalesce(given, 'null')
@@ -27,10 +29,10 @@ begin
                     select string_agg(c.name, ', ' order by t.ordinal, c.position)
                     from rollbook.copied_tables() as t
                     cross join unnest(rollbook.replicated_columns(t.table_name)) with ordinality as c (name, position)
-                    where c.name <> all ('{id,user_id,course_id}')
+                    where c.name in (t.key_column, t.user_column, t.course_column) is not true
                 ) || '.';
         end if;
-        if wanted = any ('{id,user_id,course_id}') then
+        if is_key then
             raise exception 'column % is a key and always travels', given
                 using errcode = 'RB028', hint = 'Leave it away from the list.';
         end if;

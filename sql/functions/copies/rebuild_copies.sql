@@ -1,6 +1,6 @@
 -- rebuild_copies: the second half of restore_copies, run as rollbook_owner: recreate the tables and columns that are
 -- gone, with key and guard. A column comes back without NOT NULL; finish_copies adds it when the rows are repaired.
--- Raises:   RB008 if a copy has lost its id: nothing tells whose the rows are.
+-- Raises:   RB008 if a copy has lost its key: nothing tells whose the rows are.
 -- Locks:    ACCESS EXCLUSIVE on tables that it changes.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.rebuild_copies(course_id text) returns void
@@ -25,9 +25,9 @@ begin
             loop
                 execute statement;
             end loop;
-        elsif 'id' = any (absent) then
-            raise exception 'course % cannot be repaired: %.% has lost its id', course_id, schema_name,
-                    copied.table_name
+        elsif copied.key_column = any (absent) then
+            raise exception 'course % cannot be repaired: %.% has lost its %', course_id, schema_name,
+                    copied.table_name, copied.key_column
                 using errcode = 'RB008', hint = format(
                     'Save the columns that the course added, then: drop table %I.%I; and repair the course again.',
                     schema_name, copied.table_name
@@ -54,4 +54,4 @@ begin
 end $$;
 comment on function rollbook.rebuild_copies(text) is
     'Second half of restore_copies, run as rollbook_owner: recreate the tables and columns that are gone. Raises '
-    'RB008 if a copy has lost its id.';
+    'RB008 if a copy has lost its key.';

@@ -19,7 +19,7 @@ declare
     affected_ids bigint[] := '{}';
     drifted_ids text[] := '{}';
 begin
-    lock table portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment in access share mode;
+    perform rollbook.lock_portal();
     perform from rollbook.course as c
     where case when course_ids is null then c.paused_at is null else c.course_id = any (course_ids) end
     order by c.course_id for key share;

@@ -22,7 +22,7 @@ declare
 begin
     begin
         for step in
-            select d.table_name, d.finding, array_agg(d.row_id) as row_ids
+            select t.table_name, t.key_column, d.finding, array_agg(d.row_id) as row_ids
             from (
                 select w.table_name, w.finding, w.row_id
                 from rollbook.differences(
@@ -36,24 +36,27 @@ begin
                 where by_key and k.finding in ('missing', 'changed', 'extra') and k.table_name <> 'route'
                     and k.user_id = any (user_ids)
             ) as d
-            group by d.table_name, d.finding
+            inner join rollbook.copied_tables() as t on t.table_name = d.table_name
+            group by t.table_name, t.key_column, t.role, t.ordinal, d.finding
             -- Delete extra children; fix the other rows, parents first; delete extra users when nothing refers to them.
             order by
-                case when d.finding <> 'extra' then 1 when d.table_name = 'auth_user' then 2 else 0 end,
-                array_position(tables, d.table_name) * case d.finding when 'extra' then -1 else 1 end
+                case when d.finding <> 'extra' then 1 when t.role = 'person' then 2 else 0 end,
+                t.ordinal * case d.finding when 'extra' then -1 else 1 end
         loop
             result := (course.course_id, step.table_name, 0, 0, 0);
             case step.finding
                 when 'extra' then
-                    result.deleted := rollbook.delete_copies(course.schema_name, step.table_name, 'id', step.row_ids);
+                    result.deleted := rollbook.delete_copies(
+                        course.schema_name, step.table_name, step.key_column, step.row_ids
+                    );
                     perform rollbook.check_deferred_keys(course.schema_name, step.table_name);
                 when 'changed' then
                     result.updated := rollbook.update_copies(
-                        course.schema_name, step.table_name, 'id', step.row_ids, course.without
+                        course.schema_name, step.table_name, step.key_column, step.row_ids, course.without
                     );
                 when 'missing' then
                     result.inserted := rollbook.put_copies(
-                        course.schema_name, step.table_name, 'id', step.row_ids, course.without
+                        course.schema_name, step.table_name, step.key_column, step.row_ids, course.without
                     );
             end case;
             results := results || result;
@@ -77,17 +80,17 @@ begin
             then r.schemas || course.schema_name::text
         else r.schemas
     end
-    from portal.auth_user as u
-    left join portal.student_courseenrollment as e on e.user_id = u.id and e.course_id = course.course_id
+    from rollbook.persons() as u
+    left join rollbook.memberships_of(course.course_id) as e on e.user_id = u.id
     where u.id = r.user_id and r.user_id = any (user_ids);
     delete from rollbook.route as r
-    where r.user_id = any (user_ids) and not exists (select from portal.auth_user as u where u.id = r.user_id);
+    where r.user_id = any (user_ids) and not exists (select from rollbook.persons() as u where u.id = r.user_id);
 
     return query
     select course.course_id, w.table_name, sum(w.inserted)::bigint, sum(w.updated)::bigint, sum(w.deleted)::bigint
     from unnest(results) as w
     group by w.table_name
-    order by array_position(tables, w.table_name);
+    order by min(array_position(tables, w.table_name));
 end $$;
 comment on function rollbook.repair_course(rollbook.course, bigint[], boolean) is
     'Second half of a repair: make the rows of these users in one course equal to the portal and fix their routes; '

@@ -21,7 +21,11 @@ as $$
         from pg_attribute as a
         where a.attrelid = rollbook.portal_table(table_name)
             and a.attname = any (rollbook.replicated_columns(table_name))
-            and a.attname <> all ('{id,user_id,course_id}')
+            and not exists (
+                select from rollbook.copied_tables() as t
+                where t.table_name = shape_statements.table_name
+                    and a.attname in (t.key_column, t.user_column, t.course_column)
+            )
     ),
     actions (words) as (
         select format('alter %I set default %s', a.attname, a.default_words)

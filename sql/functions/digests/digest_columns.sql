@@ -14,11 +14,13 @@ set search_path = pg_catalog, pg_temp
 set datestyle = 'ISO'
 set timezone = 'UTC'
 as $$
+declare
+    copied record;
 begin
+    select * into copied from rollbook.copied_tables() as t where t.table_name = digest_columns.table_name;
     return query execute format(
-        'select c.id, c.%I, c.xmin::text, array[%s] from %s as c where c.id = any ($1)',
-        case table_name when 'auth_user' then 'id' else 'user_id' end,
-        (
+        'select c.%1$I::bigint, c.%2$I::bigint, c.xmin::text, array[%3$s] from %4$s as c where c.%1$I = any ($1)',
+        copied.key_column, copied.user_column, (
             select string_agg(format('sha256(convert_to(c.%I::text, ''UTF8''))', w.name), ', ' order by w.position)
             from unnest(rollbook.course_columns(table_name, without)) with ordinality as w (name, position)
         ),

@@ -15,12 +15,15 @@ set search_path = pg_catalog, pg_temp
 set datestyle = 'ISO'
 set timezone = 'UTC'
 as $$
+declare
+    copied record;
 begin
+    select * into copied from rollbook.copied_tables() as t where t.table_name = digest_rows.table_name;
     return query execute format(
-        'select c.id, c.%I::bigint, c.xmin::text, sha256(convert_to(row(%s)::text, ''UTF8'')) '
-        'from %s as c where c.id = any ($1)',
-        case table_name when 'auth_user' then 'id' else 'user_id' end,
-        'c.' || array_to_string(rollbook.course_columns(table_name, without), ', c.'),
+        'select c.%1$I::bigint, c.%2$I::bigint, c.xmin::text, sha256(convert_to(row(%3$s)::text, ''UTF8'')) '
+        'from %4$s as c where c.%1$I = any ($1)',
+        copied.key_column, copied.user_column,
+        rollbook.column_list(rollbook.course_columns(table_name, without), 'c'),
         rollbook.copy_place(schema_name, table_name)
     ) using ids;
 end $$;

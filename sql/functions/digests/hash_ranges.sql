@@ -15,7 +15,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query execute format(
-        'select c.id::bigint >> $1, count(*), sum(%s) from %s as c group by 1',
+        'select c.%I::bigint >> $1, count(*), sum(%s) from %s as c group by 1',
+        (select t.key_column from rollbook.copied_tables() as t where t.table_name = hash_ranges.table_name),
         rollbook.row_hash(schema_name, table_name, without), rollbook.copy_place(schema_name, table_name)
     ) using bits;
 end $$;

@@ -11,10 +11,13 @@ language plpgsql stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    copied record;
 begin
+    select * into copied from rollbook.copied_tables() as t where t.table_name = hash_rows.table_name;
     return query execute format(
-        'select c.id, c.%I::bigint, %s from %s as c where c.id >= $1 and c.id < $2',
-        case table_name when 'auth_user' then 'id' else 'user_id' end,
+        'select c.%1$I::bigint, c.%2$I::bigint, %3$s from %4$s as c where c.%1$I >= $1 and c.%1$I < $2',
+        copied.key_column, copied.user_column,
         rollbook.row_hash(schema_name, table_name, without), rollbook.copy_place(schema_name, table_name)
     ) using low, high;
 end $$;

@@ -9,7 +9,7 @@ create or replace function rollbook.row_hash(schema_name text, table_name text, 
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select format('hash_record_extended(row(%s), c.id)', string_agg(
+    select format('hash_record_extended(row(%s), c.%I)', string_agg(
         format(
             case
                 when a.atttypid = any ('{bool, int2, int4, int8, date, timestamp, timestamptz, uuid}'::regtype[])
@@ -17,7 +17,7 @@ as $$
                 else 'c.%I::text collate "C"' -- a course may give a text a collation in which different texts are equal
             end, w.name
         ), ', ' order by w.position
-    ))
+    ), (select t.key_column from rollbook.copied_tables() as t where t.table_name = row_hash.table_name))
     from unnest(rollbook.course_columns(table_name, without)) with ordinality as w (name, position)
     inner join pg_attribute as a
         on a.attrelid = rollbook.copy_place(schema_name, table_name)::regclass and a.attname = w.name

@@ -13,24 +13,21 @@ declare
     copied record;
 begin
     for copied in
-        select n.nspname, c.relname, k.user_column
+        select n.nspname, c.relname, t.key_column, t.user_column
         from pg_namespace as n
         inner join pg_class as c on c.relnamespace = n.oid and c.relkind = 'r'
-        cross join lateral (
-            select case c.relname when 'auth_user' then 'id' else 'user_id' end as user_column
-        ) as k
+        inner join rollbook.copied_tables() as t on t.table_name = c.relname
         where (schema_names is null or n.nspname = any (schema_names)) and n.nspname <> 'rollbook'
-            and c.relname in ('auth_user', 'auth_userprofile', 'student_courseenrollment')
             and pg_get_userbyid(n.nspowner) = 'rollbook_owner' and pg_get_userbyid(c.relowner) = 'rollbook_owner'
             and (
                 select count(*) from pg_attribute as a
-                where a.attrelid = c.oid and a.attname in ('id', k.user_column) and not a.attisdropped
-            ) = case k.user_column when 'id' then 1 else 2 end
+                where a.attrelid = c.oid and a.attname in (t.key_column, t.user_column) and not a.attisdropped
+            ) = case t.user_column when t.key_column then 1 else 2 end
         order by n.nspname, c.relname
     loop
         return query execute format(
-            'select %L, %L, c.id::bigint from %I.%I as c where c.%I = any ($1)',
-            copied.nspname, copied.relname, copied.nspname, copied.relname, copied.user_column
+            'select %1$L, %2$L, c.%3$I::bigint from %1$I.%2$I as c where c.%4$I = any ($1)',
+            copied.nspname, copied.relname, copied.key_column, copied.user_column
         ) using user_ids;
     end loop;
 end $$;

@@ -7,18 +7,22 @@
 create or replace function rollbook.due_rows(table_name text, without text[]) returns text
 language sql stable
 as $$
-    select case t.table_name
-        when 'student_courseenrollment'
-            then format('select %s from portal.%I where course_id = $1', columns, t.table_name)
+    select case t.role
+        when 'membership' then format(
+            'select %s from %s as m where m.%I = $1::%s',
+            rollbook.column_list(columns, 'm'), t.source, t.course_column, rollbook.course_type()
+        )
         else format(
-            'select %1$s from portal.%2$I where %3$I in ('
-            'select e.user_id from portal.student_courseenrollment as e where e.course_id = $1) '
-            'union all select %1$s from portal.%2$I where %3$I = any ($2)',
-            columns, t.table_name, t.user_column
+            'select %1$s from %2$s as p where p.%3$I in ('
+            'select m.%4$I from %5$s as m where m.%6$I = $1::%7$s) '
+            'union all select %1$s from %2$s as p where p.%3$I = any ($2)',
+            rollbook.column_list(columns, 'p'), t.source, t.user_column,
+            membership.user_column, membership.source, membership.course_column, rollbook.course_type()
         )
     end
     from rollbook.copied_tables() as t
-    cross join array_to_string(rollbook.course_columns(t.table_name, without), ', ') as columns
+    inner join rollbook.copied_tables() as membership on membership.role = 'membership'
+    cross join rollbook.course_columns(t.table_name, without) as columns
     where t.table_name = due_rows.table_name
 $$;
 comment on function rollbook.due_rows(text, text[]) is

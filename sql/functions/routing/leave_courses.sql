@@ -1,6 +1,7 @@
 -- leave_courses: delete the copies of ended enrollments, and user and profile as on_leave says.
 -- `keep`: user and profile stay, and the route keeps them current. `remove`: they are deleted, children first.
--- Reads current state, not events: a user who is enrolled again by now stays, and that enrollment is copied first.
+-- Reads current state, not events: a user who is enrolled again by now stays, and that enrollment is copied first. So
+-- stays a user who has another enrollment in the course, where the table allows several.
 -- Looks enrollments up by user and course, as join_courses does.
 -- Called:   by the routing of enrollments, with the old rows as three parallel arrays.
 -- Locks:    lock_courses; then touch_routes. A user without a route after that is deleted and holds no copy. It reads
@@ -25,40 +26,37 @@ begin
             c.on_leave,
             bool_or(e.id is not null) as is_back,
             array_agg(r.user_id) filter (where e.id is null) as left_ids,
-            -- Enrolled again under another id. The old id may be somebody else's by now.
+            -- Enrolled under another id too, or again. The old id may be somebody else's by now.
             array_agg(leaving.enrollment_id) filter (
                 where case when e.id <> leaving.enrollment_id then not exists (
-                    select from portal.student_courseenrollment as taken
-                    where taken.id = leaving.enrollment_id and taken.course_id = c.course_id
+                    select from rollbook.memberships_of(c.course_id) as taken
+                    where taken.id = leaving.enrollment_id
                 ) end
             ) as replaced_ids
         from unnest(user_ids, course_ids, enrollment_ids) as leaving (user_id, course_id, enrollment_id)
         inner join unnest(courses) as c on c.course_id = leaving.course_id
         inner join rollbook.route as r on r.user_id = leaving.user_id
-        left join portal.student_courseenrollment as e
-            on e.user_id = leaving.user_id and e.course_id = leaving.course_id
+        left join rollbook.memberships_of(c.course_id) as e on e.user_id = leaving.user_id
         group by c.schema_name, c.on_leave
         order by c.schema_name
     loop
         is_back := is_back or target.is_back;
         if target.replaced_ids is not null then
-            steps := array_append(steps, (
-                target.schema_name, 'delete', 'student_courseenrollment', 'id', target.replaced_ids
-            )::rollbook.copy_step);
+            steps := steps || array(
+                select (target.schema_name, 'delete', t.table_name, t.key_column, target.replaced_ids)::rollbook.copy_step
+                from rollbook.copied_tables() as t where t.role = 'membership'
+            );
         end if;
         continue when target.left_ids is null;
-        steps := array_append(steps, (
-            target.schema_name, 'delete', 'student_courseenrollment', 'user_id', target.left_ids
-        )::rollbook.copy_step);
+        steps := steps || array(
+            select (target.schema_name, 'delete', t.table_name, t.user_column, target.left_ids)::rollbook.copy_step
+            from rollbook.copied_tables() as t
+            where t.role = 'membership' or target.on_leave = 'remove'
+            order by t.ordinal desc
+        );
         if target.on_leave = 'remove' then
             update rollbook.route as r set schemas = array_remove(r.schemas, target.schema_name::text)
             where r.user_id = any (target.left_ids);
-            steps := array_append(steps, (
-                target.schema_name, 'delete', 'auth_userprofile', 'user_id', target.left_ids
-            )::rollbook.copy_step);
-            steps := array_append(steps, (
-                target.schema_name, 'delete', 'auth_user', 'id', target.left_ids
-            )::rollbook.copy_step);
         end if;
     end loop;
     if is_back then

@@ -8,7 +8,7 @@ as $$
     select array(
         select unnest(routed_ids) where course.on_leave = 'keep'
         except
-        select e.user_id from portal.student_courseenrollment as e where e.course_id = course.course_id
+        select m.user_id from rollbook.memberships_of(course.course_id) as m
     )
 $$;
 comment on function rollbook.leaver_ids(rollbook.course, bigint[]) is

@@ -11,6 +11,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     chosen name;
+    membership record;
+    held text;
 begin
     perform rollbook.require_owner('create courses');
     if length(new_course_id) > 255 then
@@ -28,6 +30,22 @@ begin
     if new_on_leave is null or new_on_leave not in ('keep', 'remove') then
         raise exception 'on_leave must be "keep" or "remove", not "%"', new_on_leave
             using errcode = 'RB003', hint = 'keep: user and profile stay and stay current. remove: they are deleted.';
+    end if;
+    begin
+        execute format('select %L::%s::text', new_course_id, rollbook.course_type()) into held;
+    exception when data_exception or check_violation then
+        null;  -- held is null
+    end;
+    if held is distinct from new_course_id then
+        select t.relation, t.course_column into membership
+        from rollbook.copied_tables() as t where t.role = 'membership';
+        raise exception 'the enrollments cannot have the course ID %', new_course_id
+            using errcode = 'RB003',
+                detail = format(
+                    'Column %I of %s holds it as %s: %s.', membership.course_column, membership.relation,
+                    rollbook.course_type(), coalesce(held, 'not at all')
+                ),
+                hint = format('Use the course ID as %s has it.', membership.relation);
     end if;
     perform rollbook.lock_course_set(is_exclusive => true);
     insert into rollbook.course_latch as latch (course_id) values (new_course_id)

@@ -8,21 +8,26 @@ create or replace function rollbook.settle_profiles(profile_ids bigint[], user_i
 language plpgsql
 as $$
 declare
+    profile record;
     target record;
+    gone_ids bigint[];
     steps rollbook.copy_step[] := '{}';
 begin
+    select * into profile from rollbook.copied_tables() as t where t.role = 'profile';
     for target in select * from rollbook.touch_routes(user_ids) loop
         steps := array_append(steps, (
-            target.schema_name, 'put', 'auth_userprofile', 'user_id', target.holders
+            target.schema_name, 'put', profile.table_name, profile.user_column, target.holders
         )::rollbook.copy_step);
-        steps := array_append(steps, (target.schema_name, 'delete', 'auth_userprofile', 'id', array(
-            select had.id from unnest(profile_ids) as had (id)
-            where not exists (
-                select from portal.auth_userprofile as p
-                inner join rollbook.route as r on r.user_id = p.user_id
-                where p.id = had.id and r.schemas @> array[target.schema_name]
-            )
-        ))::rollbook.copy_step);
+        continue when profile_ids = '{}';
+        execute format(
+            'select array(select had.id from unnest($1) as had (id) where not exists ('
+            'select from %1$s as p inner join rollbook.route as r on r.user_id = p.%2$I '
+            'where p.%3$I = had.id and r.schemas @> array[$2]))',
+            profile.source, profile.user_column, profile.key_column
+        ) into gone_ids using profile_ids, target.schema_name;
+        steps := array_append(steps, (
+            target.schema_name, 'delete', profile.table_name, profile.key_column, gone_ids
+        )::rollbook.copy_step);
     end loop;
     perform rollbook.write_copies(steps);
 end $$;

@@ -63,9 +63,7 @@ begin
             where w.table_name is null or differs.are_others and l.table_name is not null
         ),
         array_agg(
-            format(
-                '%I.%I (%s)', w.schema_name, w.table_name, array_to_string(w.columns, ', ')
-            )
+            format('%I.%I (%s)', w.schema_name, w.table_name, rollbook.column_list(w.columns))
             order by w.schema_name, w.table_name
         ) filter (where l.table_name is null or differs.are_others and w.table_name is not null)
     into dropped, added

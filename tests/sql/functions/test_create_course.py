@@ -1,6 +1,7 @@
 """sql/functions/api/create_course.sql: any ID makes a course with a schema of its own; all or nothing.
 
-Also tests the functions that it calls: register_course, choose_schema_name, fill_course, copy_statements, due_rows.
+Also tests the functions that it calls: register_course, choose_schema_name, fill_course, copy_statements, due_rows,
+column_list, course_type, lock_portal.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_a_copy_cannot_be_written(course: Db, writer: Db, table: str) -> None:
     for write in WRITES:
         said = refused(writer, "23R01", write, c=name, t=table)
         assert f"{name}.{table}" in str(said.message_primary)
-        assert f"portal.{table}" in str(said.message_hint)
+        assert f"the portal's {table} instead" in str(said.message_primary)
     for column in COLUMNS[table]:
         refused(
             writer,
