@@ -95,24 +95,25 @@ end $$;
 -- rollbook_owner ------------------------------------------------------------------------------------------------------
 grant execute on function rollbook.guard_copy() to rollbook_owner;  -- hangs it on the copies that it makes
 grant execute on function rollbook.renew_candidates(bigint[]) to rollbook_owner;  -- routing calls it
-grant select on portal.auth_user, portal.auth_userprofile, portal.student_courseenrollment to rollbook_owner;
+grant usage on schema :schemas to rollbook_owner;
+grant select on :relations to rollbook_owner;
 grant select, insert, update, delete
 on rollbook.course, rollbook.course_set, rollbook.course_latch, rollbook.route, rollbook.verification,
 rollbook.discussion_outbox
 to rollbook_owner;
 grant select on rollbook.server, rollbook.discussion to rollbook_owner;
 grant select, update on rollbook.shape to rollbook_owner;
+grant select on rollbook.shape_table to rollbook_owner;
 -- If somebody enables row security, routing must still see every row, or it would treat hidden rows as deleted.
-drop policy if exists rollbook_reads on portal.auth_user;
-drop policy if exists rollbook_reads on portal.auth_userprofile;
-drop policy if exists rollbook_reads on portal.student_courseenrollment;
-create policy rollbook_reads on portal.auth_user for select to rollbook_owner using (true);
-create policy rollbook_reads on portal.auth_userprofile for select to rollbook_owner using (true);
-create policy rollbook_reads on portal.student_courseenrollment for select to rollbook_owner using (true);
-comment on policy rollbook_reads on portal.auth_user is 'Rollbook sees every row, also under row security.';
-comment on policy rollbook_reads on portal.auth_userprofile is 'Rollbook sees every row, also under row security.';
-comment on policy rollbook_reads on portal.student_courseenrollment is
-    'Rollbook sees every row, also under row security.';
+drop policy if exists rollbook_reads on :person;
+drop policy if exists rollbook_reads on :profile;
+drop policy if exists rollbook_reads on :membership;
+create policy rollbook_reads on :person for select to rollbook_owner using (true);
+create policy rollbook_reads on :profile for select to rollbook_owner using (true);
+create policy rollbook_reads on :membership for select to rollbook_owner using (true);
+comment on policy rollbook_reads on :person is 'Rollbook sees every row, also under row security.';
+comment on policy rollbook_reads on :profile is 'Rollbook sees every row, also under row security.';
+comment on policy rollbook_reads on :membership is 'Rollbook sees every row, also under row security.';
 
 -- rollbook_writer -----------------------------------------------------------------------------------------------------
 -- An e-mail address that changes makes the candidate's record due, whoever changed it.
@@ -157,7 +158,8 @@ portal.student_usertestgroup, portal.student_usertestgroup_users, portal.student
 portal.student_testcenteruser, portal.student_testcenterregistration
 to rollbook_monitor;
 grant select
-on rollbook.course, rollbook.course_latch, rollbook.route, rollbook.shape, rollbook.verification, rollbook.heartbeat,
+on rollbook.course, rollbook.course_latch, rollbook.route, rollbook.shape, rollbook.shape_table,
+rollbook.verification, rollbook.heartbeat,
 rollbook.name_decision, rollbook.history, rollbook.discussion_outbox, rollbook.country, rollbook.exam,
 rollbook.exchange_file, rollbook.exchange_row
 to rollbook_monitor;

@@ -35,9 +35,9 @@ begin
     end loop;
     for policy in
         select p.polname, p.polrelid::regclass as place
-        from pg_class as c
-        inner join pg_policy as p on p.polrelid = rollbook.portal_table(c.relname)
-        where c.relnamespace = 'portal'::regnamespace and starts_with(p.polname, 'rollbook_')
+        from pg_policy as p
+        where starts_with(p.polname, 'rollbook_')
+            and p.polname in ('rollbook_reads', 'rollbook_registers', 'rollbook_renews')
     loop
         execute format('drop policy %I on %s', policy.polname, policy.place);
     end loop;

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.core.shape import Shape
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE if (PACKAGE / "migrations").is_dir() else PACKAGE.parents[1]  # installed wheel, or working copy
@@ -67,6 +68,13 @@ def placed(script: str, places: Places) -> str:
     return REAL.sub(place, script) if places else script
 
 
+def rendered(script: str, shape: Shape, places: Places) -> str:
+    """Return SQL as it runs in a database with this shape and these places."""
+    from rollbook.core.shape import shaped
+
+    return placed(shaped(script, shape), places)
+
+
 def object_files(directory: Path) -> list[Path]:
     """Return the files of `sql/` or of a frozen revision in the order in which they are applied, grants last."""
     files = [path for kind in KINDS for path in sorted((directory / kind).rglob("*.sql"))]
@@ -78,11 +86,19 @@ def run_sql(script: str) -> None:
     from alembic import op  # 0.8 s, only for migrations
     from sqlalchemy import text
 
+    from rollbook.core.shape import OF, Shape, default, shaped, tables
+
     context = op.get_context()
+    given = context.config.attributes.get("shape") if context.config else None
     if context.as_sql:
+        script = shaped(script, given or default())
         context.impl.static_output(script.strip().removesuffix(";") + ";\n")  # unchanged: text() would double %
         return
-    script = placed(script, dict(tuple(row) for row in op.get_bind().exec_driver_sql(PLACES.replace("%", "%%"))))
+    bind = op.get_bind()
+    if given is None and bind.exec_driver_sql("select to_regclass('rollbook.shape_table') is not null").scalar():
+        given = Shape(tables(dict(row._mapping) for row in bind.exec_driver_sql(OF)))
+    where = dict(tuple(row) for row in bind.exec_driver_sql(PLACES.replace("%", "%%")))
+    script = rendered(script, given or default(), where)
     op.execute(text(re.sub(r"(?<!\\):", r"\\:", script)))
 
 

@@ -15,6 +15,7 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
 from rollbook.core.rows import one
+from rollbook.core.shape import of, shaped
 from rollbook.replication import catalog, feeding, subscription
 from rollbook.replication.catalog import Copy
 from rollbook.replication.link import Server, identity
@@ -126,7 +127,8 @@ def prepare(session: Session, steps: Steps) -> None:
 
     These are roles, heartbeat table, guard and digests. The comment on the schema has their version.
     """
-    shipped = [path.read_text() for path in SHIPPED]
+    declared = of(session.portal)
+    shipped = [shaped(path.read_text(), declared) for path in SHIPPED]
     version = md5("".join(shipped).encode(), usedforsecurity=False).hexdigest()[:8]
     comment = f"Rollbook: what a course server needs to receive copies from the portal, version {version}."
     if one(session.conn, PREPARED)["comment"] != comment:

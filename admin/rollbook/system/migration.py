@@ -9,7 +9,8 @@ from psycopg.rows import tuple_row
 
 from rollbook.core.db import require_own_session, session
 from rollbook.core.errors import RefusedError
-from rollbook.core.migrating import MIGRATIONS, SQL, VERSION_TABLE, Places, object_files, placed, places
+from rollbook.core.migrating import MIGRATIONS, SQL, VERSION_TABLE, Places, object_files, places, rendered
+from rollbook.core.shape import Shape, of
 from rollbook.core.sqlstate import EXISTING, NOT_MIGRATED, translate
 
 if TYPE_CHECKING:
@@ -118,21 +119,20 @@ def offline(start: str, end: str) -> str:
     return output.getvalue()
 
 
-def grants(where: Places) -> str:
-    """Return the SQL that makes roles, owners, rights and policies as shipped; it can be run at any time.
+def grants(shape: Shape, where: Places) -> str:
+    """Return the SQL that makes functions, triggers, views, roles, owners, rights and policies as shipped.
 
-    On a site that was adopted in place also the functions and triggers: psql cannot run their files there.
+    It can be run at any time. psql cannot run the files: their variables stand for what the shape declares.
     """
-    files = object_files(SQL) if where else [SQL / "grants.sql"]
-    texts = [path.read_text() for path in (MIGRATIONS / "tables" / "0002" / "roles.sql", *files)]
-    return placed("\n".join(texts), where)
+    texts = [path.read_text() for path in (MIGRATIONS / "tables" / "0002" / "roles.sql", *object_files(SQL))]
+    return rendered("\n".join(texts), shape, where)
 
 
 def grant_all(conn: Conn) -> None:
     """Run `grants`. What the database refuses is our error RB010 or the server's 42501."""
     conn.execute("set local lock_timeout = '10s'")
     conn.execute("set local check_function_bodies = off")
-    conn.execute(grants(places(conn)).encode())
+    conn.execute(grants(of(conn), places(conn)).encode())
 
 
 def steps(start: str, end: str) -> int:

@@ -100,11 +100,17 @@ from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
 
 TRIGGERS = """
 select
-    t.tgrelid::regclass::text as table, t.tgname as name, pg_get_triggerdef(t.oid) as definition,
+    format('%I.%I', n.nspname, c.relname) as table, t.tgname as name, pg_get_triggerdef(t.oid) as definition,
     t.tgenabled = 'O' as is_enabled
-from pg_class as c
-inner join pg_trigger as t on t.tgrelid = rollbook.portal_table(c.relname)
-where c.relnamespace = 'portal'::regnamespace and c.relkind in ('r', 'p', 'v') and not t.tgisinternal
+from pg_trigger as t
+inner join pg_class as c on c.oid = t.tgrelid
+inner join pg_namespace as n on n.oid = c.relnamespace
+where not t.tgisinternal and t.tgrelid in (
+    select rollbook.portal_table(p.relname) from pg_class as p
+    where p.relnamespace = 'portal'::regnamespace and p.relkind in ('r', 'p', 'v')
+    union
+    select to_regclass(s.relation) from rollbook.shape_table as s
+)
 """
 
 

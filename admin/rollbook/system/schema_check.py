@@ -13,7 +13,8 @@ from psycopg import errors
 
 from rollbook.core.db import Caller, other_encoding
 from rollbook.core.errors import UnreachableError
-from rollbook.core.migrating import SQL, Places, placed, places
+from rollbook.core.migrating import SQL, places, rendered
+from rollbook.core.shape import of
 from rollbook.core.shell import course_word
 from rollbook.core.shipped import BODY, as_query
 from rollbook.replication import catalog, link
@@ -41,7 +42,11 @@ if TYPE_CHECKING:
 SIGNATURE = re.compile(r"^comment on function (rollbook\.\w+\([^)]*\))", re.MULTILINE)
 OWNER = re.compile(r"^-- Security: DEFINER, owned by (\w+)", re.MULTILINE)  # else the owner of the schema
 VIEW = re.compile(r"^create or replace view rollbook\.\w+(?: with \([^)]*\))? as$", re.MULTILINE)
-TRIGGER = re.compile(r"^create or replace (trigger (\w+)\s.*?\son portal\.(\w+)\s.*?);", re.DOTALL | re.MULTILINE)
+TRIGGER = re.compile(
+    r"""^create or replace (trigger (\w+)\s.*?\son ((?:"[^"]+"|\w+)\.(?:"[^"]+"|\w+))\s.*?);""",
+    re.DOTALL | re.MULTILINE,
+)
+MAKE = "rollbook schema grant"
 PINNED = "search_path=pg_catalog, pg_temp"
 
 # What a course server answers: the bodies of these functions, which it does not have, as queries.
@@ -87,41 +92,46 @@ def run_file(*paths: Path) -> str:
     return " ".join("\\i '{}'".format(str(path).replace("'", "''")) for path in paths)
 
 
-def make(where: Places, *paths: Path) -> str:
-    """Return the line that makes shipped files again; a file that names tables of an adopted site needs the program."""
-    if any(placed(text, where) != text for text in (path.read_text() for path in paths)):
-        return "rollbook schema grant"
-    return run_file(*paths)
+def shipped_texts(conn: Conn, *kinds: str) -> dict[Path, str]:
+    """Return the files of these directories of `sql/`, as they are in a database with this shape."""
+    shape, where = of(conn), places(conn)
+    paths = sorted(path for kind in kinds for path in (SQL / kind).rglob("*.sql"))
+    texts = {path: rendered(path.read_text(), shape, where) for path in paths}
+    return {path: text for path, text in texts.items() if "create or replace" in text}
+
+
+def make(path: Path, text: str) -> str:
+    """Return the line that makes a shipped file again; one that names what the shape declares needs the program."""
+    return run_file(path) if path.read_text() == text else MAKE
 
 
 def functions(conn: Conn) -> list[Difference]:
     """Compare the functions of schema rollbook: body, rights, owner; none missing, none foreign."""
-    where = places(conn)
-    files = [path for kind in ("functions", "triggers") for path in (SQL / kind).rglob("*.sql")]
-    given = {SIGNATURE.findall(path.read_text())[0]: path for path in files}
+    texts = shipped_texts(conn, "functions", "triggers")
+    given = {SIGNATURE.findall(text)[0]: path for path, text in texts.items()}
     shipped = {name: given[signature] for signature, name in function_names(conn, list(given)).items()}
     there = {row["signature"]: row for row in list_functions(conn)}
     found = []
     for signature in sorted(shipped.keys() | there.keys()):
         if signature not in there:
-            fix = "rollbook schema grant" if where else run_file(shipped[signature], SQL / "grants.sql")
-            problems = [("missing", fix)]
+            problems = [("missing", MAKE)]
         elif signature not in shipped:
             problems = [("not shipped by this program", f"drop function {signature};")]
         else:
-            problems = function_problems(there[signature], shipped[signature], where)
+            path = shipped[signature]
+            problems = function_problems(there[signature], path, texts[path])
         name = signature.split("(")[0]
         found += [Difference(name, "function", problem, fix) for problem, fix in problems]
     return found
 
 
-def function_problems(row: Row, path: Path, where: Places) -> list[tuple[str, str]]:
-    """Compare one function with its file; return differences and fixes."""
-    text, signature = placed(path.read_text(), where), row["signature"]
+def function_problems(row: Row, path: Path, text: str) -> list[tuple[str, str]]:
+    """Compare one function with its file, as rendered; return differences and fixes."""
+    signature = row["signature"]
     problems = []
     body = BODY.search(text)
     if not body or row["body"] != body[1]:
-        problems.append(("the body is not the one shipped", make(where, path)))
+        problems.append(("the body is not the one shipped", make(path, text)))
     is_definer = "\nsecurity definer\n" in text
     if row["is_definer"] != is_definer:
         rights = "definer" if is_definer else "invoker"
@@ -146,11 +156,9 @@ def triggers(conn: Conn) -> list[Difference]:
         return " ".join(re.sub(r"[()]", " ", definition.lower()).replace("create ", "").split())
 
     there = {(row["table"], row["name"]): row for row in list_triggers(conn)}
-    where = places(conn)
     found = []
-    for path in sorted((SQL / "triggers").glob("*.sql")):
-        for shipped, name, table in TRIGGER.findall(path.read_text()):
-            definition, place = placed(shipped, where), where.get(table, f"portal.{table}")
+    for text in shipped_texts(conn, "triggers").values():
+        for definition, name, place in TRIGGER.findall(text):
             row = there.get((place, name))
             fix = f"create or replace {' '.join(definition.split())};"
             if row is None:
@@ -177,7 +185,7 @@ def views(conn: Conn) -> list[Difference]:
             found.append(Difference(name, "view", f"cannot be compared: {exc.diag.message_primary}", None))
             continue
         if there is None:
-            found.append(Difference(name, "view", "missing", run_file(path, SQL / "grants.sql")))
+            found.append(Difference(name, "view", "missing", MAKE))
         elif there != shipped:
             found.append(Difference(name, "view", "the query is not the one shipped", run_file(path)))
     return found

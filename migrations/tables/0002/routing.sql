@@ -65,6 +65,38 @@ comment on column rollbook.shape.only_one is 'Always true.';
 comment on column rollbook.shape.without is
     'The columns that do not travel to new courses. Written by `rollbook shape without`.';
 
+create table rollbook.shape_table (
+    role text primary key constraint shape_table_role_word check (role in ('person', 'profile', 'membership')),
+    relation text not null,
+    table_name text not null unique,
+    key_column text not null,
+    user_column text not null,
+    course_column text,
+    condition text,
+    course_type text not null,
+    columns text[] not null,
+    constraint shape_table_course_form check ((role = 'membership') = (course_column is not null)),
+    constraint shape_table_condition_form check (role = 'membership' or condition is null)
+);
+insert into rollbook.shape_table (
+    role, relation, table_name, key_column, user_column, course_column, condition, course_type, columns
+) values
+:shape_rows;
+comment on table rollbook.shape_table is
+    'The declaration of the shape: which tables are copied. Functions and triggers are rendered from it: rollbook shape '
+    'changes both.';
+comment on column rollbook.shape_table.role is 'person, profile or membership.';
+comment on column rollbook.shape_table.relation is 'The portal''s table, with its schema, quoted for SQL.';
+comment on column rollbook.shape_table.table_name is 'The name of its copies.';
+comment on column rollbook.shape_table.key_column is 'The primary key, an integer.';
+comment on column rollbook.shape_table.user_column is 'The column with the person''s key.';
+comment on column rollbook.shape_table.course_column is 'Of the membership: the column with the course''s ID.';
+comment on column rollbook.shape_table.condition is
+    'Of the membership: only rows for which it is true count; null = all rows.';
+comment on column rollbook.shape_table.course_type is
+    'The type of the course column as which IDs are looked up, so that its index serves.';
+comment on column rollbook.shape_table.columns is 'The columns that travel, in the copy''s order.';
+
 create table rollbook.course_set (
     only_one boolean primary key default true constraint course_set_only_one check (only_one)
 );

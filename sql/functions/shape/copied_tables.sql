@@ -3,6 +3,7 @@
 -- schema, quoted for SQL. source: the rows of it that count, as SQL: the relation itself, or with the condition of the
 -- membership a query in parentheses. key_column: the primary key. user_column holds the user's key: it decides in which
 -- courses a row is due. course_column: of the membership, the course. index_column: indexed in copies; null = none.
+-- Rendered: from the declaration of the shape.
 -- Called:   wherever the tables are processed.
 -- Security: INVOKER; constant.
 create or replace function rollbook.copied_tables()
@@ -13,15 +14,7 @@ returns table (
 language sql immutable parallel safe
 as $$
     values
-    ('auth_user', 'id', 1, 'person', 'portal.auth_user', 'portal.auth_user', 'id', null, 'username'),
-    (
-        'auth_userprofile', 'user_id', 2, 'profile', 'portal.auth_userprofile', 'portal.auth_userprofile', 'id', null,
-        'user_id'
-    ),
-    (
-        'student_courseenrollment', 'user_id', 3, 'membership', 'portal.student_courseenrollment',
-        'portal.student_courseenrollment', 'id', 'course_id', 'user_id'
-    )
+    :copied_tables
 $$;
 comment on function rollbook.copied_tables() is
     'The portal tables that are copied to courses, parents first: names, role, relation, keys, the rows that count.';

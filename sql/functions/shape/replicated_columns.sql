@@ -2,21 +2,14 @@
 -- The copies' tables, their guards, bulk routing, verify and repair are built from it. Three triggers also spell the
 -- columns out, because building a comparison for a single row costs time: route_user_update, route_profile_update and
 -- route_enrollment_update. `tests/tools/check_plpgsql.py` compares their lists with this one.
+-- Rendered: from the declaration of the shape.
 -- Called:   by Rollbook's functions; null for a table that is not replicated.
 -- Security: INVOKER; constant.
 create or replace function rollbook.replicated_columns(table_name text) returns text[]
 language sql immutable parallel safe
 as $$
     select case table_name
-        when 'auth_user' then array[
-            'id', 'username', 'first_name', 'last_name', 'email', 'password',
-            'is_staff', 'is_active', 'is_superuser', 'last_login', 'date_joined'
-        ]
-        when 'auth_userprofile' then array[
-            'id', 'user_id', 'name', 'meta', 'courseware', 'language', 'location',
-            'year_of_birth', 'gender', 'level_of_education', 'mailing_address', 'goals'
-        ]
-        when 'student_courseenrollment' then array['id', 'user_id', 'course_id', 'created']
+        :replicated_columns
     end
 $$;
 comment on function rollbook.replicated_columns(text) is

@@ -271,11 +271,12 @@ def grant(run: Run) -> None:
     On a site that was adopted in place it makes functions and triggers again, too.
     """
     from rollbook.core.migrating import places
+    from rollbook.core.shape import of
     from rollbook.system.migration import grant_all, grants
 
     with run.connect() as conn:
         if run.dry_run:
-            render.text(run, grants(places(conn)))
+            render.text(run, grants(of(conn), places(conn)))
             return
         grant_all(conn)
     render.note(run, "roles, owners, rights and policies are as this program ships them")
