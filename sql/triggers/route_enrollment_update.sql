@@ -1,6 +1,6 @@
 -- route_enrollment_update: an enrollment that moves to another course or user leaves the old course and joins the new
--- one, in one commit; any other change updates the copy in place. A row counts only while the shape's condition is true:
--- if that changes, the user joins or leaves.
+-- one, in one commit; any other change updates the copy in place. A row counts only while the condition of the shape is
+-- true: if that changes, the user joins or leaves.
 -- Rendered: from the declaration of the shape.
 -- Fires:    AFTER UPDATE on the membership table, once per statement. An update that changes no replicated value of a
 --           member ends here.

@@ -11,6 +11,7 @@ from psycopg import Connection
 from rollbook import cli
 from rollbook.core.db import connect
 from rollbook.core.migrating import MIGRATIONS, SQL, known_revisions, object_files
+from rollbook.core.shape import default, shaped
 from rollbook.system.schema_check import differences
 from tests.catalog import catalog, changed
 
@@ -60,7 +61,7 @@ def test_applying_sql_to_head_changes_nothing(db: Connection[Any]) -> None:
     db.execute("select rollbook.create_course(%s)", [COURSE])
     before = catalog(db)
     for path in object_files(SQL):
-        db.execute(path.read_bytes())
+        db.execute(shaped(path.read_text(), default()).encode())
     assert changed(before, catalog(db)) == []
 
 

@@ -1,8 +1,7 @@
 """Parse every file of sql/ and migrations/tables/ as PostgreSQL does, PL/pgSQL bodies included, without a server.
 
 `python -m tests.tools.check_plpgsql`; part of `make lint`. Also holds each file of sql/ to the house rules: one object,
-named as the file, with a header that says what the body cannot, and a comment in the catalog. The triggers that spell
-out replicated columns must name all of them.
+named as the file, with a header that says what the body cannot, and a comment in the catalog.
 """
 
 from __future__ import annotations
@@ -14,47 +13,20 @@ from pathlib import Path
 import pglast
 from pglast.parser import ParseError
 
+from rollbook.core.shape import default, shaped
+
 ROOT = Path(__file__).parents[2]
 SQL = ROOT / "sql"
 TABLES = ROOT / "migrations" / "tables"
 ROW_TYPES = re.compile(
     r"\b(rollbook\.(course|comparison|finding|repaired|heartbeat|copy_step|lock_holder)|portal\.(auth|student)_[a-z]+)\b(\[\])?"
 )
-SPELLED_OUT = {
-    "route_user_update": "auth_user",
-    "route_profile_update": "auth_userprofile",
-    "route_enrollment_update": "student_courseenrollment",
-}
 OBJECT = re.compile(r"^create or replace (function|view) rollbook\.(\w+)", re.MULTILINE)
-
-
-def whitelist(table: str) -> list[str]:
-    """Return the replicated columns of a table, as sql/functions/shape/replicated_columns.sql has them."""
-    text = (SQL / "functions" / "shape" / "replicated_columns.sql").read_text()
-    listed = re.search(rf"when '{table}' then array\[(.*?)\]", text, re.DOTALL)
-    return re.findall(r"'(\w+)'", listed[1]) if listed else []
-
-
-def incomplete_lists(text: str, table: str) -> list[str]:
-    """Return what is wrong with the comparisons of old and new row: each names all columns; the id may be left out."""
-    spelled = [
-        re.findall(r"\b[on]\.(\w+)", columns)
-        for columns in re.findall(r"\brow\(([^()%]+)\)", text)
-        if columns.count(",") > 1  # not the pair of keys
-    ]
-    columns = whitelist(table)
-    if len(spelled) != 2:
-        return [f"must compare the replicated columns of {table} of the old row with those of the new row"]
-    return [
-        f"spells out {', '.join(names)}, but {table} replicates {', '.join(columns)}"
-        for names in spelled
-        if names not in (columns, columns[1:] if table == "auth_user" else columns)
-    ]
 
 
 def problems(path: Path) -> list[str]:
     """Return what is wrong with one file."""
-    text = path.read_text()
+    text = shaped(path.read_text(), default())
     found = []
     if not text.startswith(f"-- {path.stem}: "):
         found.append(f"must begin with `-- {path.stem}: ` and say what it does")
@@ -79,8 +51,6 @@ def problems(path: Path) -> list[str]:
         found.append(f"no comment on {kind}")
     if "security definer" in text and "set search_path = pg_catalog, pg_temp" not in text:
         found.append("a definer function that does not pin its search_path")
-    if path.stem in SPELLED_OUT:
-        found += incomplete_lists(text, SPELLED_OUT[path.stem])
     return found
 
 

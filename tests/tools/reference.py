@@ -21,6 +21,7 @@ from rich.markup import render
 from rollbook import cli
 from rollbook.core.environment import VARIABLES
 from rollbook.core.errors import EXIT_CODES
+from rollbook.core.shape import default, shaped
 from rollbook.tree import Root, load
 
 ROOT = Path(__file__).parents[2]
@@ -217,7 +218,7 @@ def refusals() -> list[Refusal]:
 
 def sql_object(path: Path) -> SqlObject:
     """Read the object of one file."""
-    text = path.read_text()
+    text = shaped(path.read_text(), default())
     name = path.stem
     comments = {target: literal(value) for target, value in COMMENT.findall(text)}
     columns = {target.partition(".")[2]: comment for target, comment in comments.items() if "." in target}

@@ -43,6 +43,8 @@ RESERVED = frozenset(
 )
 VARIABLE = re.compile(r"(?<![:\w\\]):(')?([a-z]\w*)(?(1)')")
 
+STATEMENT = re.compile(r"(?:--[^\n]*\n|\$\$.*?\$\$|'(?:[^']|'')*'|[^;])*?(?:;[^\S\n]*(?:--[^\n]*)?\n|\Z)", re.DOTALL)
+
 OF = """
 select role, relation, key_column, user_column, course_column, condition, course_type, columns
 from rollbook.shape_table order by array_position('{person,profile,membership}', role)
@@ -281,7 +283,7 @@ def without_profile(script: str) -> str:
 
 def statements(script: str) -> list[str]:
     """Return the statements of a file of `sql/`, each with the comment before it and its semicolon."""
-    return re.findall(r"(?:--[^\n]*\n|\$\$.*?\$\$|'(?:[^']|'')*'|[^;])*?(?:;\n|\Z)", script, re.DOTALL)
+    return STATEMENT.findall(script)
 
 
 def variables(shape: Shape) -> dict[str, str]:

@@ -83,8 +83,8 @@ insert into rollbook.shape_table (
 ) values
 :shape_rows;
 comment on table rollbook.shape_table is
-    'The declaration of the shape: which tables are copied. Functions and triggers are rendered from it: rollbook shape '
-    'changes both.';
+    'The declaration of the shape: which tables are copied. Functions and triggers are rendered from it: '
+    '`rollbook shape` changes both.';
 comment on column rollbook.shape_table.role is 'person, profile or membership.';
 comment on column rollbook.shape_table.relation is 'The portal''s table, with its schema, quoted for SQL.';
 comment on column rollbook.shape_table.table_name is 'The name of its copies.';
