@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from psycopg import errors, sql
+from psycopg import errors
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.migrating import SQL, object_files, places, rendered
@@ -106,14 +106,9 @@ def canonical(conn: Conn, relation: str, condition: str) -> str:
     try:
         with conn.transaction(force_rollback=True):
             conn.execute("set local search_path = pg_catalog, pg_temp")
-            conn.execute(
-                sql.SQL("create temporary table rollbook_condition as table {} with no data").format(sql.SQL(relation))
-            )  # pyright: ignore[reportArgumentType] (quoted for SQL)
-            conn.execute(
-                sql.SQL("create index rollbook_condition_index on rollbook_condition ((1)) where {}").format(
-                    sql.SQL(condition)
-                )
-            )  # pyright: ignore[reportArgumentType] (of a DBA)
+            conn.execute(f"create temporary table rollbook_condition as table {relation} with no data".encode())
+            index = f"create index rollbook_condition_index on rollbook_condition ((1)) where {condition}"
+            conn.execute(index.encode(), prepare=True)  # prepared: it can be one statement only
             found = one(
                 conn,
                 "select pg_get_expr(i.indpred, i.indrelid) as condition from pg_index as i "
@@ -143,7 +138,7 @@ def declare(conn: Conn, shape: Shape) -> None:
             why=f"there is course {row['course_id']}", fix="rollbook course drop each of them first",
         )  # fmt: skip
     for relation in sorted({table.relation for table in (*old.tables, *shape.tables)}):
-        conn.execute(sql.SQL("lock table {} in share row exclusive mode").format(sql.SQL(relation)))  # pyright: ignore[reportArgumentType] (quoted for SQL)
+        conn.execute(f"lock table {relation} in share row exclusive mode".encode())
     conn.execute("delete from rollbook.shape_table")
     for table in shape.tables:
         conn.execute(WRITE, [*recorded(table), list(table.columns)])  # fmt: skip
