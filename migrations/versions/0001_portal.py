@@ -37,7 +37,8 @@ begin
     limit 1;
     if site is not null and coalesce(current_setting('rollbook.beside', true), '') <> 'on' then
         raise exception 'this database holds a Django site: %.auth_user', quote_ident(site)
-            using errcode = 'RB024', detail = 'an upgrade would make an empty portal beside it',
+            using errcode = 'RB024',
+                detail = 'an upgrade would make an empty portal beside it, unless --shape FILE declares its tables',
                 hint = 'rollbook schema adopt -n' || case site when 'public' then '' else
                     ' --from ''' || replace(site, '''', '''"''"''') || '''' end;
     end if;

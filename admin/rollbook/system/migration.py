@@ -51,10 +51,11 @@ def known(revision: str) -> str:
         raise RefusedError(f"there is no revision {revision}", why=str(exc), fix="rollbook schema history") from exc
 
 
-def move(dsn: str | None, revision: str, *, up: bool, **how: Any) -> None:  # noqa: ANN401
+def move(dsn: str | None, revision: str, *, up: bool, shape: Shape | None = None, **how: Any) -> None:  # noqa: ANN401
     """Upgrade or downgrade the database to a revision, one transaction a step. `how` goes to db.session.
 
-    Raises our errors, not Alembic's.
+    shape: one that was checked, of tables that are there, beside which revision 0001 is wanted. Raises our errors, not
+    Alembic's.
     """
     import psycopg
     from alembic import command
@@ -69,12 +70,14 @@ def move(dsn: str | None, revision: str, *, up: bool, **how: Any) -> None:  # no
         except Exception:
             conn.close()
             raise
+        if shape is not None:
+            conn.execute("set rollbook.beside = 'on'")
         conn.commit()
         conn.row_factory = tuple_row  # type: ignore[assignment]
         return conn
 
     try:
-        (command.upgrade if up else command.downgrade)(configuration(connect=connected), known(revision))
+        (command.upgrade if up else command.downgrade)(configuration(connect=connected, shape=shape), known(revision))
         if not up and revision == "base":
             with session(dsn, **how) as conn:
                 conn.execute(f"drop table if exists public.{VERSION_TABLE}")
@@ -105,7 +108,7 @@ def upgrade(dsn: str, revision: str = "head") -> None:
     move(dsn, revision, up=True)
 
 
-def offline(start: str, end: str) -> str:
+def offline(start: str, end: str, shape: Shape | None = None) -> str:
     """Return the SQL from one revision to another; down where `end` is the older one. Needs no server."""
     from alembic import command
 
@@ -115,8 +118,11 @@ def offline(start: str, end: str) -> str:
         start, end = (
             known(name) if name != "head" else scripts().get_current_head() or "head" for name in (start, end)
         )
-        (command.upgrade if way > 0 else command.downgrade)(configuration(output), f"{start}:{end}", sql=True)
-    return output.getvalue()
+        (command.upgrade if way > 0 else command.downgrade)(
+            configuration(output, shape=shape), f"{start}:{end}", sql=True
+        )
+    beside = "set rollbook.beside = 'on';\n\n" if shape is not None and way > 0 else ""
+    return beside + output.getvalue()
 
 
 def grants(shape: Shape, where: Places) -> str:

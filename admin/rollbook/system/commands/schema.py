@@ -1,6 +1,7 @@
 """`rollbook schema`: the migrations, Alembic behind them."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from rollbook.core.errors import NotConfirmedError, RefusedError, UnreachableErr
 from rollbook.core.nouns import noun
 from rollbook.core.progress import progress
 from rollbook.core.shell import quoted
+
+if TYPE_CHECKING:
+    from rollbook.core.shape import Shape
 
 CURRENT = ("database", "revision", "is_head", "pending")
 HISTORY = ("revision", "down_revision", "title", "locks", "reversible")
@@ -70,14 +74,21 @@ def history(run: Run) -> None:
 
 @command(
     app, "upgrade", sets=("data", "writes"), columns=MOVED, long=True,
-    examples=("schema upgrade", "schema upgrade --to 0001 --dry-run"),
+    examples=("schema upgrade", "schema upgrade --to 0001 --dry-run", "schema upgrade --shape moodle.toml"),
     exits="0 upgraded, or at the revision already, 1 refused, 3 unreachable, 4 newer than the program",
     see="rollbook schema sql",
 )  # fmt: skip
-def upgrade(run: Run, to: Annotated[str, typer.Option(metavar="REV", help="Up to this revision.")] = "head") -> None:
+def upgrade(
+    run: Run,
+    to: Annotated[str, typer.Option(metavar="REV", help="Up to this revision.")] = "head",
+    shape: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The tables to copy, of a site that is there.", show_default=False),
+    ] = None,
+) -> None:
     """Upgrade the database to the newest revision, one transaction per revision. --dry-run prints the SQL instead."""
     target, database, found = planned(run, to, up=True)
-    move(run, target, database, found, up=True)
+    move(run, target, database, found, up=True, shape=None if shape is None else first_shape(run, shape, found))
     note_encoding(run)
 
 
@@ -206,16 +217,30 @@ def drop_courses(run: Run) -> None:
                 advance(1)
 
 
-def move(run: Run, target: str, database: str, found: str | None, *, up: bool) -> None:
+def first_shape(run: Run, path: Path, found: str | None) -> "Shape":
+    """Return the shape of a file, checked against the tables that are there. Refuses where one is declared."""
+    from rollbook.core import shape
+    from rollbook.core.declaring import check
+
+    if found is not None and found >= "0002":
+        raise RefusedError(
+            "this database has a shape", why="--shape is for the first upgrade",
+            fix=f"rollbook shape apply {quoted(str(path))}",
+        )  # fmt: skip
+    with run.connect(migrated=False) as conn:
+        return check(conn, shape.load(path))
+
+
+def move(run: Run, target: str, database: str, found: str | None, *, up: bool, shape: "Shape | None" = None) -> None:
     """Upgrade or downgrade and report; a dry run prints the SQL that would run."""
     from rollbook.core.migrating import placed, places
     from rollbook.system import migration as schema
 
     if run.dry_run:
         with run.connect(migrated=False) as conn:
-            render.text(run, placed(schema.offline(found or "base", target), places(conn)))
+            render.text(run, placed(schema.offline(found or "base", target, shape), places(conn)))
         return
-    schema.move(run.dsn, target, up=up, name=run.name, timeout=run.timeout, verbose=run.verbose)
+    schema.move(run.dsn, target, up=up, shape=shape, name=run.name, timeout=run.timeout, verbose=run.verbose)
     reached = current_revision(run)[1]
     outcome = "unchanged" if reached == found else "upgraded" if up else "downgraded"
     render.rows(run, [dict(zip(MOVED, (database, found, reached, outcome), strict=True))], MOVED)
