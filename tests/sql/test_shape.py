@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from psycopg.rows import dict_row
+
+from rollbook.core.declaring import check
+from rollbook.core.errors import RefusedError
+from rollbook.core.shape import Shape, default
 from tests.sql.helpers import KEEP, REMOVE, Db, add_user, enroll, run
 
 
@@ -12,3 +22,55 @@ def test_members_are_the_rows_of_the_membership_table_that_count(school: Db) -> 
     assert run(school, "select user_id from rollbook.memberships_of(%s)", KEEP) == [(ada,)]
     assert set(run(school, "select user_id, course_id from rollbook.memberships()")) == {(ada, KEEP), (bob, REMOVE)}
     assert {(ada,), (bob,)} <= set(run(school, "select id from rollbook.persons()"))
+
+
+def declared(db: Db, **changes: Any) -> Shape:
+    """The shape that a check makes of the default with another membership."""
+    row_factory, db.row_factory = db.row_factory, dict_row
+    try:
+        return check(db, default().changed(replace(default().tables[-1], **changes)))
+    finally:
+        db.row_factory = row_factory
+
+
+def test_a_condition_is_declared_as_postgresql_understands_it(portal: Db) -> None:
+    run(portal, "alter table portal.student_courseenrollment add is_active boolean not null default true")
+    assert declared(portal, condition=" is_active ").tables[-1].condition == "is_active"
+    assert declared(portal, condition="course_id like 'MIT%' and not is_active").tables[-1].condition == (
+        "(((course_id)::text ~~ 'MIT%'::text) AND (NOT is_active))"
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        ("active", "column .active. does not exist"),
+        ("id", "must be type boolean"),
+        ("created > now()", "must be marked IMMUTABLE"),
+        ("exists (select from portal.auth_user)", "cannot use subquery"),
+        ("count(*) > 1", "aggregate functions are not allowed"),
+        ("true; drop table portal.auth_user", "multiple commands"),
+        ("(select", "syntax error"),
+    ],
+)
+def test_what_is_no_condition_is_refused(portal: Db, condition: str, why: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        declared(portal, condition=condition)
+    assert re.search(why, str(caught.value.why))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"relation": "portal.student_enrolment"}, "there is no table"),
+        ({"columns": ("id", "user_id", "course_id", "creatd")}, "no column creatd"),
+        ({"key": "user_id"}, "user_id cannot be the key"),
+        ({"person": "course_id"}, "course_id cannot hold a person's key"),
+        ({"course": "created"}, "created cannot hold a course's ID"),
+    ],
+)
+def test_tables_and_columns_that_cannot_be_declared_are_refused(
+    portal: Db, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RefusedError, match=words):
+        declared(portal, **changes)

@@ -313,8 +313,9 @@ def variables(shape: Shape) -> dict[str, str]:
             f"{table.role}_columns": names(table.columns),
             f"{table.role}_old": names(others, "o."),
             f"{table.role}_new": names(others, "n."),
-            f"{table.role}_changes": ",\n        ".join(
-                f"case when o.{name(c)} is distinct from n.{name(c)} then {literal(c)} end" for c in others
+            f"{table.role}_changes": ",\n            ".join(
+                f"case when record_image_ne(row(o.{name(c)}), row(n.{name(c)})) then {literal(name(c))} end"
+                for c in others
             ),
         }
         if table.course:
