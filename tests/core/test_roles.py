@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from psycopg import Connection, sql
 
+from rollbook.core.nouns import NOUNS
 from rollbook.tree import every_command
 from tests.program import KEEP, REMOVE, Result, snapshot
 from tests.school import Rollbook, advance_sequences, furnish
@@ -277,3 +278,15 @@ def test_only_whoever_migrated_takes_the_schema_away(
     assert snapshot(school) == before
     upgraded = rollbook("schema", "upgrade", dsn=login(role)).code
     assert upgraded == (0 if LOOK in ROLES[role] else 3)
+
+
+def test_what_works_on_people_is_refused_where_they_are_in_other_tables(
+    school: Db, rollbook: Rollbook, files: dict[str, str]
+) -> None:
+    row = school.execute("select pg_get_functiondef('rollbook.copied_tables()'::regprocedure)").fetchone()
+    assert row is not None
+    school.execute(str(row[0]).replace("'portal.auth_user'", "'public.mdl_user'"))
+    for noun, verbs in {command.split()[0]: command for command in reversed(CASES)}.items():
+        answer = rollbook(*verbs.split(), *CASES[verbs][0].arguments.format(**files).split(), "--no-input")
+        is_refused = answer.code == 1 and "here people are in public.mdl_user" in answer.err
+        assert is_refused is NOUNS[noun].is_of_people, (noun, answer)

@@ -79,6 +79,7 @@ class Run:
     long: bool = False
     writes: bool = False
     needs: str = "rollbook_monitor"  # the role of Rollbook's that may run it
+    is_of_people: bool = False  # it needs the default's tables
     dsn: str | None = None
     timeout: float | None = None
     color: When = When.auto
@@ -177,6 +178,7 @@ class Run:
             long=self.long,
             keep=not self.dry_run,
             migrated=migrated,
+            default_tables=self.is_of_people,
             verbose=self.verbose,
             writes=self.writes,
         ) as conn:
@@ -285,13 +287,17 @@ def command(
         written = inspect.signature(function, eval_str=True)
         shared = shared_parameters(sets, without=written.parameters)
         seen = [*list(written.parameters.values())[1:], *shared]  # all but `run`, then the shared options
-        role = needs or needed_role(str(app.info.name or verb), writes="writes" in sets)
+        noun = str(app.info.name or verb)
+        role = needs or needed_role(noun, writes="writes" in sets)
         title = f"rollbook {app.info.name} {verb}" if isinstance(app.info.name, str) else f"rollbook {verb}"
 
         def call(**values: Any) -> int | None:  # noqa: ANN401
             global current  # noqa: PLW0603 (main() reports errors in the format that this command was asked for)
             options = {p.name: values.pop(p.name) for p in shared}
-            current = Run(name=title, long=long, writes="writes" in sets, needs=role, **options)
+            current = Run(
+                name=title, long=long, writes="writes" in sets, needs=role, is_of_people=NOUNS[noun].is_of_people,
+                **options,
+            )  # fmt: skip
             current.check(columns)
             current.check_ending(Document if "document" in sets else Format)
             return function(current, **values)
@@ -310,7 +316,7 @@ def needed_role(noun: str, *, writes: bool) -> str:
     """Return the role of Rollbook's whose members may run a command of a noun."""
     if not writes:
         return "rollbook_monitor"
-    return "rollbook_operator" if NOUNS[noun].panel in ("People", "Test centre") else "rollbook_owner"
+    return "rollbook_operator" if NOUNS[noun].is_of_people else "rollbook_owner"
 
 
 def shared_parameters(sets: tuple[str, ...], without: Container[str]) -> list[inspect.Parameter]:

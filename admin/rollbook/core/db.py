@@ -56,6 +56,20 @@ where s.setdatabase in (0, d.oid)
 """
 
 
+# Whether Rollbook is installed, and whether this role may ask what it copies. Revision 0001 copies nothing yet.
+INSTALLED = """
+select to_regclass(%s) is not null as is_there, exists (
+    select from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
+    where n.nspname = 'rollbook' and p.proname = 'copied_tables'
+        and has_schema_privilege(n.oid, 'usage') and has_function_privilege(p.oid, 'execute')
+) as may_ask
+"""
+PEOPLE = """array(
+    select t.relation from rollbook.copied_tables() as t where t.role in ('person', 'membership') order by t.ordinal
+)"""
+DEFAULT_TABLES = ("portal.auth_user", "portal.student_courseenrollment")
+
+
 @dataclass(frozen=True)
 class Caller:
     """Who opens a session: its application name, and its bound in seconds, None for the default."""
@@ -249,18 +263,19 @@ def session(
 @contextmanager
 def connect(
     dsn: str | None, *, name: str, timeout: float | None = None, long: bool = False, keep: bool = True,
-    migrated: bool = True, verbose: bool = False, writes: bool = False,
+    migrated: bool = True, default_tables: bool = False, verbose: bool = False, writes: bool = False,
 ) -> Iterator[Conn]:  # fmt: skip
     """Yield a session in a transaction that is committed at the end, or rolled back on an error or if not `keep`.
 
-    Raises UnreachableError, AttentionError (not migrated, or newer than this program), RefusedError.
+    Raises UnreachableError, AttentionError (not migrated, or newer than this program), RefusedError; the latter, with
+    `default_tables`, where other tables hold people and enrollments.
     """
     with (
         translated(),
         session(dsn, name=name, timeout=timeout, long=long, verbose=verbose, writes=writes) as conn,
     ):
         if migrated:
-            check_revision(conn)
+            check_revision(conn, default_tables=default_tables)
             conn.commit()
         try:
             yield conn
@@ -287,18 +302,31 @@ def other_encoding(conn: Conn) -> str | None:
     return None if found == "UTF8" else found
 
 
+def installed(conn: Conn) -> tuple[str | None, list[str]]:
+    """Return the revision of the database, None where Rollbook is not installed, and the tables of people.
+
+    These are the person and the membership table; none for a role that may not ask.
+    """
+    row = conn.execute(INSTALLED, [f"public.{VERSION_TABLE}"]).fetchone()
+    if not row or not row["is_there"]:
+        return None, []
+    tables = PEOPLE if row["may_ask"] else "'{}'::text[]"
+    query = f"select version_num, {tables} as tables from public.{VERSION_TABLE}"  # noqa: S608 (constants)
+    row = conn.execute(query).fetchone()
+    return (row["version_num"], row["tables"]) if row else (None, [])
+
+
 def revision(conn: Conn) -> str | None:
     """Return the revision of the database, None where Rollbook is not installed."""
-    row = conn.execute("select to_regclass(%s) is not null as there", [f"public.{VERSION_TABLE}"]).fetchone()
-    if not row or not row["there"]:
-        return None
-    row = conn.execute(f"select version_num from public.{VERSION_TABLE}").fetchone()  # noqa: S608 (a constant)
-    return row["version_num"] if row else None
+    return installed(conn)[0]
 
 
-def check_revision(conn: Conn) -> None:
-    """Raise AttentionError unless the database is at the revision that this program ships as its head."""
-    found, known = revision(conn), known_revisions()
+def check_revision(conn: Conn, *, default_tables: bool = False) -> None:
+    """Raise AttentionError unless the database is at the revision that this program ships as its head.
+
+    With `default_tables`, raise RefusedError where the people are in other tables than the default's.
+    """
+    (found, tables), known = installed(conn), known_revisions()
     refuse_newer(found)
     if found != known[-1]:
         raise AttentionError(
@@ -306,6 +334,12 @@ def check_revision(conn: Conn) -> None:
             f"the database {conn.info.dbname} is not migrated",
             fix="rollbook schema upgrade",
         )  # fmt: skip
+    if default_tables and tables and tuple(tables) != DEFAULT_TABLES:
+        raise RefusedError(
+            f"this command needs the default's tables: {' and '.join(DEFAULT_TABLES)}",
+            why=f"here people are in {tables[0]}, and their enrollments are in {tables[1]}",
+            fix="change these as your platform does: every change is copied; to compare: rollbook replication verify",
+        )
 
 
 def refuse_newer(found: str | None) -> None:

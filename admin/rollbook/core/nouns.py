@@ -13,6 +13,11 @@ class Noun(NamedTuple):
     help: str
     reads: str = ""  # a module with some of its commands alone, which imports less: it is tried first
 
+    @property
+    def is_of_people(self) -> bool:
+        """Return whether its commands work on people: an operator may run them, and they need the default's tables."""
+        return self.panel in ("People", "Test centre")
+
 
 NOUNS = {
     "status": Noun(
@@ -68,6 +73,10 @@ NOUNS = {
 }  # fmt: skip
 
 
+NEEDS = "Needs the default's tables: portal.auth_user and portal.student_courseenrollment."
+
+
 def noun(name: str) -> typer.Typer:
     """Return what the module of a noun registers its commands with."""
-    return typer.Typer(name=name, help=NOUNS[name].help, no_args_is_help=True)
+    text = "\n\n".join([NOUNS[name].help, *([NEEDS] if NOUNS[name].is_of_people else [])])
+    return typer.Typer(name=name, help=text, no_args_is_help=True)

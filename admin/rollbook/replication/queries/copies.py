@@ -46,8 +46,8 @@ select table_name as table, inserted::integer, updated::integer, deleted::intege
 PORTAL = """
 select
     current_setting('server_version') as server_version, current_database() as database,
-    (select count(*) from portal.auth_user) as users,
-    (select count(*) from portal.student_courseenrollment) as enrollments,
+    (select count(*) from rollbook.persons()) as users,
+    (select count(*) from rollbook.memberships()) as enrollments,
     (select count(*) from rollbook.course) as courses, now() as observed_at
 """
 
