@@ -13,13 +13,15 @@ set search_path = pg_catalog, pg_temp
 as $$
     with copies as (
         select
-            s.schema_name, n.oid as namespace, n.nspowner, t.key as table_name, k.oid, k.relowner,
+            s.schema_name, due.key_column, n.oid as namespace, n.nspowner, t.key as table_name, k.oid, k.relowner,
             k.relreplident, k.relforcerowsecurity, due.columns, format('%I.%I', s.schema_name, t.key) as name,
             (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner') as owner
         from unnest($1::text[]) as s (schema_name)
         cross join jsonb_each($2::jsonb) as t
         cross join lateral (
-            select coalesce(jsonb_agg(w.value order by w.ordinality), '[]') as columns
+            select
+                coalesce(jsonb_agg(w.value order by w.ordinality), '[]') as columns,
+                max(w.value ->> 0) filter (where (w.value ->> 2)::boolean) as key_column
             from jsonb_array_elements(t.value) with ordinality as w
             where not coalesce($3::jsonb -> s.schema_name ? (w.value ->> 0), false)
         ) as due
@@ -93,14 +95,14 @@ as $$
     group by g.schema_name, g.name
     union all
     select
-        c.schema_name, c.name, 'copy', 'the primary key is not id',
-        format('alter table %s %sadd primary key (id);', c.name,
+        c.schema_name, c.name, 'copy', 'the primary key is not ' || quote_ident(c.key_column),
+        format('alter table %s %sadd primary key (%I);', c.name,
                (select format('drop constraint %I, ', p.conname) from pg_constraint as p
-                where p.conrelid = c.oid and p.contype = 'p'))
+                where p.conrelid = c.oid and p.contype = 'p'), c.key_column)
     from copies as c
     where c.oid is not null and not exists (
         select from pg_index as i
-        inner join pg_attribute as a on a.attrelid = i.indrelid and a.attname = 'id'
+        inner join pg_attribute as a on a.attrelid = i.indrelid and a.attname = c.key_column
         where i.indrelid = c.oid and i.indisprimary and i.indkey::text = a.attnum::text
     )
     union all

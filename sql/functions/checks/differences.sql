@@ -29,10 +29,10 @@ begin
         whitelist := rollbook.course_columns(copied.table_name, course.without);
         return query execute format(
             'select %1$L, '
-            'case when c.id is null then ''missing'' when p.id is null then ''extra'' else ''changed'' end, '
-            'coalesce(p.id, c.id)::bigint, coalesce(p.%2$I, c.%2$I)::bigint, '
-            'case when p.id = c.id then array_remove(array[%3$s], null) end '
-            'from (%4$s) as p full join %5$I.%1$I as c on c.id = p.id '
+            'case when c.%8$I is null then ''missing'' when p.%8$I is null then ''extra'' else ''changed'' end, '
+            'coalesce(p.%8$I, c.%8$I)::bigint, coalesce(p.%2$I, c.%2$I)::bigint, '
+            'case when p.%8$I = c.%8$I then array_remove(array[%3$s], null) end '
+            'from (%4$s) as p full join %5$I.%1$I as c on c.%8$I = p.%8$I '
             'where row(%6$s) is distinct from row(%7$s)',
             copied.table_name,
             copied.user_column,
@@ -40,8 +40,9 @@ begin
              from unnest(whitelist) as w),
             rollbook.due_rows(copied.table_name, course.without),
             course.schema_name,
-            'p.' || array_to_string(whitelist, ', p.'),
-            'c.' || array_to_string(whitelist, ', c.')
+            rollbook.column_list(whitelist, 'p'),
+            rollbook.column_list(whitelist, 'c'),
+            copied.key_column
         ) using course.course_id, leaver_ids;
     end loop;
 end $$;

@@ -2,7 +2,7 @@
 -- and on the copies indexes, constraints, triggers and policies. A phrase for each, so that a refusal can name it.
 -- on_copies: false leaves out the last four: they hold no data and go with the copies.
 -- Called:   by demolish_course and commands. `rollbook course detach` sends the query between the dollar signs to
---           course servers, of whose functions it calls replicated_columns alone.
+--           course servers, of whose functions it calls replicated_columns and copied_tables alone.
 -- Security: INVOKER; reads the catalog.
 create or replace function rollbook.local_objects(schema_name text, on_copies boolean default true) returns setof text
 language sql stable
@@ -42,7 +42,10 @@ as $$
     where $2::boolean and c.is_copy
         and not exists (select from pg_constraint as d where d.conindid = i.indexrelid and d.conrelid = c.oid)
         -- The one that guard_statements creates.
-        and x.relname <> c.relname || case c.relname when 'auth_user' then '_username_idx' else '_user_id_idx' end
+        and x.relname not in (
+            select format('%s_%s_idx', t.table_name, t.index_column)
+            from rollbook.copied_tables() as t where t.table_name = c.relname
+        )
     union all
     select format('constraint %s on %s', d.conname, c.relname)
     from own as c

@@ -10,26 +10,30 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with due (table_name, name) as (
-        values
-        ('auth_user', 'hold_courses'),
-        ('auth_user', 'note_for_discussion_delete'),
-        ('auth_user', 'note_for_discussion_insert'),
-        ('auth_user', 'note_for_discussion_truncate'),
-        ('auth_user', 'note_for_discussion_update'),
-        ('auth_user', 'refuse_user_id_change'),
-        ('auth_user', 'refuse_user_id_change_late'),
-        ('auth_user', 'route_truncate'),
-        ('auth_user', 'route_user_delete'),
-        ('auth_user', 'route_user_update'),
-        ('auth_userprofile', 'refuse_year_of_birth'),
-        ('auth_userprofile', 'route_profile_delete'),
-        ('auth_userprofile', 'route_profile_insert'),
-        ('auth_userprofile', 'route_profile_update'),
-        ('auth_userprofile', 'route_truncate'),
-        ('student_courseenrollment', 'route_enrollment_delete'),
-        ('student_courseenrollment', 'route_enrollment_insert'),
-        ('student_courseenrollment', 'route_enrollment_update'),
-        ('student_courseenrollment', 'route_truncate')
+        select t.table_name, d.name
+        from rollbook.copied_tables() as t
+        inner join (
+            values
+            ('person', 'hold_courses', null),
+            ('person', 'note_for_discussion_delete', 'portal.auth_user'),
+            ('person', 'note_for_discussion_insert', 'portal.auth_user'),
+            ('person', 'note_for_discussion_truncate', 'portal.auth_user'),
+            ('person', 'note_for_discussion_update', 'portal.auth_user'),
+            ('person', 'refuse_user_id_change', null),
+            ('person', 'refuse_user_id_change_late', null),
+            ('person', 'route_truncate', null),
+            ('person', 'route_user_delete', null),
+            ('person', 'route_user_update', null),
+            ('profile', 'refuse_year_of_birth', 'portal.auth_userprofile'),
+            ('profile', 'route_profile_delete', null),
+            ('profile', 'route_profile_insert', null),
+            ('profile', 'route_profile_update', null),
+            ('profile', 'route_truncate', null),
+            ('membership', 'route_enrollment_delete', null),
+            ('membership', 'route_enrollment_insert', null),
+            ('membership', 'route_enrollment_update', null),
+            ('membership', 'route_truncate', null)
+        ) as d (role, name, only_on) on d.role = t.role and coalesce(d.only_on, t.relation) = t.relation
     ),
     triggers as (
         select

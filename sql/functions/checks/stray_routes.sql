@@ -7,18 +7,21 @@ create or replace function rollbook.stray_routes(course rollbook.course, routed_
 returns table (finding text, user_id bigint)
 language plpgsql stable
 as $$
+declare
+    person record;
 begin
+    select * into person from rollbook.copied_tables() as t where t.role = 'person';
     return query execute format(
         'with due (user_id) as ('
-        'select e.user_id from portal.student_courseenrollment as e where e.course_id = $1 '
+        'select m.user_id::bigint from rollbook.memberships_of($1) as m '
         'union select unnest($2) where $3), '
         'stray as ('
         'select coalesce(due.user_id, routed.user_id) as user_id, due.user_id is not null as is_due '
         'from due full join unnest($2) as routed (user_id) on routed.user_id = due.user_id '
         'where due.user_id is null or routed.user_id is null) '
         'select case when s.is_due then ''missing'' else ''extra'' end, s.user_id from stray as s '
-        'where exists (select from %I.auth_user as c where c.id = s.user_id) = s.is_due',
-        course.schema_name
+        'where exists (select from %I.%I as c where c.%I = s.user_id) = s.is_due',
+        course.schema_name, person.table_name, person.key_column
     ) using course.course_id, routed_ids, course.on_leave = 'keep';
 end $$;
 comment on function rollbook.stray_routes(rollbook.course, bigint[]) is

@@ -11,15 +11,17 @@ returns bigint
 language plpgsql
 as $$
 declare
+    copied record;
     deleted bigint;
     reason text;
     referring_schema text;
     referring_table text;
 begin
     if keys is null then
+        select * into copied from rollbook.copied_tables() as t where t.table_name = delete_copies.table_name;
         execute format(
-            'delete from %1$I.%2$I as c where not exists (select from portal.%2$I as p where p.id = c.id)',
-            schema_name, table_name
+            'delete from %1$I.%2$I as c where not exists (select from %3$s as p where p.%4$I = c.%4$I)',
+            schema_name, table_name, copied.source, copied.key_column
         );
     else
         execute format('delete from %I.%I where %I = any ($1)', schema_name, table_name, key_column) using keys;

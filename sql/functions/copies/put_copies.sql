@@ -12,29 +12,31 @@ language plpgsql
 as $$
 declare
     columns constant text[] := rollbook.course_columns(table_name, without);
-    assigned constant text := array_to_string(columns, ', ');
-    source constant text := format(
-        'insert into %1$I.%2$I as c (%3$s) select %4$s from portal.%2$I as p where p.%5$I = any ($1)',
-        schema_name, table_name, assigned, 'p.' || array_to_string(columns, ', p.'), key_column
-    ) || case
-        when table_name = 'student_courseenrollment' and key_column = 'user_id'
-            then format(' and p.course_id = %L', rollbook.course_of(schema_name))
-        else ''
-    end;
+    assigned constant text := rollbook.column_list(columns);
+    copied record;
+    source text;
     written bigint;
 begin
+    select * into copied from rollbook.copied_tables() as t where t.table_name = put_copies.table_name;
+    source := format(
+        'insert into %I.%I as c (%s) select %s from %s as p where p.%I = any ($1)',
+        schema_name, table_name, assigned, rollbook.column_list(columns, 'p'), copied.source, key_column
+    );
+    if copied.role = 'membership' and key_column = copied.user_column then
+        source := source || format(' and p.%I = %L', copied.course_column, rollbook.course_of(schema_name));
+    end if;
     if current_setting('transaction_isolation') = 'serializable' then
         -- Reads no copy: whoever reads the page of an index into which others insert is refused.
         execute source || format(
-            ' on conflict (id) do update set (%s) = row(%s) where row(%s) is distinct from row(%2$s)',
-            assigned, 'excluded.' || array_to_string(columns, ', excluded.'), 'c.' || array_to_string(columns, ', c.')
+            ' on conflict (%4$I) do update set (%1$s) = row(%2$s) where row(%3$s) is distinct from row(%2$s)',
+            assigned, rollbook.column_list(columns, 'excluded'), rollbook.column_list(columns, 'c'), copied.key_column
         ) using keys;
         get diagnostics written = row_count;
         return written;
     end if;
     -- ON CONFLICT doubles the cost of a row, and with the routes written nobody else can insert the same row.
     execute source || format(
-        ' and not exists (select from %I.%I as c where c.id = p.id)', schema_name, table_name
+        ' and not exists (select from %1$I.%2$I as c where c.%3$I = p.%3$I)', schema_name, table_name, copied.key_column
     ) using keys;
     get diagnostics written = row_count;
     if written < cardinality(keys) then

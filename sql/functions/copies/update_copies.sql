@@ -10,14 +10,15 @@ language plpgsql
 as $$
 declare
     columns constant text[] := rollbook.course_columns(table_name, without);
+    copied record;
     written bigint;
 begin
+    select * into copied from rollbook.copied_tables() as t where t.table_name = update_copies.table_name;
     execute format(
-        'update %1$I.%2$I as c set (%3$s) = row(%5$s) from portal.%2$I as p '
-        'where p.%4$I = any ($1) and c.id = p.id and row(%6$s) is distinct from row(%5$s)',
-        schema_name, table_name, array_to_string(columns, ', '), key_column,
-        'p.' || array_to_string(columns, ', p.'),
-        'c.' || array_to_string(columns, ', c.')
+        'update %1$I.%2$I as c set (%3$s) = row(%5$s) from %7$s as p '
+        'where p.%4$I = any ($1) and c.%8$I = p.%8$I and row(%6$s) is distinct from row(%5$s)',
+        schema_name, table_name, rollbook.column_list(columns), key_column, rollbook.column_list(columns, 'p'),
+        rollbook.column_list(columns, 'c'), copied.source, copied.key_column
     ) using keys;
     get diagnostics written = row_count;
     return written;

@@ -10,13 +10,17 @@ create or replace function rollbook.write_copy(
 language plpgsql
 as $$
 declare
-    columns constant text := array_to_string(rollbook.replicated_columns(table_name), ', ');
+    columns constant text[] := rollbook.replicated_columns(table_name);
+    key_column constant text := (
+        select t.key_column from rollbook.copied_tables() as t where t.table_name = write_copy.table_name
+    );
     -- Built once, as it takes longer than the update itself.
     assignment constant text := format(
-        '.%I set (%s) = row(%s) where id = ($1).id', table_name, columns, '($1).' || replace(columns, ', ', ', ($1).')
+        '.%1$I set (%2$s) = row(%3$s) where %4$I = ($1).%4$I',
+        table_name, rollbook.column_list(columns), rollbook.column_list(columns, '($1)'), key_column
     );
     left_out text[];
-    partial_columns text;
+    partial_columns text[];
     partial_assignment text;
     assigned_without text[];
     apart rollbook.course[];
@@ -40,7 +44,7 @@ begin
                 from jsonb_each_text(to_jsonb(new_row)) as n
                 inner join jsonb_each_text(to_jsonb(old_row)) as o on o.key = n.key
                 where o.value collate "C" is distinct from n.value collate "C"
-                    and n.key = any (rollbook.replicated_columns(table_name))
+                    and n.key = any (columns)
             );
             for target, left_out in
                 select s.name, a.without
@@ -51,10 +55,10 @@ begin
             loop
                 if left_out <> coalesce(assigned_without, '{}') then
                     assigned_without := left_out;
-                    partial_columns := array_to_string(rollbook.course_columns(table_name, left_out), ', ');
+                    partial_columns := rollbook.course_columns(table_name, left_out);
                     partial_assignment := format(
-                        '.%I set (%s) = row(%s) where id = ($1).id', table_name, partial_columns,
-                        '($1).' || replace(partial_columns, ', ', ', ($1).')
+                        '.%1$I set (%2$s) = row(%3$s) where %4$I = ($1).%4$I', table_name,
+                        rollbook.column_list(partial_columns), rollbook.column_list(partial_columns, '($1)'), key_column
                     );
                 end if;
                 execute 'update ' || quote_ident(target)

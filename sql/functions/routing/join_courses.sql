@@ -14,19 +14,22 @@ declare
     enrolled record;
     courses rollbook.course[];
 begin
-    lock table portal.auth_user, portal.auth_userprofile in access share mode;
+    execute 'lock table ' || (
+        select string_agg(t.relation, ', ' order by t.ordinal)
+        from rollbook.copied_tables() as t where t.role <> 'membership'
+    ) || ' in access share mode';
     if cardinality(user_ids) = 1 then
         -- The common case: a plan that is kept. The join is planned each time.
-        select array[e.user_id] as user_ids, array[e.course_id::text] as course_ids
+        select array[m.user_id::bigint] as user_ids, course_ids as course_ids
         into enrolled
-        from portal.student_courseenrollment as e
-        where e.user_id = user_ids[1] and e.course_id = course_ids[1];
+        from rollbook.memberships_of(course_ids[1]) as m
+        where m.user_id = user_ids[1];
     else
-        select array_agg(e.user_id) as user_ids, array_agg(e.course_id::text) as course_ids
+        select array_agg(joining.user_id) as user_ids, array_agg(joining.course_id) as course_ids
         into enrolled
         from (select distinct * from unnest(user_ids, course_ids)) as joining (user_id, course_id)
-        inner join portal.student_courseenrollment as e
-            on e.user_id = joining.user_id and e.course_id = joining.course_id;
+        cross join lateral rollbook.memberships_of(joining.course_id) as m
+        where m.user_id = joining.user_id;
     end if;
     if enrolled.user_ids is null then
         return;
@@ -34,7 +37,7 @@ begin
     courses := rollbook.lock_courses(array(select distinct id.course_id from unnest(enrolled.course_ids) as id (course_id)));
 
     insert into rollbook.route as r (user_id, schemas)
-    select e.user_id, array_agg(c.schema_name::text)
+    select e.user_id, array_agg(distinct c.schema_name::text)
     from unnest(enrolled.user_ids, enrolled.course_ids) as e (user_id, course_id)
     inner join unnest(courses) as c on c.course_id = e.course_id
     group by e.user_id

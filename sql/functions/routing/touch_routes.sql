@@ -13,7 +13,7 @@ as $$
 begin
     if current_setting('rollbook.user_deletion', true) = pg_current_xact_id()::text then
         -- In the cascade of a deletion: deleted users are finished and get no new route.
-        user_ids := array(select u.id from portal.auth_user as u where u.id = any (user_ids));
+        user_ids := array(select u.id from rollbook.persons() as u where u.id = any (user_ids));
     end if;
     return query
     with touched as (
