@@ -6,8 +6,8 @@ Those that need a commit or a second session take `live`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, LiteralString
 
 import psycopg
@@ -16,7 +16,10 @@ from psycopg import Connection
 from pytest_postgresql.executors import NoopExecutor
 
 from tests.conftest import Cluster
-from tests.sql.helpers import COURSES, Db, create, run, value
+from tests.databases import Databases
+from tests.sql.helpers import COURSES, Db, create, declare, run, value
+
+FLAGGED: LiteralString = "flagged"
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +34,32 @@ def founded(template: NoopExecutor, cluster: Cluster) -> Iterator[Db]:
     """A session on a database with the two courses, that no test commits to."""
     with clone_of(template, cluster, "founded") as db:
         yield found(separate_ids(db))
+
+
+@pytest.fixture(scope="session")
+def flagged_databases(template: NoopExecutor, cluster: Cluster) -> Databases:
+    """Databases whose enrollments count while `is_active`, as Open edX has it."""
+    with clone_of(template, cluster, FLAGGED) as db:
+        run(db, "alter table portal.student_courseenrollment add is_active boolean not null default true")
+    declare(cluster.server.dsn(FLAGGED), "is_active")
+    return Databases(cluster.server, FLAGGED)
+
+
+@pytest.fixture
+def flagged(flagged_databases: Databases, cluster: Cluster) -> Iterator[Db]:
+    """A session, autocommit, on such a database, without courses."""
+    with (
+        flagged_databases.lent() as name,
+        psycopg.connect(cluster.server.dsn(name), autocommit=True) as db,
+    ):
+        yield db
+
+
+@pytest.fixture
+def flagged_session(flagged: Db, cluster: Cluster) -> Iterator[Callable[[], Db]]:
+    """Make further sessions on it; all are closed at the end."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(psycopg.connect(cluster.server.dsn(flagged.info.dbname), autocommit=True))
 
 
 @pytest.fixture

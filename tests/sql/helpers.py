@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg import Connection, sql
+from psycopg.rows import dict_row
+
+from rollbook.core import declaring
+from rollbook.core import shape as shapes
 
 Db = Connection[Any]
 Rows = list[tuple[Any, ...]]
@@ -109,6 +114,25 @@ def insert(db: Db, table: str, columns: dict[str, Any]) -> int:
 def enroll(db: Db, user_id: int, *courses: str) -> list[int]:
     """Enroll a user, one statement a course; return the ids of the enrollments."""
     return [insert(db, ENROLLMENT, {"user_id": user_id, "course_id": course}) for course in courses]
+
+
+def declare(dsn: str, condition: str | None) -> None:
+    """Let only those rows be memberships for which a condition is true, by a session of its own; None: all rows."""
+    with psycopg.connect(dsn, row_factory=dict_row) as conn:
+        declared = shapes.of(conn)
+        table = declared.table("membership")
+        assert table is not None
+        changed = declared.changed(dataclasses.replace(table, condition=condition))
+        declaring.declare(conn, declaring.check(conn, changed))
+
+
+def flip(db: Db, user_id: int, *courses: str, to: bool) -> None:
+    """Set the condition of a user's enrollments, in one statement."""
+    run(
+        db,
+        "update portal.student_courseenrollment set is_active = %s where user_id = %s and course_id = any (%s)",
+        to, user_id, list(courses),
+    )  # fmt: skip
 
 
 def leave(db: Db, user_id: int, course: str) -> None:

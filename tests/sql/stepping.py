@@ -30,7 +30,7 @@ create function public.note() returns trigger language plpgsql as $$
 begin
     if tg_op = 'DELETE' then
         insert into public.joined (user_id) values (old.id);
-    else
+    elsif coalesce((to_jsonb(new) ->> 'is_active')::boolean, true) then
         insert into public.joined (user_id, course_id) values (new.user_id, new.course_id);
     end if;
     return null;
@@ -43,11 +43,11 @@ create trigger zz_note after delete on portal.auth_user for each row execute fun
 DUE: dict[str, LiteralString] = {
     USER: "id in (select user_id from due)",
     PROFILE: "user_id in (select user_id from due)",
-    ENROLLMENT: "course_id = %(course)s",
+    ENROLLMENT: "course_id = %(course)s and {counts}",
 }
 GAPS = """
 with due (user_id) as (
-    select e.user_id from portal.student_courseenrollment as e where e.course_id = %(course)s
+    select e.user_id from portal.student_courseenrollment as e where e.course_id = %(course)s and {counts}
     union
     select j.user_id from public.joined as j
     where %(on_leave)s = 'keep' and j.course_id = %(course)s and not exists (
@@ -62,8 +62,13 @@ select 'holds', to_jsonb(held) from (select * from found except all select * fro
 """
 
 
+# Where enrollments count while is_active: made so by `flagged`.
+FLAG = "select attname from pg_attribute where attrelid = 'portal.student_courseenrollment'::regclass and attname = %s"
+
+
 def gaps(db: Db) -> list[tuple[int, str]]:
     """Return what the copies lack, what they hold wrongly, and routes of nobody, as (user, words)."""
+    counts = sql.SQL("is_active" if db.execute(FLAG, ["is_active"]).fetchone() else "true")
     found = db.execute(
         "select user_id, 'route of nobody' from rollbook.route where user_id not in (select id from portal.auth_user)"
     ).fetchall()
@@ -73,7 +78,8 @@ def gaps(db: Db) -> list[tuple[int, str]]:
         for table, condition in DUE.items():
             query = sql.SQL(GAPS).format(
                 columns=sql.SQL(", ").join(map(sql.Identifier, COLUMNS[table])),
-                condition=sql.SQL(condition),
+                condition=sql.SQL(condition).format(counts=counts),
+                counts=counts,
                 table=sql.Identifier(table),
                 schema=sql.Identifier(schema),
             )

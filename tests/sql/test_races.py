@@ -48,6 +48,12 @@ OPERATIONS: dict[str, LiteralString] = {
     "delete profile": "delete from portal.auth_userprofile where user_id = %(u)s",
     "delete user": DELETE_USER + "%(u)s",
 }
+# The same where enrollments count while is_active. A case of "flip on" starts with those of K and R false.
+FLIP: LiteralString = "update portal.student_courseenrollment set is_active = "
+FLIPS: dict[str, LiteralString] = {
+    "flip off": FLIP + "false where user_id = %(u)s and course_id in ('K', 'R')",
+    "flip on": FLIP + "true where user_id = %(u)s and course_id in ('K', 'R')",
+}
 # The same on course %(c)s, for the races with its creation, its end and its repair.
 IN_COURSE: dict[str, LiteralString] = OPERATIONS | {
     "enrol": ENROL + "values (%(u)s, %(c)s)",
@@ -61,7 +67,10 @@ IN_COURSE: dict[str, LiteralString] = OPERATIONS | {
     "resume course": "select * from rollbook.resume_course(%(c)s)",
     "let travel": "select * from rollbook.update_course(%(c)s, '{}')",
     "leave out": "select * from rollbook.update_course(%(c)s, '{first_name,name}')",
+    "flip off": FLIP + "false where user_id = %(u)s and course_id = %(c)s",
+    "flip on": FLIP + "true where user_id = %(u)s and course_id = %(c)s",
 }
+LEAVING = ["delete user", *FLIPS]
 # What the portal's own constraints may answer to an operation that races with another. Nothing else is allowed.
 REFUSALS = {
     **{(operation, "delete user"): NO_USER for operation in ("enrol", "re-enrol", "insert profile")},
@@ -73,7 +82,19 @@ APART = {frozenset({"insert profile", "update profile"})}
 
 
 @pytest.fixture
+def db(request: pytest.FixtureRequest) -> Db:
+    """The test's database; where a flip is played, one in which enrollments count while is_active."""
+    played = request.node.callspec.params.values() if hasattr(request.node, "callspec") else ()
+    return request.getfixturevalue("flagged" if FLIPS.keys() & set(played) else "db")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
 def courses(db: Db) -> None:
+    """Make the courses and the journal."""
+    begin(db)
+
+
+def begin(db: Db) -> None:
     """Make the courses and the journal."""
     for course, on_leave in COURSES.items():
         create(db, course, on_leave)
@@ -124,17 +145,21 @@ def faults(db: Db, results: list[Result]) -> list[str]:
     return told + [f"verify: {finding}" for finding in findings(db)]
 
 
-@pytest.mark.parametrize("one", OPERATIONS)
+@pytest.mark.parametrize("one", FLIPS | OPERATIONS)
 def test_two_operations_on_one_user(db: Db, steppers: Steppers, one: str) -> None:
     """Every pair, in a test for each operation with itself and those below it."""
-    others = list(OPERATIONS)[list(OPERATIONS).index(one) :]
+    operations = FLIPS | OPERATIONS
+    others = list(operations)[list(operations).index(one) :]
     orders = [order for other in others for order in sorted({(one, other), (other, one)})]
-    variants = product(orders, ALIKE_OR_MIXED, (True, False))
+    variants = product(orders, product(LEVELS, LEVELS) if one in FLIPS else ALIKE_OR_MIXED, (True, False))
     cases = [Case(user, *order, levels, overlap) for user, (order, levels, overlap) in enumerate(variants, start=1)]
     add_users(db, len(cases))
     without = [case.user for case in cases if "insert profile" in case.sides and "delete profile" not in case.sides]
     run(db, "delete from portal.auth_userprofile where user_id = any (%s)", without)
-    assert faults(db, [race(*steppers[:2], case, OPERATIONS) for case in cases]) == []
+    if one in FLIPS:
+        starts_off = [case.user for case in cases if "flip on" in case.sides and case.first != "flip off"]
+        run(db, FLIP + "false where user_id = any (%s)", starts_off)
+    assert faults(db, [race(*steppers[:2], case, operations) for case in cases]) == []
 
 
 def matrix(db: Db, one: str, other: str, *, routed: bool = True) -> list[Case]:
@@ -151,7 +176,8 @@ def matrix(db: Db, one: str, other: str, *, routed: bool = True) -> list[Case]:
     add_users(db, len(cases), profiles=routed and other != "insert profile", courses="KRF" if routed else "")
     if other != "enrol":
         start = "moves to course " if other == "move" else "course "
-        run(db, ENROL + "select id, %s || id from portal.auth_user", start)
+        into: LiteralString = ENROL if other != "flip on" else ENROL.replace(")", ", is_active)")
+        run(db, into + "select id, %s || id" + (", false" if into != ENROL else "") + " from portal.auth_user", start)
     return cases
 
 
@@ -159,19 +185,19 @@ def matrix(db: Db, one: str, other: str, *, routed: bool = True) -> list[Case]:
     ("operation", "routed"),
     [
         *product(["enrol", "leave", "update user", "insert profile", "delete user"], [True, False]),
-        ("move", True),
+        *product(["move", *FLIPS], [True]),
     ],
 )
 def test_create_course_against(db: Db, steppers: Steppers, operation: str, routed: bool) -> None:
     cases = matrix(db, "create course", operation, routed=routed)
     results = [race(*steppers[:2], case, IN_COURSE) for case in cases]
     # Who left before the course was there has never been in it.
-    left = [result.case.user for result in results if result.case.first == "leave" and result.errors[0] == ""]
+    left = [r.case.user for r in results if r.case.first in {"leave", "flip off"} and r.errors[0] == ""]
     run(db, "delete from public.joined where course_id = 'course ' || user_id and user_id = any (%s)", left)
     assert faults(db, results) == []
 
 
-@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "delete user"])
+@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", *LEAVING])
 def test_drop_course_against(db: Db, steppers: Steppers, operation: str) -> None:
     cases = matrix(db, "drop course", operation)
     schemas = {case: create(db, case.course, case.on_leave) for case in cases}
@@ -195,6 +221,8 @@ DRIFT: dict[str, list[LiteralString]] = {
     "leave": [CHANGED, LACKING],
     "update user": [CHANGED, LACKING, UNROUTED],
     "delete user": [LACKING],
+    "flip off": [CHANGED, LACKING],
+    "flip on": [NOT_DUE, CHANGED],
 }
 
 
@@ -212,7 +240,7 @@ def test_repair_against(db: Db, steppers: Steppers, operation: str, repair: str)
     assert faults(db, results) == []
 
 
-@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "update profile", "delete user"])
+@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "update profile", *LEAVING])
 def test_resume_course_against(db: Db, steppers: Steppers, operation: str) -> None:
     """A writer comes before the repair that resume does, or sees the course resumed."""
     results = []
@@ -227,7 +255,7 @@ def test_resume_course_against(db: Db, steppers: Steppers, operation: str) -> No
 
 
 @pytest.mark.parametrize("update", ["let travel", "leave out"])
-@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "update profile", "delete user"])
+@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "update profile", *LEAVING])
 def test_update_course_against(db: Db, steppers: Steppers, operation: str, update: str) -> None:
     """A column travels again, or stays at home, while somebody writes it: no value is missed, and none overwritten."""
     results = []
@@ -243,7 +271,7 @@ def test_update_course_against(db: Db, steppers: Steppers, operation: str, updat
     assert faults(db, results) == []
 
 
-@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "delete user"])
+@pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", *LEAVING])
 def test_pause_course_against(db: Db, steppers: Steppers, operation: str) -> None:
     """They need not notice each other: the one who comes late writes a copy that resume would write."""
     results = []
@@ -430,6 +458,8 @@ STATEMENTS: list[LiteralString] = [
     INSERT_PROFILE + "(%(anybody)s, %(v)s) on conflict do nothing",
     "delete from portal.auth_userprofile where user_id = %(anybody)s",
     DELETE_USER + "%(mortal)s",
+    FLIP + "not is_active where user_id = %(anybody)s and course_id = %(lower)s",
+    FLIP + "not is_active where user_id = %(anybody)s",
     "insert into portal.auth_user (id, username) values (%(mortal)s, 'user' || %(mortal)s) on conflict do nothing",
 ]
 ORPHANS: LiteralString = """
@@ -473,9 +503,10 @@ def read(connection: Db, deadline: float) -> Rows:
     return wrong
 
 
-@pytest.mark.usefixtures("courses")
-def test_random_statements_at_mixed_levels(db: Db, session: Session) -> None:
+def test_random_statements_at_mixed_levels(flagged: Db, flagged_session: Session) -> None:
     """Transactions of one statement never deadlock; longer ones may, as they may without Rollbook, and are repeated."""
+    db, session = flagged, flagged_session
+    begin(db)
     add_users(db, 40)
     for longest, seconds, may_end in (1, 4, set[str]()), (3, 2, {DEADLOCK}):
         deadline = time.monotonic() + seconds
