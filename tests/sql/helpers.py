@@ -191,7 +191,9 @@ def faults(db: Db) -> list[str]:
     """Compare all copies with the portal, by value, without asking Rollbook; then verify must say the same: nothing."""
     found: list[str] = []
     enrolled: dict[str, set[int]] = {}
-    for user_id, course in run(db, "select user_id, course_id from portal.student_courseenrollment"):
+    counts: LiteralString = "coalesce((to_jsonb(e) ->> 'is_active')::boolean, not to_jsonb(e) ? 'is_active')"
+    counting = run(db, "select id, user_id, course_id from portal.student_courseenrollment as e where " + counts)
+    for _, user_id, course in counting:
         enrolled.setdefault(course, set()).add(user_id)
     portal = {table: {row[0]: row for row in select(db, "portal", table, COLUMNS[table])} for table in TABLES}
     for course, name, on_leave in run(db, "select course_id, schema_name, on_leave from rollbook.course"):
@@ -203,7 +205,7 @@ def faults(db: Db) -> list[str]:
             owner = COLUMNS[table].index("id" if table == USER else "user_id")
             due = {row_id for row_id, row in portal[table].items() if row[owner] in members}
             if table == ENROLLMENT:
-                due = {row_id for row_id in due if portal[table][row_id][2] == course}
+                due = {row_id for row_id, _, where in counting if where == course}
             found += [f"{course}: {table} {row_id} is absent" for row_id in due - copies.keys()]
             found += [f"{course}: {table} {row_id} is not due" for row_id in copies.keys() - due]
             found += [
