@@ -307,6 +307,7 @@ def variables(shape: Shape) -> dict[str, str]:
         others = [column for column in table.columns if table.role != "person" or column != table.key]
         found |= {
             table.role: table.relation,
+            f"{table.role}_name": table.name,
             f"{table.role}_key": name(table.key),
             f"{table.role}_person": name(table.person),
             f"{table.role}_condition": f"({table.condition})" if table.condition else "true",
