@@ -36,6 +36,10 @@ CASES: dict[str, list[Case]] = {
     "course show": [Case(LOOK, KEEP)],
     "course create": [Case(COURSES, "new/1 -n"), Case(COURSES, "new/1 --without last_login -n")],
     "shape without": [Case(COURSES, "last_login -n")],
+    "shape show": [Case(LOOK, ""), Case(LOOK, "--toml")],
+    "shape column add": [Case(COURSES, "auth_userprofile goals -n")],
+    "shape column drop": [Case(COURSES, "auth_userprofile goals -n")],
+    "shape column rename": [Case(COURSES, "auth_userprofile goals aims -n", 1)],  # the accounts name it
     "course delete": [Case(COURSES, f"{KEEP} -n")],
     "course update": [Case(COURSES, f"{KEEP} --on-fault pause --without last_login -n")],
     "course pause": [Case(COURSES, f"{KEEP} -n")],
@@ -162,11 +166,15 @@ ROLES: dict[str, set[str | None]] = {
 
 def leaves() -> set[str]:
     """Every command of the program."""
-    return {
-        noun if noun == verb else f"{noun} {verb}"
-        for noun, command in every_command().items()
-        for verb in (getattr(command, "commands", None) or {noun: command})
-    }
+
+    def below(name: str, command: Any) -> Iterator[str]:
+        if not hasattr(command, "commands"):
+            yield name
+            return
+        for verb, child in command.commands.items():
+            yield from below(f"{name} {verb}", child)
+
+    return {leaf for noun, command in every_command().items() for leaf in below(noun, command)}
 
 
 def test_every_command_has_a_case() -> None:

@@ -48,7 +48,9 @@ def examples(command: Any) -> Iterator[str]:
 
 CHANGES: set[str] = set()  # examples that write
 ALL = [example for command in every_command().values() for example in examples(command)]
-LIVE = re.compile(r"(status|replication|server|course (attach|detach|move)|user show|demo)\b")
+LIVE = re.compile(
+    r"(status|replication|server|course (attach|detach|move)|user show|demo|shape (column|where|apply))\b"
+)
 MIGRATING = re.compile(r"schema (upgrade|downgrade|adopt)\b")
 ENDLESS = re.compile(r"--watch|--follow")
 
@@ -77,11 +79,20 @@ BEFORE: dict[str, tuple[str, ...]] = {
     r"server remove": (f"course detach {MITX} --yes",),
     r"schema downgrade": ("schema upgrade",),
     r"schema adopt --undo": ("schema adopt --yes",),
+    r"shape column rename": (
+        "version && python -c \"import os, psycopg; psycopg.connect(os.environ['ROLLBOOK_DSN'], autocommit=True)"
+        ".execute('alter table portal.auth_userprofile drop column if exists pronouns, drop column if exists pronoun, "
+        "add pronouns text')\"",
+        "shape column add auth_userprofile pronouns",
+    ),
     r"course move .*--finish": ("course attach edX/DemoX/2012_Fall --to east",),
 }  # fmt: skip
 # Pattern of examples on the demo itself -> commands that bring it back to what it was.
 AFTER: dict[str, tuple[str, ...]] = {
     r"course attach \S+ --to east$": ("course detach edX/DemoX/2012_Fall --yes",),
+    r"shape column drop": ("shape column add auth_userprofile goals",),
+    r"shape column rename .*--dry-run": ("shape column drop auth_userprofile pronouns --yes",),
+    r"shape column rename \S+ \S+ \S+$": ("shape column drop auth_userprofile pronoun --yes",),
     r"course detach": (f"course attach {MITX} --to east",),
     r"course move": ("course detach edX/DemoX/2012_Fall --yes",),
     r"replication pause": ("replication resume --server east",),

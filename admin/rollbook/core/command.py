@@ -287,7 +287,7 @@ def command(
         written = inspect.signature(function, eval_str=True)
         shared = shared_parameters(sets, without=written.parameters)
         seen = [*list(written.parameters.values())[1:], *shared]  # all but `run`, then the shared options
-        noun = str(app.info.name or verb)
+        noun = str(app.info.name or verb).partition(" ")[0]
         role = needs or needed_role(noun, writes="writes" in sets)
         title = f"rollbook {app.info.name} {verb}" if isinstance(app.info.name, str) else f"rollbook {verb}"
 

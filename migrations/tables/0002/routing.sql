@@ -20,6 +20,7 @@ create table rollbook.course (
     pause_reason text,
     resumptions bigint not null default 0,
     without text[] not null default '{}',
+    due text[] not null default '{}',
     -- A move ends before the next begins, and never leaves a course on no server.
     constraint course_move_form check (
         num_nonnulls(moving_to, leaving) = 0
@@ -54,16 +55,25 @@ comment on column rollbook.course.resumptions is
     'How often it was resumed, or its columns changed; the write makes racing enrollments notice.';
 comment on column rollbook.course.without is
     'The columns that do not travel to it: in its copies they are its own. Written by create_course, update_course.';
+comment on column rollbook.course.due is
+    'What a change of the shape still has to bring to it: TABLE.COLUMN, which it leaves out until then, or condition: its '
+    'rows are to be compared. Written by `rollbook shape`.';
 
 create table rollbook.shape (
     only_one boolean primary key default true constraint shape_only_one check (only_one),
-    without text[] not null default '{}'
+    without text[] not null default '{}',
+    leaving text[] not null default '{}',
+    renamed jsonb not null default '{}'
 );
 insert into rollbook.shape default values;
 comment on table rollbook.shape is 'What new courses get. One row.';
 comment on column rollbook.shape.only_one is 'Always true.';
 comment on column rollbook.shape.without is
     'The columns that do not travel to new courses. Written by `rollbook shape without`.';
+comment on column rollbook.shape.leaving is
+    'The columns, as TABLE.COLUMN, that `rollbook shape column drop` takes out of one course after the other.';
+comment on column rollbook.shape.renamed is
+    'By TABLE.COLUMN the name that copies still have which `rollbook shape column rename` has not reached yet.';
 
 create table rollbook.shape_table (
     role text primary key constraint shape_table_role_word check (role in ('person', 'profile', 'membership')),

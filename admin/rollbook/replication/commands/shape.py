@@ -1,6 +1,8 @@
-"""`rollbook shape`: what new courses get."""
+"""`rollbook shape`: which tables, columns and rows are copied, and how that changes while everybody works."""
 
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,10 +12,29 @@ from rollbook.core.nouns import noun
 from rollbook.core.shell import quoted
 from rollbook.replication.commands.course import column_names
 
+if TYPE_CHECKING:
+    from rollbook.replication.columns import Outcome
+    from rollbook.replication.session import Progress
+
 SHAPE = ("without", "courses", "differing", "outcome")
 SHOWN = 10  # courses in the command that a note prints
+TABLES = ("role", "table", "key", "person", "course", "condition", "columns", "due")
+CHANGED = ("change", "table", "column", "becomes", "courses", "rows", "failed", "outcome")
+JOBS = 4  # servers at once
 
 app = noun("shape")
+column_app = typer.Typer(name="shape column", no_args_is_help=True)
+app.add_typer(column_app, name="column", help="Columns that are copied: add, drop, rename.")
+
+TableName = Annotated[str, typer.Argument(metavar="TABLE", help="A copied table, without its schema.")]
+ColumnName = Annotated[str, typer.Argument(metavar="COLUMN", help="A column of it.")]
+Jobs = Annotated[
+    int, typer.Option("-j", "--jobs", metavar="N", min=1, help="How many servers are worked on at once.")
+]  # fmt: skip
+EXITS = (
+    "0 done, or it was so before, 1 refused, 3 the portal does not answer, 4 not migrated, "
+    "5 some courses could not be changed: run it again, 6 not confirmed"
+)
 
 
 @command(
@@ -50,3 +71,115 @@ def without(
         verb = "differs" if len(differing) == 1 else "differ"
         which = f"{render.plural(len(differing), 'course')} of {len(courses)} {verb}"
         render.note(run, f"{which}; to bring along: rollbook course update {names} --without {quoted(','.join(now))}")
+
+
+@command(
+    app, "show", sets=("data",), columns=TABLES,
+    examples=("shape show", "shape show --toml > shape.toml", "shape show --json"),
+    exits="0 shown, 3 unreachable, 4 not migrated", see="rollbook shape apply, rollbook course show",
+)  # fmt: skip
+def show(
+    run: Run, toml: Annotated[bool, typer.Option("--toml", help="As the file that `shape apply` takes.")] = False
+) -> None:
+    """Show which tables, columns and rows are copied, and how many courses a change of it has not reached yet."""
+    from rollbook.core import shape
+    from rollbook.replication.queries.shape import count_due
+
+    with run.connect() as conn:
+        declared = shape.with_courses(conn)
+        due = count_due(conn)
+    if toml:
+        render.text(run, shape.toml(declared))
+        return
+    render.rows(run, [
+        {"role": table.role, "table": table.relation, "key": table.key, "person": table.person, "course": table.course,
+         "condition": table.condition, "columns": list(table.columns), "due": due.get(table.name, 0)}
+        for table in declared.tables
+    ], TABLES)  # fmt: skip
+    if any(due.values()):
+        render.note(run, "a change is under way; it goes on with the same command, or with: rollbook shape apply FILE")
+
+
+@contextmanager
+def reporting(run: Run) -> "Iterator[Progress]":
+    """Yield how work on all courses reports: a bar with the time left, and notes on stderr."""
+    from rollbook.core.progress import progress
+    from rollbook.replication.queries.courses import known_courses
+    from rollbook.replication.session import Progress
+
+    with run.connect() as conn:
+        total = len(known_courses(conn, []))
+    with progress(run, run.verb, total) as advance:
+        yield Progress(advance, lambda text: render.note(run, text))
+
+
+def changed(
+    run: Run, change: str, table: str, column: str | None, becomes: str | None, work: "Callable[[Progress], Outcome]"
+) -> int:
+    """Do a change, write its row and what failed, and return the exit code."""
+    from rollbook.replication.commands.users import show_failures
+    from rollbook.replication.switch import changing
+
+    with changing(run), reporting(run) as progress:
+        done = work(progress)
+    render.rows(run, [{
+        "change": change, "table": table, "column": column, "becomes": becomes, "courses": done.courses,
+        "rows": done.rows, "failed": len(done.failures), "outcome": done.word,
+    }], CHANGED)  # fmt: skip
+    show_failures(run, done.failures)
+    return 5 if done.failures else 0
+
+
+@command(
+    column_app, "add", sets=("data", "writes"), columns=CHANGED, long=True,
+    examples=("shape column add auth_userprofile goals", "shape column add auth_userprofile goals --dry-run"),
+    exits=EXITS, see="rollbook shape show, rollbook course update",
+)  # fmt: skip
+def column_add(run: Run, table: TableName, column: ColumnName, jobs: Jobs = JOBS) -> int:
+    """Let a column of the portal's table travel to all courses, one after the other, while everybody works.
+
+    A course can leave it out afterwards: rollbook course update COURSE --without COLUMN.
+    """
+    from rollbook.replication.columns import add
+    from rollbook.replication.queries.shape import Column
+
+    return changed(run, "column add", table, column, None, lambda progress: add(
+        run, [Column(table, column)], jobs, progress
+    ))  # fmt: skip
+
+
+@command(
+    column_app, "drop", sets=("data", "writes", "yes"), columns=CHANGED, long=True,
+    examples=("shape column drop auth_userprofile goals --dry-run", "shape column drop auth_userprofile goals --yes"),
+    exits=EXITS, see="rollbook shape show, rollbook shape without",
+)  # fmt: skip
+def column_drop(run: Run, table: TableName, column: ColumnName, jobs: Jobs = JOBS) -> int:
+    """Let a column travel to no course, and drop it with its values from all copies. The portal's table keeps it."""
+    from rollbook.replication.columns import drop
+    from rollbook.replication.queries.shape import Column
+
+    render.confirm(run, f"drop {table}.{column} with its values from the copies of all courses?")
+    return changed(run, "column drop", table, column, None, lambda progress: drop(
+        run, [Column(table, column)], jobs, progress
+    ))  # fmt: skip
+
+
+@command(
+    column_app, "rename", sets=("data", "writes"), columns=CHANGED, long=True,
+    examples=(
+        "shape column rename auth_userprofile pronouns pronoun",
+        "shape column rename auth_userprofile pronouns pronoun --dry-run",
+    ),
+    exits=EXITS, see="rollbook shape show",
+)  # fmt: skip
+def column_rename(
+    run: Run, table: TableName, column: ColumnName,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its new name.")], jobs: Jobs = JOBS,
+) -> int:  # fmt: skip
+    """Rename a column in the portal's table and in all copies. Until a course has the new name, it misses changes."""
+    from rollbook.replication.columns import rename
+    from rollbook.replication.queries.shape import Column
+
+    return changed(run, "column rename", table, column, name, lambda progress: rename(
+        run, Column(table, column), name, jobs, progress
+    ))  # fmt: skip

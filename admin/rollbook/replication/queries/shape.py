@@ -1,0 +1,322 @@
+"""The shape of what is copied, as the courses have it: what each leaves out, and what is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from rollbook.core.rows import one, typed
+
+if TYPE_CHECKING:
+    from rollbook.core.db import Conn
+
+COURSES = """
+select
+    c.course_id as course, c.schema_name::text as schema_name,
+    case when c.state <> 'detached' then c.server end as server, num_nonnulls(c.moving_to, c.leaving) > 0 as is_moving,
+    c.paused_at is not null as is_paused, c.without, c.due
+from rollbook.course as c order by c.course_id
+"""
+
+COPY_SHAPES = """
+select
+    n.nspname::text as schema_name, c.relname::text as table,
+    jsonb_object_agg(
+        a.attname, jsonb_build_object('has_default', a.atthasdef, 'is_not_null', a.attnotnull)
+    ) as columns
+from jsonb_to_recordset(%s) as asked (schema_name text, table_name text)
+inner join pg_namespace as n on n.nspname = asked.schema_name
+inner join pg_class as c on c.relnamespace = n.oid and c.relname = asked.table_name and c.relkind = 'r'
+inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+group by 1, 2
+"""
+
+STATEMENTS = """
+select s.schema_name, w.words
+from rows from (
+    jsonb_to_recordset(%s) as (schema_name text, table_name text, without text[], columns jsonb)
+) with ordinality as s (schema_name, table_name, without, columns, number)
+cross join rollbook.shape_statements(s.schema_name, s.table_name, s.without, s.columns, %s) as w (words)
+order by s.number
+"""
+
+COLUMN_NAMES = """
+select a.attname::text as name
+from pg_attribute as a
+inner join pg_class as c on c.oid = a.attrelid and c.relname = %s
+inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname = %s
+where a.attnum > 0 and not a.attisdropped
+"""
+
+
+class Column(NamedTuple):
+    """A column of a copied table."""
+
+    table: str
+    name: str
+
+    def __str__(self) -> str:
+        """Return it as lists of columns have it."""
+        return f"{self.table}.{self.name}"
+
+
+@dataclass(frozen=True)
+class CourseShape:
+    """What a change of the shape needs to know of a course."""
+
+    course: str
+    schema_name: str
+    server: str | None  # that is fed
+    is_moving: bool  # on two servers
+    is_paused: bool
+    without: list[str]
+    due: list[str]  # what a change of the shape still has to bring: TABLE.COLUMN, or `condition`
+
+
+@dataclass(frozen=True)
+class CopyShape:
+    """The columns of one copy: {"email": {"has_default": false, "is_not_null": true}, ...}."""
+
+    schema_name: str
+    table: str
+    columns: dict[str, Any]
+
+
+def list_courses(conn: Conn) -> list[CourseShape]:
+    """Return all courses, by id."""
+    return typed(CourseShape, conn, COURSES)
+
+
+def copy_shapes(conn: Conn, tables: Mapping[str, Sequence[str]]) -> list[CopyShape]:
+    """Return the columns of these copies, by schema; those that are gone are left out."""
+    asked = [{"schema_name": schema, "table_name": name} for schema, names in tables.items() for name in names]
+    return typed(CopyShape, conn, COPY_SHAPES, [Jsonb(asked)])
+
+
+def shape_statements(
+    conn: Conn, found: Sequence[CopyShape], without: Mapping[str, Sequence[str]], *, is_final: bool
+) -> dict[str, list[str]]:
+    """Return by schema the statements that give copies their form: see rollbook.shape_statements."""
+    asked = [
+        {"schema_name": copy.schema_name, "table_name": copy.table, "without": list(without[copy.schema_name]),
+         "columns": copy.columns}
+        for copy in found
+    ]  # fmt: skip
+    statements: dict[str, list[str]] = {}
+    for row in conn.execute(STATEMENTS, [Jsonb(asked), is_final]):
+        statements.setdefault(row["schema_name"], []).append(row["words"])
+    return statements
+
+
+def column_names(conn: Conn, schema_name: str, table: str) -> list[str]:
+    """Return the columns that a copy has; none if it is gone."""
+    return [row["name"] for row in conn.execute(COLUMN_NAMES, [table, schema_name])]
+
+
+def settle(conn: Conn, course_id: str, brought: Sequence[str]) -> None:
+    """Record that a course has got what was due to it."""
+    if brought:
+        query = "update rollbook.course set due = array(select d from unnest(due) as d where d <> all (%s::text[])) "
+        conn.execute(query + "where course_id = %s", [list(brought), course_id])
+
+
+def add_due(conn: Conn, course_id: str, columns: Sequence[str]) -> None:
+    """Record what a course is to get later."""
+    query = "update rollbook.course set due = array(select distinct d from unnest(due || %s::text[]) as d order by d) "
+    conn.execute(query + "where course_id = %s", [list(columns), course_id])
+
+
+def repair(conn: Conn, course_id: str) -> int:
+    """Make the copies of a course equal to the portal; return the rows written."""
+    query = "select coalesce(sum(inserted + updated + deleted), 0)::bigint as rows from rollbook.repair(%s)"
+    return int(one(conn, query, [course_id])["rows"])
+
+
+# --- what is under way ------------------------------------------------------------------------------------------------
+
+CONDITION = "condition"  # in rollbook.course.due: rows are to be compared, as the condition has changed
+
+PRESENT = """
+select n.nspname::text as schema_name, c.relname::text as table, a.attname::text as name
+from jsonb_to_recordset(%s) as asked (table_name text, name text)
+inner join pg_class as c on c.relname = asked.table_name and c.relkind = 'r'
+inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname = any (%s)
+inner join pg_attribute as a
+    on a.attrelid = c.oid and a.attname = asked.name and a.attnum > 0 and not a.attisdropped
+order by 1, 2, 3
+"""
+
+LEAVE_OUT = """
+update rollbook.course as c
+set
+    without = array(select distinct w from unnest(c.without || %(entries)s::text[]) as w order by w),
+    due = array(
+        select distinct d from unnest(c.due || array(
+            select t.name from unnest(%(columns)s::text[], %(entries)s::text[]) as t (name, entry)
+            where t.entry <> all (c.without)
+        )) as d order by d
+    )
+where not c.without @> %(entries)s::text[]
+"""
+
+LEAVE_OUT_OF_NEW = """
+update rollbook.shape set without = array(select distinct w from unnest(without || %s::text[]) as w order by w)
+"""
+
+SWAP = """
+update rollbook.course as c
+set without = array(
+    select distinct w from unnest(array_append(array_remove(c.without, %(old)s), %(new)s)) as w order by w
+)
+where %(old)s = any (c.without)
+"""
+
+REMOVE = """
+update rollbook.course as c
+set
+    without = array(select w from unnest(c.without) as w where w <> all (%(entries)s::text[])),
+    due = array(select d from unnest(c.due) as d where d <> all (%(columns)s::text[]))
+where c.without && %(entries)s::text[] or c.due && %(columns)s::text[]
+"""
+
+
+def present(conn: Conn, columns: Sequence[Column], schemas: Sequence[str]) -> list[tuple[str, Column]]:
+    """Return which of these columns the copies in these schemas have: schema, column."""
+    asked = Jsonb([{"table_name": column.table, "name": column.name} for column in columns])
+    return [
+        (row["schema_name"], Column(row["table"], row["name"])) for row in conn.execute(PRESENT, [asked, list(schemas)])
+    ]
+
+
+def leave_out(conn: Conn, columns: Sequence[str], entries: Sequence[str]) -> None:
+    """Let all courses leave out columns that none has yet, until it is their turn; `entries`: as lists have them."""
+    conn.execute(LEAVE_OUT, {"columns": list(columns), "entries": list(entries)})
+
+
+def leave_out_too(conn: Conn, old: str, new: str) -> None:
+    """Let courses and new courses leave out a second name of a column that they leave out."""
+    for place in ("course", "shape"):
+        conn.execute(
+            sql.SQL(
+                "update rollbook.{} set without = array_append(without, {new}) "
+                "where {old} = any (without) and {new} <> all (without)"
+            ).format(sql.Identifier(place), old=old, new=new)
+        )
+
+
+def leave_out_of_new(conn: Conn, columns: Sequence[str]) -> None:
+    """Let courses that are made meanwhile leave columns out that are leaving."""
+    conn.execute(LEAVE_OUT_OF_NEW, [list(columns)])
+
+
+def replace_left_out(conn: Conn, old: str, new: str) -> None:
+    """Give a column another name in the lists of all courses and of new ones."""
+    conn.execute(SWAP, {"old": old, "new": new})
+    conn.execute("update rollbook.shape set without = array_replace(without, %s, %s)", [old, new])
+
+
+def remove_left_out(conn: Conn, entries: Sequence[str], columns: Sequence[str]) -> None:
+    """Forget columns that are no longer declared, in the lists of all courses and of new ones."""
+    given = {"entries": [*entries, *columns], "columns": list(columns)}
+    conn.execute(REMOVE, given)
+    conn.execute(
+        "update rollbook.shape set without = array(select w from unnest(without) as w where w <> all (%(entries)s)), "
+        "leaving = array(select w from unnest(leaving) as w where w <> all (%(columns)s))", given,
+    )  # fmt: skip
+
+
+def clear_due(conn: Conn, course_ids: Sequence[str], columns: Sequence[str]) -> None:
+    """Let courses keep leaving columns out: they have columns of their own with these names."""
+    conn.execute(
+        "update rollbook.course as c set due = array(select w from unnest(c.due) as w where w <> all (%s)) "
+        "where c.course_id = any (%s)", [list(columns), list(course_ids)],
+    )  # fmt: skip
+
+
+def travelling(conn: Conn, columns: Sequence[str]) -> bool:
+    """Return whether a course does not leave all of these columns out."""
+    query = "select exists (select from rollbook.course where not without @> %s::text[]) as found"
+    return bool(one(conn, query, [list(columns)])["found"])
+
+
+def leaving(conn: Conn) -> list[str]:
+    """Return the columns that are leaving, as TABLE.COLUMN."""
+    return list(one(conn, "select leaving from rollbook.shape")["leaving"])
+
+
+def record_leaving(conn: Conn, columns: Sequence[str], entries: Sequence[str]) -> None:
+    """Record that columns are leaving; new courses leave them out. `entries`: as lists have them."""
+    conn.execute(
+        "update rollbook.shape set leaving = array(select distinct w from unnest(leaving || %s::text[]) as w)",
+        [list(columns)],
+    )
+    leave_out_of_new(conn, entries)
+
+
+def renamed(conn: Conn) -> dict[str, str]:
+    """Return by TABLE.COLUMN the names that columns had, while copies may still have these."""
+    return dict(one(conn, "select renamed from rollbook.shape")["renamed"])
+
+
+def record_renamed(conn: Conn, old: Column, new: Column, entry: str) -> None:
+    """Record that a column has another name, which the copies have not got yet; new courses get it."""
+    conn.execute(
+        "update rollbook.shape set without = array_remove(without, %(entry)s), "
+        "leaving = array_remove(leaving, %(old)s) where %(old)s = any (leaving)", {"entry": entry, "old": str(old)},
+    )  # fmt: skip
+    conn.execute("update rollbook.course set due = array_replace(due, %s, %s)", [str(old), str(new)])
+    conn.execute(
+        "update rollbook.shape set renamed = renamed || jsonb_build_object(%s::text, %s::text)", [str(new), old.name]
+    )
+
+
+def forget_renamed(conn: Conn) -> None:
+    """Forget the old names when no course needs them."""
+    conn.execute(
+        "update rollbook.shape set renamed = '{}' "
+        "where renamed <> '{}' and not exists (select from rollbook.course where due <> '{}')"
+    )
+
+
+def may_read(conn: Conn, relation: str, column: str) -> bool:
+    """Return whether the routing may read a column."""
+    query = "select has_column_privilege('rollbook_owner', %s::text, %s::text, 'select') as may"
+    return bool(one(conn, query, [relation, column])["may"])
+
+
+def attribute_names(conn: Conn, relation: str) -> list[str]:
+    """Return the columns of a relation."""
+    query = (
+        "select attname::text as name from pg_attribute "
+        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped"
+    )
+    return [row["name"] for row in conn.execute(query, [relation])]
+
+
+def condition_columns(conn: Conn, relation: str, condition: str) -> list[str]:
+    """Return the columns of a relation whose names a condition has."""
+    return [name for name in attribute_names(conn, relation) if name in condition]
+
+
+def is_view(conn: Conn, relation: str) -> bool:
+    """Return whether a relation is a view: on the table of a site that was adopted in place."""
+    query = "select relkind = 'v' as is_view from pg_class where oid = %s::regclass"
+    return bool(one(conn, query, [relation])["is_view"])
+
+
+def count_due(conn: Conn) -> dict[str, int]:
+    """Return by table how many courses a change of the shape has not reached yet."""
+    query = """
+        select t.table_name as table, count(*) as courses
+        from rollbook.copied_tables() as t
+        inner join rollbook.course as c on exists (
+            select from unnest(c.due) as d where starts_with(d, t.table_name || '.') or
+                d = 'condition' and t.role = 'membership'
+        )
+        group by 1
+    """
+    return {row["table"]: row["courses"] for row in conn.execute(query)}

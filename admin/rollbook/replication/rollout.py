@@ -1,0 +1,407 @@
+"""Bringing a change of the shape to the courses, one after the other: each in short transactions of its own.
+
+Courses of one server go together: what they need there first, then the portal's transactions, then one wait for the
+server, then what is left to do there. Servers are independent of each other. Whoever is killed is run again: each step
+looks at what is there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import errors, sql
+
+from rollbook.core import history
+from rollbook.core.db import Conn
+from rollbook.core.errors import AdminError, RefusedError, UnreachableError
+from rollbook.core.shell import course_word
+from rollbook.core.sqlstate import translate
+from rollbook.replication import build, compare, link, subscription
+from rollbook.replication.fence import fence
+from rollbook.replication.queries import shape as queries
+from rollbook.replication.queries.courses import find_course, update_course
+from rollbook.replication.queries.shape import Column, CourseShape
+from rollbook.replication.repair import CATCH_UP_SECONDS, Failure
+from rollbook.replication.session import Progress, Session, opened
+from rollbook.replication.shape import finish
+from rollbook.replication.steps import Steps
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Run
+
+BATCH = 25  # courses of one server between two waits for it
+LOCK_SECONDS = 1.0  # how long a reader of a copy may hold up one attempt, and be held up by it
+ATTEMPTS = 10
+PAUSE_SECONDS = 0.2  # between two attempts
+HELD_SECONDS = 30.0  # how long another command may hold the server
+LOOK_SECONDS = 0.2  # between two looks whether all are done: Ctrl-C comes through
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one course gets."""
+
+    course: CourseShape
+    without: list[str]  # that it leaves out from then on
+    renamed: Mapping[Column, str] = field(default_factory=dict)  # columns of its copies, and their new names
+    dropped: Sequence[Column] = ()  # columns of its copies that go
+    tables: Sequence[str] = ()  # the copies that this concerns
+    brings: Sequence[str] = ()  # what is due to it and comes
+    becomes_due: Sequence[str] = ()  # what is to come later
+
+    @property
+    def arrives(self) -> bool:
+        """Return whether columns travel that did not before: then its server must have their values too."""
+        return any(text != queries.CONDITION for text in self.brings)
+
+
+@dataclass
+class Done:
+    """What was done so far; several threads write it."""
+
+    courses: list[str] = field(default_factory=list)
+    rows: int = 0  # written, in the portal's database and on servers
+    failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass
+class Work:
+    """A run over many courses: whether to stop, what is done, and the sessions that a Ctrl-C cancels."""
+
+    run: Run
+    progress: Progress
+    done: Done = field(default_factory=Done)
+    stop: threading.Event = field(default_factory=threading.Event)
+    sessions: list[Conn] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def succeeded(self, change: Change, rows: int) -> None:
+        """Count a course."""
+        with self.lock:
+            self.done.courses.append(change.course.course)
+            self.done.rows += rows
+            self.progress.advance(1)
+
+    def failed(self, name: str, error: AdminError | psycopg.Error, courses: int = 1) -> None:
+        """Record why a course, or all of a server's, could not be changed."""
+        with self.lock:
+            self.done.failures.append(Failure(name, error if isinstance(error, AdminError) else translate(error)))
+            self.progress.advance(courses)
+
+    @contextmanager
+    def connect(self) -> Iterator[Conn]:
+        """Yield a session on the portal, in autocommit."""
+        with self.run.connect() as conn:
+            conn.autocommit = True
+            self.sessions.append(conn)
+            yield conn
+
+
+def roll_out(run: Run, changes: Sequence[Change], jobs: int, progress: Progress) -> Done:
+    """Bring these changes to their courses; a course that fails does not stop the others.
+
+    `jobs`: how many servers are worked on at once. On Ctrl-C the course under way is finished or undone.
+    """
+    work = Work(run, progress)
+    groups: dict[str | None, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change.course.server, []).append(change)
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        parts = [pool.submit(part, work, server, group) for server, group in groups.items()]
+        try:
+            while wait(parts, LOOK_SECONDS).not_done:
+                pass
+        except BaseException:
+            work.stop.set()
+            for conn in work.sessions:
+                with suppress(psycopg.Error):
+                    conn.cancel_safe(timeout=2)
+            raise
+    for each in parts:
+        each.result()
+    work.done.failures.sort(key=lambda failure: failure.course)
+    return work.done
+
+
+def part(work: Work, server: str | None, changes: Sequence[Change]) -> None:
+    """Change the courses of one server, or those on none."""
+    try:
+        with work.connect() as portal:
+            if server is None:
+                for change in changes:
+                    if work.stop.is_set():
+                        return
+                    alone(work, portal, change)
+                return
+            on_server(work, portal, server, changes)
+    except (AdminError, psycopg.Error) as exc:
+        if work.stop.is_set():
+            return
+        left = len(changes) if server is None else len(changes) - sum(
+            change.course.course in work.done.courses for change in changes
+        )  # fmt: skip
+        work.failed(f"{left} courses" + (f" on server {server}" if server else ""), exc, left)
+
+
+def alone(work: Work, portal: Conn, change: Change) -> None:
+    """Change a course that has no server."""
+    try:
+        rename_columns(portal, change)
+        rows = on_portal(work.run, portal, change, is_last=True)
+        drop_columns(portal, change)
+    except (AdminError, psycopg.Error) as exc:
+        if not work.stop.is_set():
+            work.failed(change.course.course, exc)
+        return
+    work.succeeded(change, rows)
+
+
+def on_portal(run: Run, portal: Conn, change: Change, *, is_last: bool) -> int:
+    """Change a course in the portal's database, in one transaction; return the rows written."""
+    course, rows = change.course, 0
+    with portal.transaction():
+        if change.without != course.without:
+            written = update_course(portal, course.course, change.without)
+            rows += sum(row["inserted"] + row["updated"] + row["deleted"] for row in written)
+            history.record(
+                portal, run, course.course, "updated", before={"without": course.without},
+                after={"without": change.without, "rows": rows}, course_id=course.course,
+            )  # fmt: skip
+        if queries.CONDITION in change.brings and not course.is_paused:  # resume repairs a paused one
+            rows += queries.repair(portal, course.course)
+        if change.becomes_due:
+            queries.add_due(portal, course.course, change.becomes_due)
+        if is_last:
+            queries.settle(portal, course.course, change.brings)
+    return rows
+
+
+# --- courses of a server ----------------------------------------------------------------------------------------------
+
+
+def on_server(work: Work, portal: Conn, name: str, changes: Sequence[Change]) -> None:
+    """Change the courses of one server, some at a time."""
+    server = link.find_server(portal, name)
+    with opened(portal, server, work.run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session:
+        work.sessions.append(session.conn)
+        is_prepared = False
+        for start in range(0, len(changes), BATCH):
+            if work.stop.is_set():
+                return
+            with patiently_held(work, session):
+                if not is_prepared:
+                    build.prepare(session, Steps())
+                    subscription.go_on(session)
+                    is_prepared = True
+                left = batch(work, session, changes[start : start + BATCH])
+            for change, rows in left:
+                repair_and_finish(work, session, change, rows)
+
+
+@contextmanager
+def patiently_held(work: Work, session: Session) -> Iterator[None]:
+    """Lock a server for one batch; other commands may have it in between. Raises RefusedError."""
+    end = time.monotonic() + HELD_SECONDS
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(link.held(session.portal, session.server))
+                break
+            except RefusedError:
+                if time.monotonic() > end or work.stop.is_set():
+                    raise
+                time.sleep(PAUSE_SECONDS)
+        yield
+
+
+def batch(work: Work, session: Session, changes: Sequence[Change]) -> list[tuple[Change, int]]:
+    """Change some courses of a server; return those whose rows must be compared again, and the rows written so far."""
+    ready = [change for change in changes if attempt(work, change, refuse_moving)]
+    ready = reshape(work, session, ready, is_final=False)
+    written: list[tuple[Change, int]] = []
+    for change in ready:
+        if work.stop.is_set():
+            break
+        try:
+            rename_columns(session.portal, change)
+            written.append((change, on_portal(work.run, session.portal, change, is_last=False)))
+        except (AdminError, psycopg.Error) as exc:
+            if not work.stop.is_set():
+                work.failed(change.course.course, exc)
+    if not written:
+        return []
+    try:
+        fence(session)
+    except UnreachableError as exc:
+        for change, _ in written:
+            work.failed(change.course.course, exc)
+        return []
+    equal, differing = compared(session, written)
+    finished = reshape(work, session, [change for change, _ in equal if change.arrives], is_final=True)
+    finished = [change for change, _ in equal if not change.arrives or change in finished]
+    finished = [change for change in finished if attempt(work, change, lambda change: drop_everywhere(session, change))]
+    for change, rows in equal:
+        if change in finished:
+            queries.settle(session.portal, change.course.course, change.brings)
+            work.succeeded(change, rows)
+    return differing
+
+
+def attempt(work: Work, change: Change, what: Callable[[Change], None]) -> bool:
+    """Return whether a step of a course succeeded; record its failure."""
+    try:
+        what(change)
+    except (AdminError, psycopg.Error) as exc:
+        if not work.stop.is_set():
+            work.failed(change.course.course, exc)
+        return False
+    return True
+
+
+def refuse_moving(change: Change) -> None:
+    """Raise RefusedError for a course on two servers."""
+    if change.course.is_moving:
+        name = change.course.course
+        raise RefusedError(
+            f"course {name} moves to another server", why="its copies are on two of them",
+            fix=f"end its move: rollbook course show {course_word(name)} names it; then the same command again",
+        )  # fmt: skip
+
+
+def reshape(work: Work, session: Session, changes: Sequence[Change], *, is_final: bool) -> list[Change]:
+    """Give the copies on a server their form; return the courses of which that succeeded."""
+    if not changes:
+        return []
+    found = queries.copy_shapes(session.conn, {change.course.schema_name: change.tables for change in changes})
+    renamed = {
+        change.course.schema_name: {(c.table, c.name): new for c, new in change.renamed.items()} for change in changes
+    }
+    for shape in found:
+        for (table, old), new in renamed.get(shape.schema_name, {}).items():
+            if shape.table == table and old in shape.columns and new not in shape.columns:
+                shape.columns[new] = shape.columns.pop(old)
+    without = {change.course.schema_name: change.without for change in changes}
+    statements = queries.shape_statements(session.portal, found, without, is_final=is_final)
+    good = []
+    for change in changes:
+        words = statements.get(change.course.schema_name, [])
+        if not is_final:
+            words = rename_statements(session.conn, change) + words
+        if attempt(work, change, lambda _, words=words: run_locked(session.conn, words)):  # type: ignore[misc]
+            good.append(change)
+    return good
+
+
+def compared(
+    session: Session, written: Sequence[tuple[Change, int]]
+) -> tuple[list[tuple[Change, int]], list[tuple[Change, int]]]:
+    """Return which courses are equal on the server, as far as one look can tell, and which may not be."""
+    fresh = replace(session)  # its columns are those of before
+    equal: list[tuple[Change, int]] = []
+    differing: list[tuple[Change, int]] = []
+    with ThreadPoolExecutor(2) as pool:
+        for change, rows in written:
+            is_equal = change.course.is_paused or not change.arrives or all(
+                not compare.compare_table(
+                    fresh, change.course.schema_name, table, pool, judged=False, with_columns=False
+                ).findings
+                for table in change.tables
+            )  # fmt: skip
+            (equal if is_equal else differing).append((change, rows))
+    return equal, differing
+
+
+def repair_and_finish(work: Work, session: Session, change: Change, rows: int) -> None:
+    """Make a course equal on its server, row by row, and finish it: some of its rows were being written."""
+    name = change.course.course
+    try:
+        rows += finish(work.run, find_course(session.portal, name), session.server.name, Progress())
+        drop_everywhere(session, change)
+        queries.settle(session.portal, name, change.brings)
+    except (AdminError, psycopg.Error) as exc:
+        if not work.stop.is_set():
+            work.failed(name, exc)
+        return
+    work.succeeded(change, rows)
+
+
+# --- columns of copies ------------------------------------------------------------------------------------------------
+
+
+def rename_statements(conn: Conn, change: Change) -> list[str]:
+    """Return the statements that rename columns of a course's copies, as far as they have their old names."""
+    schema = change.course.schema_name
+    words = []
+    for column, new in change.renamed.items():
+        there = queries.column_names(conn, schema, column.table)
+        if column.name in there and new not in there:
+            rename = sql.SQL("alter table {} rename column {} to {}").format(
+                sql.Identifier(schema, column.table), sql.Identifier(column.name), sql.Identifier(new)
+            )
+            words.append(rename.as_string(conn))
+    return words
+
+
+def rename_columns(portal: Conn, change: Change) -> None:
+    """Rename columns of a course's copies in the portal's database."""
+    run_locked(portal, rename_statements(portal, change))
+
+
+def drop_everywhere(session: Session, change: Change) -> None:
+    """Drop columns of a course's copies, on its server first."""
+    drop_columns(session.conn, change)
+    drop_columns(session.portal, change)
+
+
+def drop_columns(conn: Conn, change: Change) -> None:
+    """Drop columns of a course's copies. Raises RefusedError where something of the course's own needs one."""
+    schema = change.course.schema_name
+    words = [
+        sql.SQL("alter table {} drop column {}").format(
+            sql.Identifier(schema, column.table), sql.Identifier(column.name)
+        ).as_string(conn)
+        for column in change.dropped
+        if column.name in queries.column_names(conn, schema, column.table)
+    ]  # fmt: skip
+    try:
+        run_locked(conn, words)
+    except errors.DependentObjectsStillExist as exc:
+        needing = "; ".join((exc.diag.message_detail or "").splitlines())
+        columns = ", ".join(f"{column.table}.{column.name}" for column in change.dropped)
+        where = "in the portal's database" if getattr(exc, "server", None) is None else f"on server {exc.server}"  # type: ignore[attr-defined]
+        raise RefusedError(
+            f"{schema} {where} has objects of its own that need {columns}", why=needing,
+            fix="drop or change them there; then the same command again",
+        ) from exc  # fmt: skip
+
+
+def run_locked(conn: Conn, statements: Iterable[str]) -> None:
+    """Run statements that lock a copy, in one transaction; again if its lock is not free in time.
+
+    Raises RefusedError, naming who has the lock.
+    """
+    words = "; ".join(statements)
+    if not words:
+        return
+    for turn in range(ATTEMPTS):
+        try:
+            with conn.transaction():
+                conn.execute(f"set local lock_timeout = '{LOCK_SECONDS:g}s'; {words}".encode())
+        except errors.LockNotAvailable as exc:
+            if turn == ATTEMPTS - 1:
+                where = getattr(exc, "server", None)
+                raise RefusedError(
+                    f"a copy{f' on server {where}' if where else ''} is in use",
+                    why=f"its lock was not free in {ATTEMPTS} attempts of {LOCK_SECONDS:g} s",
+                    fix="end the transaction that uses it, then the same command again",
+                ) from exc
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
