@@ -58,6 +58,7 @@ def test_names_are_quoted_and_keys_travel() -> None:
         (('["order", "id"]', '["order", "order"]'), "twice"),
         (('["order", "id"]', '"order"'), r"columns must be a list of names"),
         (("'\"My School\".member'", '"other.people"'), "two tables people"),
+        (("'\"My School\".member'", '"route"'), "names a table route"),
         (("'\"My School\".member'", '"a.b.c"'), "a.b.c is not the name of a table"),
         (('["order"]', '"order"'), "lists of columns"),
         (("[person]", "[person"), "not TOML"),

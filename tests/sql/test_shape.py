@@ -59,6 +59,14 @@ def test_what_is_no_condition_is_refused(portal: Db, condition: str, why: str) -
     assert re.search(why, str(caught.value.why))
 
 
+def test_keys_that_can_be_null_are_refused_with_the_line_that_mends_it(portal: Db) -> None:
+    run(portal, "alter table portal.student_courseenrollment alter user_id drop not null")
+    with pytest.raises(RefusedError, match="can be null") as caught:
+        declared(portal)
+    run(portal, str(caught.value.fix).removeprefix("in psql: "))
+    assert declared(portal) == default()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

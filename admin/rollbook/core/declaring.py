@@ -10,7 +10,7 @@ from psycopg import errors
 from rollbook.core.errors import RefusedError
 from rollbook.core.migrating import SQL, object_files, places, rendered
 from rollbook.core.rows import nearest, one, typed
-from rollbook.core.shape import Shape, Table, of, recorded, shaped
+from rollbook.core.shape import Shape, Table, name, of, recorded, shaped
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -19,7 +19,7 @@ ATTRIBUTES = """
 select
     a.attname::text as name, format_type(a.atttypid, null) as type, y.typcategory = 'S' as is_text,
     a.atttypid = any ('{int2,int4,int8}'::regtype[]) as is_integer,
-    a.attnotnull and exists (
+    a.attnotnull as is_not_null, a.attnotnull and exists (
         select from pg_index as i
         where i.indrelid = a.attrelid and i.indisunique and i.indimmediate and i.indisvalid and i.indpred is null
             and i.indnkeyatts = 1 and i.indkey[0] = a.attnum
@@ -59,6 +59,7 @@ class Attribute:
     type: str
     is_text: bool
     is_integer: bool
+    is_not_null: bool
     is_key: bool  # unique and not null
 
 
@@ -88,14 +89,20 @@ def checked(conn: Conn, table: Table) -> Table:
             f"{table.relation}.{table.person} cannot hold a person's key", why=f"it is {found[table.person].type}",
             fix="name the integer column with the person's key",
         )  # fmt: skip
+    if table.course is not None and not (found[table.course].is_text or found[table.course].is_integer):
+        raise RefusedError(
+            f"{table.relation}.{table.course} cannot hold a course's ID", why=f"it is {found[table.course].type}",
+            fix="name a column that is a text or an integer",
+        )  # fmt: skip
+    for column in table.keys:
+        if not found[column].is_not_null:
+            raise RefusedError(
+                f"{table.relation}.{column} can be null: such a row is nobody's, or of no course",
+                fix=f"in psql: alter table {table.relation} alter column {name(column)} set not null;",
+            )
     if table.course is None:
         return table
     course = found[table.course]
-    if not course.is_text and not course.is_integer:
-        raise RefusedError(
-            f"{table.relation}.{table.course} cannot hold a course's ID", why=f"it is {course.type}",
-            fix="name a column that is a text or an integer",
-        )  # fmt: skip
     condition = None if table.condition is None else canonical(conn, table.relation, table.condition)
     return replace(table, condition=condition, course_type="text" if course.is_text else course.type)
 

@@ -166,6 +166,10 @@ def parse(text: str, source: str) -> Shape:
             raise UsageError(f"{source} has no [{role}]", fix="see docs/shape.md for a shape")
     tables = tuple(read(role, content[role], source) for role in ROLES if role in content)
     copies = [table.name for table in tables]
+    if "route" in copies:
+        raise UsageError(
+            f"{source} names a table route", why="verify calls the routes so", fix="rename it, or use a view"
+        )
     if len(set(copies)) < len(copies):
         raise UsageError(
             f"{source} names two tables {copies[-1]}", why="in a course they would have one name",
