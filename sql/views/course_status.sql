@@ -1,10 +1,15 @@
 -- course_status: one row a course: how many are enrolled, how many copies there are, what the last verify said.
--- state: `paused` its copies are not written, by pause_course or by a fault · `broken` a copy's table is gone, or not
--- rollbook_owner's · `drifted` the last verify found differences, or there are fewer or more
--- enrollment copies than enrollments, or fewer users than enrolled · `ok` otherwise. Counting sees no changed value:
--- verified_at says how old the better answer is. Of a course on a server the portal alone knows less: `broken` its slot
--- is gone or lost · `paused` by `rollbook replication pause` · `unknown` nobody reads the slot · `moving` a move to
--- another server is not finished; `rollbook status` asks the server itself.
+-- state: `paused` its copies are not written, by pause_course or by a fault · `broken` a copy's table or column is
+-- gone, or not rollbook_owner's · `drifted` the last verify found differences, or there are fewer or more enrollment
+-- copies than enrollments, or fewer users than enrolled · `ok` otherwise. Counting sees no changed value: verified_at
+-- says how old the better answer is. Of a course on a server the portal alone knows less: `broken` its slot is gone or
+-- lost · `paused` by `rollbook replication pause` · `unknown` nobody reads the slot · `moving` a move to another server
+-- is not finished; `rollbook status` asks the server itself.
+-- Counts:   rows are counted where PostgreSQL's statistics of live rows contradict what the portal has: enrollments,
+--           and users whose routes lead to the course. Elsewhere these are the numbers. So thousands of courses cost
+--           little, and a copy that somebody removed bypassing the guard is seen when the statistics have it, some
+--           seconds later. Lost statistics (a crash, a standby) contradict. copied_profiles is counted where it is
+--           selected.
 -- Security: the rights of its owner, rollbook_owner.
 create or replace view rollbook.course_status as
 select
@@ -12,10 +17,15 @@ select
     c.schema_name,
     case
         when c.paused_at is not null then 'paused'
-        when counted.copied_users is null or counted.copied_profiles is null or counted.copied_enrollments is null
-            then 'broken'
-        when v.verdict = 'differs'
-            or counted.copied_enrollments <> counted.enrolled or counted.copied_users < counted.enrolled
+        when held.sound <> shape.tables then 'broken'
+        when v.verdict = 'differs' then 'drifted'
+        when case
+                when held.live_memberships = coalesce(members.enrolled, 0)
+                    and held.live_persons >= coalesce(members.enrolled, 0) then false
+                else rollbook.count_rows(c.schema_name, shape.membership) <> coalesce(members.enrolled, 0)
+                    or rollbook.count_rows(c.schema_name, shape.person)
+                    < (select count(distinct m.user_id) from rollbook.memberships_of(c.course_id) as m)
+            end
             then 'drifted'
         when c.state <> 'ok' or c.server is null then c.state
         when slot.slot_name is null or slot.wal_status = 'lost' then 'broken'
@@ -25,10 +35,16 @@ select
         else c.state
     end as state,
     c.on_leave,
-    counted.enrolled,
-    counted.copied_users,
-    counted.copied_profiles,
-    counted.copied_enrollments,
+    coalesce(members.enrolled, 0) as enrolled,
+    case
+        when held.live_persons = coalesce(routed.users, 0) then held.live_persons
+        else rollbook.count_rows(c.schema_name, shape.person)
+    end as copied_users,
+    rollbook.count_rows(c.schema_name, shape.profile) as copied_profiles,
+    case
+        when held.live_memberships = coalesce(members.enrolled, 0) then held.live_memberships
+        else rollbook.count_rows(c.schema_name, shape.membership)
+    end as copied_enrollments,
     c.created_at,
     v.verified_at,
     v.verdict,
@@ -42,13 +58,33 @@ select
     c.leaving,
     c.without
 from rollbook.course as c
+cross join (
+    select
+        count(*) as tables,
+        max(t.table_name) filter (where t.role = 'person') as person,
+        max(t.table_name) filter (where t.role = 'profile') as profile,
+        max(t.table_name) filter (where t.role = 'membership') as membership
+    from rollbook.copied_tables() as t
+) as shape
 cross join lateral (
     select
-        (select count(*) from rollbook.enrollments() as e where e.course_id = c.course_id) as enrolled,
-        rollbook.count_rows(c.schema_name, 'auth_user') as copied_users,
-        rollbook.count_rows(c.schema_name, 'auth_userprofile') as copied_profiles,
-        rollbook.count_rows(c.schema_name, 'student_courseenrollment') as copied_enrollments
-) as counted
+        count(*) filter (where copy.is_sound) as sound,
+        max(copy.live) filter (where copy.is_sound and copy.role = 'person') as live_persons,
+        max(copy.live) filter (where copy.is_sound and copy.role = 'membership') as live_memberships
+    from (
+        select k.role, k.is_sound, pg_stat_get_live_tuples(k.relation) as live
+        from rollbook.copies_of(c.schema_name, c.without) as k
+    ) as copy
+) as held
+left join (
+    select m.course_id, count(*) as enrolled from rollbook.memberships() as m group by m.course_id
+) as members on members.course_id = c.course_id
+left join (
+    select s.schema_name, count(*) as users
+    from rollbook.route as r
+    cross join unnest(r.schemas) as s (schema_name)
+    group by s.schema_name
+) as routed on routed.schema_name = c.schema_name::text
 -- A verdict of the future, from a clock that was ahead, does not count.
 left join rollbook.verification as v on v.course_id = c.course_id and v.verified_at <= statement_timestamp()
 left join rollbook.server as server on server.name = c.server
@@ -59,9 +95,11 @@ comment on column rollbook.course_status.schema_name is 'The schema of the copie
 comment on column rollbook.course_status.state is 'What the portal knows, in one word.';
 comment on column rollbook.course_status.on_leave is 'keep or remove.';
 comment on column rollbook.course_status.enrolled is 'Enrollments in the portal.';
-comment on column rollbook.course_status.copied_users is 'User copies in the course.';
-comment on column rollbook.course_status.copied_profiles is 'Profile copies in the course.';
-comment on column rollbook.course_status.copied_enrollments is 'Enrollment copies in the course.';
+comment on column rollbook.course_status.copied_users is
+    'User copies in the course: by routes, counted where statistics contradict.';
+comment on column rollbook.course_status.copied_profiles is 'Profile copies in the course, counted.';
+comment on column rollbook.course_status.copied_enrollments is
+    'Enrollment copies in the course: by enrollments, counted where statistics contradict.';
 comment on column rollbook.course_status.created_at is 'When the course was made.';
 comment on column rollbook.course_status.verified_at is
     'When verify last compared the course; null: never, or repaired since.';

@@ -75,17 +75,20 @@ class Site:
 
     def cpu(self, work: Callable[[], object]) -> float:
         """Return the CPU seconds of the programs that `work` runs, and of the server's processes that end with it."""
+        postmaster = (self.server.data / "postmaster.pid").read_text().splitlines()[0]
+
+        def running() -> set[str]:
+            return set(Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())
 
         def spent() -> float:
-            postmaster = (self.server.data / "postmaster.pid").read_text().splitlines()[0]
             fields = Path(f"/proc/{postmaster}/stat").read_text().rsplit(")", 1)[1].split()
-            children = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return (int(fields[13]) + int(fields[14])) / TICK + children.ru_utime + children.ru_stime
+            programs = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return (int(fields[13]) + int(fields[14])) / TICK + programs.ru_utime + programs.ru_stime
 
-        time.sleep(0.3)  # what ended before is counted
-        before = spent()
+        others, before = running(), spent()
         work()
-        time.sleep(0.3)
+        while running() - others:  # who has ended is counted
+            time.sleep(0.05)
         return spent() - before
 
     def build(self) -> None:

@@ -1,6 +1,6 @@
 """Rules that hold for every object of Rollbook, by the catalog; and proof that a role without rights can do nothing.
 
-Also tests sql/grants.sql and rollbook.course_status.
+Also tests sql/grants.sql and rollbook.course_status, with copies_of.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.sql.helpers import (
     fails,
     faults,
     held,
+    plant,
     run,
     schema,
     select,
@@ -224,3 +225,27 @@ def test_course_status_counts_and_says_what_is_broken(portal: Db) -> None:
     assert run(portal, query) == [(KEEP, "course_edx_toy_2012_fall", "ok", "keep", 1, 2, 1, 1)]
     run(portal, "drop table {c}.auth_userprofile", c=schema(portal, KEEP))
     assert run(portal, query) == [(KEEP, "course_edx_toy_2012_fall", "broken", "keep", 1, 2, None, 1)]
+
+
+def test_course_status_counts_where_the_statistics_contradict_the_portal(live: Db) -> None:
+    """Nothing is counted while they agree, so a copy removed bypassing the guard is seen when they have it."""
+    for name in ("ada", "bob"):
+        enroll(live, add_user(live, name), KEEP)
+    keep = schema(live, KEEP)
+    query: LiteralString = """select state, enrolled, copied_users, copied_enrollments from rollbook.course_status
+        where course_id = %s"""
+    run(live, "select pg_stat_force_next_flush()")
+    assert run(live, query, KEEP) == [("ok", 2, 2, 2)]
+    for table, expected in (("auth_user", ("drifted", 2, 1, 2)), ("student_courseenrollment", ("drifted", 2, 1, 1))):
+        plant(live, "delete from {c}.{t} where id = (select min(id) from {c}.{t})", c=keep, t=table)
+        run(live, "select pg_stat_force_next_flush()")
+        assert run(live, query, KEEP) == [expected]
+    run(live, "select rollbook.repair()")
+    run(live, "set stats_fetch_consistency = none")
+    run(live, "select pg_stat_reset()")  # as after a crash: everything is counted
+    assert run(live, query, KEEP) == [("ok", 2, 2, 2)]
+    run(live, "alter table {c}.auth_user rename email to address", c=keep)
+    assert run(live, query, KEEP) == [("broken", 2, None, 2)]
+    lacking = "select table_name, is_sound from rollbook.copies_of(%s, '{}') where not is_sound"
+    assert run(live, lacking, keep) == [("auth_user", False)]
+    assert run(live, lacking.replace("'{}'", "'{email}'"), keep) == []

@@ -43,7 +43,7 @@ TESTED_IN = {
     "sql/functions/test_compare_users.py": ["repair_course", "repair_users", "user_rows"],
     "sql/functions/test_verify.py": ["compare", "differences", "repair"],
     "sql/test_alter_type.py": ["account", "enrollments", "user_with_email"],
-    "sql/test_catalog.py": ["course_status", "grants"],
+    "sql/test_catalog.py": ["copies_of", "course_status", "grants"],
     "sql/test_quarantine.py": [
         *(
             "column_definitions",

@@ -31,7 +31,8 @@ from rollbook.replication.session import Progress, opened
 if TYPE_CHECKING:
     from rollbook.core.command import Run
 
-BATCH = 25  # courses in one call: one pass over the routes for all of them, and a bar that moves
+BATCHES = 20  # calls, for many courses: each reads all routes once, and a bar moves
+BATCH = 25  # the fewest courses in one call
 CATCH_UP_SECONDS = 10.0  # how long a server may take to catch up before its course counts as not comparable
 WORST_FIRST = ("unreachable", "not_comparable", "differs", "match")
 UNCOMPARED = ("unreachable", "not_comparable")
@@ -94,12 +95,19 @@ def verify(run: Run, report: Report, progress: Progress, *, with_findings: bool)
                 recorder.commit()
 
 
+def by_course(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    """Return the rows of each course."""
+    found: dict[str, list[Comparison]] = {}
+    for row in rows:
+        found.setdefault(row.course, []).append(row)
+    return found
+
+
 def record_verdicts(conn: Conn, rows: Sequence[Comparison], at: datetime, run_at: datetime | None = None) -> None:
     """Record for each course the worst verdict of its tables; a role that may not write records nothing."""
     try:
         with conn.transaction():  # a savepoint: what the caller has done stays
-            for course_id in dict.fromkeys(row.course for row in rows):
-                tables = [row for row in rows if row.course == course_id]
+            for course_id, tables in by_course(rows).items():
                 words = {row.verdict for row in tables}
                 worst = next(word for word in WORST_FIRST if word in words)
                 count = None if worst in UNCOMPARED else sum(row.differing for row in tables)
@@ -119,16 +127,19 @@ def compare_all(
     portal.isolation_level = IsolationLevel.REPEATABLE_READ
     at = portal_time(portal)
     servers = list_servers(portal)
+    wanted = frozenset(asked)
     placed = {
-        server.name: [row for row in catalog.placements(portal, server) if row.course in asked] for server in servers
+        server.name: [row for row in catalog.placements(portal, server) if row.course in wanted] for server in servers
     }
     on_server = {row.course for courses in placed.values() for row in courses}
-    for start in range(0, len(asked), BATCH):
-        batch = list(asked[start : start + BATCH])
+    size = max(BATCH, -(-len(asked) // BATCHES))
+    for start in range(0, len(asked), size):
+        batch = list(asked[start : start + size])
         found = compare_copies(portal, batch)
         findings: list[Finding] = []
+        compared = by_course(found)
         for name in batch:
-            local[name] = [row for row in found if row.course == name]
+            local[name] = compared.get(name, [])
             words = {row.verdict for row in local[name]}
             if with_findings and "differs" in words and "not_comparable" not in words:
                 findings += list_differences(portal, name)

@@ -13,45 +13,61 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     target record;
+    course rollbook.course;
     leaver_ids bigint[];
-    comparable boolean;
+    sound text[];
     copied record;
-    columns text[];
+    written_for text[];  -- the columns that a course leaves out, for which `queries` are written
+    queries jsonb;
     result rollbook.comparison;
 begin
     for target in select * from rollbook.routed_courses(course_ids) loop
-        leaver_ids := rollbook.leaver_ids(target.course, target.routed_ids);
-        comparable := true;
-        for copied in select * from rollbook.copied_tables() as t order by t.ordinal loop
-            result.course_id := (target.course).course_id;
-            result.table_name := copied.table_name;
-            if rollbook.copy_fault((target.course).schema_name, result.table_name) is not null then
-                comparable := false;
-                result := (result.course_id, result.table_name, null, null, null, null, null, 'not_comparable');
-                return next result;
-                continue;
+        course := target.course;
+        leaver_ids := rollbook.leaver_ids(course, target.routed_ids);
+        sound := array(
+            select k.table_name from rollbook.copies_of(course.schema_name, course.without) as k where k.is_sound
+        );
+        if course.without is distinct from written_for then
+            written_for := course.without;
+            -- In two parts: the schema of a course is between them.
+            queries := (
+                select jsonb_object_agg(t.table_name, jsonb_build_array(
+                    format(
+                        'select count(p.%1$I), count(c.%1$I), count(*) filter (where c.%1$I is null), '
+                        'count(*) filter (where p.%1$I = c.%1$I and row(%2$s) is distinct from row(%3$s)), '
+                        'count(*) filter (where p.%1$I is null) from (%4$s) as p full join ',
+                        t.key_column, rollbook.column_list(columns, 'p'), rollbook.column_list(columns, 'c'),
+                        rollbook.due_rows(t.table_name, written_for)
+                    ),
+                    format('.%I as c on c.%2$I = p.%2$I', t.table_name, t.key_column)
+                ))
+                from rollbook.copied_tables() as t
+                cross join rollbook.course_columns(t.table_name, written_for) as columns
+            );
+        end if;
+        for copied in select t.table_name from rollbook.copied_tables() as t order by t.ordinal loop
+            if copied.table_name = any (sound) then
+                execute (queries -> copied.table_name ->> 0) || quote_ident(course.schema_name)
+                    || (queries -> copied.table_name ->> 1)
+                into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
+                using course.course_id, leaver_ids;
+                result.course_id := course.course_id;
+                result.table_name := copied.table_name;
+                result.verdict := case
+                    when result.missing + result.changed + result.extra = 0 then 'match' else 'differs'
+                end;
+            else
+                result := (course.course_id, copied.table_name, null, null, null, null, null, 'not_comparable');
             end if;
-            columns := rollbook.course_columns(result.table_name, (target.course).without);
-            execute format(
-                'select count(p.%1$I), count(c.%1$I), count(*) filter (where c.%1$I is null), '
-                'count(*) filter (where p.%1$I = c.%1$I and row(%2$s) is distinct from row(%3$s)), '
-                'count(*) filter (where p.%1$I is null) from (%4$s) as p full join %5$I.%6$I as c on c.%1$I = p.%1$I',
-                copied.key_column, rollbook.column_list(columns, 'p'), rollbook.column_list(columns, 'c'),
-                rollbook.due_rows(result.table_name, (target.course).without), (target.course).schema_name, result.table_name
-            ) into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
-            using (target.course).course_id, leaver_ids;
-            result.verdict := case
-                when result.missing + result.changed + result.extra = 0 then 'match' else 'differs'
-            end;
             return next result;
         end loop;
-        if comparable then
+        if cardinality(sound) = cardinality(array(select t.ordinal from rollbook.copied_tables() as t)) then
             return query
             select
-                (target.course).course_id, 'route', null::bigint, cardinality(target.routed_ids)::bigint,
+                course.course_id, 'route', null::bigint, cardinality(target.routed_ids)::bigint,
                 count(*) filter (where s.finding = 'missing'), 0::bigint,
                 count(*) filter (where s.finding = 'extra'), 'differs'
-            from rollbook.stray_routes(target.course, target.routed_ids) as s
+            from rollbook.stray_routes(course, target.routed_ids) as s
             having count(*) > 0;
         end if;
     end loop;

@@ -23,8 +23,9 @@ begin
         from rollbook.course as c
         where c.paused_at is null and (only_course_id is null or c.course_id = only_course_id)
             and exists (
-                select from rollbook.copied_tables() as t
-                where rollbook.copy_fault(c.schema_name, t.table_name) is not null
+                select t.table_name from rollbook.copied_tables() as t
+                except
+                select k.table_name from rollbook.copies_of(c.schema_name, c.without) as k where k.is_sound
             )
         order by c.course_id
     );

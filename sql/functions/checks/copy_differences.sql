@@ -11,52 +11,90 @@ returns table (schema_name text, object text, kind text, difference text, fix te
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with copies as (
-        select
-            s.schema_name, due.key_column, n.oid as namespace, n.nspowner, t.key as table_name, k.oid, k.relowner,
-            k.relreplident, k.relforcerowsecurity, due.columns, format('%I.%I', s.schema_name, t.key) as name,
-            (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner') as owner
+    -- Everything at once: what thousands of courses have alike is written, and compared, once.
+    with places as (
+        select s.schema_name, coalesce($3::jsonb -> s.schema_name, '[]') as without
         from unnest($1::text[]) as s (schema_name)
+    ),
+    due_columns as materialized (
+        select
+            p.without, t.key as table_name, w.ordinality as position, (w.value ->> 0)::name as attname,
+            w.value ->> 1 as due, (w.value ->> 2)::boolean as is_key
+        from (select distinct without from places) as p
         cross join jsonb_each($2::jsonb) as t
-        cross join lateral (
-            select
-                coalesce(jsonb_agg(w.value order by w.ordinality), '[]') as columns,
-                max(w.value ->> 0) filter (where (w.value ->> 2)::boolean) as key_column
-            from jsonb_array_elements(t.value) with ordinality as w
-            where not coalesce($3::jsonb -> s.schema_name ? (w.value ->> 0), false)
-        ) as due
-        left join pg_namespace as n on n.nspname = s.schema_name
-        left join pg_class as k on k.relnamespace = n.oid and k.relname = t.key and k.relkind in ('r', 'p')
+        cross join jsonb_array_elements(t.value) with ordinality as w
+        where not p.without ? (w.value ->> 0)
+    ),
+    forms as materialized (  -- of the guards of a copy
+        select
+            d.without, d.table_name, max(d.attname::text) filter (where d.is_key) as key_column,
+            string_agg(quote_literal(quote_ident(d.attname)), ', ' order by d.position) as arguments
+        from due_columns as d
+        group by d.without, d.table_name
+    ),
+    copies as materialized (
+        select
+            p.schema_name, p.without, n.oid as namespace, n.nspowner, f.table_name, f.key_column, f.arguments, k.oid,
+            k.relowner, k.relreplident, k.relforcerowsecurity, format('%I.%I', p.schema_name, f.table_name) as name,
+            (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner') as owner
+        from places as p
+        inner join forms as f on f.without = p.without
+        left join pg_namespace as n on n.nspname = p.schema_name
+        left join pg_class as k on k.relnamespace = n.oid and k.relname = f.table_name and k.relkind in ('r', 'p')
+    ),
+    found as materialized (
+        select a.attrelid, a.attname, a.atttypid, a.atttypmod, a.attcollation
+        from pg_attribute as a
+        inner join (select distinct attname from due_columns) as d on d.attname = a.attname
+        where not a.attisdropped
     ),
     attributes as (
         select
-            c.schema_name, c.oid, c.name, w.value ->> 0 as attname, w.value ->> 1 as due, a.attnum,
-            format_type(a.atttypid, a.atttypmod)
-            || coalesce(' collate ' || nullif(a.attcollation, y.typcollation)::regcollation, '') as there
-        from copies as c
-        cross join jsonb_array_elements(c.columns) as w
-        left join pg_attribute as a on a.attrelid = c.oid and a.attname = w.value ->> 0 and not a.attisdropped
-        left join pg_type as y on y.oid = a.atttypid
-        where c.oid is not null
+            unnest(held.schemas) as schema_name, held.table_name, held.attname, held.position, held.due,
+            held.atttypid is null as is_absent, there.words as there
+        from (
+            select
+                d.table_name, d.attname, d.position, d.due, a.atttypid, a.atttypmod, a.attcollation,
+                array_agg(c.schema_name) as schemas
+            from copies as c
+            inner join due_columns as d on d.without = c.without and d.table_name = c.table_name
+            left join found as a on a.attrelid = c.oid and a.attname = d.attname
+            where c.oid is not null
+            group by d.table_name, d.attname, d.position, d.due, a.atttypid, a.atttypmod, a.attcollation
+        ) as held
+        left join pg_type as y on y.oid = held.atttypid
+        cross join lateral (
+            select format_type(held.atttypid, held.atttypmod)
+                || coalesce(' collate ' || nullif(held.attcollation, y.typcollation)::regcollation, '') as words
+        ) as there
+        where held.atttypid is null or there.words <> held.due
     ),
     guards as (
         select
-            c.schema_name, c.name, d.tgname, g.tgenabled, pg_get_triggerdef(g.oid) as there,
-            format(
-                'CREATE TRIGGER %s %s ON %s FOR EACH %s WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) '
-                'EXECUTE FUNCTION rollbook.guard_copy(%s)', d.tgname, d.event, c.name, d.level, d.arguments
-            ) as due
-        from copies as c
-        cross join lateral (
-            values
-                ('rollbook_guard_copy', 'BEFORE INSERT OR DELETE OR TRUNCATE', 'STATEMENT', null),
-                ('rollbook_guard_copy_update', 'AFTER UPDATE', 'ROW', (
-                    select string_agg(quote_literal(quote_ident(w.value ->> 0)), ', ' order by w.ordinality)
-                    from jsonb_array_elements(c.columns) with ordinality as w
-                ))
-        ) as d (tgname, event, level, arguments)
-        left join pg_trigger as g on g.tgrelid = c.oid and g.tgname = d.tgname
-        where c.oid is not null
+            unnest(held.schemas) as schema_name, unnest(held.names) as name, held.tgname,
+            held.event, held.level, held.arguments
+        from (
+            select
+                d.tgname, d.event, d.level, d.arguments, g.tgenabled, array_agg(c.schema_name) as schemas,
+                array_agg(c.name) as names, array_agg(g.oid) as oids
+            from copies as c
+            cross join lateral (
+                values
+                    ('rollbook_guard_copy', 'BEFORE INSERT OR DELETE OR TRUNCATE', 'STATEMENT', null),
+                    ('rollbook_guard_copy_update', 'AFTER UPDATE', 'ROW', c.arguments)
+            ) as d (tgname, event, level, arguments)
+            left join pg_trigger as g on g.tgrelid = c.oid and g.tgname = d.tgname
+            where c.oid is not null
+            -- All that the definition has but the table: one of each group is written out.
+            group by
+                d.tgname, d.event, d.level, d.arguments, g.tgenabled, g.tgtype, g.tgfoid, g.tgargs, g.tgattr,
+                g.tgqual::text, g.tgdeferrable, g.tginitdeferred, g.tgconstraint <> 0, g.tgoldtable, g.tgnewtable
+        ) as held
+        where held.tgenabled is distinct from 'O' or pg_get_triggerdef(held.oids[1]) <> format(
+            'CREATE TRIGGER %s %s ON %s FOR EACH %s WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) '
+            'EXECUTE FUNCTION rollbook.guard_copy(%s)', held.tgname, held.event, held.names[1], held.level,
+            held.arguments
+        )
     )
     select distinct
         c.schema_name, quote_ident(c.schema_name) as object, 'schema' as kind, 'is gone' as difference, null as fix
@@ -77,21 +115,28 @@ as $$
     from copies as c where c.relowner is distinct from c.owner and c.oid is not null
     union all
     select
-        a.schema_name, a.name, 'copy', 'lacks ' || string_agg(quote_ident(a.attname), ', '),
-        format('alter table %s %s;', a.name, string_agg(format('add column %I %s', a.attname, a.due), ', '))
-    from attributes as a where a.attnum is null and a.due is not null
-    group by a.schema_name, a.name
+        a.schema_name, format('%I.%I', a.schema_name, a.table_name), 'copy',
+        'lacks ' || string_agg(quote_ident(a.attname), ', ' order by a.position),
+        format('alter table %I.%I %s;', a.schema_name, a.table_name,
+               string_agg(format('add column %I %s', a.attname, a.due), ', ' order by a.position))
+    from attributes as a where a.is_absent and a.due is not null
+    group by a.schema_name, a.table_name
     union all
     select
-        a.schema_name, a.name, 'copy', format('column %I is %s, in the portal it is %s', a.attname, a.there, a.due),
-        format('alter table %s alter column %I type %s using %2$I::%4$s;',
-               a.name, a.attname, a.due, regexp_replace(a.due, ' collate .*', ''))
-    from attributes as a where a.there <> a.due
+        a.schema_name, format('%I.%I', a.schema_name, a.table_name), 'copy',
+        format('column %I is %s, in the portal it is %s', a.attname, a.there, a.due),
+        format('alter table %I.%I alter column %I type %s using %3$I::%5$s;', a.schema_name, a.table_name, a.attname,
+               a.due, regexp_replace(a.due, ' collate .*', ''))
+    from attributes as a where not a.is_absent
     union all
     select
         g.schema_name, g.name, 'copy', 'the guard is missing, disabled or not the one shipped: it may be written',
-        string_agg(format('drop trigger if exists %s on %s; %s;', g.tgname, g.name, g.due), ' ' order by g.tgname)
-    from guards as g where g.tgenabled is distinct from 'O' or g.there <> g.due
+        string_agg(format(
+            'drop trigger if exists %1$s on %3$s; CREATE TRIGGER %1$s %2$s ON %3$s FOR EACH %4$s '
+            'WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) EXECUTE FUNCTION rollbook.guard_copy(%5$s);',
+            g.tgname, g.event, g.name, g.level, g.arguments
+        ), ' ' order by g.tgname)
+    from guards as g
     group by g.schema_name, g.name
     union all
     select
@@ -112,30 +157,32 @@ as $$
     from copies as c where c.relreplident <> 'd'
     union all
     select
-        c.schema_name, c.name, 'copy', 'may be written bypassing the guard: ' || past.what, past.fix
+        c.schema_name, c.name, 'copy', 'may be written bypassing the guard: ' || past.what,
+        format('%s %s%s;', past.statement, c.name, past.rest)
     from copies as c
-    cross join lateral (
-        select 'forced row security' as what, format('alter table %s no force row level security;', c.name) as fix
-        where c.relforcerowsecurity
+    inner join (
+        select
+            k.oid as relation, 'forced row security' as what, 'alter table' as statement,
+            ' no force row level security' as rest
+        from copies as k where k.relforcerowsecurity
         union all
         -- BEFORE, for each row, where Rollbook writes: it may change what is written. What it changes in the writes of
         -- others is the guard's. The text is longer than a name can be: no name holds it.
-        select 'trigger ' || quote_ident(g.tgname), format('drop trigger %I on %s;', g.tgname, c.name)
+        select g.tgrelid, 'trigger ' || quote_ident(g.tgname), format('drop trigger %I on', g.tgname), ''
         from pg_trigger as g
-        where g.tgrelid = c.oid and not g.tgisinternal and g.tgtype & 3 = 3
+        where not g.tgisinternal and g.tgtype & 3 = 3
             and strpos(
                 pg_get_triggerdef(g.oid),
                 ' FOR EACH ROW WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) EXECUTE FUNCTION '
             ) = 0
         union all
-        select 'rule ' || quote_ident(r.rulename), format('drop rule %I on %s;', r.rulename, c.name)
-        from pg_rewrite as r where r.ev_class = c.oid
+        select r.ev_class, 'rule ' || quote_ident(r.rulename), format('drop rule %I on', r.rulename), ''
+        from pg_rewrite as r
         union all
         select
-            'parent table ' || i.inhparent::regclass,
-            format('alter table %s no inherit %s;', c.name, i.inhparent::regclass)
-        from pg_inherits as i where i.inhrelid = c.oid
-    ) as past
+            i.inhrelid, 'parent table ' || i.inhparent::regclass, 'alter table', ' no inherit ' || i.inhparent::regclass
+        from pg_inherits as i
+    ) as past on past.relation = c.oid
     order by 1, 2, 3, 4
 $$;
 comment on function rollbook.copy_differences(text[], jsonb, jsonb) is

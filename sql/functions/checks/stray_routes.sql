@@ -8,21 +8,27 @@ returns table (finding text, user_id bigint)
 language plpgsql stable
 as $$
 declare
+    -- Seldom any, so the copies are seldom read.
+    unrouted_ids constant bigint[] := array(
+        select m.user_id::bigint from rollbook.memberships_of(course.course_id) as m except select unnest(routed_ids)
+    );
+    astray_ids constant bigint[] := array(
+        select unnest(routed_ids) where course.on_leave <> 'keep'
+        except
+        select m.user_id::bigint from rollbook.memberships_of(course.course_id) as m
+    );
     person record;
 begin
-    select * into person from rollbook.copied_tables() as t where t.role = 'person';
+    if unrouted_ids = '{}' and astray_ids = '{}' then
+        return;
+    end if;
+    select t.table_name, t.key_column into person from rollbook.copied_tables() as t where t.role = 'person';
     return query execute format(
-        'with due (user_id) as ('
-        'select m.user_id::bigint from rollbook.memberships_of($1) as m '
-        'union select unnest($2) where $3), '
-        'stray as ('
-        'select coalesce(due.user_id, routed.user_id) as user_id, due.user_id is not null as is_due '
-        'from due full join unnest($2) as routed (user_id) on routed.user_id = due.user_id '
-        'where due.user_id is null or routed.user_id is null) '
-        'select case when s.is_due then ''missing'' else ''extra'' end, s.user_id from stray as s '
+        'select case when s.is_due then ''missing'' else ''extra'' end, s.user_id '
+        'from (select unnest($1), true union all select unnest($2), false) as s (user_id, is_due) '
         'where exists (select from %I.%I as c where c.%I = s.user_id) = s.is_due',
         course.schema_name, person.table_name, person.key_column
-    ) using course.course_id, routed_ids, course.on_leave = 'keep';
+    ) using unrouted_ids, astray_ids;
 end $$;
 comment on function rollbook.stray_routes(rollbook.course, bigint[]) is
     'Users of one course whose copy is right (or rightly absent) while the route is missing or extra. routed_ids: the '

@@ -25,8 +25,13 @@ begin
     order by c.course_id for key share;
     for target in
         select *
-        from rollbook.routed_courses(course_ids) as routed
-        where course_ids is not null or (routed.course).paused_at is null
+        from rollbook.routed_courses(array(
+            select c.course_id
+            from rollbook.compare(coalesce(course_ids, array(
+                select c.course_id from rollbook.course as c where c.paused_at is null
+            ))) as c
+            where c.verdict <> 'match'
+        ))
     loop
         found_ids := array(
             select d.user_id from rollbook.differences(target.course, target.routed_ids) as d

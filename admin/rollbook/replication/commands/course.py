@@ -67,7 +67,10 @@ def column_names(without: str | None) -> list[str] | None:
     see="rollbook status, rollbook course show",
 )  # fmt: skip
 def list_(run: Run) -> None:
-    """List the courses with schema, state, and the numbers of enrolled and copied users."""
+    """List the courses with schema, state, and the numbers of enrolled and copied users.
+
+    Copies are counted where PostgreSQL's statistics contradict the portal; `course show` always counts.
+    """
     from rollbook.replication.queries.courses import list_courses
 
     with run.connect() as conn:

@@ -27,10 +27,18 @@ order by course_id
 COURSE = """
 select
     s.course_id as course, s.schema_name::text as schema_name, s.state, s.on_leave, s.server, s.enrolled,
-    s.copied_users, s.copied_profiles, s.copied_enrollments, s.created_at, s.verified_at, s.verdict, s.differing_rows,
+    counted.copied_users, counted.copied_profiles, counted.copied_enrollments, s.created_at, s.verified_at, s.verdict,
+    s.differing_rows,
     s.on_fault, s.paused_at, s.paused_by, s.pause_reason, s.moving_to, s.leaving, s.without,
     array(select rollbook.local_objects(s.schema_name)) as local_objects
 from rollbook.course_status as s
+cross join lateral (
+    select
+        max(rollbook.count_rows(s.schema_name, t.table_name)) filter (where t.role = 'person') as copied_users,
+        max(rollbook.count_rows(s.schema_name, t.table_name)) filter (where t.role = 'profile') as copied_profiles,
+        max(rollbook.count_rows(s.schema_name, t.table_name)) filter (where t.role = 'membership') as copied_enrollments
+    from rollbook.copied_tables() as t
+) as counted
 where s.course_id = %s
 """
 
