@@ -56,8 +56,8 @@ comment on column rollbook.course.resumptions is
 comment on column rollbook.course.without is
     'The columns that do not travel to it: in its copies they are its own. Written by create_course, update_course.';
 comment on column rollbook.course.due is
-    'What a change of the shape still has to bring to it: TABLE.COLUMN, which it leaves out until then, or condition: its '
-    'rows are to be compared. Written by `rollbook shape`.';
+    'What a change of the shape still has to bring to it: TABLE.COLUMN, which it leaves out until then, or condition: '
+    'its rows are to be compared. Written by `rollbook shape`.';
 
 create table rollbook.shape (
     only_one boolean primary key default true constraint shape_only_one check (only_one),
