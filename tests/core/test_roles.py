@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from psycopg import Connection, sql
 
+from rollbook.core import shape
 from rollbook.core.nouns import NOUNS
 from rollbook.tree import every_command
 from tests.program import KEEP, REMOVE, Result, snapshot
@@ -40,6 +41,9 @@ CASES: dict[str, list[Case]] = {
     "shape column add": [Case(COURSES, "auth_userprofile goals -n")],
     "shape column drop": [Case(COURSES, "auth_userprofile goals -n")],
     "shape column rename": [Case(COURSES, "auth_userprofile goals aims -n", 1)],  # the accounts name it
+    "shape column widen": [Case(COURSES, "auth_user email varchar(300) -n")],
+    "shape where": [Case(COURSES, "id>0 -n")],
+    "shape apply": [Case(COURSES, "{shape} -n")],
     "course delete": [Case(COURSES, f"{KEEP} -n")],
     "course update": [Case(COURSES, f"{KEEP} --on-fault pause --without last_login -n")],
     "course pause": [Case(COURSES, f"{KEEP} -n")],
@@ -187,6 +191,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("files")
     texts = {
         "password": "correct-horse-battery",
+        "shape": shape.toml(shape.default()),
         "users": "username,email,name,goals\nada,ada@new.org,Ada King,x\nzoe,zoe@example.org,Zoe Foo,\n",
         "groups": "group,user\ntesters,ada\n",
         "emails": "user,email\nada,ada@new.org\n",

@@ -79,6 +79,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     r"server remove": (f"course detach {MITX} --yes",),
     r"schema downgrade": ("schema upgrade",),
     r"schema adopt --undo": ("schema adopt --yes",),
+    r"shape apply": ("shape show --toml > shape.toml",),
     r"shape column rename": (
         "version && python -c \"import os, psycopg; psycopg.connect(os.environ['ROLLBOOK_DSN'], autocommit=True)"
         ".execute('alter table portal.auth_userprofile drop column if exists pronouns, drop column if exists pronoun, "

@@ -26,7 +26,6 @@ from rollbook.core.shape import Shape, Table
 from rollbook.core.shell import quoted
 from rollbook.replication import build, link
 from rollbook.replication.queries import shape as queries
-from rollbook.replication.queries.courses import default_without
 from rollbook.replication.queries.shape import Column, CourseShape
 from rollbook.replication.repair import CATCH_UP_SECONDS, Failure
 from rollbook.replication.rollout import Change, Done, roll_out
@@ -107,19 +106,19 @@ def add(run: Run, columns: Sequence[Column], jobs: int, progress: Progress) -> O
                 readable(portal, find(shape, column), column)
         courses = queries.list_courses(portal)
     if run.dry_run:
-        return Outcome(len(courses) if new else due(courses, columns), 0, [], WORDS[bool(new)])
+        return Outcome(len(courses) if new else count_due(courses, columns), 0, [], WORDS[bool(new)])
     own: dict[str, AdminError] = {}
     if new:
         with run.connect() as portal:
             portal.autocommit = True
             own = own_columns(run, portal, new, progress)
             join(run, portal, shape, wanted, new, own, progress)
-    done = arrive(run, jobs, progress, columns)
+    done = arrive(run, jobs, progress, [str(column) for column in columns])
     done.failures += [Failure(course, error) for course, error in own.items()]
     return outcome(done, is_new=bool(new))
 
 
-def due(courses: Sequence[CourseShape], columns: Sequence[Column]) -> int:
+def count_due(courses: Sequence[CourseShape], columns: Sequence[Column]) -> int:
     """Return how many courses still have to get one of these columns."""
     return sum(any(str(column) in course.due for column in columns) for course in courses)
 
@@ -214,17 +213,16 @@ def qualify(portal: Conn, shape: Shape, columns: Sequence[Column]) -> None:
                 queries.replace_left_out(portal, column.name, f"{table.name}.{column.name}")
 
 
-def arrive(run: Run, jobs: int, progress: Progress, columns: Sequence[Column] | None = None) -> Done:
-    """Bring to each course what is due to it; `columns`: only courses to which one of these is due."""
+def arrive(run: Run, jobs: int, progress: Progress, due: Sequence[str] | None = None) -> Done:
+    """Bring to each course what is due to it; `due`: only to courses to which one of these is."""
     with run.connect() as portal:
         shape = core.of(portal)
         courses = queries.list_courses(portal)
         old_names = queries.renamed(portal)
-    texts = None if columns is None else {str(column) for column in columns}
     changes = [
         arrival(shape, course, old_names)
         for course in courses
-        if course.due and (texts is None or texts.intersection(course.due))
+        if course.due and (due is None or set(due).intersection(course.due))
     ]
     done = roll_out(run, changes, jobs, progress)
     if changes and not done.failures:
@@ -249,6 +247,16 @@ def arrival(shape: Shape, course: CourseShape, old_names: Mapping[str, str]) -> 
         tables=list(dict.fromkeys(column.table for column in columns)),
         brings=[*map(str, columns), *(text for text in course.due if text == queries.CONDITION)],
     )  # fmt: skip
+
+
+def known_change(shape: Shape, course: CourseShape, without: Sequence[str]) -> Change:
+    """Return the change after which a course leaves out these columns, and no others."""
+    again = [
+        str(Column(table.name, name))
+        for table in shape.tables for name in table.columns
+        if entry(shape, Column(table.name, name)) in set(course.without) - set(without)
+    ]  # fmt: skip
+    return Change(course, list(without), tables=[table.name for table in shape.tables], brings=again)
 
 
 # --- drop -------------------------------------------------------------------------------------------------------------
@@ -384,11 +392,11 @@ def rename(run: Run, column: Column, new_name: str, jobs: int, progress: Progres
             renameable(portal, table, column, new_name)
         courses = queries.list_courses(portal)
     if run.dry_run:
-        return Outcome(len(courses) if not is_done else due(courses, [new]), 0, [], "updated")
+        return Outcome(len(courses) if not is_done else count_due(courses, [new]), 0, [], "updated")
     done = Done()
     if not is_done:
         with run.connect() as portal:
-            if entry(shape, column) not in default_without(portal):
+            if entry(shape, column) not in queries.default_without(portal):
                 queries.record_leaving(portal, [str(column)], [entry(shape, column)])
         done = withdraw(run, [column], jobs, progress, keeps=True)
         if done.failures:
@@ -400,8 +408,26 @@ def rename(run: Run, column: Column, new_name: str, jobs: int, progress: Progres
         portal.autocommit = True
         prepare_servers(run, portal)
         queries.remove_left_out(portal, [entry(shape, column)], [str(column)])
-    part = arrive(run, jobs, progress, [new])
+    part = arrive(run, jobs, progress, [str(new)])
+    others = rename_left_out(run, column, new, jobs, progress)
+    part = Done(part.courses + others.courses, part.rows, part.failures + others.failures)
     return outcome(Done(part.courses, done.rows + part.rows, part.failures), is_new=not is_done)
+
+
+def rename_left_out(run: Run, column: Column, new: Column, jobs: int, progress: Progress) -> Done:
+    """Rename a column in the copies of courses that leave it out: there it is their own."""
+    with run.connect() as portal:
+        shape = core.of(portal)
+        courses = [
+            course for course in queries.list_courses(portal)
+            if entry(shape, new) in course.without and str(new) not in course.due
+        ]  # fmt: skip
+        present = copies_with(run, portal, courses, [column])
+    changes = [
+        Change(course, course.without, renamed={column: new.name}, tables=[column.table])
+        for course in courses if course.schema_name in present
+    ]  # fmt: skip
+    return roll_out(run, changes, jobs, Progress(note=progress.note))
 
 
 def renameable(portal: Conn, table: Table, column: Column, new_name: str) -> None:

@@ -164,7 +164,22 @@ def alone(work: Work, portal: Conn, change: Change) -> None:
 
 
 def on_portal(run: Run, portal: Conn, change: Change, *, is_last: bool) -> int:
-    """Change a course in the portal's database, in one transaction; return the rows written."""
+    """Change a course in the portal's database, in one transaction; return the rows written.
+
+    Whoever has a lock that it needs for too long, or crosses it, is given way: it starts again.
+    """
+    for turn in range(ATTEMPTS):
+        try:
+            return once_on_portal(run, portal, change, is_last=is_last)
+        except (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure):
+            if turn == ATTEMPTS - 1:
+                raise
+            time.sleep(PAUSE_SECONDS)
+    raise AssertionError("a loop that returns or raises")
+
+
+def once_on_portal(run: Run, portal: Conn, change: Change, *, is_last: bool) -> int:
+    """Try it once."""
     course, rows = change.course, 0
     with portal.transaction():
         if change.without != course.without:
@@ -175,6 +190,7 @@ def on_portal(run: Run, portal: Conn, change: Change, *, is_last: bool) -> int:
                 after={"without": change.without, "rows": rows}, course_id=course.course,
             )  # fmt: skip
         if queries.CONDITION in change.brings and not course.is_paused:  # resume repairs a paused one
+            portal.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS:g}s"])
             rows += queries.repair(portal, course.course)
         if change.becomes_due:
             queries.add_due(portal, course.course, change.becomes_due)

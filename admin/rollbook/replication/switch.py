@@ -13,6 +13,7 @@ from rollbook.core.db import Conn, require_own_session
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import one
 from rollbook.core.shape import Shape
+from rollbook.replication.queries.shape import require_right
 
 if TYPE_CHECKING:
     from rollbook.core.command import Run
@@ -50,7 +51,7 @@ def changing(run: Run) -> Iterator[None]:
     """Let no other command change the shape meanwhile. Raises RefusedError; also for a role that may not."""
     with run.connect() as portal:
         require_own_session(portal, "this command")
-        portal.execute("update rollbook.shape set only_one = only_one")
+        require_right(portal)
         portal.rollback()
         portal.autocommit = True
         lock = "select pg_try_advisory_lock(hashtext('rollbook shape')) as ours"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 SHAPE = ("without", "courses", "differing", "outcome")
 SHOWN = 10  # courses in the command that a note prints
 TABLES = ("role", "table", "key", "person", "course", "condition", "columns", "due")
+PLAN = ("change", "object", "was", "becomes", "outcome")
 CHANGED = ("change", "table", "column", "becomes", "courses", "rows", "failed", "outcome")
 JOBS = 4  # servers at once
 
 app = noun("shape")
 column_app = typer.Typer(name="shape column", no_args_is_help=True)
-app.add_typer(column_app, name="column", help="Columns that are copied: add, drop, rename.")
+app.add_typer(column_app, name="column", help="Columns that are copied: add, drop, rename, widen.")
 
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="A copied table, without its schema.")]
 ColumnName = Annotated[str, typer.Argument(metavar="COLUMN", help="A column of it.")]
@@ -183,3 +185,95 @@ def column_rename(
     return changed(run, "column rename", table, column, name, lambda progress: rename(
         run, Column(table, column), name, jobs, progress
     ))  # fmt: skip
+
+
+@command(
+    column_app, "widen", sets=("data", "writes"), columns=CHANGED, long=True,
+    examples=(
+        "shape column widen auth_user email 'varchar(300)' --dry-run",
+        "shape column widen auth_user email 'varchar(300)'",
+    ),
+    exits=EXITS, see="rollbook schema check",
+)  # fmt: skip
+def column_widen(
+    run: Run, table: TableName, column: ColumnName,
+    kind: Annotated[str, typer.Argument(metavar="TYPE", help="A type that holds all values of the old one.")],
+) -> int:  # fmt: skip
+    """Give a column a wider type: on the servers first, then in the copies here, then in the portal's table.
+
+    Where the portal's column has that type already, the copies follow.
+    """
+    from rollbook.replication.queries.shape import Column
+    from rollbook.replication.widening import widen
+
+    return changed(run, "column widen", table, column, kind, lambda progress: widen(
+        run, Column(table, column), kind, progress
+    ))  # fmt: skip
+
+
+@command(
+    app, "where", sets=("data", "writes"), columns=CHANGED, long=True,
+    examples=("shape where \"created > '2012-01-01'\" --dry-run", "shape where ''"),
+    exits=EXITS, see="rollbook shape show, rollbook enrollment list",
+)  # fmt: skip
+def where(
+    run: Run,
+    condition: Annotated[str, typer.Argument(metavar="CONDITION", help="SQL over the table's columns; '' for none.")],
+    jobs: Jobs = JOBS,
+) -> int:
+    """Let only rows of the membership table count for which a condition is true, such as is_active.
+
+    Rows for which it is false leave at once, as on_leave says; courses follow one after the other.
+    """
+    from rollbook.core import shape
+    from rollbook.replication.condition import where as change_condition
+
+    wanted = condition.strip() or None
+    with run.connect() as conn:
+        membership = shape.of(conn).tables[-1].name
+    return changed(run, "where", membership, None, wanted, lambda progress: change_condition(
+        run, wanted, jobs, progress
+    ))  # fmt: skip
+
+
+@command(
+    app, "apply", sets=("data", "writes", "yes"), columns=PLAN, long=True,
+    examples=("shape apply shape.toml --dry-run", "shape apply shape.toml --yes"),
+    exits=EXITS, see="rollbook shape show",
+)  # fmt: skip
+def apply(
+    run: Run, file: Annotated[Path, typer.Argument(metavar="FILE", help="As shape show --toml prints it.")],
+    jobs: Jobs = JOBS,
+) -> int:  # fmt: skip
+    """Make the shape equal to a file: show the plan, ask, and do it, one course after the other.
+
+    A column that is gone and another that is new are never taken for a rename. Also ends a change that is under way.
+    """
+    from rollbook.core import shape
+    from rollbook.replication import shape_file
+    from rollbook.replication.queries.shape import require_right
+
+    wanted = shape.load(file)
+    with run.connect() as conn:
+        require_right(conn)
+        steps = shape_file.plan(conn, wanted)
+    if not steps or run.dry_run:
+        render.rows(run, [vars(step) for step in steps], PLAN, empty="nothing to do")
+    hints = shape_file.rename_hints(steps)
+    if hints:
+        render.note(run, f"if that is a rename: {'; '.join(hints)}")
+    if not steps or run.dry_run:
+        return 0
+    for step in steps:
+        render.note(run, f"{step.change} {step.object}: {step.was or 'none'} -> {step.becomes or 'none'}")
+    render.confirm(run, "change the shape?")
+
+    from rollbook.replication.commands.users import show_failures
+    from rollbook.replication.switch import changing
+
+    with changing(run), reporting(run) as progress:
+        done, outcomes = shape_file.apply(run, wanted, steps, jobs, progress)
+    render.rows(run, [vars(step) for step in done], PLAN)
+    failures = [failure for outcome in outcomes for failure in outcome.failures]
+    show_failures(run, failures)
+    return 5 if failures else 0

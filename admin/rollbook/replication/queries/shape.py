@@ -302,6 +302,54 @@ def condition_columns(conn: Conn, relation: str, condition: str) -> list[str]:
     return [name for name in attribute_names(conn, relation) if name in condition]
 
 
+def require_right(conn: Conn) -> None:
+    """Raise the server's 42501 for a role that may not change the shape."""
+    conn.execute("update rollbook.shape set only_one = only_one")
+
+
+def default_without(conn: Conn) -> list[str]:
+    """Return what new courses leave out."""
+    return list(one(conn, "select without from rollbook.shape")["without"])
+
+
+def real_table(conn: Conn, relation: str) -> str:
+    """Return the table behind a relation, quoted for SQL: itself, or that of a site that was adopted in place."""
+    query = """
+        select coalesce((
+            select d.refobjid::regclass
+            from pg_rewrite as r
+            inner join pg_depend as d on d.classid = 'pg_rewrite'::regclass and d.objid = r.oid
+            inner join pg_class as t
+                on d.refclassid = 'pg_class'::regclass and t.oid = d.refobjid and t.relkind in ('r', 'p')
+            where r.ev_class = c.oid limit 1
+        ), c.oid::regclass)::text as name
+        from pg_class as c where c.oid = %s::regclass
+    """
+    return str(one(conn, query, [relation])["name"])
+
+
+def of_other_type(conn: Conn, column: Column, kind: str, schemas: Sequence[str]) -> list[str]:
+    """Return the schemas whose copy has a column with another type."""
+    query = """
+        select n.nspname::text as schema_name
+        from pg_class as c
+        inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname = any (%s)
+        inner join pg_attribute as a on a.attrelid = c.oid and a.attname = %s and not a.attisdropped
+        where c.relname = %s and c.relkind = 'r' and format_type(a.atttypid, a.atttypmod) <> %s
+        order by 1
+    """
+    found = conn.execute(query, [list(schemas), column.name, column.table, kind])
+    return [row["schema_name"] for row in found]
+
+
+def repair_all_later(conn: Conn) -> None:
+    """Record that the rows of all courses are to be compared."""
+    conn.execute(
+        "update rollbook.course set due = array_append(due, %(condition)s) where %(condition)s <> all (due)",
+        {"condition": CONDITION},
+    )
+
+
 def is_view(conn: Conn, relation: str) -> bool:
     """Return whether a relation is a view: on the table of a site that was adopted in place."""
     query = "select relkind = 'v' as is_view from pg_class where oid = %s::regclass"
