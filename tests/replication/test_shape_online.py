@@ -119,3 +119,21 @@ def test_whoever_is_killed_runs_it_again(many: Two, monkeypatch: pytest.MonkeyPa
     assert writers.broken == []
     assert values(many) == values(many, "pronoun") == set()
     equal(many)
+
+
+def test_a_column_joins_whose_name_another_table_has(many: Two) -> None:
+    many.portal.execute("alter table portal.auth_userprofile add column email varchar(75) not null default ''")
+    many.portal.execute("update portal.auth_userprofile set email = 'p' || id || '@example.com'")
+    left = ["Many/C0000/2013", "Many/C0015/2013", "Many/C0022/2013"]
+    many.ok("course", "update", *left, "--without", "email")
+    with load(many.portal_dsn) as writers:
+        done(many, "column", "add", "auth_userprofile", "email")
+    assert (writers.broken, values(many, "email", "auth_user")) == ([], values(many, "email"))
+    query = "select distinct without from rollbook.course order by 1"
+    assert many.portal.execute(query).fetchall() == [([],), (["auth_user.email"],)]
+    many.portal.execute("update portal.auth_userprofile set email = 'new' || id")
+    many.portal.execute("update portal.auth_user set email = id || '@example.org'")
+    equal(many)
+    done(many, "column", "drop", "auth_userprofile", "email", "--yes")
+    assert (many.portal.execute(query).fetchall(), values(many, "email")) == ([([],), (["email"],)], set())
+    equal(many)

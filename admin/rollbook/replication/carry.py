@@ -51,7 +51,7 @@ own_column as (
     inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
     inner join pg_type as t on t.oid = a.atttypid
     left join pg_attrdef as d on d.adrelid = c.oid and d.adnum = a.attnum
-    where not c.columns ? a.attname::text or c.left_out ? a.attname::text
+    where not c.columns ? a.attname::text or c.left_out ?| array[a.attname::text, c.relname || '.' || a.attname]
 ),
 granted as (
     select

@@ -46,10 +46,12 @@ class Copied:
 
     def of(self, schema_name: str, table: str) -> list[str]:
         """Return the columns of a table that travel to a course."""
-        return [name for name in self.table(table).columns if name not in self.without(schema_name)]
+        without = self.without(schema_name)
+        columns = self.table(table).columns
+        return [name for name in columns if name not in without and f"{table}.{name}" not in without]
 
     def without(self, schema_name: str) -> list[str]:
-        """Return the columns that do not travel to a course."""
+        """Return the columns that do not travel to a course: by name, or as TABLE.COLUMN where two tables have it."""
         return self.left_out.get(schema_name, [])
 
 
@@ -84,7 +86,9 @@ select
     ) = 2 as guarded,
     array(
         select w.name from jsonb_array_elements_text(t.value -> 'columns') with ordinality as w (name, position)
-        where not coalesce(%(left_out)s -> n.nspname::text ? w.name, false) and not exists (
+        where not coalesce(
+            %(left_out)s -> n.nspname::text ?| array[w.name, t.value ->> 'name' || '.' || w.name], false
+        ) and not exists (
             select from pg_attribute as a where a.attrelid = c.oid and a.attname = w.name and not a.attisdropped
         )
         order by w.position

@@ -355,12 +355,21 @@ def leave(run: Run, portal: Conn, columns: Sequence[Column]) -> None:
         if queries.travelling(conn, entries):
             raise RefusedError("a course was created that has the column", fix="the same command again")
         declare(conn, wanted)
+        for column in columns:
+            simplify(conn, wanted, column)
         history.record(conn, run, "shape", "updated", before={"left": None}, after={"left": texts})
 
     if wanted != shape:
         switch(portal, shape, change, seconds=run.timeout)
     prepare_servers(run, portal)
     queries.remove_left_out(portal, entries, texts)
+
+
+def simplify(portal: Conn, shape: Shape, column: Column) -> None:
+    """Leave the table away in lists where one table alone is left with a column of that name."""
+    left = [Column(table.name, column.name) for table in shape.tables if column.name in table.columns]
+    if len(left) == 1:
+        queries.replace_left_out(portal, str(left[0]), column.name)
 
 
 def prepare_servers(run: Run, portal: Conn) -> None:

@@ -54,7 +54,8 @@ comment on column rollbook.course.pause_reason is 'Why it is paused: the reason 
 comment on column rollbook.course.resumptions is
     'How often it was resumed, or its columns changed; the write makes racing enrollments notice.';
 comment on column rollbook.course.without is
-    'The columns that do not travel to it: in its copies they are its own. Written by create_course, update_course.';
+    'The columns that do not travel to it: in its copies they are its own; TABLE.COLUMN where two tables have one of '
+    'that name. Written by create_course, update_course.';
 comment on column rollbook.course.due is
     'What a change of the shape still has to bring to it: TABLE.COLUMN, which it leaves out until then, or condition: '
     'its rows are to be compared. Written by `rollbook shape`.';

@@ -23,7 +23,7 @@ as $$
         from (select distinct without from places) as p
         cross join jsonb_each($2::jsonb) as t
         cross join jsonb_array_elements(t.value) with ordinality as w
-        where not p.without ? (w.value ->> 0)
+        where not p.without ?| array[w.value ->> 0, t.key || '.' || (w.value ->> 0)]
     ),
     forms as materialized (  -- of the guards of a copy
         select

@@ -36,7 +36,14 @@ begin
                 continue when course.paused_at is not null;
                 travelling := array(
                     select c.name from unnest(changed) as c (name)
-                    where not exists (select from unnest(course.without) as w (name) where quote_ident(w.name) = c.name)
+                    where not exists (
+                        select from unnest(course.without) as w (name)
+                        where c.name in (
+                            quote_ident(w.name),
+                            case when starts_with(w.name, table_name || '.')
+                                then quote_ident(substr(w.name, length(table_name) + 2)) end
+                        )
+                    )
                 );
                 continue when travelling = '{}';
                 execute format(

@@ -6,11 +6,15 @@ left_out, left_out_columns; and the paths that leave columns out.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
+from rollbook.core.declaring import check, declare
+from rollbook.core.shape import default
 from tests.sql.helpers import (
     COLUMNS,
     KEEP,
@@ -207,3 +211,37 @@ def test_publishing_one_course_looks_at_its_copies_alone(site: Db) -> None:
     assert published() == {keep: []}
     assert value(site, "select rollbook.publish_courses('east')") == 2
     assert published() == {keep: ["email"]}
+
+
+def test_a_name_that_two_tables_have_is_left_out_of_one(site: Db) -> None:
+    run(site, 'alter table portal.auth_userprofile add "Mail.to" text, add email text')
+    usual = default()
+    wanted = usual.changed(replace(usual.tables[1], columns=(*usual.tables[1].columns, "Mail.to", "email")))
+    run(site, "update rollbook.course set without = without || '{Mail.to,auth_userprofile.email}'")
+    site.row_factory, rows = dict_row, site.row_factory
+    declare(site, check(site, wanted))
+    site.row_factory = rows
+    error = refused(site, "RB028", "select rollbook.left_out('{email}')")
+    assert error.message_hint == "Name the table: auth_user.email or auth_userprofile.email."
+    assert run(site, "select rollbook.left_out('{meta,auth_user.email,auth_user.username,Mail.to}')") == [
+        (["Mail.to", "auth_user.email", "meta", "username"],)
+    ]  # fmt: skip
+    run(site, "update portal.auth_userprofile set email = 'p1', \"Mail.to\" = 'x', name = 'New' where user_id = 1")
+    assert update(site, KEEP, []) == {PROFILE: (0, 1, 0)}
+    update(site, REMOVE, ["auth_user.email"])
+    run(site, "select rollbook.create_course('new', 'keep', '{auth_userprofile.email}')")
+    enroll(site, 1, "new")
+    run(site, "update portal.auth_user set email = 'u2@edx.org' where id = 1")
+    run(site, "update portal.auth_userprofile set email = 'p2', \"Mail.to\" = 'y' where user_id = 1")
+    run(site, "update portal.auth_user set email = id || '@edx.org', last_name = 'L'")  # several rows
+    run(site, "update portal.auth_userprofile set email = 'p' || user_id, name = 'N'")
+    for course, user, profile in ((KEEP, "1@edx.org", "p1"), (REMOVE, "ada@edx.org", "p1"), ("new", "1@edx.org", None)):
+        assert select(site, schema(site, course), USER, ["email"])[0] == (user,)
+        assert select(site, schema(site, course), PROFILE, ["email", "name"])[0] == (profile, "N")
+        copy = f"{schema(site, course)}.auth_user"
+        if course == REMOVE:
+            run(site, f"update {copy} set email = email")
+        else:
+            refused(site, "23R01", f"update {copy} set email = 'x'")
+    assert run(site, "select * from rollbook.foreign_objects()") == []
+    assert findings(site) == []
