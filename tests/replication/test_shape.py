@@ -159,7 +159,7 @@ def test_apply_plans_asks_and_does_all_of_it(rollbook: Rollbook, school: Db, tmp
     text = text.replace('"goals"', '"pronouns"').replace(
         'course = "course_id"\n', 'course = "course_id"\ncondition = "id > 301"\n'
     )
-    file.write_text(text + f'\n[without]\ndefault = ["last_login"]\n"{KEEP}" = ["password", "meta"]\n')
+    file.write_text(text + f'\n[without]\ndefault = ["last_login"]\n"{KEEP}" = ["password", "auth_userprofile.meta"]\n')
     planned = rollbook("shape", "apply", str(file), "-n", "--json")
     assert [(row["change"], row["object"]) for row in planned.data] == [
         ("column add", "auth_userprofile.pronouns"), ("column drop", "auth_userprofile.goals"),

@@ -104,6 +104,13 @@ class Shape:
         """Return the table whose copies have this name."""
         return next((table for table in self.tables if table.name == name), None)
 
+    def listed(self, column: str) -> str:
+        """Return TABLE.COLUMN as lists of left-out columns have it: by its name, if no other table has that name."""
+        table, _, name = column.partition(".")
+        if self.named(table) is None or any(name in other.columns for other in self.tables if other.name != table):
+            return column
+        return name
+
     def changed(self, table: Table) -> Shape:
         """Return the shape with another table for its role."""
         return replace(self, tables=tuple(table if old.role == table.role else old for old in self.tables))

@@ -77,12 +77,6 @@ def refuse_key(table: Table, column: Column) -> None:
         )  # fmt: skip
 
 
-def entry(shape: Shape, column: Column) -> str:
-    """Return a column as lists of left-out columns have it: with its table where two have a column of that name."""
-    others = [table for table in shape.tables if table.name != column.table and column.name in table.columns]
-    return str(column) if others else column.name
-
-
 def declared(shape: Shape, table: Table, names: Sequence[str]) -> Shape:
     """Return the shape with other columns of a table."""
     return shape.changed(replace(table, columns=tuple(names)))
@@ -167,7 +161,7 @@ def join(
 
     First the lists, where a name that is not declared has no effect; once everybody sees these, the declaration.
     """
-    texts, entries = [str(column) for column in columns], [entry(new, column) for column in columns]
+    texts, entries = [str(column) for column in columns], [new.listed(str(column)) for column in columns]
     qualify(portal, old, columns)
 
     def change(conn: Conn) -> None:
@@ -237,7 +231,7 @@ def arrival(shape: Shape, course: CourseShape, old_names: Mapping[str, str]) -> 
     columns = [
         column for column in columns if (table := shape.named(column.table)) and column.name in table.columns
     ]  # fmt: skip
-    entries = {entry(shape, column) for column in columns} | {str(column) for column in columns}
+    entries = {shape.listed(str(column)) for column in columns} | {str(column) for column in columns}
     return Change(
         course, [name for name in course.without if name not in entries],
         renamed={
@@ -254,7 +248,7 @@ def known_change(shape: Shape, course: CourseShape, without: Sequence[str]) -> C
     again = [
         str(Column(table.name, name))
         for table in shape.tables for name in table.columns
-        if entry(shape, Column(table.name, name)) in set(course.without) - set(without)
+        if shape.listed(str(Column(table.name, name))) in set(course.without) - set(without)
     ]  # fmt: skip
     return Change(course, list(without), tables=[table.name for table in shape.tables], brings=again)
 
@@ -279,7 +273,7 @@ def drop(run: Run, columns: Sequence[Column], jobs: int, progress: Progress) -> 
             return Outcome(len(queries.list_courses(portal)) if leaving else 0, 0, [], WORDS[bool(leaving)])
         if there:
             queries.record_leaving(
-                portal, [str(column) for column in there], [entry(shape, column) for column in there]
+                portal, [str(column) for column in there], [shape.listed(str(column)) for column in there]
             )
     done = withdraw(run, there, jobs, progress) if there else Done()
     if not done.failures:
@@ -301,9 +295,9 @@ def withdraw(
             present = {} if keeps else copies_with(run, portal, courses, columns)
         changes = []
         for course in courses:
-            leaves = [column for column in columns if entry(shape, column) not in course.without]
+            leaves = [column for column in columns if shape.listed(str(column)) not in course.without]
             if leaves or course.schema_name in present:
-                without = sorted([*course.without, *(entry(shape, column) for column in leaves)])
+                without = sorted([*course.without, *(shape.listed(str(column)) for column in leaves)])
                 changes.append(Change(
                     course, without, dropped=[] if keeps else list(columns),
                     tables=list(dict.fromkeys(column.table for column in columns)),
@@ -345,7 +339,7 @@ def leave(run: Run, portal: Conn, columns: Sequence[Column]) -> None:
     """Take columns that every course leaves out from the declaration; then from the lists, once servers know too."""
     texts = [str(column) for column in columns]
     shape = core.of(portal)
-    entries = [entry(shape, column) for column in columns]
+    entries = [shape.listed(str(column)) for column in columns]
     wanted = shape
     for column in columns:
         table = find(wanted, column)
@@ -405,8 +399,8 @@ def rename(run: Run, column: Column, new_name: str, jobs: int, progress: Progres
     done = Done()
     if not is_done:
         with run.connect() as portal:
-            if entry(shape, column) not in queries.default_without(portal):
-                queries.record_leaving(portal, [str(column)], [entry(shape, column)])
+            if shape.listed(str(column)) not in queries.default_without(portal):
+                queries.record_leaving(portal, [str(column)], [shape.listed(str(column))])
         done = withdraw(run, [column], jobs, progress, keeps=True)
         if done.failures:
             return outcome(done, is_new=True)
@@ -416,7 +410,7 @@ def rename(run: Run, column: Column, new_name: str, jobs: int, progress: Progres
     with run.connect() as portal:
         portal.autocommit = True
         prepare_servers(run, portal)
-        queries.remove_left_out(portal, [entry(shape, column)], [str(column)])
+        queries.remove_left_out(portal, [shape.listed(str(column))], [str(column)])
     part = arrive(run, jobs, progress, [str(new)])
     others = rename_left_out(run, column, new, jobs, progress)
     part = Done(part.courses + others.courses, part.rows, part.failures + others.failures)
@@ -429,7 +423,7 @@ def rename_left_out(run: Run, column: Column, new: Column, jobs: int, progress: 
         shape = core.of(portal)
         courses = [
             course for course in queries.list_courses(portal)
-            if entry(shape, new) in course.without and str(new) not in course.due
+            if shape.listed(str(new)) in course.without and str(new) not in course.due
         ]  # fmt: skip
         present = copies_with(run, portal, courses, [column])
     changes = [
@@ -475,7 +469,7 @@ def rename_declared(
     table = find(shape, column)
     wanted = declared(shape, table, [new.name if name == column.name else name for name in table.columns])
     alter = f"alter table {table.relation} rename column {core.name(column.name)} to {core.name(new.name)}"
-    old_entry, new_entry = entry(shape, column), entry(wanted, new)
+    old_entry, new_entry = shape.listed(str(column)), wanted.listed(str(new))
     qualify(portal, shape, [new])
     queries.leave_out_too(portal, old_entry, new_entry)
     await_snapshots(portal, progress.note, run.timeout)

@@ -83,16 +83,17 @@ def without_steps(portal: Conn, courses: Sequence[CourseShape], wanted: Shape) -
         return []
     known = {course.course: course for course in courses}
     steps = []
-    for name, columns in wanted.without.items():
+    for name, given in wanted.without.items():
+        columns = sorted({wanted.listed(column) for column in given})
         if name == DEFAULT_COURSE:
             before = queries.default_without(portal)
         elif name in known:
             before = known[name].without
         else:
             raise RefusedError(f"there is no course {name}", why=nearest(name, known), fix="rollbook course list")
-        if sorted(columns) != sorted(before):
+        if columns != sorted(before):
             where = DEFAULT if name == DEFAULT_COURSE else name
-            steps.append(Step("without", where, ",".join(before) or None, ",".join(sorted(columns)) or None))
+            steps.append(Step("without", where, ",".join(before) or None, ",".join(columns) or None))
     return steps
 
 
