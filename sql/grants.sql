@@ -163,6 +163,31 @@ rollbook.verification, rollbook.heartbeat,
 rollbook.name_decision, rollbook.history, rollbook.discussion_outbox, rollbook.country, rollbook.exam,
 rollbook.exchange_file, rollbook.exchange_row
 to rollbook_monitor;
+-- Of tables of another shape only what tells who is in which course; views read it with the caller's rights.
+do $$
+declare
+    readable record;
+begin
+    for readable in
+        select
+            n.oid::regnamespace as home,
+            a.attrelid::regclass as relation,
+            string_agg(quote_ident(a.attname), ', ') as columns
+        from rollbook.shape_table as s
+        inner join pg_class as c on c.oid = rollbook.portal_table(s.table_name)
+        inner join pg_namespace as n on n.oid = c.relnamespace
+        inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        where s.role in ('person', 'membership') and s.relation !~ '^portal\.'
+            and (
+                a.attname in (s.key_column, s.user_column, s.course_column)
+                or strpos(s.condition, quote_ident(a.attname)) > 0
+            )
+        group by 1, 2
+    loop
+        execute format('grant usage on schema %s to rollbook_monitor', readable.home);
+        execute format('grant select (%s) on %s to rollbook_monitor', readable.columns, readable.relation);
+    end loop;
+end $$;
 grant select (only_one, active, url) on rollbook.discussion to rollbook_monitor;
 grant select (name) on rollbook.server to rollbook_monitor;
 grant select

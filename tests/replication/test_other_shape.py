@@ -63,6 +63,11 @@ def test_a_course_of_other_tables_is_attached_verified_repaired_resynced_and_mov
     site.portal.execute("update mdl_course_member set status = 1 where userid = 2")
     assert there("select id, email from {schema}.mdl_user order by id") == [(1, "a@b.org"), (3, "")]
     assert there("select userid from {schema}.mdl_course_member order by 1") == [(1,), (3,)]
+    site.portal.execute("set role rollbook_monitor")
+    assert site.portal.execute("select enrolled, copied_users from rollbook.course_status").fetchall() == [(2, 2)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        site.portal.execute("select email from mdl_user")
+    site.portal.execute("reset role")
     assert site.ok("replication", "verify", "--json").column("verdict") == ["match"] * 2
     assert site.ok("replication", "verify", "--user", "user1", "--user", "id:3", "--json").column("user") == [
         "user1", "user1", "user3", "user3"
