@@ -42,7 +42,9 @@ begin
             select * into current_row from :profile as p
             where p.:profile_person = first.user_id and p.:profile_key = first.id;
             if found then
-                perform rollbook.write_copy(holders, :'profile_name', :'profile_key', current_row, first.changed);
+                perform rollbook.write_copy(
+                    holders, :'profile_name', :'profile_key', first.id, current_row, first.changed
+                );
             end if;
         end if;
         return null;

@@ -13,10 +13,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     first record;
-    current_row :person;
+    current record;
     user_ids bigint[];
     renewed_ids bigint[];
-    holders text[];
 begin
     if tg_relid <> :'person'::regclass or tg_name <> 'rollbook_route_user_update' then
         perform rollbook.refuse_trigger(tg_name, tg_relid);
@@ -37,15 +36,17 @@ begin
         if first.changed = '{}' then
             return null;
         end if;
+        -- The current row: a trigger of the application may have changed it after this statement.
         insert into rollbook.route as r (user_id) values (first.user_id)
         on conflict (user_id) do update set written = r.written + 1
-        returning r.schemas into holders;
-        if holders <> '{}' then
-            -- The current row: a trigger of the application may have changed it after this statement.
-            select * into current_row from :person as u where u.:person_key = first.user_id;
-            if found then
-                perform rollbook.write_copy(holders, :'person_name', :'person_key', current_row, first.changed);
-            end if;
+        returning
+            r.schemas,
+            case when r.schemas <> '{}' then (select u from :person as u where u.:person_key = first.user_id) end as person
+        into current;
+        if (current.person).:person_key is not null then
+            perform rollbook.write_copy(
+                current.schemas, :'person_name', :'person_key', first.user_id, current.person, first.changed
+            );
         end if;
         if first.is_renewed then
             perform rollbook.renew_candidates(array[first.user_id]);

@@ -402,7 +402,7 @@ COPIES = [
     Fault(
         "a guard that compares less",
         f"create or replace trigger rollbook_guard_copy_update after update on {A}.auth_user for each row "
-        "when (current_user <> 'rollbook_owner') execute function rollbook.guard_copy('id')",
+        "when (current_user <> 'rollbook_owner'::text) execute function rollbook.guard_copy('id')",
         f"{A}.auth_user",
         "copy",
         "the guard",

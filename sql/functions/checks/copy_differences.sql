@@ -91,7 +91,7 @@ as $$
                 g.tgqual::text, g.tgdeferrable, g.tginitdeferred, g.tgconstraint <> 0, g.tgoldtable, g.tgnewtable
         ) as held
         where held.tgenabled is distinct from 'O' or pg_get_triggerdef(held.oids[1]) <> format(
-            'CREATE TRIGGER %s %s ON %s FOR EACH %s WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) '
+            'CREATE TRIGGER %s %s ON %s FOR EACH %s WHEN ((CURRENT_USER <> ''rollbook_owner''::text)) '
             'EXECUTE FUNCTION rollbook.guard_copy(%s)', held.tgname, held.event, held.names[1], held.level,
             held.arguments
         )
@@ -133,7 +133,7 @@ as $$
         g.schema_name, g.name, 'copy', 'the guard is missing, disabled or not the one shipped: it may be written',
         string_agg(format(
             'drop trigger if exists %1$s on %3$s; CREATE TRIGGER %1$s %2$s ON %3$s FOR EACH %4$s '
-            'WHEN ((CURRENT_USER <> ''rollbook_owner''::name)) EXECUTE FUNCTION rollbook.guard_copy(%5$s);',
+            'WHEN ((CURRENT_USER <> ''rollbook_owner''::text)) EXECUTE FUNCTION rollbook.guard_copy(%5$s);',
             g.tgname, g.event, g.name, g.level, g.arguments
         ), ' ' order by g.tgname)
     from guards as g

@@ -2,6 +2,7 @@
 -- up users (the course may add others), and the two triggers of the guard.
 -- Called:   by fill_course, which executes them after the inserts, because building an index once is faster than
 --           growing it; and by `rollbook course attach`, which executes them on a course server.
+-- condition: with a text constant, as PostgreSQL reads the condition again for each statement: a name has 64 bytes.
 -- without:  null = what the course leaves out now.
 -- Security: INVOKER.
 create or replace function rollbook.guard_statements(schema_name text, table_name text, without text[] default null)
@@ -17,7 +18,7 @@ as $$
             (format('alter table %I.%I add primary key (%I)', schema_name, table_name, t.key_column)),
             (format(
                 'create trigger rollbook_guard_copy before insert or delete or truncate on %I.%I '
-                'for each statement when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy()',
+                'for each statement when (current_user <> ''rollbook_owner''::text) execute function rollbook.guard_copy()',
                 schema_name, table_name
             )),
             (format(
@@ -26,7 +27,7 @@ as $$
             )),
             (format(
                 'create or replace trigger rollbook_guard_copy_update after update on %I.%I '
-                'for each row when (current_user <> ''rollbook_owner'') execute function rollbook.guard_copy(%s)',
+                'for each row when (current_user <> ''rollbook_owner''::text) execute function rollbook.guard_copy(%s)',
                 schema_name, table_name,
                 (select string_agg(quote_literal(quote_ident(c)), ', ')
                  from unnest(rollbook.course_columns(

@@ -7,15 +7,15 @@
 -- Locks:    none; see write_copies.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.write_copy(
-    schemas text[], table_name text, key_column text, portal_row anyelement, changed text[]
+    schemas text[], table_name text, key_column text, key bigint, portal_row anyelement, changed text[]
 ) returns void
 language plpgsql
 as $$
 declare
-    location constant text := format(' where %1$s = ($1).%1$s', key_column);
-    assignment constant text := format(
-        '.%I set (%s) = row(($1).%s)', table_name, array_to_string(changed, ', '), array_to_string(changed, ', ($1).')
-    ) || location;
+    assignment constant text := concat(
+        '.', quote_ident(table_name), ' set (', array_to_string(changed, ', '),
+        ') = row(($1).', array_to_string(changed, ', ($1).'), ') where ', key_column, ' = $2'
+    );
     apart rollbook.course[];
     course rollbook.course;
     travelling text[];
@@ -29,7 +29,7 @@ begin
         begin
             foreach target in array schemas loop
                 if apart = '{}' then
-                    execute 'update ' || quote_ident(target) || assignment using portal_row;
+                    execute 'update ' || quote_ident(target) || assignment using portal_row, key;
                     continue;
                 end if;
                 select a.* into course from unnest(apart) as a where a.schema_name = target::name;
@@ -47,9 +47,9 @@ begin
                 );
                 continue when travelling = '{}';
                 execute format(
-                    'update %I.%I set (%s) = row(($1).%s)', target, table_name, array_to_string(travelling, ', '),
-                    array_to_string(travelling, ', ($1).')
-                ) || location using portal_row;
+                    'update %I.%I set (%s) = row(($1).%s) where %s = $2', target, table_name,
+                    array_to_string(travelling, ', '), array_to_string(travelling, ', ($1).'), key_column
+                ) using portal_row, key;
             end loop;
             return;
         exception when others then
@@ -64,6 +64,6 @@ begin
         end;
     end loop;
 end $$;
-comment on function rollbook.write_copy(text[], text, text, anyelement, text[]) is
+comment on function rollbook.write_copy(text[], text, text, bigint, anyelement, text[]) is
     'Update the changed columns of one copy, in each of these courses, from the given portal row, except in paused '
     'courses and in those that leave out all of them. Raises RB020 if a copy cannot be written, or pauses that course.';

@@ -79,10 +79,10 @@ def test_update_copies_creates_none(drifted: Db) -> None:
 def test_update_copy_creates_none_and_a_row_of_nulls_updates_nothing(drifted: Db) -> None:
     keep = schema(drifted, KEEP)
     update: LiteralString = """
-        select rollbook.write_copy(array[%s::text], 'auth_user', 'id', u, '{email}') from portal.auth_user as u"""
+        select rollbook.write_copy(array[%s::text], 'auth_user', 'id', u.id, u, '{email}') from portal.auth_user as u"""
     run(drifted, update, keep)
     assert select(drifted, keep, USER, ["id", "email"]) == [(1, "ada@edx.org"), (2, "bob@edx.org")]
     before = versions(drifted, KEEP)
-    empty = "select rollbook.write_copy(array[%s::text], 'auth_user', 'id', null::portal.auth_user, '{email}')"
+    empty = "select rollbook.write_copy(array[%s::text], 'auth_user', 'id', 0, null::portal.auth_user, '{email}')"
     run(drifted, empty, keep)
     assert versions(drifted, KEEP) == before
