@@ -133,7 +133,7 @@ def copies(run: Run, column: Column, kind: Kind, courses: list[CourseShape], pro
     done, changed, failed = Done(), set[str](), dict[str, AdminError]()
     name = core.name(column.name)
 
-    def widen_all(conn: Conn, own: list[CourseShape]) -> None:
+    def widen_all(conn: Conn, own: list[CourseShape], *, here: bool) -> None:
         by_schema = courses_of(own)
         for schema in narrower(conn, column, kind, own):
             course = by_schema[schema].course
@@ -141,7 +141,8 @@ def copies(run: Run, column: Column, kind: Kind, courses: list[CourseShape], pro
                 continue
             try:
                 place = f"{core.name(schema)}.{core.name(column.table)}"
-                run_locked(conn, [f"alter table {place} alter column {name} type {kind.wanted}"])
+                alter = f"alter table {place} alter column {name} type {kind.wanted}"
+                run_locked(conn, [*withdrawn(place, by_schema[schema], here), alter, *again(by_schema[schema], here)])
             except (AdminError, psycopg.Error) as exc:
                 failed[course] = refusal(exc, schema)
             else:
@@ -153,17 +154,28 @@ def copies(run: Run, column: Column, kind: Kind, courses: list[CourseShape], pro
             own = [course for course in courses if course.server == server.name]
             try:
                 with link.held(portal, server), link.reached(server, run.caller(), long=True) as conn:
-                    widen_all(conn, own)
+                    widen_all(conn, own, here=False)
             except AdminError as exc:
                 done.failures.append(Failure(f"{len(own)} courses on server {server.name}", exc))
                 failed |= {course.course: exc for course in own if course.course not in failed}
                 continue
         unreached = {failure.error for failure in done.failures}
-        widen_all(portal, courses)
+        widen_all(portal, courses, here=True)
     progress.advance(len(courses))
     done.courses = sorted(changed)
     done.failures += [Failure(course, error) for course, error in sorted(failed.items()) if error not in unreached]
     return done
+
+
+def withdrawn(place: str, course: CourseShape, here: bool) -> list[str]:
+    """Return what takes a copy out of what its servers are sent: a publication that lists columns holds their types."""
+    return [f"alter publication rollbook_{server} drop table {place}" for server in course.fed] if here else []
+
+
+def again(course: CourseShape, here: bool) -> list[str]:
+    """Return what puts it in again, in the same transaction."""
+    calls = [f"rollbook.publish_courses('{server}', {core.literal(course.course)})" for server in course.fed]
+    return [f"select {', '.join(calls)}"] if here and calls else []
 
 
 def refusal(exc: AdminError | psycopg.Error, schema: str) -> AdminError:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 COURSES = """
 select
     c.course_id as course, c.schema_name::text as schema_name,
-    case when c.state <> 'detached' then c.server end as server, num_nonnulls(c.moving_to, c.leaving) > 0 as is_moving,
+    case when c.state <> 'detached' then c.server end as server,
+    array_remove(array[case when c.state <> 'detached' then c.server end, c.moving_to], null) as fed,
+    num_nonnulls(c.moving_to, c.leaving) > 0 as is_moving,
     c.paused_at is not null as is_paused, c.without, c.due
 from rollbook.course as c order by c.course_id
 """
@@ -71,6 +73,7 @@ class CourseShape:
     course: str
     schema_name: str
     server: str | None  # that is fed
+    fed: list[str]  # all servers that get it: two while it moves
     is_moving: bool  # on two servers
     is_paused: bool
     without: list[str]
