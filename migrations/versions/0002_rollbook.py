@@ -54,6 +54,14 @@ begin
     end loop;
     if exists (select from pg_roles as r where r.rolname = 'rollbook_owner') then
         execute format('revoke select on %s from rollbook_owner', rollbook.portal_table('auth_user'));
+        for home in
+            select c.oid::regclass as place, c.relnamespace::regnamespace as name
+            from rollbook.shape_table as s
+            inner join pg_class as c on c.oid = to_regclass(s.relation)
+        loop
+            execute format('revoke select on %s from rollbook_owner', home.place);
+            execute format('revoke usage on schema %s from rollbook_owner', home.name);
+        end loop;
     end if;
 end $$;
 drop schema rollbook cascade;

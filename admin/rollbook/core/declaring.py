@@ -11,6 +11,7 @@ from rollbook.core.errors import RefusedError
 from rollbook.core.migrating import SQL, object_files, places, rendered
 from rollbook.core.rows import nearest, one, typed
 from rollbook.core.shape import Shape, Table, name, of, recorded, shaped
+from rollbook.core.shell import quoted
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -142,7 +143,8 @@ def declare(conn: Conn, shape: Shape) -> None:
     if is_other and (row := conn.execute("select course_id from rollbook.course limit 1").fetchone()):
         raise RefusedError(
             "the tables and keys of the shape cannot change while there are courses",
-            why=f"there is course {row['course_id']}", fix="rollbook course drop each of them first",
+            why=f"there is course {row['course_id']}", fix="delete each of them: "
+            f"rollbook course delete {quoted(row['course_id'])} --confirm {quoted(row['course_id'])}",
         )  # fmt: skip
     for relation in sorted({table.relation for table in (*old.tables, *shape.tables)}):
         conn.execute(f"lock table {relation} in share row exclusive mode".encode())

@@ -106,7 +106,8 @@ from pg_trigger as t
 inner join pg_class as c on c.oid = t.tgrelid
 inner join pg_namespace as n on n.oid = c.relnamespace
 where not t.tgisinternal and t.tgrelid in (
-    select rollbook.portal_table(p.relname) from pg_class as p
+    -- By themselves where a shape has another table of the same name.
+    select case when p.relkind = 'v' then rollbook.portal_table(p.relname) else p.oid end from pg_class as p
     where p.relnamespace = 'portal'::regnamespace and p.relkind in ('r', 'p', 'v')
     union
     select to_regclass(s.relation) from rollbook.shape_table as s
