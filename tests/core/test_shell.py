@@ -21,7 +21,7 @@ PLAIN = {
     "context.command_path", "VARIABLE", "guessed_encoding(name)", "shell", "'downgrade' if up else 'upgrade'", "to",
     "names[0]", "moving.server", "course.server", "there",
     "quoted", "skip", "fix", "grant", "fault.fix(server, course)",
-    "'repair' if fault.is_conflict else 'show'", "resync", "name", "field",
+    "'repair' if fault.is_conflict else 'show'", "resync", "name", "field", "rename",
 }  # fmt: skip
 
 

@@ -135,11 +135,13 @@ def own_columns(run: Run, portal: Conn, new: Sequence[Column], progress: Progres
     def add_all(conn: Conn, where: str, schemas: Sequence[str]) -> None:
         for schema, column in queries.present(conn, new, schemas):
             course = courses[schema].course
-            rename = f"alter table {core.name(schema)}.{column.table} rename {core.name(column.name)} to NAME"
+            rename = (
+                f"alter table {core.name(schema)}.{core.name(column.table)} rename {core.name(column.name)} to NAME"
+            )
             found[course] = RefusedError(
                 f"the course has a column {column} of its own {where}",
                 why="the portal's values would replace the course's", fix=f"there: {rename}; "
-                f"then: rollbook shape column add {column.table} {quoted(column.name)}",
+                f"then: rollbook shape column add {quoted(column.table)} {quoted(column.name)}",
             )  # fmt: skip
 
     add_all(portal, "in the portal's database", list(courses))
@@ -439,8 +441,8 @@ def renameable(portal: Conn, table: Table, column: Column, new_name: str) -> Non
     if new_name in names or new_name in table.columns:
         raise RefusedError(
             f"{table.relation} has a column {new_name} already", why="a rename needs a name that is free",
-            fix=f"to let that one travel instead: rollbook shape column add {column.table} {quoted(new_name)}; "
-            f"then: rollbook shape column drop {column.table} {quoted(column.name)}",
+            fix=f"to let that one travel instead: rollbook shape column add {quoted(column.table)} {quoted(new_name)}; "
+            f"then: rollbook shape column drop {quoted(column.table)} {quoted(column.name)}",
         )  # fmt: skip
     if table.condition and column.name in queries.condition_columns(portal, table.relation, table.condition):
         raise RefusedError(
@@ -451,14 +453,14 @@ def renameable(portal: Conn, table: Table, column: Column, new_name: str) -> Non
     if usual and usual.relation == table.relation and column.name in usual.columns:
         raise RefusedError(
             f"{column} keeps its name", why="the commands on accounts, and Rollbook's views, read it by that name",
-            fix=f"to end its travels: rollbook shape column drop {column.table} {quoted(column.name)}",
+            fix=f"to end its travels: rollbook shape column drop {quoted(column.table)} {quoted(column.name)}",
         )  # fmt: skip
     if queries.is_view(portal, table.relation):
         raise RefusedError(
             f"{table.relation} is a view on the table of a site that was adopted in place",
             why="its columns have the names that the site's table had",
-            fix=f"leave the name; or: rollbook shape column drop {column.table} {quoted(column.name)}, rename it in "
-            "the site's table, and adopt that",
+            fix=f"leave the name; or: rollbook shape column drop {quoted(column.table)} {quoted(column.name)}, rename it "
+            "in the site's table, and adopt that",
         )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def rename_hints(steps: Sequence[Step]) -> list[str]:
             if gone.change == "column drop" and new.change == "column add":
                 (table, old_name), (other, new_name) = gone.object.split(".", 1), new.object.split(".", 1)
                 if table == other:
-                    found.append(f"rollbook shape column rename {table} {quoted(old_name)} {quoted(new_name)}")
+                    found.append(f"rollbook shape column rename {quoted(table)} {quoted(old_name)} {quoted(new_name)}")
     return found
 
 
