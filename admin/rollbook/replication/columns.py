@@ -459,8 +459,8 @@ def renameable(portal: Conn, table: Table, column: Column, new_name: str) -> Non
         raise RefusedError(
             f"{table.relation} is a view on the table of a site that was adopted in place",
             why="its columns have the names that the site's table had",
-            fix=f"leave the name; or: rollbook shape column drop {quoted(column.table)} {quoted(column.name)}, rename it "
-            "in the site's table, and adopt that",
+            fix=f"leave the name; or: rollbook shape column drop {quoted(column.table)} {quoted(column.name)}, "
+            "rename it in the site's table, and adopt that",
         )  # fmt: skip
 
 
