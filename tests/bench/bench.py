@@ -25,7 +25,7 @@ from rich.table import Table
 
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
-from tests.bench import replication, serializable, servers
+from tests.bench import replication, saturation, serializable, servers
 
 USERS = 20_000
 PAIRS = int(os.environ.get("BENCH_PAIRS", "7"))
@@ -47,14 +47,14 @@ class Bench:
 
     @contextmanager
     def databases(
-        self, courses: int, enrolled: bool, users: int = 0
+        self, courses: int, enrolled: bool, users: int = 0, each: int = 3
     ) -> Iterator[tuple[Connection[Any], Connection[Any]]]:
         """Yield connections to `routed` and `plain`, with USERS users and so many courses; drop both at the end."""
         admin = self.connect("postgres")
         admin.execute("create database routed")
         schema.upgrade(self.server.dsn("routed"))
         with self.connect("routed") as routed:
-            fill(routed, courses, enrolled=enrolled, users=users)
+            fill(routed, courses, enrolled=enrolled, users=users, each=each)
         admin.execute("create database plain template routed")
         with self.connect("routed") as routed, self.connect("plain") as plain:
             for table in TABLES:
@@ -108,8 +108,8 @@ def schemas(conn: Connection[Any]) -> list[str]:
     return [name for (name,) in conn.execute("select schema_name from rollbook.course order by course_id")]
 
 
-def fill(conn: Connection[Any], courses: int, *, enrolled: bool, users: int = 0) -> None:
-    """USERS users, or so many, with profiles and, if so, three enrollments each, spread evenly over the courses."""
+def fill(conn: Connection[Any], courses: int, *, enrolled: bool, users: int = 0, each: int = 3) -> None:
+    """USERS users, or so many, with profiles and, if so, `each` enrollments, spread evenly over the courses."""
     conn.execute(
         """
         insert into portal.auth_user (username, email, first_name, last_name, password, last_login)
@@ -129,13 +129,14 @@ def fill(conn: Connection[Any], courses: int, *, enrolled: bool, users: int = 0)
     for n in range(courses):
         conn.execute("select rollbook.create_course(%s)", [f"Bench/C{n:04}/2012"])
     if enrolled:
-        conn.execute("insert into portal.student_courseenrollment (user_id, course_id) " + enrollment_query(courses))
+        enrollments = enrollment_query(courses, each)
+        conn.execute("insert into portal.student_courseenrollment (user_id, course_id) " + enrollments)
 
 
-def enrollment_query(courses: int) -> str:
+def enrollment_query(courses: int, each: int = 3) -> str:
     return (
         f"select u.id, format('Bench/C%s/2012', lpad(((u.id * 7 + k * 17) % {courses})::text, 4, '0')) "
-        f"from portal.auth_user as u, generate_series(0, {min(courses, 3) - 1}) as k order by 1, 2"
+        f"from portal.auth_user as u, generate_series(0, {min(courses, each) - 1}) as k order by 1, 2"
     )
 
 
@@ -207,33 +208,33 @@ def copy_enrollments(bench: Bench) -> None:
 
 
 def update_user(bench: Bench) -> None:
-    """One user who is in three courses, one column: routed, against a client that updates portal and copies by hand."""
-    with bench.databases(50, enrolled=True) as (routed, plain):
-        turn = iter(range(10**9))
-        homes = {
-            user: routed.execute("select schemas from rollbook.route where user_id = %s", [user]).fetchone()[0]  # type: ignore[index]
-            for user in range(1, 200)
-        }
+    """One user in three courses, or in thirty, one column: against a client that updates portal and copies by hand."""
+    for courses, each, users, rounds in ((50, 3, USERS, 400), (30, 30, 2000, 60)):
+        with bench.databases(courses, enrolled=True, users=users, each=each) as (routed, plain):
+            turn = iter(range(10**9))
+            homes = dict(routed.execute("select user_id, schemas from rollbook.route where user_id < 200").fetchall())
 
-        def ours() -> None:
-            n = next(turn)
-            routed.execute(
-                "update portal.auth_user set last_name = %s where id = %s", [f"new{n}", 1 + n % 199], prepare=True
-            )
-
-        def yardstick() -> None:
-            n = next(turn)
-            user = 1 + n % 199
-            with plain.transaction():
-                plain.execute(
-                    "update portal.auth_user set last_name = %s where id = %s", [f"new{n}", user], prepare=True
+            def ours(routed: Connection[Any] = routed, turn: Iterator[int] = turn) -> None:
+                n = next(turn)
+                routed.execute(
+                    "update portal.auth_user set last_name = %s where id = %s", [f"new{n}", 1 + n % 199], prepare=True
                 )
-                for name in homes[user]:
-                    plain.execute(
-                        f"update {name}.auth_user set last_name = %s where id = %s", [f"new{n}", user], prepare=True
-                    )
 
-        bench.measure("single user update, 3 courses", 1.0, (ours, yardstick), rounds=400)
+            def yardstick(
+                plain: Connection[Any] = plain, turn: Iterator[int] = turn, homes: dict[int, list[str]] = homes
+            ) -> None:
+                n = next(turn)
+                user = 1 + n % 199
+                with plain.transaction():
+                    plain.execute(
+                        "update portal.auth_user set last_name = %s where id = %s", [f"new{n}", user], prepare=True
+                    )
+                    for name in homes[user]:
+                        plain.execute(
+                            f"update {name}.auth_user set last_name = %s where id = %s", [f"new{n}", user], prepare=True
+                        )
+
+            bench.measure(f"single user update, {each} courses", 1.0, (ours, yardstick), rounds=rounds)
 
 
 def update_unlisted(bench: Bench) -> None:
@@ -321,7 +322,7 @@ def memory(bench: Bench, large: Connection[Any]) -> None:
         for user in range(1, 2001):
             conn.execute("update portal.auth_user set last_name = 'memory' where id = %s", [user], prepare=True)
         grown = private_mb(pid) - before
-        bench.note("backend memory after 2,000 courses", grown, 40, 1.0, unit="MB")
+        bench.note("backend memory after 2,000 courses", grown, 60, 1.0, unit="MB")
 
 
 def private_mb(pid: int) -> float:
@@ -414,6 +415,7 @@ MEASURES = (
     | replication.MEASURES
     | servers.MEASURES
     | serializable.MEASURES
+    | saturation.MEASURES
 )
 
 
