@@ -25,7 +25,7 @@ from rich.table import Table
 
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
-from tests.bench import replication, saturation, serializable, servers
+from tests.bench import condition, replication, saturation, serializable, servers
 
 USERS = 20_000
 PAIRS = int(os.environ.get("BENCH_PAIRS", "7"))
@@ -412,6 +412,7 @@ MEASURES = (
         f.__name__: f
         for f in (copy_enrollments, update_user, update_unlisted, update_many_courses, create_course, verify)
     }
+    | condition.MEASURES
     | replication.MEASURES
     | servers.MEASURES
     | serializable.MEASURES
