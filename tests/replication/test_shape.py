@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import Connection
 
@@ -173,3 +174,23 @@ def test_apply_plans_asks_and_does_all_of_it(rollbook: Rollbook, school: Db, tmp
     sound(rollbook, school)
     file.write_text(text.replace("portal.auth_user", "public.person", 1))
     assert rollbook("shape", "apply", str(file)).code == 1
+
+
+def test_an_old_snapshot_and_a_writer_are_waited_for_and_named(rollbook: Rollbook, school: Db, dsn: str) -> None:
+    add = ("shape", "column", "add", "auth_userprofile", "pronouns", "--json", "--timeout", "0.5")
+    with psycopg.connect(dsn) as other:
+        pid = other.info.backend_pid
+        other.execute("set transaction isolation level repeatable read")
+        other.execute("select from portal.auth_user")
+        refused = rollbook(*add)
+        assert (refused.code, f"process {pid} reads since" in refused.err) == (1, True)
+        other.execute("update portal.auth_userprofile set goals = 'Old'")  # by the snapshot of before
+        other.rollback()
+        other.execute("update portal.auth_userprofile set goals = 'New'")
+        refused = rollbook(*add)
+        assert (refused.code, f"process {pid} writes since" in refused.err) == (1, True)
+        other.commit()
+    declared = "select '{pronouns}' <@ columns from rollbook.shape_table where role = 'profile'"
+    assert school.execute(declared.encode()).fetchone() == (False,)
+    assert rollbook(*add).code == 0
+    sound(rollbook, school)

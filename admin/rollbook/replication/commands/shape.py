@@ -242,7 +242,7 @@ def where(
     exits=EXITS, see="rollbook shape show",
 )  # fmt: skip
 def apply(
-    run: Run, file: Annotated[Path, typer.Argument(metavar="FILE", help="As shape show --toml prints it.")],
+    run: Run, file: Annotated[str, typer.Argument(metavar="FILE", help="As shape show --toml prints it.")],
     jobs: Jobs = JOBS,
 ) -> int:  # fmt: skip
     """Make the shape equal to a file: show the plan, ask, and do it, one course after the other.
@@ -253,7 +253,7 @@ def apply(
     from rollbook.replication import shape_file
     from rollbook.replication.queries.shape import require_right
 
-    wanted = shape.load(file)
+    wanted = shape.load(Path(file))
     with run.connect() as conn:
         require_right(conn)
         steps = shape_file.plan(conn, wanted)

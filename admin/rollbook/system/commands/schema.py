@@ -82,14 +82,28 @@ def upgrade(
     run: Run,
     to: Annotated[str, typer.Option(metavar="REV", help="Up to this revision.")] = "head",
     shape: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="FILE", help="The tables to copy, of a site that is there.", show_default=False),
     ] = None,
 ) -> None:
     """Upgrade the database to the newest revision, one transaction per revision. --dry-run prints the SQL instead."""
+    if to == "head" and shape is None and not run.dry_run and is_at_head(run):
+        return
     target, database, found = planned(run, to, up=True)
-    move(run, target, database, found, up=True, shape=None if shape is None else first_shape(run, shape, found))
+    move(run, target, database, found, up=True, shape=None if shape is None else first_shape(run, Path(shape), found))
     note_encoding(run)
+
+
+def is_at_head(run: Run) -> bool:
+    """Return whether nothing is left to upgrade, and report that: without Alembic, which costs 0.4 s."""
+    from rollbook.core.migrating import known_revisions
+
+    database, found = current_revision(run)
+    if found != known_revisions()[-1]:
+        return False
+    render.rows(run, [dict(zip(MOVED, (database, found, found, "unchanged"), strict=True))], MOVED)
+    note_encoding(run)
+    return True
 
 
 @command(
