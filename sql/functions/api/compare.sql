@@ -14,7 +14,8 @@ as $$
 declare
     target record;
     course rollbook.course;
-    leaver_ids bigint[];
+    member_ids bigint[];
+    due_ids bigint[];
     sound text[];
     copied record;
     written_for text[];  -- the columns that a course leaves out, for which `queries` are written
@@ -23,7 +24,13 @@ declare
 begin
     for target in select * from rollbook.routed_courses(course_ids) loop
         course := target.course;
-        leaver_ids := rollbook.leaver_ids(course, target.routed_ids);
+        member_ids := array(
+            select distinct m.user_id::bigint from rollbook.memberships_of(course.course_id) as m order by 1
+        );
+        due_ids := case
+            when member_ids = target.routed_ids then member_ids  -- often, and then no route is astray
+            else member_ids || rollbook.leaver_ids(course, target.routed_ids)
+        end;
         sound := array(
             select k.table_name from rollbook.copies_of(course.schema_name, course.without) as k where k.is_sound
         );
@@ -37,7 +44,14 @@ begin
                         'count(*) filter (where p.%1$I = c.%1$I and row(%2$s) is distinct from row(%3$s)), '
                         'count(*) filter (where p.%1$I is null) from (%4$s) as p full join ',
                         t.key_column, rollbook.column_list(columns, 'p'), rollbook.column_list(columns, 'c'),
-                        rollbook.due_rows(t.table_name, written_for)
+                        case t.role
+                            when 'membership' then rollbook.due_rows(t.table_name, written_for)
+                            -- The same rows, found by the users that are known here: planned in a third of the time.
+                            else format(
+                                'select %s from %s as p where p.%I = any ($2)', rollbook.column_list(columns, 'p'),
+                                t.source, t.user_column
+                            )
+                        end
                     ),
                     format('.%I as c on c.%2$I = p.%2$I', t.table_name, t.key_column)
                 ))
@@ -50,7 +64,7 @@ begin
                 execute (queries -> copied.table_name ->> 0) || quote_ident(course.schema_name)
                     || (queries -> copied.table_name ->> 1)
                 into result.portal_rows, result.course_rows, result.missing, result.changed, result.extra
-                using course.course_id, leaver_ids;
+                using course.course_id, due_ids;
                 result.course_id := course.course_id;
                 result.table_name := copied.table_name;
                 result.verdict := case
@@ -61,7 +75,9 @@ begin
             end if;
             return next result;
         end loop;
-        if cardinality(sound) = cardinality(array(select t.ordinal from rollbook.copied_tables() as t)) then
+        if member_ids <> target.routed_ids
+            and cardinality(sound) = cardinality(array(select t.ordinal from rollbook.copied_tables() as t))
+        then
             return query
             select
                 course.course_id, 'route', null::bigint, cardinality(target.routed_ids)::bigint,
