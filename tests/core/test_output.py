@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
+from rollbook.core.render import indented
 from tests.program import KEEP, LISTS, REMOVE, process
 from tests.school import Rollbook
 
@@ -277,3 +278,12 @@ def test_an_export_follows_the_ending_too(rollbook: Rollbook, seen: str, tmp_pat
     for name, first in (("users.json", "["), ("users.csv", "username,"), ("users", "username,")):
         assert rollbook("user", "export", "-o", str(tmp_path / name)).code == 0
         assert (tmp_path / name).read_text().startswith(first)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[], {}, "ü", None, [1, []], {"a": [], "b": {}}, [{"a": 1}, {"b": [[2]]}, []],
+     {"portal": {"x": 1.5, "faults": [{"y": True}]}, "courses": [{"course": 'a", {[:', "without": ["a", "b"]}]}],
+)  # fmt: skip
+def test_indented_json_is_what_the_library_writes(value: Any) -> None:
+    assert indented(value) == json.dumps(value, indent=2, ensure_ascii=False)

@@ -44,9 +44,22 @@ def wants_json(run: Run) -> bool:
     return chosen_format(run) in (Format.json, Format.jsonl)
 
 
-def json_indent(run: Run) -> int | None:
-    """Return the indent of a JSON document. With --watch each is one line."""
-    return 2 if run.watch is None else None
+def indented(value: Any, start: str = "\n") -> str:  # noqa: ANN401
+    """Return json.dumps(value, indent=2), in a tenth of the time: the encoder in C takes separators, but no indent.
+
+    `start` begins a line at the depth of the value.
+    """
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if not items:
+        return json.dumps(value, ensure_ascii=False)
+    deeper = f"{start}  "
+    if not any(isinstance(item, dict | list) and item for item in items):
+        text = json.dumps(value, ensure_ascii=False, separators=(f",{deeper}", ": "))
+        return f"{text[0]}{deeper}{text[1:-1]}{start}{text[-1]}"
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key, ensure_ascii=False)}: {indented(item, deeper)}" for key, item in value.items()]
+        return f"{{{deeper}{f',{deeper}'.join(parts)}{start}}}"
+    return f"[{deeper}{f',{deeper}'.join(indented(item, deeper) for item in value)}{start}]"
 
 
 def is_drawn(run: Run) -> bool:
@@ -192,7 +205,7 @@ def rows(
     with sink(run, drawn=style is Format.table) as out:
         if style is Format.json:
             found_rows = [plain({n: row[n] for n in names}) for row in answer]
-            json.dump(found_rows, out, ensure_ascii=False, indent=json_indent(run))
+            out.write(indented(found_rows) if run.watch is None else json.dumps(found_rows, ensure_ascii=False))
             out.write("\n")
         elif style is Format.jsonl:
             for row in answer:
@@ -225,7 +238,8 @@ def document(run: Run, content: Any, draw: Callable[[IO[str]], None]) -> None:  
     style = chosen_format(run)
     with sink(run, drawn=style is Format.table) as out:
         if style is Format.json:
-            json.dump(plain(content), out, ensure_ascii=False, indent=json_indent(run))
+            found = plain(content)
+            out.write(indented(found) if run.watch is None else json.dumps(found, ensure_ascii=False))
             out.write("\n")
         elif style is Format.jsonl:
             out.write(json.dumps(plain(content), ensure_ascii=False) + "\n")

@@ -18,8 +18,7 @@ as $$
     ),
     due_columns as materialized (
         select
-            p.without, t.key as table_name, w.ordinality as position, (w.value ->> 0)::name as attname,
-            w.value ->> 1 as due, (w.value ->> 2)::boolean as is_key
+            row_number() over () as number, p.without, t.key as table_name, w.ordinality as position, (w.value ->> 0)::name as attname, w.value ->> 1 as due, (w.value ->> 2)::boolean as is_key
         from (select distinct without from places) as p
         cross join jsonb_each($2::jsonb) as t
         cross join jsonb_array_elements(t.value) with ordinality as w
@@ -27,14 +26,14 @@ as $$
     ),
     forms as materialized (  -- of the guards of a copy
         select
-            d.without, d.table_name, max(d.attname::text) filter (where d.is_key) as key_column,
+            min(d.number) as number, d.without, d.table_name, max(d.attname::text) filter (where d.is_key) as key_column,
             string_agg(quote_literal(quote_ident(d.attname)), ', ' order by d.position) as arguments
         from due_columns as d
         group by d.without, d.table_name
     ),
     copies as materialized (
         select
-            p.schema_name, p.without, n.oid as namespace, n.nspowner, f.table_name, f.key_column, f.arguments, k.oid,
+            p.schema_name, p.without, f.number, n.oid as namespace, n.nspowner, f.table_name, f.key_column, k.oid,
             k.relowner, k.relreplident, k.relforcerowsecurity, format('%I.%I', p.schema_name, f.table_name) as name,
             (select r.oid from pg_roles as r where r.rolname = 'rollbook_owner') as owner
         from places as p
@@ -50,50 +49,49 @@ as $$
     ),
     attributes as (
         select
-            unnest(held.schemas) as schema_name, held.table_name, held.attname, held.position, held.due,
+            unnest(held.schemas) as schema_name, d.table_name, d.attname, d.position, d.due,
             held.atttypid is null as is_absent, there.words as there
         from (
-            select
-                d.table_name, d.attname, d.position, d.due, a.atttypid, a.atttypmod, a.attcollation,
-                array_agg(c.schema_name) as schemas
+            select d.number, a.atttypid, a.atttypmod, a.attcollation, array_agg(c.schema_name) as schemas
             from copies as c
             inner join due_columns as d on d.without = c.without and d.table_name = c.table_name
             left join found as a on a.attrelid = c.oid and a.attname = d.attname
             where c.oid is not null
-            group by d.table_name, d.attname, d.position, d.due, a.atttypid, a.atttypmod, a.attcollation
+            group by d.number, a.atttypid, a.atttypmod, a.attcollation
         ) as held
+        inner join due_columns as d on d.number = held.number
         left join pg_type as y on y.oid = held.atttypid
         cross join lateral (
             select format_type(held.atttypid, held.atttypmod)
                 || coalesce(' collate ' || nullif(held.attcollation, y.typcollation)::regcollation, '') as words
         ) as there
-        where held.atttypid is null or there.words <> held.due
+        where held.atttypid is null or there.words <> d.due
     ),
     guards as (
         select
-            unnest(held.schemas) as schema_name, unnest(held.names) as name, held.tgname,
-            held.event, held.level, held.arguments
+            unnest(held.schemas) as schema_name, unnest(held.names) as name, d.tgname, d.event, d.level, d.arguments
         from (
             select
-                d.tgname, d.event, d.level, d.arguments, g.tgenabled, array_agg(c.schema_name) as schemas,
-                array_agg(c.name) as names, array_agg(g.oid) as oids
+                c.number, d.tgname, g.tgenabled, array_agg(c.schema_name) as schemas, array_agg(c.name) as names,
+                array_agg(g.oid) as oids
             from copies as c
-            cross join lateral (
-                values
-                    ('rollbook_guard_copy', 'BEFORE INSERT OR DELETE OR TRUNCATE', 'STATEMENT', null),
-                    ('rollbook_guard_copy_update', 'AFTER UPDATE', 'ROW', c.arguments)
-            ) as d (tgname, event, level, arguments)
+            cross join (values ('rollbook_guard_copy'::name), ('rollbook_guard_copy_update')) as d (tgname)
             left join pg_trigger as g on g.tgrelid = c.oid and g.tgname = d.tgname
             where c.oid is not null
             -- All that the definition has but the table: one of each group is written out.
             group by
-                d.tgname, d.event, d.level, d.arguments, g.tgenabled, g.tgtype, g.tgfoid, g.tgargs, g.tgattr,
-                g.tgqual::text, g.tgdeferrable, g.tginitdeferred, g.tgconstraint <> 0, g.tgoldtable, g.tgnewtable
+                c.number, g.tgtype, d.tgname, g.tgenabled, g.tgfoid, g.tgargs, g.tgattr, g.tgdeferrable,
+                g.tginitdeferred, g.tgconstraint <> 0, g.tgoldtable, g.tgnewtable, g.tgqual::text
         ) as held
+        inner join forms as f on f.number = held.number
+        inner join lateral (
+            values
+                ('rollbook_guard_copy'::name, 'BEFORE INSERT OR DELETE OR TRUNCATE', 'STATEMENT', null),
+                ('rollbook_guard_copy_update', 'AFTER UPDATE', 'ROW', f.arguments)
+        ) as d (tgname, event, level, arguments) on d.tgname = held.tgname
         where held.tgenabled is distinct from 'O' or pg_get_triggerdef(held.oids[1]) <> format(
             'CREATE TRIGGER %s %s ON %s FOR EACH %s WHEN ((CURRENT_USER <> ''rollbook_owner''::text)) '
-            'EXECUTE FUNCTION rollbook.guard_copy(%s)', held.tgname, held.event, held.names[1], held.level,
-            held.arguments
+            'EXECUTE FUNCTION rollbook.guard_copy(%s)', d.tgname, d.event, held.names[1], d.level, d.arguments
         )
     )
     select distinct

@@ -9,8 +9,10 @@ as $$
     select c, coalesce(held.user_ids, '{}')
     from rollbook.course as c
     left join (
-        select s.schema_name, array_agg(r.user_id order by r.user_id) as user_ids
-        from rollbook.route as r, unnest(r.schemas) as s (schema_name)
+        select s.schema_name, array_agg(s.user_id order by s.user_id) as user_ids
+        from (  -- not a join: PostgreSQL would expect few schemas, and compare each with every course
+            select r.user_id, unnest(r.schemas) as schema_name from rollbook.route as r offset 0
+        ) as s
         where course_ids is null
             or s.schema_name in (select w.schema_name from rollbook.course as w where w.course_id = any (course_ids))
         group by s.schema_name
