@@ -82,7 +82,8 @@ left join (
 left join (
     -- As in routed_courses.
     select s.schema_name, count(*) as users
-    from (select unnest(r.schemas) as schema_name from rollbook.route as r offset 0) as s
+    from (select unnest(r.schemas) as schema_name from rollbook.route as r offset 0  -- noqa: AM09
+    ) as s
     group by s.schema_name
 ) as routed on routed.schema_name = c.schema_name::text
 -- A verdict of the future, from a clock that was ahead, does not count.
