@@ -213,6 +213,7 @@ def test_publishing_one_course_looks_at_its_copies_alone(site: Db) -> None:
     assert published() == {keep: ["email"]}
 
 
+@pytest.mark.made
 def test_a_name_that_two_tables_have_is_left_out_of_one(site: Db) -> None:
     run(site, 'alter table portal.auth_userprofile add "Mail.to" text, add email text')
     usual = default()
