@@ -80,15 +80,15 @@ begin
     for home in
         select distinct t.relnamespace::regnamespace as name, r.rolname as role
         from pg_class as c
-        inner join pg_class as t on t.oid = rollbook.portal_table(c.relname)
+        inner join pg_class as t on t.oid = rollbook.real_table(c.oid)
         inner join pg_roles as r on r.rolname in ('rollbook_owner', 'rollbook_writer')
         where c.relnamespace = 'portal'::regnamespace and c.relkind = 'v'
             and not has_schema_privilege(r.oid, t.relnamespace, 'usage')
     loop
         execute format('grant usage on schema %s to %I', home.name, home.role);
     end loop;
-    if rollbook.portal_table('auth_user') <> to_regclass('portal.auth_user') then  -- note_for_discussion reads versions
-        execute format('grant select on %s to rollbook_owner', rollbook.portal_table('auth_user'));
+    if rollbook.real_table('portal.auth_user') <> 'portal.auth_user'::regclass then  -- note_for_discussion reads versions
+        execute format('grant select on %s to rollbook_owner', rollbook.real_table('portal.auth_user'));
     end if;
 end $$;
 

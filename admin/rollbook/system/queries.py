@@ -107,7 +107,7 @@ inner join pg_class as c on c.oid = t.tgrelid
 inner join pg_namespace as n on n.oid = c.relnamespace
 where not t.tgisinternal and t.tgrelid in (
     -- By themselves where a shape has another table of the same name.
-    select case when p.relkind = 'v' then rollbook.portal_table(p.relname) else p.oid end from pg_class as p
+    select rollbook.real_table(p.oid) from pg_class as p
     where p.relnamespace = 'portal'::regnamespace and p.relkind in ('r', 'p', 'v')
     union
     select to_regclass(s.relation) from rollbook.shape_table as s

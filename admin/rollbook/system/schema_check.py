@@ -50,7 +50,12 @@ MAKE = "rollbook schema grant"
 PINNED = "search_path=pg_catalog, pg_temp"
 
 # What a course server answers: the bodies of these functions, which it does not have, as queries.
-ASKED = ("copy_differences", "foreign_rights", "foreign_code", "replica_settings")
+ASKED = {
+    "copy_differences": ("schemas", "columns", "left_out"),
+    "foreign_rights": ("schemas", "columns", "relations"),
+    "foreign_code": ("schemas", "columns", "relations"),
+    "replica_settings": (),
+}
 
 
 def differences(conn: Conn, caller: Caller | None = None) -> list[Difference]:
@@ -201,10 +206,15 @@ def servers(conn: Conn, caller: Caller) -> list[Difference]:
     def question(server: link.Server, there: Conn) -> list[Row]:
         schemas = [row.schema_name for row in courses[server.name]]
         answers: list[Row] = [vars(each) for each in encoding(there)]
-        for name in ASKED:
+        for name, parameters in ASKED.items():
             ours = [] if name == "copy_differences" else ["rollbook"]
-            given: dict[str, Any] = {"schemas": schemas + ours, "columns": columns, "left_out": left_out}
-            answers += there.execute(as_query(f"checks/{name}", "schemas", "columns", "left_out"), given).fetchall()
+            given: dict[str, Any] = {
+                "schemas": schemas + ours,
+                "columns": columns,
+                "left_out": left_out,
+                "relations": [],
+            }
+            answers += there.execute(as_query(f"checks/{name}", *parameters), given).fetchall()
         return answers
 
     found += [

@@ -8,10 +8,11 @@
 -- is not in the catalog: a trusted function that calls one of others is not found.
 -- schemas:  course schemas, and rollbook and portal where their tables are ours.
 -- columns:  what copied_columns returns: its keys are the tables that are copies in a course's schema.
+-- relations: the tables outside schema portal that are copied. Whoever owns one is trusted with it.
 -- Called:   by foreign_objects. `rollbook schema check` sends the query between the dollar signs to course servers,
 --           which have no functions of ours: so it calls none.
 -- Security: INVOKER; reads the catalog.
-create or replace function rollbook.foreign_code(schemas text[], columns jsonb)
+create or replace function rollbook.foreign_code(schemas text[], columns jsonb, relations text[])
 returns table (schema_name text, object text, kind text, difference text, fix text)
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -29,6 +30,8 @@ as $$
                 select from pg_class as c
                 where c.relnamespace = to_regnamespace('portal') and c.relkind = 'r' and c.relowner = r.oid
             )
+            or r.oid in (select c.relowner from pg_class as c
+                         where c.oid = any (array(select to_regclass(s.name) from unnest($3::text[]) as s (name))))
     ),
     tables as (
         select
@@ -43,6 +46,11 @@ as $$
         inner join pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = any ($1::text[]) and c.relkind in ('r', 'p')
             and (n.nspname in ('portal', 'rollbook') or $2::jsonb ? c.relname::text)
+        union  -- rollbook_owner reads them, and nobody of ours writes them
+        select c.oid, n.nspname, c.relkind, 'rollbook_owner', false
+        from pg_class as c
+        inner join pg_namespace as n on n.oid = c.relnamespace
+        where c.oid = any (array(select to_regclass(s.name) from unnest($3::text[]) as s (name)))
     ),
     reached (oid, nspname, runs_as, is_written) as (  -- with the tables to which a foreign key carries a write
         select t.oid, t.nspname, t.runs_as, t.is_written from tables as t
@@ -181,7 +189,7 @@ as $$
         format('its check runs as the owner of %s: %s', f.confrelid::regclass, why.words),
         format('alter table %s drop constraint %I;', f.conrelid::regclass, f.conname)
     from tables as t
-    inner join pg_constraint as f on f.confrelid = t.oid and f.contype = 'f'
+    inner join pg_constraint as f on f.confrelid = t.oid and f.contype = 'f' and t.nspname = any ($1::text[])
     inner join pg_class as c on c.oid = f.conrelid
     cross join lateral (
         select string_agg(w.words, ', and ' order by w.words) as words
@@ -196,6 +204,6 @@ as $$
     where why.words is not null
     order by 2, 3, 4
 $$;
-comment on function rollbook.foreign_code(text[], jsonb) is
+comment on function rollbook.foreign_code(text[], jsonb, text[]) is
     'Code of others that runs with our rights when Rollbook writes or reads its tables, found through pg_depend. '
     'columns: what copied_columns returns.';

@@ -7,7 +7,12 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
     with courses (schemas) as (select coalesce(array_agg(c.schema_name::text), '{}') from rollbook.course as c),
-    columns (known) as (select rollbook.copied_columns())
+    columns (known) as (select rollbook.copied_columns()),
+    site (relations) as (
+        select array_agg(t.relation)
+        from rollbook.copied_tables() as t
+        inner join pg_class as c on c.oid = to_regclass(t.relation) and c.relnamespace <> 'portal'::regnamespace
+    )
     select
         f.object, f.kind, f.difference,
         coalesce(f.fix, (select 'rollbook replication repair ' || rollbook.shell_quote(c.course_id)
@@ -15,10 +20,10 @@ as $$
     from courses, columns, rollbook.copy_differences(schemas, known, rollbook.left_out_columns()) as f
     union all
     select f.object, f.kind, f.difference, f.fix
-    from courses, columns, rollbook.foreign_rights(schemas || '{portal,rollbook}', known) as f
+    from courses, columns, site, rollbook.foreign_rights(schemas || '{portal,rollbook}', known, relations) as f
     union all
     select f.object, f.kind, f.difference, f.fix
-    from courses, columns, rollbook.foreign_code(schemas || '{portal,rollbook}', known) as f
+    from courses, columns, site, rollbook.foreign_code(schemas || '{portal,rollbook}', known, relations) as f
     union all
     select f.object, f.kind, f.difference, f.fix from rollbook.replica_settings() as f
     union all

@@ -2,10 +2,12 @@
 -- REFERENCES, grants of EXECUTE, owners, inheritance children, row security.
 -- schemas:  course schemas, and rollbook and portal where their tables are ours.
 -- columns:  what copied_columns returns: its keys are the tables that are copies in a course's schema.
+-- relations: the tables outside schema portal that are copied. They are a live site's: its own owners and rights stay,
+--           what hides rows from Rollbook does not.
 -- Called:   by foreign_objects. `rollbook schema check` sends the query between the dollar signs to course servers,
 --           which have no functions of ours: so it calls none.
 -- Security: INVOKER; reads the catalog.
-create or replace function rollbook.foreign_rights(schemas text[], columns jsonb)
+create or replace function rollbook.foreign_rights(schemas text[], columns jsonb, relations text[])
 returns table (schema_name text, object text, kind text, difference text, fix text)
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -20,6 +22,14 @@ as $$
         where n.nspname = any ($1::text[])
             and (c.relkind in ('r', 'p', 'v') and n.nspname in ('portal', 'rollbook')
                  or c.relkind in ('r', 'p') and $2::jsonb ? c.relname::text)
+    ),
+    sources as (  -- what is copied: its rows must all be seen
+        select t.oid, t.relkind, t.relrowsecurity, t.nspname, t.name from tables as t where t.nspname = 'portal'
+        union all
+        select c.oid, c.relkind, c.relrowsecurity, n.nspname, c.oid::regclass::text
+        from pg_class as c
+        inner join pg_namespace as n on n.oid = c.relnamespace
+        where c.oid = any (array(select to_regclass(s.name) from unnest($3::text[]) as s (name)))
     ),
     grants as (
         select t.oid, a.grantee, a.grantor, a.privilege_type, lower(a.privilege_type) as revoked
@@ -111,26 +121,38 @@ as $$
             t.nspname::text, t.name, 'table',
             format('%s inherits from it: its rows are seen twice', i.inhrelid::regclass), null, null,
             format('alter table %s no inherit %s;', i.inhrelid::regclass, t.name)
-        from tables as t inner join pg_inherits as i on i.inhparent = t.oid
+        from (
+            select t.oid, t.relkind, t.nspname, t.name from tables as t
+            union
+            select s.oid, s.relkind, s.nspname, s.name from sources as s
+        ) as t
+        inner join pg_inherits as i on i.inhparent = t.oid
         where t.relkind = 'r'
         union all
         select
             t.nspname::text, format('%I on %s', p.polname, t.name), 'policy',
             'is restrictive: it hides rows from Rollbook', null, null,
-            format('drop policy %I on %s;', p.polname, t.name)
-        from tables as t inner join pg_policy as p on p.polrelid = t.oid and not p.polpermissive
-        where t.nspname = 'portal' and exists (
-            select from pg_roles as r, unnest(p.polroles) as a (role)
-            where r.rolname in ('rollbook_owner', 'rollbook_writer')
-                and (a.role = 0 or pg_has_role(r.oid, a.role, 'member'))
-        )
+            case when t.nspname = 'portal' then format('drop policy %I on %s;', p.polname, t.name)
+                else format('alter policy %I on %s using ((%s) or current_user = ''rollbook_owner'');',
+                            p.polname, t.name, pg_get_expr(p.polqual, p.polrelid)) end
+        from sources as t
+        inner join pg_policy as p on p.polrelid = t.oid and not p.polpermissive
+        where exists (
+                select from pg_roles as r, unnest(p.polroles) as a (role)
+                where r.rolname in ('rollbook_owner', 'rollbook_writer')
+                    and (a.role = 0 or pg_has_role(r.oid, a.role, 'member'))
+                    and (t.nspname = 'portal' or r.rolname = 'rollbook_owner')
+            )
+            and (t.nspname = 'portal'
+                 or p.polcmd in ('r', '*')
+                 and right(pg_get_expr(p.polqual, p.polrelid), 44) <> ' OR (CURRENT_USER = ''rollbook_owner''::name))')
         union all
         select
             t.nspname::text, t.name, 'table', 'row security is on, and no policy shows every row to ' || r.rolname,
             null, null, 'rollbook schema grant'
-        from tables as t
+        from sources as t
         inner join pg_roles as r on r.rolname in ('rollbook_owner', 'rollbook_writer')
-        where t.nspname = 'portal' and t.relrowsecurity and has_any_column_privilege(r.oid, t.oid, 'select')
+        where t.relrowsecurity and has_any_column_privilege(r.oid, t.oid, 'select')
             and not exists (
                 select from pg_policy as p
                 where p.polrelid = t.oid and p.polpermissive and r.oid = any (p.polroles) and p.polcmd in ('r', '*')
@@ -150,6 +172,6 @@ as $$
     from found as f
     order by 2, 3, 4
 $$;
-comment on function rollbook.foreign_rights(text[], jsonb) is
+comment on function rollbook.foreign_rights(text[], jsonb, text[]) is
     'Grants, owners and policies at our tables that let somebody else act as their owner, or hide their rows. columns: '
     'what copied_columns returns.';

@@ -27,11 +27,11 @@ as $$
         inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> 'portal'
         inner join pg_roles as r on r.rolname in ('rollbook_owner', 'rollbook_writer')
         where not has_schema_privilege(r.oid, n.oid, 'usage')
+            and (r.rolname = 'rollbook_owner' or c.oid <> to_regclass(t.relation))  -- adopted in place
         union all
         select r.rolname, format('lacks SELECT on %s', t.oid::regclass), 'rollbook schema grant'
         from pg_roles as r
-        inner join rollbook.copied_tables() as p on p.role = 'person'
-        inner join pg_class as t on t.oid = rollbook.portal_table(p.table_name)
+        inner join pg_class as t on t.oid = rollbook.real_table(to_regclass('portal.auth_user'))
         where r.rolname = 'rollbook_owner' and t.relnamespace <> 'portal'::regnamespace
             and not has_table_privilege(r.oid, t.oid, 'select')
         union all

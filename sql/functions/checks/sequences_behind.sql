@@ -31,7 +31,7 @@ begin
         inner join pg_class as s on s.oid = q.oid
         where c.relkind in ('r', 'p')
             and (c.relnamespace = 'rollbook'::regnamespace
-                 or c.oid in (select rollbook.portal_table(p.relname) from pg_class as p
+                 or c.oid in (select rollbook.real_table(p.oid) from pg_class as p
                               where p.relnamespace = 'portal'::regnamespace)
                  or c.oid in (select rollbook.portal_table(t.table_name) from rollbook.copied_tables() as t))
             and case s.relkind when 'S' then has_sequence_privilege(s.oid, 'select') else false end
