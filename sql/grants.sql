@@ -163,7 +163,7 @@ rollbook.verification, rollbook.heartbeat,
 rollbook.name_decision, rollbook.history, rollbook.discussion_outbox, rollbook.country, rollbook.exam,
 rollbook.exchange_file, rollbook.exchange_row
 to rollbook_monitor;
--- Of tables of another shape only what tells who is in which course; views read it with the caller's rights.
+-- Of tables of another shape only the columns that memberships() reads; views read them with the caller's rights.
 do $$
 declare
     readable record;
