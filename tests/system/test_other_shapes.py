@@ -1,6 +1,6 @@
 """What `schema check` finds where other tables than the portal's are copied: a live site's, with owners of its own.
 
-Two of the shapes have tables with names of the portal's: real_table tells them apart; portal_table takes what is copied.
+Two of the shapes have tables with names as in the portal: real_table tells them apart, portal_table takes the copied.
 """
 
 from __future__ import annotations
