@@ -8,6 +8,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+-- A column of the condition may have the name of a variable.
 declare
     removed record;
 begin

@@ -11,6 +11,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+-- A column of the condition may have the name of a variable.
 declare
     -- record: the table of a live site may have its columns in another order, and more of them.
     o record;

@@ -25,7 +25,9 @@ as $$
         from rollbook.copied_tables() as t
         inner join pg_class as c on c.oid = rollbook.portal_table(t.table_name)
         inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> 'portal'
-        inner join pg_roles as r on r.rolname in ('rollbook_owner', 'rollbook_writer')
+        -- The writer's functions name tables of schema portal: under its views where a site was adopted in place.
+        inner join pg_roles as r
+            on r.rolname = 'rollbook_owner' or (r.rolname = 'rollbook_writer' and starts_with(t.relation, 'portal.'))
         where not has_schema_privilege(r.oid, n.oid, 'usage')
             and (r.rolname = 'rollbook_owner' or c.oid <> to_regclass(t.relation))  -- adopted in place
         union all
