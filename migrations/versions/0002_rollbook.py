@@ -61,6 +61,10 @@ begin
         loop
             execute format('revoke select on %s from rollbook_owner', home.place);
             execute format('revoke usage on schema %s from rollbook_owner', home.name);
+            continue when home.name = 'portal'::regnamespace
+                or not exists (select from pg_roles as r where r.rolname = 'rollbook_monitor');
+            execute format('revoke select on %s from rollbook_monitor', home.place);
+            execute format('revoke usage on schema %s from rollbook_monitor', home.name);
         end loop;
     end if;
 end $$;

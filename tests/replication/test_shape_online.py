@@ -72,7 +72,7 @@ def test_a_column_joins_and_leaves_under_load(many: Two) -> None:
         row = done(many, "column", "add", "auth_userprofile", "pronouns")
     assert (writers.broken, row["outcome"], row["courses"]) == ([], "updated", COURSES + 2)
     equal(many)
-    assert len(values(many)) == COURSES + 2 + COURSES * 2 // 5 * 2 + 2
+    assert len(values(many)) == COURSES + 2 + COURSES * 4 // 5 + 2
     many.portal.execute("update portal.auth_userprofile set pronouns = 'they'")
     many.wait()
     for conn in (many.server, many.west):
