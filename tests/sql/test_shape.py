@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 from psycopg.rows import dict_row
@@ -51,6 +51,8 @@ def test_a_condition_is_declared_as_postgresql_understands_it(portal: Db) -> Non
         ("count(*) > 1", "aggregate functions are not allowed"),
         ("true; drop table portal.auth_user", "multiple commands"),
         ("(select", "syntax error"),
+        ("course_id <> '$$'", "ends the text of a function"),
+        ("course_id <> '$query$'", "ends the text of a function"),
     ],
 )
 def test_what_is_no_condition_is_refused(portal: Db, condition: str, why: str) -> None:
@@ -82,3 +84,30 @@ def test_tables_and_columns_that_cannot_be_declared_are_refused(
 ) -> None:
     with pytest.raises(RefusedError, match=words):
         declared(portal, **changes)
+
+
+@pytest.mark.parametrize("kind", ["json", "json[]", "xml", "point"])
+def test_a_column_whose_values_cannot_be_compared_does_not_travel(portal: Db, kind: LiteralString) -> None:
+    run(portal, "alter table portal.student_courseenrollment add more " + kind)
+    with pytest.raises(RefusedError, match=r"student_courseenrollment\.more cannot travel") as caught:
+        declared(portal, columns=("id", "user_id", "course_id", "more"))
+    if kind == "json":
+        run(portal, str(caught.value.fix).removeprefix("make it jsonb: ").split(";")[0])
+        declared(portal, columns=("id", "user_id", "course_id", "more"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("create view public.other as select * from portal.student_courseenrollment", "it is a view"),
+        ("create table public.other (like portal.student_courseenrollment) partition by list (id)", "partitioned"),
+        ("create table public.other () inherits (portal.student_courseenrollment)", "whose rows no trigger sees"),
+    ],
+)
+def test_a_relation_whose_rows_change_without_its_triggers_is_refused(
+    portal: Db, statement: LiteralString, why: str
+) -> None:
+    run(portal, statement)
+    with pytest.raises(RefusedError, match="cannot be copied") as caught:
+        declared(portal, relation="public.other")
+    assert why in str(caught.value.why)

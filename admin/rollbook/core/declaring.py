@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 ATTRIBUTES = """
 select
     a.attname::text as name, format_type(a.atttypid, null) as type, y.typcategory = 'S' as is_text,
+    format_type(coalesce(nullif(case when y.typcategory = 'A' then y.typelem else y.typbasetype end, 0), y.oid), null)
+        as base,  -- of an array its elements, of a domain what it is made of: that are compared
     a.atttypid = any ('{int2,int4,int8}'::regtype[]) as is_integer,
     a.attnotnull as is_not_null, a.attnotnull and exists (
         select from pg_index as i
@@ -37,6 +40,16 @@ where a.attnum > 0 and not a.attisdropped and a.attrelid = coalesce((
 ), to_regclass(%(relation)s))
 order by a.attnum
 """
+
+# Triggers see the rows of a plain table alone; a view of schema portal is on the table of a site adopted in place.
+RELATION = """
+select
+    c.relkind::text as kind,
+    c.relispartition or exists (select from pg_inherits as i where c.oid in (i.inhparent, i.inhrelid)) as is_inherited
+from pg_class as c where c.oid = to_regclass(%s)
+"""
+KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "p": "a partitioned table"}
+QUOTES = re.compile(r"\$(?:query)?\$")  # what the SQL that is rendered from a shape is quoted with
 
 WRITE = """
 insert into rollbook.shape_table (
@@ -58,6 +71,7 @@ class Attribute:
 
     name: str
     type: str
+    base: str  # the type that is compared: of an array that of its elements
     is_text: bool
     is_integer: bool
     is_not_null: bool
@@ -74,12 +88,15 @@ def checked(conn: Conn, table: Table) -> Table:
     found = {each.name: each for each in typed(Attribute, conn, ATTRIBUTES, {"relation": table.relation})}
     if not found:
         raise RefusedError(f"there is no table {table.relation}", fix=f"correct [{table.role}] table")
+    refuse_relation(conn, table)
     for column in table.columns:
         if column not in found:
             raise RefusedError(
                 f"{table.relation} has no column {column}", why=nearest(column, found),
                 fix=f"its columns are {', '.join(found)}",
             )  # fmt: skip
+        refuse_quotes(f"the name {column}", column)
+        refuse_type(conn, table, found[column])
     if not found[table.key].is_integer or not found[table.key].is_key:
         raise RefusedError(
             f"{table.relation}.{table.key} cannot be the key", why="it is not an integer, unique and not null",
@@ -108,6 +125,46 @@ def checked(conn: Conn, table: Table) -> Table:
     return replace(table, condition=condition, course_type="text" if course.is_text else course.type)
 
 
+def refuse_relation(conn: Conn, table: Table) -> None:
+    """Raise RefusedError for a relation whose rows change without its triggers."""
+    row = one(conn, RELATION, [table.relation])
+    why = None
+    if row["kind"] != "r" and not (row["kind"] == "v" and table.name in places(conn)):
+        why = f"it is {KINDS.get(row['kind'], 'not a table')}: triggers see the rows of a plain table alone"
+    elif row["is_inherited"]:
+        why = "it inherits or has children, whose rows no trigger sees"
+    if why:
+        raise RefusedError(
+            f"{table.relation} cannot be copied", why=why,
+            fix="name a plain table; triggers of yours can keep one equal to it",
+        )  # fmt: skip
+    refuse_quotes(f"the name {table.relation}", table.relation)
+
+
+def refuse_quotes(what: str, words: str) -> None:
+    """Raise RefusedError for words that would end the text of a function."""
+    if match := QUOTES.search(words):
+        raise RefusedError(
+            f"{what} cannot be used", why=f"it has {match[0]}, which ends the text of a function",
+            fix="rename it; in a condition write chr(36) for the dollar sign",
+        )  # fmt: skip
+
+
+def refuse_type(conn: Conn, table: Table, column: Attribute) -> None:
+    """Raise RefusedError for a column whose values cannot be compared: neither routing nor verify could tell them."""
+    try:
+        with conn.transaction(force_rollback=True):
+            conn.execute(f"select null::{column.base} = null::{column.base}".encode())
+    except errors.UndefinedFunction as exc:
+        fix = f"let it stay at home: remove it from [{table.role}] columns"
+        if column.type == "json":
+            fix = f"make it jsonb: alter table {table.relation} alter {name(column.name)} type jsonb; or {fix}"
+        raise RefusedError(
+            f"{table.relation}.{column.name} cannot travel", why=f"values of type {column.type} cannot be compared",
+            fix=fix,
+        ) from exc  # fmt: skip
+
+
 def canonical(conn: Conn, relation: str, condition: str) -> str:
     """Return a condition as PostgreSQL understands it: as of a partial index, it may change by the row alone."""
     words = f"the condition {condition} cannot be used"
@@ -129,6 +186,7 @@ def canonical(conn: Conn, relation: str, condition: str) -> str:
         ) from exc  # fmt: skip
     if found is None:
         raise RefusedError(words, why="it is not an expression", fix="write one such as: is_active")
+    refuse_quotes(words.removesuffix(" cannot be used"), str(found))
     return str(found)
 
 

@@ -174,13 +174,11 @@ def parse(text: str, source: str) -> Shape:
     tables = tuple(read(role, content[role], source) for role in ROLES if role in content)
     copies = [table.name for table in tables]
     if "route" in copies:
-        raise UsageError(
-            f"{source} names a table route", why="verify calls the routes so", fix="rename it, or use a view"
-        )
+        raise UsageError(f"{source} names a table route", why="verify calls the routes so", fix="rename it")
     if len(set(copies)) < len(copies):
         raise UsageError(
             f"{source} names two tables {copies[-1]}", why="in a course they would have one name",
-            fix="rename one of them, or use a view",
+            fix="rename one of them",
         )  # fmt: skip
     without = content.get("without", {})
     if not isinstance(without, dict) or not all(is_words(columns) for columns in without.values()):
