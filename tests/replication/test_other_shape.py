@@ -33,7 +33,7 @@ def moodle(cluster: Cluster, course_server: PrivateServer, call: Callable[..., R
         portal.execute(TABLES.read_bytes())
         portal.execute(
             "create table mdl_course_member (id bigserial primary key, userid bigint not null, "
-            "courseid bigint not null, status bigint not null, timecreated bigint not null default 0);"
+            "courseid bigint not null, status bigint not null, timecreated bigint not null default 0, stat text);"
             "insert into mdl_user (id, username, email) select n, 'user' || n, '' from generate_series(1, 4) as n;"
             "insert into mdl_course_member (userid, courseid, status) values (1, 42, 0), (2, 42, 0), (3, 42, 1)"
         )
@@ -65,8 +65,9 @@ def test_a_course_of_other_tables_is_attached_verified_repaired_resynced_and_mov
     assert there("select userid from {schema}.mdl_course_member order by 1") == [(1,), (3,)]
     site.portal.execute("set role rollbook_monitor")
     assert site.portal.execute("select enrolled, copied_users from rollbook.course_status").fetchall() == [(2, 2)]
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        site.portal.execute("select email from mdl_user")
+    for hidden in ("email from mdl_user", "stat from mdl_course_member"):  # the condition has status
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            site.portal.execute(f"select {hidden}".encode())
     site.portal.execute("reset role")
     assert site.ok("replication", "verify", "--json").column("verdict") == ["match"] * 2
     assert site.ok("replication", "verify", "--user", "user1", "--user", "id:3", "--json").column("user") == [
