@@ -74,7 +74,7 @@ def history(run: Run) -> None:
 
 @command(
     app, "upgrade", sets=("data", "writes"), columns=MOVED, long=True,
-    examples=("schema upgrade", "schema upgrade --to 0001 --dry-run", "schema upgrade --shape moodle.toml"),
+    examples=("schema upgrade", "schema upgrade --to 0001 --dry-run"),
     exits="0 upgraded, or at the revision already, 1 refused, 3 unreachable, 4 newer than the program",
     see="rollbook schema sql",
 )  # fmt: skip
