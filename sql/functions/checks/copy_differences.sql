@@ -123,8 +123,15 @@ as $$
     select
         a.schema_name, format('%I.%I', a.schema_name, a.table_name), 'copy',
         format('column %I is %s, in the portal it is %s', a.attname, a.there, a.due),
-        format('alter table %I.%I alter column %I type %s using %3$I::%5$s;', a.schema_name, a.table_name, a.attname,
-               a.due, regexp_replace(a.due, ' collate .*', ''))
+        case
+            -- PostgreSQL changes no column that a publication lists.
+            when exists (
+                select from pg_publication_rel as r
+                where r.prrelid = to_regclass(format('%I.%I', a.schema_name, a.table_name)) and r.prattrs is not null
+            ) then format('rollbook shape column widen %I %I ''%s''', a.table_name, a.attname, a.due)
+            else format('alter table %I.%I alter column %I type %s using %3$I::%5$s;', a.schema_name, a.table_name,
+                        a.attname, a.due, regexp_replace(a.due, ' collate .*', ''))
+        end
     from attributes as a where not a.is_absent
     union all
     select
