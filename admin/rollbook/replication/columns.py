@@ -23,7 +23,7 @@ from rollbook.core.errors import AdminError, RefusedError
 from rollbook.core.migrating import places
 from rollbook.core.rows import nearest
 from rollbook.core.shape import Shape, Table
-from rollbook.core.shell import quoted
+from rollbook.core.shell import course_word, quoted
 from rollbook.replication import build, link
 from rollbook.replication.queries import shape as queries
 from rollbook.replication.queries.shape import Column, CourseShape
@@ -134,14 +134,14 @@ def own_columns(run: Run, portal: Conn, new: Sequence[Column], progress: Progres
 
     def add_all(conn: Conn, where: str, schemas: Sequence[str]) -> None:
         for schema, column in queries.present(conn, new, schemas):
-            course = courses[schema].course
+            course, without = courses[schema].course, courses[schema].without
             rename = (
                 f"alter table {core.name(schema)}.{core.name(column.table)} rename {core.name(column.name)} to NAME"
             )
             found[course] = RefusedError(
                 f"the course has a column {column} of its own {where}",
                 why="the portal's values would replace the course's", fix=f"there: {rename}; "
-                f"then: rollbook shape column add {quoted(column.table)} {quoted(column.name)}",
+                f"then: rollbook course update {course_word(course)} --without {quoted(','.join(without))}",
             )  # fmt: skip
 
     add_all(portal, "in the portal's database", list(courses))
