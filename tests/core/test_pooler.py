@@ -144,6 +144,8 @@ def test_a_lock_that_must_outlive_a_transaction_is_refused(
     rollbook: Rollbook, school: Connection[Any], pooled: str, command: tuple[str, ...]
 ) -> None:
     school.execute("update rollbook.discussion set active = true, url = 'http://localhost:9', api_key = 'k'")
+    if command == ("schema", "upgrade"):  # with nothing to do it takes no lock
+        school.execute("update public.rollbook_revision set version_num = '0001'")
     answer = rollbook(*command, dsn=pooled)
     assert (answer.code, "pooler" in answer.err, "fix:" in answer.err) == (1, True, True), answer.err
     assert school.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchall() == [(0,)]
