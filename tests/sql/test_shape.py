@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 import pytest
 from psycopg.rows import dict_row
 
-from rollbook.core.declaring import check
+from rollbook.core.declaring import check, check_first
 from rollbook.core.errors import RefusedError
 from rollbook.core.shape import Shape, default
 from tests.sql.helpers import KEEP, REMOVE, Db, add_user, enroll, run
@@ -111,3 +111,12 @@ def test_a_relation_whose_rows_change_without_its_triggers_is_refused(
     with pytest.raises(RefusedError, match="cannot be copied") as caught:
         declared(portal, relation="public.other")
     assert why in str(caught.value.why)
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    [({"default": ("user_id",)}, "user_id"), ({"default": ("nick",)}, "nick"), ({KEEP: ("email",)}, f"course {KEEP}")],
+)
+def test_what_a_first_shape_leaves_out_is_checked(portal: Db, without: dict[str, tuple[str, ...]], words: str) -> None:
+    with pytest.raises(RefusedError, match=words):
+        check_first(portal, replace(default(), without=without))

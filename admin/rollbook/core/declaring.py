@@ -11,7 +11,7 @@ from psycopg import errors
 from rollbook.core.errors import RefusedError
 from rollbook.core.migrating import SQL, object_files, places, rendered
 from rollbook.core.rows import nearest, one, typed
-from rollbook.core.shape import Shape, Table, name, of, recorded, shaped
+from rollbook.core.shape import DEFAULT_COURSE, Shape, Table, name, of, recorded, shaped
 from rollbook.core.shell import quoted
 
 if TYPE_CHECKING:
@@ -81,6 +81,27 @@ class Attribute:
 def check(conn: Conn, shape: Shape) -> Shape:
     """Return the shape as it is declared: with canonical condition and types. Raises RefusedError."""
     return replace(shape, tables=tuple(checked(conn, table) for table in shape.tables))
+
+
+def check_first(conn: Conn, shape: Shape) -> Shape:
+    """Check a shape for a database without courses, with what new courses leave out. Raises RefusedError."""
+    for course, columns in shape.without.items():
+        if course != DEFAULT_COURSE:
+            raise RefusedError(
+                f"[without] names course {course}", why="there are no courses yet",
+                fix="leave only default there; when the course exists: rollbook shape apply FILE",
+            )  # fmt: skip
+        for column in columns:
+            found = [
+                table for table in shape.tables
+                if column in (*table.columns, *(f"{table.name}.{each}" for each in table.columns))
+            ]  # fmt: skip
+            if len(found) != 1 or column.removeprefix(f"{found[0].name}.") in found[0].keys:
+                raise RefusedError(
+                    f"[without] default names {column}", why="it is no column that one of the tables copies, or a key",
+                    fix="name copied columns; write TABLE.COLUMN where two tables have the name",
+                )  # fmt: skip
+    return check(conn, shape)
 
 
 def checked(conn: Conn, table: Table) -> Table:

@@ -30,7 +30,7 @@ NOUNS = {
     ),
     "shape": Noun(
         "replication.commands.shape", "Courses and replication",
-        "What new courses get: the columns that do not travel.",
+        "Which tables, columns and rows are copied: show and change them.",
     ),
     "replication": Noun(
         "replication.commands.replication", "Courses and replication",

@@ -307,6 +307,7 @@ def variables(shape: Shape) -> dict[str, str]:
             f"({', '.join(map(literal, recorded(table)))}, array[{', '.join(map(literal, table.columns))}])"
             for table in shape.tables
         ),
+        "left_out": ", ".join(map(literal, shape.without.get(DEFAULT_COURSE, ()))),
         "schemas": ", ".join(sorted({name(split(table.relation)[0]) for table in shape.tables})),
         "relations": ", ".join(table.relation for table in shape.tables),
         "person_email_changes": "o.email is distinct from n.email"

@@ -48,7 +48,8 @@ def plan(portal: Conn, wanted: Shape) -> list[Step]:
         raise RefusedError(
             "the file declares other tables or keys",
             why=f"declared is {shown(old)}; the file has {shown(new)}; courses have copies of the declared ones",
-            fix="rollbook shape show --toml prints the declared ones; in a new one: rollbook schema upgrade --shape",
+            fix="rollbook shape show --toml prints the declared ones; other tables need a database without Rollbook: "
+            "rollbook schema upgrade --shape FILE",
         )  # fmt: skip
     if now.tables != wanted.tables:
         wanted = check(portal, wanted)

@@ -66,7 +66,7 @@ create table rollbook.shape (
     leaving text[] not null default '{}',
     renamed jsonb not null default '{}'
 );
-insert into rollbook.shape default values;
+insert into rollbook.shape (without) values (array[:left_out]::text[]);
 comment on table rollbook.shape is 'What new courses get. One row.';
 comment on column rollbook.shape.only_one is 'Always true.';
 comment on column rollbook.shape.without is

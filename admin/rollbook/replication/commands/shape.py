@@ -126,7 +126,8 @@ def changed(
         done = work(progress)
     render.rows(run, [{
         "change": change, "table": table, "column": column, "becomes": becomes, "courses": done.courses,
-        "rows": done.rows, "failed": len(done.failures), "outcome": done.word,
+        "rows": done.rows, "failed": len(done.failures),
+        "outcome": "would update" if run.dry_run and done.word == "updated" else done.word,
     }], CHANGED)  # fmt: skip
     show_failures(run, done.failures)
     return 5 if done.failures else 0

@@ -234,7 +234,7 @@ def drop_courses(run: Run) -> None:
 def first_shape(run: Run, path: Path, found: str | None) -> "Shape":
     """Return the shape of a file, checked against the tables that are there. Refuses where one is declared."""
     from rollbook.core import shape
-    from rollbook.core.declaring import check
+    from rollbook.core.declaring import check_first
 
     if found is not None and found >= "0002":
         raise RefusedError(
@@ -242,7 +242,7 @@ def first_shape(run: Run, path: Path, found: str | None) -> "Shape":
             fix=f"rollbook shape apply {quoted(str(path))}",
         )  # fmt: skip
     with run.connect(migrated=False) as conn:
-        return check(conn, shape.load(path))
+        return check_first(conn, shape.load(path))
 
 
 def move(run: Run, target: str, database: str, found: str | None, *, up: bool, shape: "Shape | None" = None) -> None:
