@@ -87,8 +87,9 @@ begin
     loop
         execute format('grant usage on schema %s to %I', home.name, home.role);
     end loop;
-    if rollbook.real_table('portal.auth_user') <> 'portal.auth_user'::regclass then  -- note_for_discussion reads versions
-        execute format('grant select on %s to rollbook_owner', rollbook.real_table('portal.auth_user'));
+    if rollbook.real_table(to_regclass('portal.auth_user')) <> to_regclass('portal.auth_user') then
+        -- note_for_discussion reads versions
+        execute format('grant select on %s to rollbook_owner', rollbook.real_table(to_regclass('portal.auth_user')));
     end if;
 end $$;
 
