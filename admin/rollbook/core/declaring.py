@@ -98,7 +98,7 @@ def check_first(conn: Conn, shape: Shape) -> Shape:
             ]  # fmt: skip
             if len(found) != 1 or column.removeprefix(f"{found[0].name}.") in found[0].keys:
                 raise RefusedError(
-                    f"[without] default names {column}", why="it is no column that one of the tables copies, or a key",
+                    f"[without] default names {column}", why="it is a key, or not a column that one table copies",
                     fix="name copied columns; write TABLE.COLUMN where two tables have the name",
                 )  # fmt: skip
     return check(conn, shape)
