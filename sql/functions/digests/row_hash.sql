@@ -17,7 +17,9 @@ as $$
                 else 'c.%I::text collate "C"' -- a course may give a text a collation in which different texts are equal
             end, w.name
         ), ', ' order by w.position
-    ), coalesce((select t.key_column from rollbook.copied_tables() as t where t.table_name = row_hash.table_name), 'id'))
+    ), coalesce(
+        (select t.key_column from rollbook.copied_tables() as t where t.table_name = row_hash.table_name), 'id'
+    ))
     from unnest(rollbook.course_columns(table_name, without)) with ordinality as w (name, position)
     inner join pg_attribute as a
         on a.attrelid = rollbook.copy_place(schema_name, table_name)::regclass and a.attname = w.name
