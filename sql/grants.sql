@@ -181,14 +181,7 @@ begin
         where s.role in ('person', 'membership') and s.relation !~ '^portal\.'
             and (
                 a.attname in (s.key_column, s.user_column, s.course_column)
-                -- Names in the condition: no text, no type, no part of another name.
-                or quote_ident(a.attname) in (
-                    select w.words[1]
-                    from regexp_matches(
-                        regexp_replace(s.condition, $q$'(?:[^']|'')*'|::("[^"]+"|\w+)(\.("[^"]+"|\w+))?$q$, '', 'g'),
-                        '"(?:[^"]|"")+"|[a-z_][\w$]*', 'g'
-                    ) as w (words)
-                )
+                or quote_ident(a.attname) = any (rollbook.condition_names(s.condition))
             )
         group by 1, 2
     loop

@@ -67,7 +67,7 @@ begin
 
     if joining.user_ids is not null and leaving.user_ids is not null then
         -- In the order of locks: tables, courses, routes. A moved enrollment has two of each.
-        lock table :relations in access share mode;
+        perform rollbook.lock_portal();
         perform rollbook.lock_courses(array(select unnest(leaving.course_ids) union select unnest(joining.course_ids)));
         perform from rollbook.touch_routes(array(
             select unnest(leaving.user_ids)::bigint union select unnest(joining.user_ids)

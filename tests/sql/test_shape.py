@@ -120,3 +120,9 @@ def test_a_relation_whose_rows_change_without_its_triggers_is_refused(
 def test_what_a_first_shape_leaves_out_is_checked(portal: Db, without: dict[str, tuple[str, ...]], words: str) -> None:
     with pytest.raises(RefusedError, match=words):
         check_first(portal, replace(default(), without=without))
+
+
+def test_the_names_in_a_condition_are_no_texts_types_or_parts_of_names(portal: Db) -> None:
+    found = run(portal, "select rollbook.condition_names(%s)", """((status)::text <> 'a secret''s'::text AND "On" )""")
+    assert {"status", '"On"'} <= set(found[0][0])
+    assert not {"a", "secret", "text", "On", "stat"} & set(found[0][0])

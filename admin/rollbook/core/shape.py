@@ -321,7 +321,6 @@ def variables(shape: Shape) -> dict[str, str]:
             f"{table.role}_key": name(table.key),
             f"{table.role}_person": name(table.person),
             f"{table.role}_condition": f"({table.condition})" if table.condition else "true",
-            f"{table.role}_columns": names(table.columns),
             f"{table.role}_old": names(others, "o."),
             f"{table.role}_new": names(others, "n."),
             f"{table.role}_changes": ",\n            ".join(

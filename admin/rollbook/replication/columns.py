@@ -444,7 +444,7 @@ def renameable(portal: Conn, table: Table, column: Column, new_name: str) -> Non
             fix=f"to let that one travel instead: rollbook shape column add {quoted(column.table)} {quoted(new_name)}; "
             f"then: rollbook shape column drop {quoted(column.table)} {quoted(column.name)}",
         )  # fmt: skip
-    if table.condition and column.name in queries.condition_columns(portal, table.relation, table.condition):
+    if table.condition and queries.is_in_condition(portal, table.condition, column.name):
         raise RefusedError(
             f"the condition of the membership uses {column}", why=table.condition,
             fix="rollbook shape where '' first; afterwards the condition with the new name",

@@ -14,10 +14,7 @@ declare
     enrolled record;
     courses rollbook.course[];
 begin
-    execute 'lock table ' || (
-        select string_agg(t.relation, ', ' order by t.ordinal)
-        from rollbook.copied_tables() as t where t.role <> 'membership'
-    ) || ' in access share mode';
+    perform rollbook.lock_portal();
     if cardinality(user_ids) = 1 then
         -- The common case: a plan that is kept. The join is planned each time.
         select array[m.user_id::bigint] as user_ids, course_ids as course_ids

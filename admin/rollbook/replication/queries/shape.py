@@ -300,9 +300,10 @@ def attribute_names(conn: Conn, relation: str) -> list[str]:
     return [row["name"] for row in conn.execute(query, [relation])]
 
 
-def condition_columns(conn: Conn, relation: str, condition: str) -> list[str]:
-    """Return the columns of a relation whose names a condition has."""
-    return [name for name in attribute_names(conn, relation) if name in condition]
+def is_in_condition(conn: Conn, condition: str, column: str) -> bool:
+    """Return whether a condition names a column."""
+    found = one(conn, "select quote_ident(%s) = any (rollbook.condition_names(%s)) as found", [column, condition])
+    return bool(found["found"])
 
 
 def require_right(conn: Conn) -> None:

@@ -1,6 +1,7 @@
 -- lock_portal: lock the tables that are copied against TRUNCATE and changes of their columns, before anybody holds a
 -- route.
--- Called:   by fill_course, repair_copies and repair_users.
+-- Rendered: from the declaration of the shape.
+-- Called:   by join_courses, route_enrollment_update, fill_course, repair_copies and repair_users.
 -- Locks:    ACCESS SHARE on each, parents first.
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.lock_portal() returns void
@@ -8,10 +9,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    execute format(
-        'lock table %s in access share mode',
-        (select string_agg(t.relation, ', ' order by t.ordinal) from rollbook.copied_tables() as t)
-    );
+    lock table :relations in access share mode;
 end $$;
 comment on function rollbook.lock_portal() is
     'Lock the tables that are copied against TRUNCATE and changes of their columns, before anybody holds a route.';
