@@ -19,8 +19,8 @@ declare
 begin
     select * into copied from rollbook.copied_tables() as t where t.table_name = put_copies.table_name;
     source := format(
-        'insert into %I.%I as c (%s) select %s from %s as p where p.%I = any ($1)',
-        schema_name, table_name, assigned, rollbook.column_list(columns, 'p'), copied.source, key_column
+        'insert into %1$I.%2$I as c (%3$s) select %3$s from %4$s as p where p.%5$I = any ($1)',
+        schema_name, table_name, assigned, copied.source, key_column
     );
     if copied.role = 'membership' and key_column = copied.user_column then
         source := source || format(' and p.%I = %L', copied.course_column, rollbook.course_of(schema_name));

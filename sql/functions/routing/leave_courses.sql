@@ -3,6 +3,7 @@
 -- Reads current state, not events: a user who is enrolled again by now stays, and that enrollment is copied first. So
 -- stays a user who has another enrollment in the course, where the table allows several.
 -- Looks enrollments up by user and course, as join_courses does.
+-- Rendered: from the declaration of the shape. memberships_of() would be parsed at each planning.
 -- Called:   by the routing of enrollments, with the old rows as three parallel arrays.
 -- Locks:    lock_courses; then touch_routes. A user without a route after that is deleted and holds no copy. It reads
 --           no portal table but the one that the statement writes: a waiting TRUNCATE may hold the others.
@@ -24,19 +25,22 @@ begin
         select
             c.schema_name,
             c.on_leave,
-            bool_or(e.id is not null) as is_back,
-            array_agg(r.user_id) filter (where e.id is null) as left_ids,
+            bool_or(e.:membership_key is not null) as is_back,
+            array_agg(r.user_id) filter (where e.:membership_key is null) as left_ids,
             -- Enrolled under another id too, or again. The old id may be somebody else's by now.
             array_agg(leaving.enrollment_id) filter (
-                where case when e.id <> leaving.enrollment_id then not exists (
-                    select from rollbook.memberships_of(c.course_id) as taken
-                    where taken.id = leaving.enrollment_id
+                where case when e.:membership_key <> leaving.enrollment_id then not exists (
+                    select from (select * from :membership where :membership_condition) as taken
+                    where taken.:membership_key = leaving.enrollment_id
+                        and taken.:membership_course = cast(c.course_id as :membership_course_type)
                 ) end
             ) as replaced_ids
         from unnest(user_ids, course_ids, enrollment_ids) as leaving (user_id, course_id, enrollment_id)
         inner join unnest(courses) as c on c.course_id = leaving.course_id
         inner join rollbook.route as r on r.user_id = leaving.user_id
-        left join rollbook.memberships_of(c.course_id) as e on e.user_id = leaving.user_id
+        left join (select * from :membership where :membership_condition) as e
+            on e.:membership_person = leaving.user_id
+            and e.:membership_course = cast(c.course_id as :membership_course_type)
         group by c.schema_name, c.on_leave
         order by c.schema_name
     loop

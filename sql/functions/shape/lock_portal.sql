@@ -6,7 +6,6 @@
 -- Security: INVOKER, called with the rights of rollbook_owner.
 create or replace function rollbook.lock_portal() returns void
 language plpgsql
-set search_path = pg_catalog, pg_temp
 as $$
 begin
     lock table :relations in access share mode;
