@@ -217,7 +217,9 @@ on rollbook.exam, rollbook.exchange_row, rollbook.discussion_outbox
 to rollbook_operator;
 grant select, update on rollbook.discussion to rollbook_operator;
 -- What records who did something is written and never changed by its writer, who does not choose the role in it.
-grant insert (os_user, on_behalf_of, command, object, user_id, course_id, outcome, before, after, reason)
+grant insert (
+    os_user, on_behalf_of, command, object, user_id, course_id, outcome, before, after, reason, kind, batch, undoes
+)
 on rollbook.history to rollbook_operator;
 grant insert (id, user_id, old_name, new_name, rationale, requested_at, state, reason)
 on rollbook.name_decision to rollbook_operator;

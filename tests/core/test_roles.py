@@ -141,6 +141,7 @@ CASES: dict[str, list[Case]] = {
     "pearson dump": [Case(LOOK, "")],
     "pearson report": [Case(LOOK, "waiting"), Case(LOOK, "rejected")],
     "history list": [Case(LOOK, ""), Case(LOOK, "--user ada"), Case(LOOK, f"--course {KEEP}")],
+    "import list": [Case(LOOK, "")],
     "history show": [Case(LOOK, "1")],
     "schema current": [Case(LOOK, "")],
     "schema history": [Case(NOTHING, "")],

@@ -130,15 +130,24 @@ def test_import_enrolls_and_leaves(rollbook: Rollbook, school: Connection[Any], 
     )
     answer = rollbook("enrollment", "import", file, "--json")
     assert (answer.code, answer.err) == (0, "2 created, 2 removed, 3 unchanged\n")
-    assert list(answer.data[0]) == ["line", "course", "user", "outcome", "detail"]
+    assert list(answer.data[0]) == ["line", "course", "user", "outcome", "detail", "batch"]
     assert [(row["line"], row["user"], row["outcome"]) for row in answer.data] == [
         (2, "bob", "created"), (3, "DAN@example.org", "created"), (4, "id:101", "removed"),
         (5, "username:ada", "unchanged"), (6, "dan", "removed"), (7, "bob@example.org", "unchanged"),
         (8, "eve", "unchanged"),
     ]  # fmt: skip
     assert held(school, REMOVE_SCHEMA) == [[102, 103]] * 3
-    noted = school.execute("select command, object, outcome, after from rollbook.history").fetchall()
-    assert noted == [("enrollment import", "seats.csv", "imported", {"created": 2, "removed": 2, "unchanged": 3})]
+    noted = school.execute(
+        "select command, object, outcome, user_id, course_id, before ->> 'id' from rollbook.history "
+        "where batch is null or batch = %s order by batch nulls first, outcome, user_id", [answer.data[0]["batch"]]
+    ).fetchall()  # fmt: skip
+    assert noted == [
+        ("enrollment import", "seats.csv", "imported", None, None, None),
+        ("enrollment import", "bob", "created", 102, REMOVE, None),
+        ("enrollment import", "DAN@example.org", "created", 103, REMOVE, None),
+        ("enrollment import", "id:101", "removed", 101, REMOVE, "303"),
+        ("enrollment import", "dan", "removed", 103, "edX/later/2014", "304"),
+    ]
 
 
 def test_import_tells_every_error_and_changes_nothing(
@@ -232,7 +241,7 @@ def test_a_roster_is_the_desired_state(rollbook: Rollbook, school: Connection[An
     assert [(row["course"], row["username"], row["outcome"]) for row in answer.data] == [
         (KEEP, "ada", "unchanged"), (KEEP, "bob", "removed"), (KEEP, "dan", "created"),
     ]  # fmt: skip
-    assert list(answer.data[0]) == ["course", "username", "email", "outcome"]
+    assert list(answer.data[0]) == ["course", "username", "email", "outcome", "batch"]
     assert (seats(school, KEEP), held(school, KEEP_SCHEMA)[2]) == ([101, 103], [101, 103])
     before = snapshot(school)
     answer = rollbook("enrollment", "roster", KEEP, file, "--json")  # nothing to do: nothing to confirm

@@ -361,7 +361,7 @@ def test_import_adds_whom_it_finds_in_any_way_of_naming(rollbook: Rollbook, grou
         (4, "helpers", "username:eve", "created"), (5, "email_helpers", "dan", "created"),
         (6, "testers", "dan", "unchanged"),
     ]  # fmt: skip
-    assert list(answer.data[0]) == ["line", "group", "user", "outcome", "detail"]
+    assert list(answer.data[0]) == ["line", "group", "user", "outcome", "detail", "batch"]
     assert members(grouped) == [
         ("testers", "ada"), ("testers", "bob"), ("testers", "dan"), ("helpers", "eve"), ("email_helpers", "dan"),
     ]  # fmt: skip

@@ -74,7 +74,7 @@ def test_an_account_is_user_profile_and_key(rollbook: Rollbook, school: Connecti
     answer = rollbook("user", "import", file, "--json")
     assert (answer.code, answer.err) == (0, "2 created\n")
     assert [list(row.values()) for row in answer.data] == [[2, "zoe", "created", None], [4, "yan", "created", None]]
-    assert list(answer.data[0]) == ["line", "username", "outcome", "detail"]
+    assert list(answer.data[0]) == ["line", "username", "outcome", "detail", "batch"]
     zoe = account(school, "zoe")
     assert {name: zoe[name] for name in (*HEADER.split(","), "first_name", "last_name", "is_active", "password")} == {
         "username": "zoe", "email": "Zoe@example.org", "name": 'Zoe "Z" Foo', "gender": "f",

@@ -21,13 +21,14 @@ WRITES: list[tuple[tuple[str, ...], list[tuple[str, str, Any, Any]]]] = [
     (("course", "delete", REMOVE, "--confirm", REMOVE), [
         (REMOVE, "removed", {"schema_name": "course_edx_toy_2013_spring", "on_leave": "remove", "copied_users": 1,
                              "local_objects": []}, None)]),
-    (("enrollment", "add", KEEP, "dan", "ada"), [("dan", "created", None, None)]),
+    (("enrollment", "add", KEEP, "dan", "ada"), [("dan", "created", None, {"id": 2})]),
     (("enrollment", "remove", KEEP, "ada", "bob", "eve"), [
-        ("ada", "removed", None, None), ("bob", "removed", None, None)]),
+        ("ada", "removed", {"id": 301, "created": "2012-09-02T00:00:00+00:00"}, None),
+        ("bob", "removed", {"id": 302, "created": "2012-09-02T23:59:00+00:00"}, None)]),
     (("user", "create", "zoe", "--email", "zoe@example.org", "--name", "Zoë", "--course", KEEP), [
         ("zoe", "created", None, {"username": "zoe", "email": "zoe@example.org", "name": "Zoë", "is_active": False,
                                   "courseware": "course.xml"}),
-        ("zoe", "created", None, None)]),
+        ("zoe", "created", None, {"id": 1})]),
     (("user", "update", "ada", "--email", "ada@new.org", "--goals", "x", "--name", "Ada King"), [
         ("ada", "changed", {"email": "ada@example.org", "name": "Ada Foo", "goals": "World peace"},
          {"email": "ada@new.org", "name": "Ada King", "goals": "x"})]),

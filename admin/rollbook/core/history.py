@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, as_json
@@ -14,14 +14,32 @@ if TYPE_CHECKING:
 
 WRITE_HISTORY = """
 insert into rollbook.history (
-    os_user, on_behalf_of, command, reason, object, outcome, before, after, user_id, course_id
+    os_user, on_behalf_of, command, reason, object, outcome, before, after, user_id, course_id, kind, undoes
 )
 select
     %(os_user)s, %(on_behalf_of)s, %(command)s, %(reason)s,
-    e.object, e.outcome, e.before, e.after, e.user_id, e.course_id
+    e.object, e.outcome, e.before, e.after, e.user_id, e.course_id, e.kind, e.undoes
 from jsonb_to_recordset(%(entries)s) as e (
-    object text, outcome text, before jsonb, after jsonb, user_id bigint, course_id text
+    object text, outcome text, before jsonb, after jsonb, user_id bigint, course_id text, kind text, undoes bigint
 )
+returning id
+"""
+
+# What a statement wrote to many rows leaves its before and after here, so that one statement records it.
+WRITTEN: LiteralString = """
+create temporary table written (
+    kind text, object text, outcome text, user_id bigint, course_id text, before jsonb, after jsonb, undoes bigint
+) on commit drop
+"""
+
+RECORD_WRITTEN = """
+insert into rollbook.history (
+    os_user, on_behalf_of, command, reason, batch, kind, object, outcome, user_id, course_id, before, after, undoes
+)
+select
+    %(os_user)s, %(on_behalf_of)s, %(command)s, %(reason)s, %(batch)s,
+    w.kind, w.object, w.outcome, w.user_id, w.course_id, w.before, w.after, w.undoes
+from pg_temp.written as w
 """
 
 HISTORY = """
@@ -32,6 +50,7 @@ where (%(user_id)s::bigint is null or h.user_id = %(user_id)s)
     and (%(actor)s::text is null or %(actor)s in (h.actor, h.role, h.os_user, h.on_behalf_of))
     and (%(command)s::text is null or h.command = %(command)s or starts_with(h.command, %(command)s || ' '))
     and (%(since)s::timestamptz is null or h.at >= %(since)s)
+    and (%(batch)s::bigint is null or h.batch = %(batch)s or h.id = %(batch)s)
     and (%(match)s::text is null or strpos(lower(h.object || ' ' || coalesce(h.reason, '')), lower(%(match)s)) > 0)
 order by h.id desc
 limit %(limit)s
@@ -40,19 +59,46 @@ limit %(limit)s
 HISTORY_ENTRY = """
 select
     id, at, actor, role, os_user, on_behalf_of, command, object, outcome, reason, user_id, course_id as course,
-    before, after
-from rollbook.history where id = %s
+    kind, batch, undoes, (select u.id from rollbook.history as u where u.undoes = h.id) as undone_by, before, after
+from rollbook.history as h where id = %s
+"""
+
+# An undo that was undone itself is none.
+IMPORTS = """
+select
+    h.id as batch, h.at, h.actor, h.command, h.object as file,
+    (
+        select string_agg(c.value || ' ' || c.key, ', ' order by c.key)
+        from jsonb_each_text(h.after) as c where jsonb_typeof(h.after -> c.key) = 'number'
+    ) as counts,
+    (
+        select u.id from rollbook.history as u
+        where u.undoes = h.id and not exists (select from rollbook.history as r where r.undoes = u.id)
+        order by u.id desc limit 1
+    ) as undone_by,
+    h.reason, h.on_behalf_of
+from rollbook.history as h
+where h.outcome = 'imported'
+    and (%(match)s::text is null or strpos(lower(h.object || ' ' || coalesce(h.reason, '')), lower(%(match)s)) > 0)
+order by h.id desc
+limit %(limit)s
 """
 
 
-def write_history(conn: Conn, command: str, author: Author, reason: str | None, entries: list[Row]) -> None:
-    """Record writes: object outcome before after user_id course_id. Values without a JSON form become text."""
-    conn.execute(WRITE_HISTORY, {**vars(author), "command": command, "reason": reason, "entries": as_json(entries)})
+def write_history(conn: Conn, command: str, author: Author, reason: str | None, entries: list[Row]) -> list[int]:
+    """Record writes, see `record_many`; return the entries' ids. Values without a JSON form become text."""
+    parameters = {**vars(author), "command": command, "reason": reason, "entries": as_json(entries)}
+    return [row["id"] for row in conn.execute(WRITE_HISTORY, parameters)]
 
 
 def list_history(conn: Conn, **filters: Any) -> list[Row]:  # noqa: ANN401
     """Return the history, newest first: id at actor role command object outcome reason on_behalf_of."""
     return conn.execute(HISTORY, filters).fetchall()
+
+
+def list_imports(conn: Conn, match: str | None, limit: int | None) -> list[Row]:
+    """Return the imports, newest first: batch at actor command file counts undone_by reason on_behalf_of."""
+    return conn.execute(IMPORTS, {"match": match, "limit": limit}).fetchall()
 
 
 def find_history_entry(conn: Conn, number: int) -> Row:
@@ -69,14 +115,14 @@ SECRETS = ("password", "activation_key", "api_key", "admin_dsn", "subscription_d
 
 def record(
     conn: Conn, run: Run, object_name: str, outcome: str, *, before: Row | None = None, after: Row | None = None,
-    user_id: int | None = None, course_id: str | None = None,
-) -> None:  # fmt: skip
-    """Record one write in its own transaction; a dry run rolls both back."""
+    user_id: int | None = None, course_id: str | None = None, kind: str | None = None, undoes: int | None = None,
+) -> int:  # fmt: skip
+    """Record one write in its own transaction; a dry run rolls both back. Return the entry's id."""
     entry = {
         "object": object_name, "outcome": outcome, "before": public(before), "after": public(after),
-        "user_id": user_id, "course_id": course_id,
+        "user_id": user_id, "course_id": course_id, "kind": kind, "undoes": undoes,
     }  # fmt: skip
-    record_many(conn, run, [entry])
+    return write_history(conn, run.verb, run.author, run.reason, [entry])[0]
 
 
 def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **values: Any) -> bool:  # noqa: ANN401
@@ -95,8 +141,21 @@ def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **va
 
 
 def record_many(conn: Conn, run: Run, entries: Iterable[Row]) -> None:
-    """Record many writes of one command: object outcome before after user_id course_id."""
+    """Record many writes of one command: object outcome before after user_id course_id kind undoes.
+
+    With a kind, before and after have what an undo needs: see `rollbook.people.undo`.
+    """
     write_history(conn, run.verb, run.author, run.reason, list(entries))
+
+
+def begin(conn: Conn) -> None:
+    """Make pg_temp.written, for statements that leave there what they changed."""
+    conn.execute(WRITTEN)
+
+
+def record_written(conn: Conn, run: Run, batch: int | None = None) -> None:
+    """Record the rows of pg_temp.written; `batch` is the entry that sums them up."""
+    conn.execute(RECORD_WRITTEN, {**vars(run.author), "command": run.verb, "reason": run.reason, "batch": batch})
 
 
 def public(values: Row | None) -> Row | None:

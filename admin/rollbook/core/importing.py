@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
@@ -85,7 +85,8 @@ class Import:
     """A kind of import: its sheet, the check for wrong rows, the write of the others, and the columns of the answer.
 
     `check` records every broken rule in pg_temp.problem, and may lock the rows it reads. `apply` writes, and records
-    the outcome of each row in pg_temp.outcome: created, changed, removed or unchanged. Imports with the same `turn`
+    the outcome of each row in pg_temp.outcome: created, changed, removed or unchanged; what it changed, with the values
+    before and after, goes to pg_temp.written, for the history. Imports with the same `turn`
     run one after the other, so that the check of one sees the writes of the other.
     """
 
@@ -244,6 +245,7 @@ def begin(conn: Conn) -> None:
     """Prepare the transaction that will do the whole import."""
     conn.execute(SETTINGS)
     conn.execute(TABLES)
+    history.begin(conn)
 
 
 def judged(conn: Conn, run: Run, staged: Staged) -> int:
@@ -318,10 +320,11 @@ def imported(run: Run, kind: Import, name: str | None) -> int:
         kind.apply(conn, staged)
         rows += outcomes(conn, kind)
         counts = Counter(row["outcome"] for row in rows)
+        batch = None
         if counts.keys() - {"unchanged", "rejected"}:
-            history.record(conn, run, shown(name), "imported", after=dict(counts), course_id=only_course(rows))
+            batch = record_batch(conn, run, shown(name), counts, only_course(rows))
     rows.sort(key=lambda row: (row["file"] != kind.file, row["file"] or "", row["line"]))
-    report(run, rows, kind.columns, counts)
+    report(run, rows, kind.columns, counts, batch)
     return PartialError.exit_code if rejected else 0
 
 
@@ -339,15 +342,33 @@ def outcomes(conn: Conn, kind: Import) -> list[Row]:
     ).fetchall()
 
 
+def record_batch(conn: Conn, run: Run, name: str, counts: Mapping[str, int], course: str | None) -> int:
+    """Record an import and the rows of pg_temp.written; return the number of the batch."""
+    batch = history.record(conn, run, name, "imported", after=dict(counts), course_id=course)
+    history.record_written(conn, run, batch)
+    return batch
+
+
+def note_batch(run: Run, batch: int | None) -> None:
+    """Report the number of a batch, and how it is undone."""
+    if batch is not None and not run.dry_run and not render.wants_json(run):
+        render.note(run, f"batch {batch}; undo: rollbook history undo {batch}")
+
+
 def only_course(rows: Sequence[Row]) -> str | None:
     """Return the course if all rows belong to one."""
     found = {row["course"] for row in rows if "course" in row}
     return found.pop() if len(found) == 1 else None
 
 
-def report(run: Run, rows: list[Row], columns: Sequence[str], counts: Counter[str]) -> None:
-    """Write the outcome of each row, and the number of each outcome."""
+def report(run: Run, rows: list[Row], columns: Sequence[str], counts: Counter[str], batch: int | None) -> None:
+    """Write the outcome of each row, and the number of each outcome. JSON has the number of the batch in each row."""
     limit = render.LIMIT_ON_TERMINAL if render.chosen_format(run) is Format.table else None
+    if render.wants_json(run):
+        columns = (*columns, "batch")
+        for row in rows:
+            row["batch"] = None if run.dry_run else batch
     render.rows(run, rows[:limit], columns, empty="the file has no rows")
     words = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no rows"
     render.note(run, f"{words}; dry run: nothing was changed" if run.dry_run else words)
+    note_batch(run, batch)

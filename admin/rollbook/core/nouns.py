@@ -61,6 +61,7 @@ NOUNS = {
         "testcentre.commands.pearson", "Test centre", "Files to and from the test centre, Pearson VUE.",
     ),
     "history": Noun("system.commands.history", "Look", "The record of changes made with this program."),
+    "import": Noun("system.commands.imports", "Look", "Imports of files, each a batch in the history."),
     "schema": Noun(
         "system.commands.adopt", "System", "The database schema: upgrade, adopt a Django site, check, print its SQL.",
         reads="system.commands.schema",

@@ -42,7 +42,8 @@ def link(conn: Conn, run: Run, course: str, users: Sequence[User], *, join: bool
     outcome = "created" if join else "removed"
     touched = (queries.enroll if join else queries.leave)(conn, course, [user["id"] for user in users])
     history.record_many(conn, run, [
-        {"object": user["username"], "outcome": outcome, "user_id": user["id"], "course_id": course}
+        {"kind": "enrollment", "object": user["username"], "outcome": outcome, "user_id": user["id"],
+         "course_id": course, "after" if join else "before": touched[user["id"]]}
         for user in users if user["id"] in touched
     ])  # fmt: skip
     return [
@@ -75,15 +76,12 @@ def move(
     ]  # fmt: skip
     if strangers and (not skip_strangers or len(strangers) == len(seats)):
         raise strangers[0]
+    history.begin(conn)
     queries.move(
-        conn, target, [seat.enrollment_id for seat in seats if seat.outcome == "changed"],
+        conn, source, target, [seat.enrollment_id for seat in seats if seat.outcome == "changed"],
         [seat.enrollment_id for seat in seats if seat.outcome == "removed"],
     )  # fmt: skip
-    history.record_many(conn, run, [
-        {"object": seat.username, "outcome": "moved", "user_id": seat.user_id, "course_id": target,
-         "before": {"course": source}, "after": {"course": target}}
-        for seat in seats if seat.outcome in ("changed", "removed")
-    ])  # fmt: skip
+    history.record_written(conn, run)
     return [
         Linked(source if seat.outcome == "removed" else target, seat.username, seat.email, seat.outcome)
         for seat in seats if seat.outcome
@@ -170,10 +168,8 @@ def read_roster(conn: Conn, run: Run, course: str, file: str, limit: Limit) -> t
     return plan, rejected
 
 
-def follow(conn: Conn, run: Run, plan: Plan, file: str) -> None:
-    """Change the course as planned."""
+def follow(conn: Conn, run: Run, plan: Plan, file: str) -> int:
+    """Change the course as planned; return the number of the batch."""
     bulk.take_turn(conn, run, TURN)  # only now: no import waits for an answer on a terminal
     queries.follow(conn, plan.course, plan.rows)
-    history.record(
-        conn, run, f"{plan.course}: {shown(file)}", "imported", after=plan.counts, course_id=plan.course
-    )  # fmt: skip
+    return bulk.record_batch(conn, run, f"{plan.course}: {shown(file)}", plan.counts, plan.course)

@@ -43,8 +43,14 @@ def create(conn: Conn, run: Run, name: str, description: str | None, *, if_not_e
         return queries.group(conn, name), "unchanged"
     queries.create(conn, name, description)
     created = queries.group(conn, name)
-    history.record(conn, run, name, "created", after={"description": created.description})
+    record_created(conn, run, created)
     return created, "created"
+
+
+def record_created(conn: Conn, run: Run, group: Group) -> None:
+    """Record a new group."""
+    after = {"id": group.id, "description": group.description}
+    history.record(conn, run, group.name, "created", after=after, kind="group")
 
 
 def delete(conn: Conn, run: Run, group: Group) -> None:
@@ -69,11 +75,12 @@ def link(conn: Conn, run: Run, name: str, users: Sequence[User], *, join: bool) 
     """Put users into a group, or remove them from it. `join` creates a default group on first use."""
     outcome = "created" if join else "removed"
     if join and queries.create_default(conn, name):
-        history.record(conn, run, name, "created", after={"description": queries.group(conn, name).description})
+        record_created(conn, run, queries.group(conn, name))
     group = queries.group(conn, name)
     touched = (queries.add if join else queries.remove)(conn, group.id, [user["id"] for user in users])
     history.record_many(conn, run, [
-        {"object": f"{name}: {user['username']}", "outcome": outcome, "user_id": user["id"]}
+        {"kind": "member", "object": f"{name}: {user['username']}", "outcome": outcome, "user_id": user["id"],
+         "after" if join else "before": {"id": touched[user["id"]], "group": name}}
         for user in users if user["id"] in touched
     ])  # fmt: skip
     return [

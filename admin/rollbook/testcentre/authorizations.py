@@ -46,6 +46,7 @@ def update(conn: Conn, run: Run, key: str, wanted: Row) -> list[Change]:
         history.record(
             conn, run, key, "changed", before=history.changed(changes, "before"),
             after=history.changed(changes, "after"), user_id=found.user_id, course_id=found.course,
+            kind="authorization",
         )  # fmt: skip
     return changes
 

@@ -21,7 +21,7 @@ def create(conn: Conn, run: Run, user: User, given: dict[str, str]) -> Created:
     created = candidate.create(conn, user, given)
     after = {name: text for name, text in created.record.items() if text}
     after["client_candidate_id"] = created.client_candidate_id
-    history.record(conn, run, user["username"], "created", after=after, user_id=user["id"])
+    history.record(conn, run, user["username"], "created", after=after, user_id=user["id"], kind="candidate")
     return created
 
 
@@ -40,6 +40,6 @@ def update(conn: Conn, run: Run, user: User, given: dict[str, str]) -> tuple[lis
     if changes:
         history.record(
             conn, run, user["username"], "changed", before=history.changed(changes, "before"),
-            after=history.changed(changes, "after"), user_id=user["id"],
+            after=history.changed(changes, "after"), user_id=user["id"], kind="candidate",
         )  # fmt: skip
     return changes, None

@@ -40,11 +40,17 @@ create table rollbook.history (
     outcome text not null,
     before jsonb,
     after jsonb,
-    reason text
+    reason text,
+    kind text,
+    batch bigint,
+    undoes bigint
 );
 create index on rollbook.history (user_id);
 create index on rollbook.history (course_id);
 create index on rollbook.history (at);
+create index on rollbook.history (batch) where batch is not null;
+create index on rollbook.history (undoes) where undoes is not null;
+create index history_import_idx on rollbook.history (id) where outcome = 'imported';
 comment on table rollbook.history is 'What the command line wrote: who, what, values before and after. Never a secret.';
 comment on column rollbook.history.id is 'The number of the entry.';
 comment on column rollbook.history.at is 'Time of the change, by the database''s clock.';
@@ -60,6 +66,11 @@ comment on column rollbook.history.outcome is 'created, changed, removed and so 
 comment on column rollbook.history.before is 'Values of the changed fields before.';
 comment on column rollbook.history.after is 'Values of the changed fields after.';
 comment on column rollbook.history.reason is 'The reason given with --reason.';
+comment on column rollbook.history.kind is
+    'The kind of row that before and after describe, such as user or enrollment; null = it cannot be undone.';
+comment on column rollbook.history.batch is
+    'Of a row that an import, or the undo of one, wrote: the id of its summary; null = not part of a batch.';
+comment on column rollbook.history.undoes is 'The entry that this one undid; null = not an undo.';
 
 create table rollbook.discussion (
     only_one boolean primary key default true constraint discussion_only_one check (only_one),

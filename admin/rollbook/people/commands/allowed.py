@@ -76,11 +76,7 @@ def add(run: Run, course: Course, email: Emails, auto_enroll: AutoEnroll = None)
         allowed.stage(conn, course, good, auto_enroll=auto_enroll)
         allowed.apply(conn)
         found = allowed.outcomes(conn)
-        history.record_many(conn, run, [
-            {"object": row["email"], "outcome": row["outcome"], "course_id": course,
-             "after": {"auto_enroll": auto_enroll, "detail": row["detail"]}}
-            for row in found if row["outcome"] != "unchanged" or row["detail"] == "added"
-        ])  # fmt: skip
+        history.record_written(conn, run)
     render.rows(run, found + [{"course": course, **row} for row in bad], ADDED)
     return PartialError.exit_code if bad else 0
 
@@ -98,11 +94,9 @@ def remove(run: Run, course: Course, email: Emails) -> int:
     with run.connect() as conn:
         if not allowed.listed(conn, 1, {"course": course, "match": None, "user_exists": None})[0]:
             known_courses(conn, [course])
+        history.begin(conn)
         found = allowed.remove(conn, course, good)
-        history.record_many(conn, run, [
-            {"object": row["email"], "outcome": "removed", "course_id": course}
-            for row in found if row["outcome"] == "removed"
-        ])  # fmt: skip
+        history.record_written(conn, run)
     detail = {"removed": "removed from pending enrollment list"}
     rows = [{**row, "detail": detail.get(row["outcome"], "was not allowed")} for row in found]
     render.rows(run, rows + [{"course": course, **row} for row in bad], ADDED)

@@ -113,7 +113,7 @@ def confirm(
         done = change.confirm_email_change(conn, key)
         history.record(
             conn, run, done["username"], "changed", before={"email": done["old_email"]},
-            after={"email": done["new_email"]}, user_id=done["id"],
+            after={"email": done["new_email"]}, user_id=done["id"], kind="user",
         )  # fmt: skip
     render.rows(run, [done | {"outcome": "changed"}], CONFIRMED)
 

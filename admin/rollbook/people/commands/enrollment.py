@@ -164,13 +164,17 @@ def roster(
     name = bulk.requested(run, enrollments.ROSTER, file)
     if name is None:
         return 0
+    batch = None
     with run.connect() as conn:
         plan, rejected = enrollments.read_roster(conn, run, course, name, limit)
         render.note(run, f"plan for {plan}{'; ' + plan.missing if plan.removed else ''}")
         if not plan.is_empty:
             confirm(run, plan)
-            enrollments.follow(conn, run, plan, name)
-    render.rows(run, [{"course": course, **vars(row)} for row in plan.rows], LINKED, empty="the course stays empty")
+            batch = enrollments.follow(conn, run, plan, name)
+    rows = [{"course": course, **vars(row), "batch": None if run.dry_run else batch} for row in plan.rows]
+    columns = (*LINKED, "batch") if render.wants_json(run) else LINKED
+    render.rows(run, rows, columns, empty="the course stays empty")
+    bulk.note_batch(run, batch)
     late = awaited(run, [course], wait)
     return PartialError.exit_code if rejected else late
 

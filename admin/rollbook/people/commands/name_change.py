@@ -92,7 +92,8 @@ def decide(run: Run, numbers: list[int], *, approved: bool) -> int:
             conn, numbers, approved=approved, reason=run.reason, skip=run.on_error is OnError.skip
         )
         history.record_many(conn, run, [
-            {"object": row["username"], "outcome": word, "user_id": row["user_id"],
+            {"kind": "user" if approved else None, "object": row["username"], "outcome": word,
+             "user_id": row["user_id"],
              "before": {"name": row["old_name"]} if approved else asked(row),
              "after": {"name": row["new_name"]} if approved else None}
             for row in done

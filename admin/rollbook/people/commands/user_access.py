@@ -34,12 +34,14 @@ def activated(run: Run, users: list[str], columns: tuple[str, ...] = DONE) -> in
     """Activate accounts, record and report it; return the exit code."""
     with run.connect() as conn:
         found, code = chosen(conn, run, users)
+        history.begin(conn)
         active, enrolled = accounts.activate(conn, [row["id"] for row in found])
         history.record_many(conn, run, [
-            {"object": row["username"], "outcome": "activated", "user_id": row["id"],
+            {"kind": "user", "object": row["username"], "outcome": "activated", "user_id": row["id"],
              "before": {"is_active": False}, "after": {"is_active": True, "enrolled": enrolled[row["id"]]}}
             for row in found if row["id"] in active
         ])  # fmt: skip
+        history.record_written(conn, run)
     for row in found:
         note_enrolled(run, row["username"], enrolled.get(row["id"], 0))
     report(run, found, active, "activated", columns)
@@ -65,7 +67,7 @@ def deactivate(run: Run, user: Users) -> int:
         found, code = chosen(conn, run, user)
         blocked = accounts.deactivate(conn, [row["id"] for row in found])
         history.record_many(conn, run, [
-            {"object": row["username"], "outcome": "deactivated", "user_id": row["id"],
+            {"kind": "user", "object": row["username"], "outcome": "deactivated", "user_id": row["id"],
              "before": {"is_active": True}, "after": {"is_active": False}}
             for row in found if row["id"] in blocked
         ])  # fmt: skip
@@ -115,7 +117,7 @@ def flag(run: Run, users: list[str], *, staff: bool, superuser: bool, value: boo
             render.confirm(run, f"{verb} {rights}: {len(found)} users, {names}")
         changes = accounts.set_flags(conn, [row["id"] for row in found], flags)
         history.record_many(conn, run, [
-            {"object": row["username"], "outcome": done, "user_id": row["id"],
+            {"kind": "user", "object": row["username"], "outcome": done, "user_id": row["id"],
              "before": history.changed(changes[row["id"]], "before"),
              "after": history.changed(changes[row["id"]], "after")}
             for row in found if changes[row["id"]]

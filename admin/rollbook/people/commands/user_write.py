@@ -97,12 +97,18 @@ def create(
             "created",
             after=recorded | ({"password": stored} if stored else {}),
             user_id=made["id"],
+            kind="user",
         )
         for course_id in course:
-            enroll(conn, course_id, [made["id"]])
-            history.record(conn, run, username, "created", user_id=made["id"], course_id=course_id)
+            for enrollment in enroll(conn, course_id, [made["id"]]).values():
+                history.record(
+                    conn, run, username, "created", after=enrollment, user_id=made["id"], course_id=course_id,
+                    kind="enrollment",
+                )  # fmt: skip
         if active:
+            history.begin(conn)
             note_enrolled(run, username, accounts.auto_enroll(conn, [made["id"]]).get(made["id"], 0))
+            history.record_written(conn, run)
     render.rows(run, [made], CREATED)
 
 
@@ -154,7 +160,9 @@ def update(
         changes = accounts.update(conn, found["id"], values, run.reason or "")
         if changes:
             before, after = (history.changed(changes, side) for side in ("before", "after"))
-            history.record(conn, run, found["username"], "changed", before=before, after=after, user_id=found["id"])
+            history.record(
+                conn, run, found["username"], "changed", before=before, after=after, user_id=found["id"], kind="user"
+            )
     render.rows(run, changes, UPDATED, empty="unchanged")
     if run.dry_run and changes:
         render.note(run, "dry run: nothing was changed")

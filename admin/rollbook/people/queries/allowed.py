@@ -79,13 +79,14 @@ added as (
     insert into portal.student_courseenrollmentallowed (email, course_id, auto_enroll)
     select w.email, w.course_id, coalesce(w.auto_enroll, false)
     from wanted as w where not exists (select from there as t where t.line = w.line) order by w.line
+    returning id, email, course_id, auto_enroll
 ),
 turned as (
     update portal.student_courseenrollmentallowed as a
     set auto_enroll = w.auto_enroll
     from wanted as w
     where a.course_id = w.course_id and lower(a.email) = lower(w.email) and a.auto_enroll <> w.auto_enroll
-    returning w.line
+    returning w.line, a.id, a.email, a.course_id, a.auto_enroll
 ),
 enrolled as (
     insert into portal.student_courseenrollment (user_id, course_id)
@@ -96,7 +97,22 @@ enrolled as (
     where a.is_active and not a.enrolled and coalesce(w.auto_enroll, t.auto_enroll, false)
     order by a.user_id, w.course_id
     on conflict (user_id, course_id) do nothing
-    returning user_id, course_id
+    returning id, user_id, course_id
+),
+written as (
+    insert into pg_temp.written (kind, object, outcome, user_id, course_id, before, after)
+    select
+        'allowed', a.email, 'created', null::bigint, a.course_id, null::jsonb,
+        jsonb_build_object('id', a.id, 'auto_enroll', a.auto_enroll)
+    from added as a
+    union all
+    select
+        'allowed', c.email, 'changed', null, c.course_id, jsonb_build_object('auto_enroll', not c.auto_enroll),
+        jsonb_build_object('id', c.id, 'auto_enroll', c.auto_enroll)
+    from turned as c
+    union all
+    select 'enrollment', u.username, 'created', n.user_id, n.course_id, null, jsonb_build_object('id', n.id)
+    from enrolled as n inner join portal.auth_user as u on u.id = n.user_id
 )
 insert into pg_temp.outcome (line, outcome, detail)
 select
@@ -128,7 +144,14 @@ REMOVE = """
 with removed as (
     delete from portal.student_courseenrollmentallowed as a
     where a.course_id = %(course)s and lower(a.email) = any(array(select lower(e) from unnest(%(emails)s::text[]) as e))
-    returning lower(a.email) as email
+    returning a.id, a.email as spelling, lower(a.email) as email, a.auto_enroll, a.created
+),
+written as (
+    insert into pg_temp.written (kind, object, outcome, course_id, before)
+    select
+        'allowed', r.spelling, 'removed', %(course)s,
+        jsonb_build_object('id', r.id, 'auto_enroll', r.auto_enroll, 'created', r.created)
+    from removed as r
 )
 select
     %(course)s as course, w.email,
@@ -182,7 +205,7 @@ def find_wrong(conn: Conn) -> None:
 
 
 def apply(conn: Conn) -> None:
-    """Allow the staged addresses; record the outcome of each in pg_temp.outcome."""
+    """Allow the staged addresses; record the outcomes in pg_temp.outcome, and what changed in pg_temp.written."""
     conn.execute(APPLY)
 
 
@@ -192,7 +215,7 @@ def outcomes(conn: Conn) -> list[Row]:
 
 
 def remove(conn: Conn, course: str, emails: Sequence[str]) -> list[Row]:
-    """Remove these e-mail addresses, case-insensitively; return course email outcome."""
+    """Remove these e-mail addresses, case-insensitively; return course email outcome. pg_temp.written has the rows."""
     return conn.execute(REMOVE, {"course": course, "emails": list(emails)}).fetchall()
 
 

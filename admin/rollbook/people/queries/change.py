@@ -94,7 +94,7 @@ where f.reason is not null and not exists (select from pg_temp.problem as p wher
 # A pending request for the same address keeps its key, which was sent there.
 REQUEST = """
 with wanted as (
-    select s.line, h.user_id, s.email, c.id is not null as is_asking,
+    select s.line, h.user_id, s."user", s.email, c.new_email as old_email, c.id is not null as is_asking,
         c.new_email = s.email and c.expires_at > now() as is_same
     from pg_temp.staged as s
     inner join pg_temp.hit as h on h.line = s.line
@@ -103,6 +103,14 @@ with wanted as (
 asked as (
     select w.line, rollbook.request_email_change(w.user_id, w.email)
     from (select * from wanted where is_same is not true order by user_id) as w
+),
+written as (
+    insert into pg_temp.written (object, outcome, user_id, before, after)
+    select
+        w."user", case when w.is_asking then 'changed' else 'created' end, w.user_id,
+        case when w.is_asking then jsonb_build_object('new_email', w.old_email) end,
+        jsonb_build_object('new_email', w.email)
+    from asked as a inner join wanted as w on w.line = a.line
 )
 insert into pg_temp.outcome (line, outcome)
 select w.line, case when a.line is null then 'unchanged' when w.is_asking then 'changed' else 'created' end

@@ -51,11 +51,12 @@ ENROLL = """
 insert into portal.student_courseenrollment (user_id, course_id)
 select id, %(course)s from unnest(%(ids)s::bigint[]) as id order by id
 on conflict (user_id, course_id) do nothing
-returning user_id
+returning user_id, jsonb_build_object('id', id) as enrollment
 """
 
 LEAVE = """
-delete from portal.student_courseenrollment where course_id = %(course)s and user_id = any(%(ids)s) returning user_id
+delete from portal.student_courseenrollment where course_id = %(course)s and user_id = any(%(ids)s)
+returning user_id, jsonb_build_object('id', id, 'created', created) as enrollment
 """
 
 ENROLLMENTS = """
@@ -91,16 +92,17 @@ COUNT_ENROLLMENTS: dict[str, LiteralString] = {
 }
 
 
-def enroll(conn: Conn, course_id: str, user_ids: list[int]) -> set[int]:
-    """Enroll users and return those that were not enrolled."""
-    return {row["user_id"] for row in conn.execute(ENROLL, {"course": course_id, "ids": user_ids})}
+def enroll(conn: Conn, course_id: str, user_ids: list[int]) -> dict[int, Row]:
+    """Enroll users; return the new enrollment (id) of each that was not enrolled."""
+    return {row["user_id"]: row["enrollment"] for row in conn.execute(ENROLL, {"course": course_id, "ids": user_ids})}
 
 
-def leave(conn: Conn, course_id: str, user_ids: list[int]) -> set[int]:
-    """End enrollments and return the users that had one."""
+def leave(conn: Conn, course_id: str, user_ids: list[int]) -> dict[int, Row]:
+    """End enrollments; return what each was (id, created), by user."""
     seats = sql.SQL("course_id = {} and user_id = any({}::bigint[])").format(course_id, user_ids)
     with deleting(conn, "these enrollments", "student_courseenrollment", seats):
-        return {row["user_id"] for row in conn.execute(LEAVE, {"course": course_id, "ids": user_ids}).fetchall()}
+        gone = conn.execute(LEAVE, {"course": course_id, "ids": user_ids}).fetchall()
+        return {row["user_id"]: row["enrollment"] for row in gone}
 
 
 def list_enrollments(
@@ -164,7 +166,7 @@ where d.wanted <> d.wanted_first
 
 APPLY = """
 with wanted as (
-    select s.line, h.user_id, s.course_id, coalesce(lower(s.status), 'enrolled') as status,
+    select s.line, h.user_id, s."user", s.course_id, coalesce(lower(s.status), 'enrolled') as status,
         row_number() over (partition by h.user_id, s.course_id order by s.line) as turn
     from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
 ),
@@ -173,13 +175,24 @@ added as (
     select w.user_id, w.course_id from wanted as w where w.turn = 1 and w.status = 'enrolled'
     order by w.user_id, w.course_id
     on conflict (user_id, course_id) do nothing
-    returning user_id, course_id
+    returning id, user_id, course_id
 ),
 removed as (
     delete from portal.student_courseenrollment as e
     using wanted as w
     where w.turn = 1 and w.status = 'deleted' and e.user_id = w.user_id and e.course_id = w.course_id
-    returning e.user_id, e.course_id
+    returning e.id, e.user_id, e.course_id, e.created, w."user"
+),
+written as (
+    insert into pg_temp.written (kind, object, outcome, user_id, course_id, before, after)
+    select 'enrollment', w."user", 'created', a.user_id, a.course_id, null, jsonb_build_object('id', a.id)
+    from added as a
+    inner join wanted as w on w.user_id = a.user_id and w.course_id = a.course_id and w.turn = 1
+    union all
+    select
+        'enrollment', r."user", 'removed', r.user_id, r.course_id,
+        jsonb_build_object('id', r.id, 'created', r.created), null
+    from removed as r
 )
 insert into pg_temp.outcome (line, outcome)
 select
@@ -225,12 +238,26 @@ order by u.username
 """
 
 ADD = """
-insert into portal.student_courseenrollment (user_id, course_id)
-select id, %(course)s from unnest(%(ids)s::bigint[]) as id order by id
-on conflict (user_id, course_id) do nothing
+with added as (
+    insert into portal.student_courseenrollment (user_id, course_id)
+    select id, %(course)s from unnest(%(ids)s::bigint[]) as id order by id
+    on conflict (user_id, course_id) do nothing
+    returning id, user_id, course_id
+)
+insert into pg_temp.written (kind, object, outcome, user_id, course_id, after)
+select 'enrollment', u.username, 'created', a.user_id, a.course_id, jsonb_build_object('id', a.id)
+from added as a inner join portal.auth_user as u on u.id = a.user_id
 """
 
-REMOVE = "delete from portal.student_courseenrollment where id = any(%s)"
+REMOVE = """
+with removed as (
+    delete from portal.student_courseenrollment where id = any(%s) returning id, user_id, course_id, created
+)
+insert into pg_temp.written (kind, object, outcome, user_id, course_id, before)
+select
+    'enrollment', u.username, 'removed', r.user_id, r.course_id, jsonb_build_object('id', r.id, 'created', r.created)
+from removed as r inner join portal.auth_user as u on u.id = r.user_id
+"""
 
 # The enrollments in both courses, of the users to be moved.
 SEATS = """
@@ -243,7 +270,18 @@ where u.id = any(%(ids)s)
 order by array_position(%(ids)s, u.id)
 """
 
-MOVE = "update portal.student_courseenrollment set course_id = %(target)s where id = any(%(ids)s)"
+MOVE = """
+with moved as (
+    update portal.student_courseenrollment set course_id = %(target)s where id = any(%(ids)s)
+    returning id, user_id, course_id
+)
+insert into pg_temp.written (kind, object, outcome, user_id, course_id, before, after)
+select
+    'enrollment', u.username, 'moved', m.user_id, m.course_id,
+    jsonb_build_object('id', m.id, 'course', %(source)s::text),
+    jsonb_build_object('id', m.id, 'course', %(target)s::text)
+from moved as m inner join portal.auth_user as u on u.id = m.user_id
+"""
 
 
 def find_wrong(conn: Conn) -> None:
@@ -278,13 +316,13 @@ def plan(conn: Conn, course: str) -> list[Planned]:
 
 
 def follow(conn: Conn, course: str, planned: Sequence[Planned]) -> None:
-    """Add and remove the planned users, and no others."""
+    """Add and remove the planned users, and no others; record each in pg_temp.written."""
     conn.execute(ADD, {"course": course, "ids": [row.id for row in planned if row.outcome == "created"]})
     remove(conn, [row.enrollment_id for row in planned if row.outcome == "removed"])
 
 
 def remove(conn: Conn, ids: Sequence[int | None]) -> None:
-    """Delete enrollments. Raises RefusedError if other tables refer to them."""
+    """Delete enrollments; record each in pg_temp.written. Raises RefusedError if other tables refer to them."""
     with deleting(conn, "these enrollments", "student_courseenrollment", with_ids(ids)):
         conn.execute(REMOVE, [list(ids)])
 
@@ -294,9 +332,12 @@ def seats(conn: Conn, source: str, target: str, user_ids: Sequence[int]) -> list
     return typed(Seat, conn, SEATS, {"source": source, "target": target, "ids": list(user_ids)})
 
 
-def move(conn: Conn, target: str, moving: Sequence[int | None], leaving: Sequence[int | None]) -> None:
-    """Move enrollments to another course, with their id and time; end those of users that it has already."""
-    conn.execute(MOVE, {"target": target, "ids": moving})
+def move(conn: Conn, source: str, target: str, moving: Sequence[int | None], leaving: Sequence[int | None]) -> None:
+    """Move enrollments to another course, with their id and time; end those of users that it has already.
+
+    Each is recorded in pg_temp.written.
+    """
+    conn.execute(MOVE, {"source": source, "target": target, "ids": moving})
     remove(conn, leaving)
 
 

@@ -90,12 +90,12 @@ ADD = """
 insert into portal.student_usertestgroup_users (usertestgroup_id, user_id)
 select %(group)s, id from unnest(%(ids)s::bigint[]) as id order by id
 on conflict (usertestgroup_id, user_id) do nothing
-returning user_id
+returning id, user_id
 """
 
 REMOVE = """
 delete from portal.student_usertestgroup_users where usertestgroup_id = %(group)s and user_id = any(%(ids)s)
-returning user_id
+returning id, user_id
 """
 
 AMONG: dict[str, LiteralString] = {
@@ -138,17 +138,22 @@ where s."group" is null
 """
 
 MAKE_STAGED_GROUPS = """
-insert into portal.student_usertestgroup (name, description)
-select s."group", coalesce(rollbook.default_group(s."group"), '') from pg_temp.staged as s
-group by s."group" order by min(s.line)
-on conflict (name) do nothing
+with made as (
+    insert into portal.student_usertestgroup (name, description)
+    select s."group", coalesce(rollbook.default_group(s."group"), '') from pg_temp.staged as s
+    group by s."group" order by min(s.line)
+    on conflict (name) do nothing
+    returning id, name, description
+)
+insert into pg_temp.written (kind, object, outcome, after)
+select 'group', m.name, 'created', jsonb_build_object('id', m.id, 'description', m.description) from made as m
 """
 
 # A line that repeats another finds its user in the group already.
 ADD_STAGED = """
 with wanted as (
     select
-        s.line, g.id as group_id, n.user_id,
+        s.line, g.id as group_id, n.user_id, s."group", s."user",
         row_number() over (partition by g.id, n.user_id order by s.line) = 1 as is_first
     from pg_temp.staged as s
     inner join pg_temp.hit as n on n.line = s.line
@@ -158,7 +163,13 @@ added as (
     insert into portal.student_usertestgroup_users (usertestgroup_id, user_id)
     select w.group_id, w.user_id from wanted as w where w.is_first order by w.user_id, w.group_id
     on conflict (usertestgroup_id, user_id) do nothing
-    returning usertestgroup_id, user_id
+    returning id, usertestgroup_id, user_id
+),
+written as (
+    insert into pg_temp.written (kind, object, outcome, user_id, after)
+    select 'member', w."group" || ': ' || w."user", 'created', a.user_id,
+        jsonb_build_object('id', a.id, 'group', w."group")
+    from added as a inner join wanted as w on w.group_id = a.usertestgroup_id and w.user_id = a.user_id and w.is_first
 )
 insert into pg_temp.outcome (line, outcome)
 select w.line, case when a.user_id is null then 'unchanged' else 'created' end
@@ -212,14 +223,14 @@ def delete(conn: Conn, group_id: int) -> None:
         conn.execute("delete from portal.student_usertestgroup where id = %s", [group_id])
 
 
-def add(conn: Conn, group_id: int, user_ids: Sequence[int]) -> set[int]:
-    """Put users into a group and return those that were not in it."""
-    return {row["user_id"] for row in conn.execute(ADD, {"group": group_id, "ids": list(user_ids)})}
+def add(conn: Conn, group_id: int, user_ids: Sequence[int]) -> dict[int, int]:
+    """Put users into a group; return the id of each new membership by user."""
+    return {row["user_id"]: row["id"] for row in conn.execute(ADD, {"group": group_id, "ids": list(user_ids)})}
 
 
-def remove(conn: Conn, group_id: int, user_ids: Sequence[int]) -> set[int]:
-    """Remove users from a group and return those that were in it."""
-    return {row["user_id"] for row in conn.execute(REMOVE, {"group": group_id, "ids": list(user_ids)})}
+def remove(conn: Conn, group_id: int, user_ids: Sequence[int]) -> dict[int, int]:
+    """Remove users from a group; return the id of each ended membership by user."""
+    return {row["user_id"]: row["id"] for row in conn.execute(REMOVE, {"group": group_id, "ids": list(user_ids)})}
 
 
 def among(conn: Conn, filters: Sequence[tuple[str, str]]) -> list[int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, LiteralString, TypedDict
 
 from psycopg import sql
@@ -166,7 +167,15 @@ dead as (
 select id from blocked
 """
 
-AUTO_ENROLL = "select user_id, count(*) as enrolled from rollbook.auto_enroll_users(%s::bigint[]) group by user_id"
+AUTO_ENROLL = "select user_id, course_id from rollbook.auto_enroll_users(%s::bigint[])"
+
+AUTO_ENROLLED = """
+insert into pg_temp.written (kind, object, outcome, user_id, course_id, after)
+select 'enrollment', u.username, 'created', e.user_id, e.course_id, jsonb_build_object('id', e.id)
+from unnest(%s::bigint[], %s::text[]) as a (user_id, course_id)
+inner join portal.student_courseenrollment as e on e.user_id = a.user_id and e.course_id = a.course_id
+inner join portal.auth_user as u on u.id = e.user_id
+"""
 
 COUNT: dict[str, LiteralString] = {
     "": "select count(*) as users, count(*) filter (where is_active) as active from portal.auth_user",
@@ -345,8 +354,13 @@ def activate(conn: Conn, user_ids: list[int]) -> tuple[set[int], dict[int, int]]
 
 
 def auto_enroll(conn: Conn, user_ids: list[int]) -> dict[int, int]:
-    """Enroll users where their addresses are allowed with auto_enroll; return the number of new enrollments by user."""
-    return {row["user_id"]: row["enrolled"] for row in conn.execute(AUTO_ENROLL, [user_ids])}
+    """Enroll users where their addresses are allowed with auto_enroll; return the number of new enrollments by user.
+
+    Each is recorded in pg_temp.written.
+    """
+    found = conn.execute(AUTO_ENROLL, [user_ids]).fetchall()
+    conn.execute(AUTO_ENROLLED, [[row["user_id"] for row in found], [row["course_id"] for row in found]])
+    return Counter(row["user_id"] for row in found)
 
 
 def deactivate(conn: Conn, user_ids: list[int]) -> set[int]:

@@ -30,6 +30,9 @@ def list_(
         typer.Option(metavar="WORDS", help="Only this command: `user update`, or `user` for all of its verbs."),
     ] = None,
     since: Annotated[datetime | None, typer.Option(metavar="TIME", help="Only from this time on (UTC).")] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="ID", help="Only this import and its rows, see rollbook import list.")
+    ] = None,
 ) -> None:
     """List the recorded changes, newest first."""
     from datetime import UTC
@@ -40,7 +43,7 @@ def list_(
     with run.connect() as conn:
         found = list_history(
             conn, user_id=find_recorded(conn, [user])[0]["id"] if user else None, course=course, actor=actor,
-            command=command, since=since and since.replace(tzinfo=UTC), match=run.match,
+            command=command, since=since and since.replace(tzinfo=UTC), batch=batch, match=run.match,
             limit=render.fetch_limit(run),
         )  # fmt: skip
     render.listing(run, found, COLUMNS, empty="no changes are recorded")

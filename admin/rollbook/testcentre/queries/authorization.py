@@ -143,7 +143,9 @@ where c.user_id in (select h.user_id from pg_temp.hit as h) order by r.id for no
 # \\N empties it.
 TARGET = r"""
 create temporary table target on commit drop as
-select s.line, c.id as candidate_id, r.id as authorization_id, n.record, n.record is distinct from n.old as is_changed
+select
+    s.line, h.user_id, c.id as candidate_id, r.id as authorization_id, r.client_authorization_id, n.old, n.record,
+    n.record is distinct from n.old as is_changed
 from pg_temp.staged as s
 inner join pg_temp.hit as h on h.line = s.line
 left join portal.student_testcenteruser as c on c.user_id = h.user_id
@@ -202,7 +204,9 @@ where d.line > d.first and not exists (select from pg_temp.problem as p where p.
 
 APPLY = """
 with wanted as (
-    select t.line, t.candidate_id, t.authorization_id, t.is_changed, n.*
+    select
+        t.line, t.user_id, t.candidate_id, t.authorization_id, t.client_authorization_id, t.is_changed, t.old, t.record,
+        n.*
     from pg_temp.target as t
     inner join pg_temp.staged as s on s.line = t.line
     cross join lateral jsonb_to_record(t.record) as n (
@@ -219,6 +223,7 @@ made as (
         w.candidate_id, w.course_id, w.exam_series_code, w.eligibility_appointment_date_first,
         w.eligibility_appointment_date_last, w.accommodation_code, w.accommodation_request
     from wanted as w where w.authorization_id is null order by w.line
+    returning testcenter_user_id, course_id, exam_series_code, client_authorization_id
 ),
 changed as (
     update portal.student_testcenterregistration as r
@@ -226,6 +231,22 @@ changed as (
         eligibility_appointment_date_last = w.eligibility_appointment_date_last,
         accommodation_code = w.accommodation_code, accommodation_request = w.accommodation_request
     from wanted as w where r.id = w.authorization_id and w.is_changed
+),
+written as (
+    insert into pg_temp.written (kind, object, outcome, user_id, course_id, before, after)
+    select 'authorization', m.client_authorization_id, 'created', w.user_id, m.course_id, null, w.record
+    from made as m
+    inner join wanted as w
+        on w.candidate_id = m.testcenter_user_id and w.course_id = m.course_id
+        and w.exam_series_code = m.exam_series_code and w.authorization_id is null
+    union all
+    select 'authorization', w.client_authorization_id, 'changed', w.user_id, w.course_id, d.before, d.after
+    from wanted as w
+    cross join lateral (
+        select jsonb_object_agg(f.key, f.value) as after, jsonb_object_agg(f.key, w.old -> f.key) as before
+        from jsonb_each(w.record) as f where f.value is distinct from w.old -> f.key
+    ) as d
+    where w.authorization_id is not null and w.is_changed
 )
 insert into pg_temp.outcome (line, outcome)
 select w.line,

@@ -77,7 +77,9 @@ order by f.id, f.authorization_id nulls first, f.place
 # from the account for a new candidate. A blank field keeps a value, \\N empties it.
 TARGET = r"""
 create temporary table target on commit drop as
-select s.line, h.user_id, c.id as candidate_id, u.email, n.record, n.record is distinct from n.old as is_changed
+select
+    s.line, h.user_id, c.id as candidate_id, u.username, u.email, n.old, n.record,
+    n.record is distinct from n.old as is_changed
 from pg_temp.staged as s
 inner join pg_temp.hit as h on h.line = s.line
 inner join portal.auth_user as u on u.id = h.user_id
@@ -116,7 +118,7 @@ where t.is_changed or t.candidate_id is null
 
 APPLY = sql.SQL("""
 with wanted as (
-    select t.line, t.user_id, t.candidate_id, t.is_changed, n.*
+    select t.line, t.user_id, t.candidate_id, t.username, t.is_changed, t.old, t.record, n.*
     from pg_temp.target as t
     inner join pg_temp.staged as s on s.line = t.line
     cross join lateral jsonb_to_record(t.record) as n ({typed})
@@ -124,10 +126,27 @@ with wanted as (
 made as (
     insert into portal.student_testcenteruser (user_id, {names})
     select w.user_id, {filled} from wanted as w where w.candidate_id is null order by w.user_id
+    returning user_id, client_candidate_id
 ),
 changed as (
     update portal.student_testcenteruser as c set ({names}) = row({news})
     from wanted as w where c.id = w.candidate_id and w.is_changed
+),
+written as (
+    insert into pg_temp.written (kind, object, outcome, user_id, before, after)
+    select
+        'candidate', w.username, 'created', w.user_id, null, (
+            select jsonb_object_agg(f.key, f.value) from jsonb_each(w.record) as f where f.value <> '""'
+        ) || jsonb_build_object('client_candidate_id', m.client_candidate_id)
+    from made as m inner join wanted as w on w.user_id = m.user_id
+    union all
+    select 'candidate', w.username, 'changed', w.user_id, d.before, d.after
+    from wanted as w
+    cross join lateral (
+        select jsonb_object_agg(f.key, f.value) as after, jsonb_object_agg(f.key, w.old -> f.key) as before
+        from jsonb_each(w.record) as f where f.value is distinct from w.old -> f.key
+    ) as d
+    where w.candidate_id is not null and w.is_changed
 )
 insert into pg_temp.outcome (line, outcome)
 select w.line, case when w.candidate_id is null then 'created' when w.is_changed then 'changed' else 'unchanged' end
