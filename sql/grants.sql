@@ -213,7 +213,7 @@ portal.student_pendingnamechange, portal.student_pendingemailchange, portal.stud
 portal.student_testcenterregistration
 to rollbook_operator;
 grant select, insert, update, delete
-on rollbook.exam, rollbook.exchange_row, rollbook.discussion_outbox
+on rollbook.exam, rollbook.exchange_row, rollbook.discussion_outbox, rollbook.roster_person
 to rollbook_operator;
 grant select, update on rollbook.discussion to rollbook_operator;
 -- What records who did something is written and never changed by its writer, who does not choose the role in it.

@@ -259,13 +259,65 @@ def test_an_update_of_nobody_is_refused(rollbook: Rollbook, school: Connection[A
     assert snapshot(school) == before
 
 
-def test_an_address_that_another_gives_up_is_taken_still(
+def test_what_another_gives_up_in_the_same_file_is_free(
+    rollbook: Rollbook, school: Connection[Any], write: Write
+) -> None:
+    """Usernames by id and addresses: a swap, a chain, and a new account that takes what is left."""
+    ids = dict(rows(school, "portal.auth_user", "username", "id"))
+    ada, bob, eve = ids["ada"], ids["bob"], ids["eve"]
+    file = write(
+        f"id,username,email\n{ada},bob,bob@example.org\n{bob},eve,ada@example.org\n{eve},eva,\n\\N,ada,new@example.org\n"
+    )
+    answer = rollbook("user", "import", file, "--mode", "upsert", "--json")
+    assert (answer.code, answer.column("detail")) == (0, ["username, email"] * 2 + ["username", None]), answer.err
+    now = dict(rows(school, "portal.auth_user", "username", "id"))
+    assert {name: number for name, number in now.items() if number in ids.values()} == {
+        "bob": ada, "eve": bob, "eva": eve,
+    } | {name: number for name, number in ids.items() if number not in (ada, bob, eve)}  # fmt: skip
+    assert [account(school, name)["email"] for name in ("bob", "eve", "ada")] == [
+        "bob@example.org", "ada@example.org", "new@example.org",
+    ]  # fmt: skip
+    assert json.loads(account(school, "bob")["meta"])["old_emails"][0][0] == "ada@example.org"
+    held = {name for (name,) in rows(school, f"{KEEP_SCHEMA}.auth_user", "username")}
+    assert held <= {name for (name,) in rows(school, "portal.auth_user", "username")}
+
+
+def test_a_user_named_by_id_keeps_what_the_file_does_not_say(
+    rollbook: Rollbook, school: Connection[Any], write: Write, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    assert rollbook("user", "export", "--with-id", "-o", str(out)).code == 0
+    before = snapshot(school)
+    assert out.read_text().startswith("id,username,email,")
+    for mode in ("update", "upsert"):
+        answer = rollbook("user", "import", str(out), "--mode", mode, "--json")
+        assert (answer.code, set(answer.column("outcome"))) == (0, {"unchanged"}), answer.err
+    answer = rollbook("user", "import", write("id,goals\n101,\n"), "--mode", "update", "--json")
+    assert [(row["username"], row["outcome"]) for row in answer.data] == [("ada", "unchanged")]
+    assert snapshot(school) == before
+    assert rollbook("user", "import", write("goals\nNone\n"), "--mode", "update").code == 2
+
+
+def test_an_id_that_names_nobody_or_gives_a_taken_name_is_wrong(
     rollbook: Rollbook, school: Connection[Any], write: Write
 ) -> None:
     before = snapshot(school)
-    file = write("username,email\nada,bob@example.org\nbob,ada@example.org\n")
+    file = write(
+        "id,username\n999999,zoe\nx1,yan\n101,bob\n102,wrong name\n103,dan\n103,\n99999999999999999999,\n\\N,eve\n"
+    )
     answer = rollbook("user", "import", file, "--mode", "update", "--json")
-    assert (answer.code, [line for line, *_ in faults(answer)]) == (1, [2, 3])
+    found = json.loads(answer.err)["error"]["details"]["problems"]
+    assert [(row["line"], row["column"], row["reason"]) for row in found] == [
+        (2, "id", "there is no user with this id"), (3, "id", "an id is a whole number"),
+        (4, "username", "this username belongs to id:102"),
+        (5, "username", "a username has no blanks or control characters"),
+        (7, "id", "the same user as on line 6"),
+        (7, "username", "the same as on line 6"), (8, "id", "an id is a whole number"),
+        (9, "username", "there is no such user"),
+    ]  # fmt: skip
+    answer = rollbook("user", "import", write("id,username,email\n101,zoe,zoe@example.org\n"), "--json")
+    assert (answer.code, faults(answer)) == (1, [(2, "id", "101")])
+    assert "the database gives ids" in answer.err
     assert snapshot(school) == before
 
 
@@ -440,7 +492,7 @@ def test_stdin_is_read(rollbook: Rollbook, db: Connection[Any]) -> None:
 def test_the_template_is_a_header_that_is_read(rollbook: Rollbook, write: Write) -> None:
     answer = rollbook("user", "import", "--template", dsn=None)
     assert (answer.code, set(HEADER.split(",")) <= set(answer.out.strip().split(","))) == (0, True)
-    assert rollbook("user", "import", "--template", "--delimiter", ";", dsn=None).out.count(";") == 13
+    assert rollbook("user", "import", "--template", "--delimiter", ";", dsn=None).out.count(";") == 14
     del write
 
 

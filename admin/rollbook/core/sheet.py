@@ -25,11 +25,12 @@ SEPARATORS = ";\t|,"  # tried when the header does not have the delimiter that w
 
 @dataclass(frozen=True)
 class Sheet:
-    """A kind of file: its columns, the required ones, and those that identify a row."""
+    """A kind of file: its columns, the required ones, those that identify a row. One of `either` is required too."""
 
     columns: tuple[str, ...]
     required: tuple[str, ...]
     key: tuple[str, ...]
+    either: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -143,6 +144,8 @@ def checked_header(sheet: Sheet, found: Sequence[str] | None, delimiter: str = "
     if missing := [name for name in sheet.required if name not in names]:
         several = "columns {} are" if len(missing) > 1 else "column {} is"
         raise UsageError(f"the {several.format(', '.join(missing))} missing", fix=expected)
+    if sheet.either and not {*sheet.either} & {*names}:
+        raise UsageError(f"the file needs a column {' or '.join(sheet.either)}", fix=expected)
     return names
 
 

@@ -16,16 +16,16 @@ from rollbook.core import history
 from rollbook.core import importing as bulk
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.rows import Row
-from rollbook.core.sheet import opened, records
-from rollbook.people.queries import oneroster as queries
+from rollbook.core.sheet import Sheet, opened, records
+from rollbook.people.queries import roster_people, roster_seats, user_file
 
 if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
     from rollbook.core.importing import Staged
-    from rollbook.core.sheet import Sheet
 
 USERS = "users.csv"
+SOURCE = "default"  # where a platform takes bundles of one system alone
 VERSIONS = ("1.1", "1.2")
 
 # File -> table, the columns that are read, and those of them that must be there.
@@ -46,6 +46,34 @@ FILES: dict[str, tuple[LiteralString, tuple[str, ...], tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 ROLES = ("roster_role", ("status", "userSourcedId", "roleType", "role"))
+
+
+def imported(run: Run, directory: str, mode: str, columns: tuple[str, ...], source: str = SOURCE) -> int:
+    """Import a bundle: users, then courses, then enrollments, in one transaction. Return the exit code.
+
+    `columns` are those of the answer; `source` is whose persons they are.
+    """
+    if run.template or run.rejects:
+        raise UsageError(
+            "--template and --rejects are for one file, not for a bundle",
+            fix="--on-error skip leaves out what is wrong",
+        )
+
+    def check(conn: Conn, _: Staged) -> None:
+        user_file.check(conn, mode, with_ids=True)
+        roster_people.find_persons(conn, source)
+        roster_seats.find_wrong(conn)
+
+    def apply(conn: Conn, _: Staged) -> None:
+        user_file.apply(conn, run.reason or "", USERS)
+        roster_people.remember(conn, source)
+        apply_seats(conn, run)
+
+    kind = bulk.Import(
+        sheet=Sheet(user_file.COLUMNS, (), ("username",)), turn="rollbook user import", check=check, apply=apply,
+        columns=columns, stage=stage, file=USERS,
+    )  # fmt: skip
+    return bulk.imported(run, kind, directory)
 
 
 def stage(conn: Conn, run: Run, sheet: Sheet, directory: str, advance: Callable[[int], None]) -> Staged:
@@ -73,9 +101,9 @@ def stage(conn: Conn, run: Run, sheet: Sheet, directory: str, advance: Callable[
     if (Path(directory) / "roles.csv").is_file():
         read_table(conn, run, Path(directory) / "roles.csv", table, columns, ("userSourcedId", "role"), advance)
     else:
-        queries.no_roles(conn)
+        roster_seats.no_roles(conn)
     bulk.load(conn, "staged", sheet.columns, list(sheet.columns), iter(()))
-    queries.stage_users(conn)
+    roster_people.stage_users(conn)
     return bulk.Staged(list(sheet.columns), total)
 
 
@@ -109,7 +137,7 @@ def read_table(
 
 def check_manifest(conn: Conn) -> None:
     """Raise RefusedError for a version that is not known, or files that the manifest calls absent."""
-    said = queries.manifest(conn)
+    said = roster_seats.manifest(conn)
     version = said.get("oneroster.version")
     if version not in VERSIONS:
         raise RefusedError(
@@ -123,12 +151,12 @@ def check_manifest(conn: Conn) -> None:
             raise RefusedError(f"the manifest says that {name} is absent", fix="export the bundle again, with it")
 
 
-def apply(conn: Conn, run: Run) -> None:
+def apply_seats(conn: Conn, run: Run) -> None:
     """Make the courses, enroll the students, end what is to end; the users are there by now."""
-    made = queries.make_courses(conn)
+    made = roster_seats.make_courses(conn)
     entries: list[Row] = [
         {"object": course_id, "outcome": "created", "after": {"on_leave": "keep"}, "course_id": course_id}
         for course_id in made
     ]
     history.record_many(conn, run, entries)
-    queries.enroll(conn, made)
+    roster_seats.enroll(conn, made)

@@ -1,5 +1,5 @@
--- accounts: decisions on name changes, the history of what the program wrote, the outbox for the discussion service.
--- Part of revision 0002. Locks: new tables only.
+-- accounts: decisions on name changes, persons of bundles, the history of what the program wrote, the outbox for the
+-- discussion service. Part of revision 0002. Locks: new tables only.
 
 create table rollbook.name_decision (
     id bigint primary key,
@@ -25,6 +25,25 @@ comment on column rollbook.name_decision.state is 'approved or rejected.';
 comment on column rollbook.name_decision.reason is 'Reason for a rejection; null = not given.';
 comment on column rollbook.name_decision.decided_at is 'Time of the decision.';
 comment on column rollbook.name_decision.decided_by is 'The database role that decided.';
+
+create table rollbook.roster_person (
+    source text not null
+        constraint roster_person_source_form check (source ~ '^[^[:cntrl:]]+$' and char_length(source) <= 100),
+    sourced_id text not null,
+    user_id bigint not null references portal.auth_user (id) on delete cascade,
+    origin text not null default 'created'
+        constraint roster_person_origin_word check (origin in ('created', 'email', 'linked')),
+    at timestamptz not null default now(),
+    primary key (source, sourced_id)
+);
+create index on rollbook.roster_person (user_id);
+comment on table rollbook.roster_person is 'Persons of OneRoster bundles: which account each sourcedId has.';
+comment on column rollbook.roster_person.source is 'The system that sends the bundles, as --source names it.';
+comment on column rollbook.roster_person.sourced_id is 'The sourcedId in users.csv.';
+comment on column rollbook.roster_person.user_id is 'The account.';
+comment on column rollbook.roster_person.origin is
+    'created: a bundle made the account; email: the e-mail address agreed; linked: an operator linked it.';
+comment on column rollbook.roster_person.at is 'Time of the link.';
 
 create table rollbook.history (
     id bigint generated always as identity primary key,

@@ -13,6 +13,7 @@ declare
     changed_ids bigint[];
     old_emails text[];
     emails text[];
+    passed_on bigint[];
 begin
     perform rollbook.require_pairs(user_ids, new_emails);
     perform u.id from portal.auth_user as u where u.id = any(user_ids) order by u.id for no key update;
@@ -23,6 +24,18 @@ begin
     where u.email is distinct from n.email;
     if changed_ids is null then
         return;
+    end if;
+    -- An address that passes from one of them to another is given up first: the index checks each row at once.
+    if cardinality(changed_ids) > 1 then
+        passed_on := array(
+            select o.id
+            from unnest(changed_ids, old_emails) as o (id, email)
+            inner join unnest(changed_ids, emails) as n (id, email) on lower(n.email) = lower(o.email) and n.id <> o.id
+            where o.email <> ''
+        );
+        if passed_on <> '{}' then
+            update portal.auth_user as u set email = '' where u.id = any(passed_on);
+        end if;
     end if;
     update portal.auth_user as u set email = n.email
     from unnest(changed_ids, emails) as n (id, email) where u.id = n.id;

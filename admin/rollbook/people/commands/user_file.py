@@ -11,21 +11,18 @@ from rollbook.core.arguments import ImportFile, OfCourse
 from rollbook.core.command import Run, command
 from rollbook.core.db import Conn
 from rollbook.core.errors import UsageError
-from rollbook.core.importing import Staged
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
-from rollbook.people import oneroster
+from rollbook.people import oneroster as roster
 from rollbook.people.commands import user_access, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
 from rollbook.people.commands.user import app
-from rollbook.people.fields import FILE_FIELDS, names
-from rollbook.people.queries import oneroster as queries
 from rollbook.people.queries import user_file
 from rollbook.replication.queries.courses import known_courses
 
 __all__ = ["app"]
 
 IMPORTED = ("line", "username", "outcome", "detail")
-EXPORTED = ("username", "email", *names(FILE_FIELDS), "is_active", "password_hash")
+EXPORTED = user_file.COLUMNS
 
 
 class Mode(StrEnum):
@@ -34,13 +31,6 @@ class Mode(StrEnum):
     create = "create"
     update = "update"
     upsert = "upsert"
-
-
-def find_wrong(conn: Conn, mode: str) -> None:
-    """Record what is wrong with the staged users."""
-    user_file.match(conn, mode)
-    bulk.check_emails(conn, user_file.KEPT_EMAILS)
-    user_file.find_wrong(conn, mode)
 
 
 @command(
@@ -69,44 +59,24 @@ def import_(
         typer.Option(metavar="DIR", help="A OneRoster 1.1 or 1.2 bundle: its users, classes and enrollments."),
     ] = None,
 ) -> int:
-    r"""Create or change accounts from a file, all or nothing. A blank field leaves a value unchanged, \N empties it."""
+    r"""Create or change accounts from a file, all or nothing. A blank field leaves a value unchanged, \N empties it.
+
+    A row names its user by username, or by id where an existing user gets another username.
+    """
     if oneroster is not None:
         if file is not None:
             raise UsageError("FILE and --oneroster exclude each other", fix="name one of them")
-        return import_bundle(run, oneroster, str(mode or Mode.upsert))
+        return roster.imported(run, oneroster, str(mode or Mode.upsert), IMPORTED)
     chosen = str(mode or Mode.create)
-    required = ("username",) if chosen == Mode.update else ("username", "email")
+    required = () if chosen == Mode.update else ("username", "email")
     kind = bulk.Import(
-        sheet=Sheet(user_file.COLUMNS, required, ("username",)),
+        sheet=Sheet(user_file.COLUMNS, required, ("username",), either=("username", "id")),
         turn="rollbook user import",
-        check=lambda conn, _: find_wrong(conn, chosen),
+        check=lambda conn, staged: user_file.check(conn, chosen, with_ids="id" in staged.header),
         apply=lambda conn, _: user_file.apply(conn, run.reason or ""),
         columns=IMPORTED,
     )
     return bulk.imported(run, kind, file)
-
-
-def import_bundle(run: Run, directory: str, mode: str) -> int:
-    """Import a OneRoster bundle: users, then courses, then enrollments, in one transaction."""
-    if run.template or run.rejects:
-        raise UsageError(
-            "--template and --rejects are for one file, not for a bundle",
-            fix="--on-error skip leaves out what is wrong",
-        )
-
-    def check(conn: Conn, _: Staged) -> None:
-        find_wrong(conn, mode)
-        queries.find_wrong(conn)
-
-    def apply(conn: Conn, _: Staged) -> None:
-        user_file.apply(conn, run.reason or "", oneroster.USERS)
-        oneroster.apply(conn, run)
-
-    kind = bulk.Import(
-        sheet=Sheet(user_file.COLUMNS, (), ("username",)), turn="rollbook user import", check=check, apply=apply,
-        columns=IMPORTED, stage=oneroster.stage, file=oneroster.USERS,
-    )  # fmt: skip
-    return bulk.imported(run, kind, directory)
 
 
 @command(
@@ -119,6 +89,10 @@ def export(
     run: Run,
     course: OfCourse = None,
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these.")] = None,
+    with_id: Annotated[
+        bool,
+        typer.Option("--with-id", help="Include the ids: an import of the file into this portal can rename users."),
+    ] = False,
     with_password_hash: Annotated[
         bool, typer.Option("--with-password-hash", help="Include the password hashes, which are secrets.")
     ] = False,
@@ -134,5 +108,6 @@ def export(
 
     if with_password_hash:
         run.needs = "rollbook_operator"
-    columns = EXPORTED if with_password_hash else EXPORTED[:-1]
+    left_out = {"id": not with_id, "password_hash": not with_password_hash}
+    columns = [name for name in EXPORTED if not left_out.get(name)]
     exporting.export(run, columns, accounts, what=f"course {course}" if course else "users", course=course)

@@ -221,6 +221,8 @@ with portal_rows (position, name, rows) as (
     where t.user_id = %(id)s
     union all
     select 10, 'name_decision', count(*) from rollbook.name_decision where user_id = %(id)s
+    union all
+    select 11, 'roster_person', count(*) from rollbook.roster_person where user_id = %(id)s
 ),
 copies as (
     select c.course_id, held.position, held.name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from rollbook.core import importing as bulk
 from rollbook.people.fields import FILE_FIELDS, PROFILE_FIELDS, USER_FIELDS, Field, names
 from rollbook.people.queries.field_sql import each
 from rollbook.people.secret import HASH, MISFITS, WIDTH
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.core.rows import Row
 
-COLUMNS = ("username", "email", *names(FILE_FIELDS), "is_active", "password_hash")
+COLUMNS = ("id", "username", "email", *names(FILE_FIELDS), "is_active", "password_hash")
 PROFILE = tuple(field for field in PROFILE_FIELDS if field in FILE_FIELDS)
 CHOSEN = tuple(field for field in FILE_FIELDS if field.choices)
 SIZED = tuple(field for field in FILE_FIELDS if field.width is not None)
@@ -26,15 +27,40 @@ SIZED = tuple(field for field in FILE_FIELDS if field.width is not None)
 # Whose rows are written is locked in the order of ids, as everybody does, so that what is found stays so.
 LOCK = """
 select u.id from portal.auth_user as u
-where u.username in (select s.username from pg_temp.staged as s) order by u.id for no key update
+where u.username in (select s.username from pg_temp.staged as s where s.id is null) order by u.id for no key update
+"""
+LOCK_WITH_IDS = """
+select u.id from portal.auth_user as u
+where u.id in (
+        select n.id from portal.auth_user as n
+        inner join pg_temp.staged as s on s.username = n.username where s.id is null
+        union all
+        select case when s.id ~ '^[0-9]{1,18}$' then s.id::bigint end from pg_temp.staged as s where s.id is not null
+    )
+order by u.id for no key update
 """
 
+# A row names its user by id, or else by username; the id \N is that of a new user, who may take a username that another
+# row gives up. In a file of new users an id is a fault, and names nobody.
 TARGET = """
 create temporary table target on commit drop as
-select s.line, u.id as user_id, u.email, p.name
-from pg_temp.staged as s
-inner join portal.auth_user as u on u.username = s.username
+select s.line, u.id as user_id, u.username, u.email, p.name
+from (
+    select b.line, v.id
+    from pg_temp.staged as b inner join portal.auth_user as v on v.username = b.username
+    where b.id is null or %(mode)s = 'create'
+    union all
+    select b.line, case when b.id ~ '^[0-9]{1,18}$' then b.id::bigint end
+    from pg_temp.staged as b where b.id is not null and %(mode)s <> 'create'
+) as s
+inner join portal.auth_user as u on u.id = s.id
 left join portal.auth_userprofile as p on p.user_id = u.id
+"""
+
+# Who is named by id alone keeps the username.
+KEPT_USERNAMES = """
+update pg_temp.staged as s set username = t.username
+from pg_temp.target as t where t.line = s.line and s.username is null
 """
 
 # What is there already is not judged again.
@@ -55,12 +81,20 @@ from pg_temp.staged as s
 left join pg_temp.target as t on t.line = s.line
 cross join lateral (
     values
+    ('id', s.id, case
+        when s.id is null or s.id = '\N' then null
+        when %(mode)s = 'create'
+            then 'the database gives ids; leave it blank, or change users with --mode update'
+        when s.id !~ '^[0-9]{{1,18}}$' then 'an id is a whole number'
+        when t.line is null then 'there is no user with this id'
+    end),
     ('username', s.username, case
+        when s.username is null and s.id <> '\N' and %(mode)s <> 'create' then null
         when s.username is null or s.username = '\N' then 'a username is needed'
         when length(s.username) > 150 then format('%%s characters, at most 150 fit', length(s.username))
         when s.username ~ '[[:space:][:cntrl:]]' then 'a username has no blanks or control characters'
         when t.line is not null and %(mode)s = 'create' then 'this username is taken'
-        when t.line is null and %(mode)s = 'update' then 'there is no such user'
+        when t.line is null and (s.id is null or s.id = '\N') and %(mode)s = 'update' then 'there is no such user'
     end),
     ('email', s.email, case
         when s.email is null and t.line is null and %(mode)s <> 'update'
@@ -92,7 +126,8 @@ cross join lateral (
     end)
 ) as f (name, value, reason)
 where (
-        length(s.username) <= 150 and s.username ~ '^[A-Za-z0-9_.@+-]+$'
+        (s.id is null or t.line is not null and %(mode)s <> 'create')
+        and length(s.username) <= 150 and s.username ~ '^[A-Za-z0-9_.@+-]+$'
         and case %(mode)s when 'create' then t.line is null when 'update' then t.line is not null else true end
         and (length(s.email) <= 254 or t.line is not null and s.email is null)
         and length(btrim(coalesce(s.name, '..'))) >= 2
@@ -140,7 +175,7 @@ where (
     ),
 )  # fmt: skip
 
-# Within the file, and against everybody else. An address that its owner gives up in the same file is taken still.
+# Within the file.
 DOUBLES = r"""
 insert into pg_temp.problem (line, column_name, value, reason)
 select d.line, 'username', d.username, format('the same as on line %s', d.first)
@@ -158,12 +193,49 @@ from (
 ) as d
 where d.line > d.first
 union all
-select
-    s.line, 'email', s.email, format('this e-mail address belongs to %s (capitals do not matter)', u.username)
+select d.line, 'id', d.id, format('the same user as on line %s', d.first)
+from (
+    select
+        s.line, s.id, min(s.line) over user_lines as first, bool_or(s.id is not null) over user_lines as has_id
+    from pg_temp.target as t inner join pg_temp.staged as s on s.line = t.line
+    window user_lines as (partition by t.user_id)
+) as d
+where d.line > d.first and d.has_id
+"""
+
+# Against everybody else. Who takes another name or address in the same file gives up the old one; where that row is
+# wrong, those who wait for what it gives up are wrong too: run it until it finds nothing.
+TAKEN = r"""
+insert into pg_temp.problem (line, column_name, value, reason)
+select s.line, 'username', s.username, format('this username belongs to id:%%s', u.id)
 from pg_temp.staged as s
+left join pg_temp.target as t on t.line = s.line
+inner join portal.auth_user as u on u.username = s.username and u.id is distinct from t.user_id
+where s.id is not null and %(mode)s <> 'create' and not exists (
+        select from pg_temp.target as g inner join pg_temp.staged as o on o.line = g.line
+        where g.user_id = u.id and o.username <> u.username
+            and not exists (select from pg_temp.problem as p where p.line = g.line and p.file is null)
+    )
+    and not exists (
+        select from pg_temp.problem as p where p.line = s.line and p.file is null and p.column_name = 'username'
+    )
+union all
+select
+    s.line, 'email', s.email, format('this e-mail address belongs to %%s (capitals do not matter)', u.username)
+from pg_temp.staged as s
+left join pg_temp.target as t on t.line = s.line
 left join pg_temp.normal as n on n.line = s.line
 inner join portal.auth_user as u on lower(u.email) = lower(coalesce(n.email, s.email)) and u.email <> ''
-where s.email <> '\N' and u.username is distinct from s.username
+where s.email <> '\N' and u.id is distinct from t.user_id and not exists (
+        select from pg_temp.target as g
+        inner join pg_temp.staged as o on o.line = g.line
+        left join pg_temp.normal as m on m.line = o.line
+        where g.user_id = u.id and lower(coalesce(m.email, o.email)) <> lower(u.email)
+            and not exists (select from pg_temp.problem as p where p.line = g.line and p.file is null)
+    )
+    and not exists (
+        select from pg_temp.problem as p where p.line = s.line and p.file is null and p.column_name = 'email'
+    )
 """
 
 # What a staged value means for a new account: \N and a blank are the empty value.
@@ -209,7 +281,7 @@ create temporary table done (
 CHANGE = sql.SQL(r"""
 create temporary table change on commit drop as
 select
-    t.line, t.user_id, p.id as profile_id, u.is_active as old_is_active, n.*,
+    t.line, t.user_id, p.id as profile_id, u.username as old_username, u.is_active as old_is_active, n.*,
     n.email is distinct from u.email as has_new_email,
     p.id is not null and n.name is distinct from p.name as has_new_name,
     array_remove(array[
@@ -224,6 +296,7 @@ inner join portal.auth_user as u on u.id = t.user_id
 left join portal.auth_userprofile as p on p.user_id = u.id
 cross join lateral (
     select
+        coalesce(s.username, u.username) as username,
         case when s.email = '\N' then '' else coalesce(s.email, u.email) end as email,
         coalesce(s.is_active::boolean, u.is_active) as is_active,
         coalesce(s.password_hash, u.password) as password,
@@ -244,11 +317,20 @@ select rollbook.change_emails(array_agg(c.user_id order by c.line), array_agg(c.
 from pg_temp.change as c where c.has_new_email
 """
 
+# A name that another user of the file takes is given up first.
+PARK_USERNAMES = """
+update portal.auth_user as u set username = 'renamed-' || gen_random_uuid()
+from pg_temp.change as c
+where u.id = c.user_id and c.username <> c.old_username and exists (
+        select from pg_temp.change as o where lower(o.username) = lower(c.old_username) and o.user_id <> c.user_id
+    )
+"""
+
 UPDATE_USERS = sql.SQL("""
 update portal.auth_user as u
-set is_active = c.is_active, password = c.password, {values}
+set username = c.username, is_active = c.is_active, password = c.password, {values}
 from pg_temp.change as c
-where u.id = c.user_id and c.user_fields <> '{{}}'
+where u.id = c.user_id and (c.user_fields <> '{{}}' or c.username <> c.old_username)
 """).format(values=each(USER_FIELDS, "{name} = c.{name}"))
 
 CHANGE_NAMES = """
@@ -286,7 +368,9 @@ select c.line, c.user_id, case when f.fields = '{}' then 'unchanged' else 'chang
     c.is_active and not c.old_is_active
 from pg_temp.change as c
 cross join lateral (
-    select case when c.has_new_email then array['email'] else '{}' end || c.user_fields || c.profile_fields as fields
+    select array_remove(array[
+        case when c.username <> c.old_username then 'username' end, case when c.has_new_email then 'email' end
+    ], null) || c.user_fields || c.profile_fields as fields
 ) as f
 """
 
@@ -312,7 +396,7 @@ from pg_temp.done as d
 
 EXPORT = sql.SQL("""
 select
-    u.username, case when u.email = '' then '\\N' else u.email end as email, {fields}, u.is_active,
+    u.id, u.username, case when u.email = '' then '\\N' else u.email end as email, {fields}, u.is_active,
     {hash} as password_hash
 from portal.auth_user as u
 left join portal.auth_userprofile as p on p.user_id = u.id
@@ -327,31 +411,54 @@ limit %(limit)s
 """)
 
 
-def match(conn: Conn, mode: str) -> None:
-    """Note in pg_temp.target which staged row is of which user; where they may be changed, lock them."""
+def check(conn: Conn, mode: str, *, with_ids: bool) -> None:
+    """Record in pg_temp.target which staged row is of which user, and in pg_temp.problem what is wrong with them."""
+    match(conn, mode, with_ids=with_ids)
+    bulk.check_emails(conn, KEPT_EMAILS)
+    find_wrong(conn, mode)
+
+
+def match(conn: Conn, mode: str, *, with_ids: bool) -> None:
+    """Record in pg_temp.target which staged row is of which user; where they may be changed, lock them.
+
+    `with_ids`: rows may name their user by id.
+    """
     if mode != "create":
-        conn.execute(LOCK)
-    conn.execute(TARGET)
+        conn.execute(LOCK_WITH_IDS if with_ids else LOCK)
+    conn.execute(TARGET, {"mode": mode})
     conn.execute("analyze pg_temp.target")
+    if with_ids and mode != "create":
+        conn.execute(KEPT_USERNAMES)
 
 
 def find_wrong(conn: Conn, mode: str) -> None:
-    """Note in pg_temp.problem what is wrong with the staged users, their addresses' form apart. After `match`."""
+    """Record in pg_temp.problem what is wrong with the staged users, their addresses' form apart. After `match`."""
     conn.execute(WRONG_VALUES, {"mode": mode})
     conn.execute(DOUBLES)
+    find_taken(conn, mode)
+
+
+def find_taken(conn: Conn, mode: str) -> None:
+    """Record in pg_temp.problem who wants the username or the address of somebody who keeps it."""
+    while conn.execute(TAKEN, {"mode": mode}).rowcount:
+        pass
 
 
 def apply(conn: Conn, rationale: str, file: str | None = None) -> None:
-    """Make and change the accounts of pg_temp.staged; note what was done to each row in pg_temp.outcome."""
+    """Make and change the accounts of pg_temp.staged; record what was done to each row in pg_temp.outcome.
+
+    New accounts come last: they may take a username or an address that another row gives up.
+    """
     conn.execute(DONE)
+    if conn.execute(CHANGE).rowcount:
+        conn.execute(CHANGE_EMAILS)
+        conn.execute(PARK_USERNAMES)
+        conn.execute(UPDATE_USERS)
+        conn.execute(CHANGE_NAMES, [rationale])
+        conn.execute(UPDATE_PROFILES)
+        conn.execute(ADD_PROFILES)
+        conn.execute(CONSEQUENCES)
     conn.execute(CREATE)
-    conn.execute(CHANGE)
-    conn.execute(CHANGE_EMAILS)
-    conn.execute(UPDATE_USERS)
-    conn.execute(CHANGE_NAMES, [rationale])
-    conn.execute(UPDATE_PROFILES)
-    conn.execute(ADD_PROFILES)
-    conn.execute(CONSEQUENCES)
     conn.execute(AUTO_ENROLL)
     conn.execute(OUTCOMES, [file])
 

@@ -1,4 +1,7 @@
-"""A OneRoster bundle in pg_temp.roster_*, columns in lower case: its faults, and its import."""
+"""Classes and enrollments of a OneRoster bundle in pg_temp.roster_*, columns in lower case: faults, and import.
+
+Who a row's person is: pg_temp.roster_person_of (roster_people.py).
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,6 @@ if TYPE_CHECKING:
 
 NO_ROLES = """
 create temporary table roster_role (status text, usersourcedid text, roletype text, role text) on commit drop
-"""
-
-# No e-mail address given: a new user has none, an existing one keeps it.
-USERS_STAGED = r"""
-insert into pg_temp.staged (line, username, email, first_name, last_name, name, is_active)
-select
-    r.line, r.username, coalesce(r.email, case when u.id is null then '\N' end), r.givenname, r.familyname,
-    nullif(concat_ws(' ', r.givenname, r.middlename, r.familyname), ''),
-    case when lower(r.status) = 'tobedeleted' then 'false' else coalesce(r.enableduser, 'true') end
-from pg_temp.roster_user as r
-left join portal.auth_user as u on u.username = r.username
-where lower(coalesce(r.status, '')) <> 'tobedeleted' or u.id is not null
-"""
-
-# The check of users names our columns.
-IN_FILE_COLUMNS = """
-update pg_temp.problem
-set file = 'users.csv', column_name = case column_name
-    when 'is_active' then 'enabledUser' when 'first_name' then 'givenName' when 'last_name' then 'familyName'
-    when 'name' then 'givenName' else column_name
-end
-where file is null
 """
 
 WRONG = """
@@ -197,15 +178,8 @@ def no_roles(conn: Conn) -> None:
     conn.execute(NO_ROLES)
 
 
-def stage_users(conn: Conn) -> None:
-    """Put the users into pg_temp.staged, as an import of users has them."""
-    conn.execute(USERS_STAGED)
-    conn.execute("analyze pg_temp.staged")
-
-
 def find_wrong(conn: Conn) -> None:
     """Record the faults of classes, courses and enrollments, after the check of users."""
-    conn.execute(IN_FILE_COLUMNS)
     conn.execute(SEATS)
     conn.execute(WRONG)
     conn.execute(FOLLOWING)
