@@ -838,6 +838,14 @@ def test_who_may_only_look_can_wait_and_compare(monitor: Site, shared: Site) -> 
     assert monitor.states() == {KEEP: "ok", REMOVE: "ok"}
 
 
+def test_who_may_only_look_does_not_wait_for_wal_that_nobody_flushes(monitor: Site, shared: Site) -> None:
+    with psycopg.connect(shared.portal_dsn) as writer:
+        for number in range(3):  # without a commit PostgreSQL leaves the end of the WAL in memory for up to 15 s
+            writer.execute(RENAME, [f"open {number}"])
+            assert monitor.run("replication", "wait", "--timeout", "5").code == 0
+        writer.rollback()
+
+
 def test_writers_of_other_roles_are_seen_by_who_may_only_look(monitor: Site) -> None:
     with psycopg.connect(monitor.portal_dsn) as looker, monitor.portal.transaction():
         monitor.portal.execute(RENAME, ["seen"])

@@ -73,8 +73,12 @@ def newest_heartbeat(portal: Conn) -> Heartbeat | None:
 
 
 def portal_lsn(portal: Conn) -> str:
-    """Return where the portal's WAL ends now."""
-    return str(one(portal, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"])
+    """Return where the portal's WAL ends now, and see to it that it is sent. The session must be in autocommit.
+
+    WAL behind the last commit, of an open transaction or a page that was tidied up, stays in memory for up to 15 s on a
+    quiet server. A transaction with an id ends with a commit record, up to which PostgreSQL flushes within a second.
+    """
+    return str(one(portal, "select pg_current_wal_insert_lsn()::text as lsn, pg_current_xact_id()")["lsn"])
 
 
 def confirmation(portal: Conn, servers: Sequence[Server], lsn: str, seconds: float) -> dict[str, float | None]:
