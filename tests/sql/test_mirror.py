@@ -35,6 +35,10 @@ TESTED_IN = {
     "sql/functions/test_default_groups.py": ["default_group"],
     "sql/functions/test_grant_course.py": ["course_rights", "revoke_course"],
     "sql/functions/test_delete_copies.py": ["check_deferred_keys", "refuse_removal"],
+    "sql/functions/test_names.py": [
+        *("character_word", "hidden_character", "username_fault", "name_fault", "email_fault"),
+        *("normal_username", "normal_name", "normal_email", "normal_text"),
+    ],
     "sql/functions/test_put_copies.py": ["course_of", "update_copies"],
     "sql/functions/test_register_for_exam.py": ["exam_status"],
     "sql/functions/test_request_email_change.py": ["email_change_status"],

@@ -19,7 +19,6 @@ from rollbook.core.files import Aside, remove_leftovers
 Kind = Literal["cdd", "ead"]
 
 ENCODING = "iso-8859-1"
-NOT_LATIN_1 = "Must only use characters in Latin-1 (iso-8859-1) encoding"
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -168,17 +167,6 @@ def line(copied: bytes | bytearray | memoryview) -> bytes:
     return text[:-1].decode().encode(ENCODING) + b"\r\n"
 
 
-def not_latin_1(header: bytes, copied: bytes) -> tuple[dict[str, str], str]:
-    """Return a record's values by column, and a message that names those outside Latin-1."""
-    names, values = csv.reader([header.decode(), copied.decode()], delimiter="\t")
-    wrong = [f"{name}: {NOT_LATIN_1}" for name, value in zip(names, values, strict=True) if not is_latin_1(value)]
-    return dict(zip(names, values, strict=True)), "; ".join(wrong)
-
-
-def is_latin_1(text: str) -> bool:
-    """Return whether Latin-1 has all characters of a text."""
-    try:
-        text.encode(ENCODING)
-    except UnicodeEncodeError:
-        return False
-    return True
+def values(header: bytes, copied: bytes) -> dict[str, str]:
+    """Return a record's values by column."""
+    return dict(zip(*csv.reader([header.decode(), copied.decode()], delimiter="\t"), strict=True))

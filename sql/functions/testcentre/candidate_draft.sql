@@ -10,8 +10,9 @@ as $$
     select coalesce(jsonb_object_agg(f.name, f.value), '{}')
     from (
         select
-            u.first_name, u.last_name, regexp_split_to_array(btrim(p.name), '\s+') as names,
-            regexp_split_to_array(btrim(p.mailing_address, e' \t\r\n'), '\s*[\r\n]+\s*') as lines
+            rollbook.normal_text(u.first_name) as first_name, rollbook.normal_text(u.last_name) as last_name,
+            regexp_split_to_array(rollbook.normal_text(p.name), '\s+') as names,
+            regexp_split_to_array(rollbook.normal_text(p.mailing_address), '\s*[\r\n]+\s*') as lines
         from portal.auth_user as u left join portal.auth_userprofile as p on p.user_id = u.id
         where u.id = drafted_user_id
     ) as a

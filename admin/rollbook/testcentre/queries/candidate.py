@@ -223,7 +223,7 @@ def create(conn: Conn, user: User, given: dict[str, str]) -> Created:
         name = user["username"]
         raise RefusedError(f"{name} is a candidate already", fix=f"rollbook candidate update {quoted(name)}")
     draft = one(conn, "select rollbook.candidate_draft(%s) as draft", [user_id])["draft"]
-    record = dict.fromkeys(FIELD_NAMES, "") | draft | given
+    record = dict.fromkeys(FIELD_NAMES, "") | draft | trimmed(conn, given)
     check(conn, user_id, record)  # before the insert, so that a long value gets this message and not the column's error
     statement = sql.SQL(
         "insert into portal.student_testcenteruser (user_id, {names}) values (%s, {values}) "
@@ -232,6 +232,12 @@ def create(conn: Conn, user: User, given: dict[str, str]) -> Created:
     stored = one(conn, statement, [user_id, *(record[name] for name in FIELD_NAMES)])
     key = stored.pop("client_candidate_id")
     return Created(key, stored, [name for name in FIELD_NAMES if name in draft and name not in given])
+
+
+def trimmed(conn: Conn, given: Row) -> Row:
+    """Return fields as they are stored."""
+    record: Row = one(conn, "select rollbook.trimmed_record(%s) as record", [as_json(given)])["record"]
+    return record
 
 
 def check(conn: Conn, user_id: int, record: Row) -> None:
@@ -258,7 +264,7 @@ def update(conn: Conn, user_id: int, given: Row) -> list[Change]:
     Raises RefusedError with all faults.
     """
     old = demographics(conn, user_id)
-    wanted = one(conn, "select rollbook.trimmed_record(%s) as record", [as_json(given)])["record"]
+    wanted = trimmed(conn, given)
     if any((old or {})[name] != value for name, value in wanted.items()):
         check(conn, user_id, (old or {}) | wanted)
     return set_columns(conn, TABLE, "user_id", user_id, wanted)

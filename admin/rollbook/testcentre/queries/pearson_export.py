@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, LiteralString
 from psycopg import sql
 
 from rollbook.core.rows import one
-from rollbook.testcentre.exchange_file import COLUMNS, KEY, Kind, line, not_latin_1
+from rollbook.testcentre.exchange_file import COLUMNS, KEY, Kind, line, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,12 @@ from unnest(%s::text[], %s::text[]) as s (key, reason)
 where r.file_id = %s and r.key = s.key
 """
 
+# The columns of a record that Latin-1 cannot hold, in words.
+FAULTS = """
+select string_agg(f.name || ': ' || rollbook.text_fault(f.value, null, false), '; ' order by f.place) as faults
+from unnest(%s::text[], %s::text[]) with ordinality as f (name, value, place)
+"""
+
 USERNAMES: dict[Kind, LiteralString] = {
     "cdd": """
 select s.client_candidate_id as key, s.username from rollbook.candidate_status as s
@@ -181,7 +187,7 @@ def export(
     number = one(conn, OPEN_FILE, [kind, name, author.os_user, author.on_behalf_of])["id"]
     listed = conn.execute(LOCK[kind], {"file": number, "everything": everything}).rowcount
     at = now(conn)  # after the locks: no exported edit is later
-    failed: dict[str, str] = {}
+    records: list[dict[str, str]] = []  # that Latin-1 cannot hold
     with conn.cursor().copy(copy_statement(kind), {"file": number, "force_add": force_add}) as copy:
         found = iter(copy)
         header = bytes(next(found))
@@ -190,16 +196,21 @@ def export(
             try:
                 write(line(copied))
             except UnicodeEncodeError:
-                values, reason = not_latin_1(header, bytes(copied))
-                failed[values[KEY[kind]]] = reason
+                records.append(values(header, bytes(copied)))
     aside: list[SetAside] = []
-    if failed:
+    if records:
+        failed = {record[KEY[kind]]: faults(conn, record) for record in records}
         conn.execute(SET_ASIDE, [list(failed), list(failed.values()), number])
         names = {row["key"]: row["username"] for row in conn.execute(USERNAMES[kind], [list(failed)])}
         aside = [SetAside(key, names.get(key), reason) for key, reason in failed.items()]
     conn.execute(STAMP[kind], {"file": number, "at": at})
     conn.execute(CLOSE_FILE, {"file": number, "at": at, "rows": listed - len(aside), "set_aside": len(aside)})
     return Exported(number, listed - len(aside), aside)
+
+
+def faults(conn: Conn, record: dict[str, str]) -> str:
+    """Return why a record cannot be written, with each column."""
+    return str(one(conn, FAULTS, [list(record), list(record.values())])["faults"])
 
 
 def copy_statement(kind: Kind) -> sql.Composed:
