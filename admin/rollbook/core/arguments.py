@@ -70,5 +70,6 @@ OfServers = Annotated[
     ),
 ]
 ImportFile = Annotated[
-    str | None, typer.Argument(metavar="FILE", help="A CSV file with a header; - reads standard input.")
+    str | None,
+    typer.Argument(metavar="FILE", help="CSV with a header, also .csv.gz, or .xlsx; - reads standard input."),
 ]

@@ -22,11 +22,12 @@ from rollbook.core.errors import PartialError, RefusedError, UsageError
 from rollbook.core.files import written
 from rollbook.core.progress import progress
 from rollbook.core.rows import Row, one
-from rollbook.core.sheet import Sheet, check_rejects, checked_header, line_count, opened, records, shown
+from rollbook.core.sheet import Records, Sheet, check_rejects, checked_header, line_count, opened, records, shown
 
 if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
+    from rollbook.core.workbook import Fault
 
 SHOWN_VALUE = 200  # characters of a wrong value in a message
 ESCAPED = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})  # as COPY reads them
@@ -150,9 +151,23 @@ def load(
                 advance(BATCH)
         copy.write("".join(batch))
     conn.cursor().executemany("insert into pg_temp.problem (line, reason, file) values (%s, %s, %s)", wrong)
+    if isinstance(rows, Records):
+        record_cells(conn, rows.faults, header, file)
     found = sql.SQL(", ").join(map(sql.Identifier, ("line", *(analyzed or columns))))
     conn.execute(sql.SQL("analyze pg_temp.{} ({})").format(place, found))
     return Staged([header[index] for index in kept], count)
+
+
+def record_cells(conn: Conn, faults: Sequence[Fault], header: Sequence[str], file: str | None) -> None:
+    """Record what is wrong in the cells of a workbook in pg_temp.problem."""
+    conn.cursor().executemany(
+        "insert into pg_temp.problem (line, column_name, value, reason, file) values (%s, %s, %s, %s, %s)",
+        [
+            (each.line, None if each.column is None else (*header, *[None] * 16384)[each.column], each.value,
+             each.reason, file)
+            for each in faults
+        ],
+    )  # fmt: skip
 
 
 def copy_line(line: int, values: list[str]) -> str:

@@ -1,25 +1,48 @@
-"""Reading a CSV file (RFC 4180): opening, encodings, records, the header; and writing the file of rejected rows."""
+"""Reading a file of rows, which is CSV (RFC 4180), perhaps packed by gzip, or an .xlsx workbook."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
+import re
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from rollbook.core import render
+from rollbook.core.command import Run
 from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.file_kind import (
+    BEGIN,
+    GZIP,
+    MARKS,
+    OLE,
+    ZIP,
+    Rejoined,
+    check_markup,
+    check_ole,
+    check_text,
+    workbook_file,
+)  # fmt: skip
 from rollbook.core.files import check_writable
 from rollbook.core.rows import nearest
+from rollbook.core.shell import quoted
 
 if TYPE_CHECKING:
-    from rollbook.core.command import Run
+    from rollbook.core.workbook import Fault, Workbook
 
 csv.field_size_limit(10_000_000)  # a goal or an address can be long; the column sets the limit
+LINE_LENGTH = 20_000_000  # more than two such fields
+BLOCK = 1 << 16  # bytes that are read at once
+SEPARATOR_LINE = re.compile('"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)  # Excel's first line
 SEPARATORS = ";\t|,"  # tried when the header does not have the delimiter that was named
 
 
@@ -34,54 +57,166 @@ class Sheet:
 
 
 @contextmanager
-def opened(name: str, encoding: str) -> Iterator[IO[str]]:
-    """Yield a file, or stdin for `-`, as text. Raises UsageError for an unreadable file or an unknown encoding."""
+def opened(name: str, encoding: str) -> Iterator[io.TextIOWrapper | Workbook]:
+    """Yield a file, or stdin for `-`, as text, or as a workbook if its content is one; what gzip wrote is unpacked.
+
+    A byte order mark says more than `encoding`. Raises UsageError for an unreadable file, an empty one, or an unknown
+    encoding; RefusedError for a file that is something else.
+    """
     try:
         "".encode(encoding)
-        if name == "-":
-            text = io.TextIOWrapper(sys.stdin.buffer, encoding=encoding, newline="")
-            try:
-                yield text
-            finally:
-                text.detach()  # or stdin would be closed with it
-        else:
-            with Path(name).open(encoding=encoding, newline="") as file:
-                yield file
+        with raw(name) as content:
+            yield from read(content, encoding, name)
     except LookupError as exc:
         raise UsageError(f"unknown encoding {encoding}", fix="try utf-8, utf-16, latin-1, cp1252") from exc
+    except IsADirectoryError as exc:
+        is_bundle = (Path(name) / "manifest.csv").is_file()
+        fix = f"rollbook user import --oneroster {quoted(name)}" if is_bundle else "name a file in it"
+        raise UsageError(f"{name} is a directory", why="a OneRoster bundle" if is_bundle else None, fix=fix) from exc
     except OSError as exc:
         raise UsageError(f"cannot read {name}", why=exc.strerror, fix="name another file, or - for stdin") from exc
 
 
-def records(file: IO[str], run: Run, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line number and fields of each record, header first; the first line of the file is line 1.
+@contextmanager
+def raw(name: str) -> Iterator[IO[bytes]]:
+    """Yield the bytes of a file, or of stdin for `-`, which stays open. Raises OSError."""
+    if name == "-":
+        yield sys.stdin.buffer
+    else:
+        with Path(name).open("rb") as file:
+            yield file
 
-    Raises RefusedError for malformed CSV or a wrong encoding. Skips empty lines.
+
+def read(
+    content: IO[bytes], encoding: str, name: str, *, packed: bool = False
+) -> Iterator[io.TextIOWrapper | Workbook]:
+    """Yield once, as `opened` does. `packed`: gzip has been unpacked."""
+    with damaged(name):
+        begin = content.read(BEGIN)
+    stream = io.BufferedReader(Rejoined(begin, content), BLOCK)
+    if not begin:
+        raise UsageError(f"{shown(name)} is empty", fix="export it again; the first line is the header")
+    if begin.startswith(GZIP) and not packed:
+        with gzip.GzipFile(fileobj=stream) as unpacked:
+            yield from read(unpacked, encoding, name, packed=True)  # type: ignore[arg-type]
+        return
+    if begin.startswith(OLE):
+        check_ole(stream, shown(name))
+    if begin.startswith(ZIP):
+        from rollbook.core.workbook import Workbook  # XML costs start-up time
+
+        with damaged(name):
+            file = workbook_file(stream, shown(name))
+        with file:
+            yield Workbook(file, shown(name))
+        return
+    if begin.startswith(codecs.BOM_UTF8):
+        begin = begin.removeprefix(stream.read(len(codecs.BOM_UTF8)))  # what follows may still be what --encoding says
+    mark = next((mark for mark in MARKS if begin.startswith(mark)), None)
+    if mark is None:
+        check_text(begin, encoding, shown(name))
+    encoding = MARKS[mark] if mark else encoding
+    check_markup(begin.decode(encoding, "ignore"), shown(name))
+    yield io.TextIOWrapper(stream, encoding=encoding, newline="")
+
+
+@contextmanager
+def damaged(name: str) -> Iterator[None]:
+    """Raise RefusedError for a file of gzip that is cut off or damaged."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise RefusedError(
+            f"{shown(name)} is cut off" if isinstance(exc, EOFError) else f"{shown(name)} is damaged", why=str(exc),
+            fix="copy it again" if name == "-" else f"copy it again; gzip -t {quoted(name)} checks it",
+        ) from exc  # fmt: skip
+
+
+class Records:
+    """Line number and fields of each record; `faults` are those of a workbook's cells, complete after the last one."""
+
+    def __init__(self, rows: Iterator[tuple[int, list[str]]], workbook: Workbook | None = None) -> None:
+        """Take the rows, and the workbook that they come from."""
+        self.rows = rows
+        self.workbook = workbook
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        """Return the rows that are left."""
+        return self.rows
+
+    def __next__(self) -> tuple[int, list[str]]:
+        """Return the next row."""
+        return next(self.rows)
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Return what is wrong in the cells that were read."""
+        return self.workbook.faults if self.workbook else []
+
+
+def records(file: io.TextIOWrapper | Workbook, run: Run, name: str) -> Records:
+    """Return the line number and fields of each record, header first; the first line of the file is line 1.
+
+    Raises RefusedError for malformed CSV or a wrong encoding. Skips empty lines. The line of a workbook is its row.
     """
+    if isinstance(file, io.TextIOWrapper):
+        return Records(csv_rows(file, run, name))
+    return Records(sheet_rows(file, run), file)
+
+
+def sheet_rows(workbook: Workbook, run: Run) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a workbook's sheet; report which sheet it is, if others have rows too."""
+    rows = workbook.rows()
+    yield from islice(rows, 1)
+    if run.rejects is None and (run.delimiter, run.encoding) != (Run.delimiter, Run.encoding):
+        render.note(run, "a workbook has no delimiter and no encoding: these options were not used")
+    if workbook.unread:
+        render.note(run, f"read the sheet {workbook.sheet!r}, not {', '.join(map(repr, workbook.unread))}")
+    yield from rows
+
+
+def csv_rows(file: io.TextIOWrapper, run: Run, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and fields of each record of a CSV file."""
     if len(run.delimiter) != 1 or run.delimiter in '\r\n"':
         raise UsageError(
             "--delimiter must be one character, not a quote or a line end", fix="--delimiter ';', or $'\\t' for a tab"
         )
-    reader = csv.reader(file, delimiter=run.delimiter, strict=True)
     line = 1
     try:
-        for fields in reader:
-            here, line = line, reader.line_num + 1
-            if any(fields):
-                yield here, fields
+        with damaged(name):
+            lines = lines_of(file, name)
+            first = next(lines, "")
+            named = SEPARATOR_LINE.fullmatch(first)
+            line = begin = 2 if named else 1
+            reader = csv.reader(
+                lines if named else chain([first], lines), delimiter=named[1] if named else run.delimiter, strict=True
+            )
+            for fields in reader:
+                here, line = line, reader.line_num + begin
+                if any(fields):
+                    yield here, fields
     except csv.Error as exc:
         raise RefusedError(
             f"line {line} of {shown(name)} is not valid CSV", why=str(exc),
             fix='quote fields that contain line ends, quotes or delimiters, and double each quote: "say ""so"""',
         ) from exc  # fmt: skip
-    except UnicodeDecodeError as exc:
-        where = undecodable_line(name, run.encoding) or f"{line} or soon after"
+    except UnicodeError as exc:
+        encoding = file.encoding.removesuffix("-sig")
+        where = undecodable_line(name, file.encoding) or f"{line} or soon after"
         raise RefusedError(
-            f"{shown(name)} is not {run.encoding.removesuffix('-sig')}, at line {where}", why=exc.reason,
-            fix=f"name its encoding: --encoding {guessed_encoding(name)}",
+            f"{shown(name)} is not {encoding}, at line {where}", why=getattr(exc, "reason", str(exc)),
+            fix=f"name its encoding: --encoding {guessed_encoding(name, encoding)}",
         ) from exc  # fmt: skip
-    except UnicodeError as exc:  # utf-16 without its mark
-        raise RefusedError(f"{shown(name)} is not {run.encoding}", why=str(exc), fix="name its --encoding") from exc
+
+
+def lines_of(file: io.TextIOWrapper, name: str) -> Iterator[str]:
+    """Yield the lines of a file. Raises RefusedError for one that is no line of text, before the memory is full."""
+    for text in iter(partial(file.readline, LINE_LENGTH), ""):
+        if len(text) == LINE_LENGTH:
+            raise RefusedError(
+                f"{shown(name)} has a line of more than {LINE_LENGTH} characters", fix="check that it is a CSV file"
+            )
+        yield text
 
 
 def shown(name: str) -> str:
@@ -90,31 +225,43 @@ def shown(name: str) -> str:
 
 
 def undecodable_line(name: str, encoding: str) -> int | None:
-    """Return the line of the first byte that does not decode; None for a file that cannot be read twice."""
+    """Return the line of the first byte that does not decode; None without one, or if it cannot be read twice."""
     if name == "-" or not Path(name).is_file():
         return None
-    content = Path(name).read_bytes()
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError as exc:
-        return content.count(b"\n", 0, exc.start) + 1
+    decoder = codecs.getincrementaldecoder(encoding)()
+    lines = 0
+    with raw(name) as packed:
+        is_packed = packed.read(len(GZIP)) == GZIP
+        packed.seek(0)
+        content = gzip.GzipFile(fileobj=packed) if is_packed else packed
+        for block in iter(lambda: content.read(BLOCK), b""):
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as exc:
+                pending = exc.object[: -len(block)]
+                return lines + exc.object.count(b"\n", 0, exc.start) - pending.count(b"\n") + 1
+            except UnicodeError:  # utf-16 without its mark
+                return 1
+            lines += block.count(b"\n")
     return None
 
 
-def guessed_encoding(name: str) -> str:
-    """Return the likely encoding of a file that is not UTF-8."""
-    begin = b""
-    if name != "-" and Path(name).is_file():
-        with Path(name).open("rb") as file:
-            begin = file.read(2)
-    return "utf-16" if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "cp1252"
+def guessed_encoding(name: str, tried: str) -> str:
+    """Return the likely encoding of a file that is not in the one that was tried."""
+    others = [other for other in ("utf-8", "cp1252", "latin-1") if other != codecs.lookup(tried).name]
+    if name == "-":
+        return "cp1252" if "cp1252" in others and "utf-8" not in others else "latin-1"
+    return next(other for other in others if undecodable_line(name, other) is None)
 
 
 def line_count(name: str) -> int | None:
-    """Return the approximate number of rows of a file; None for a stream."""
+    """Return the approximate number of rows of a file; None for a stream, and for what is packed."""
     if name == "-" or not Path(name).is_file():
         return None
-    with Path(name).open("rb") as file:
+    with raw(name) as file:
+        if file.read(len(ZIP)).startswith((GZIP, ZIP)):
+            return None
+        file.seek(0)
         return max(0, sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")) - 1)
 
 
