@@ -71,5 +71,5 @@ OfServers = Annotated[
 ]
 ImportFile = Annotated[
     str | None,
-    typer.Argument(metavar="FILE", help="CSV with a header, also .csv.gz, or .xlsx; - reads standard input."),
+    typer.Argument(metavar="FILE", help="CSV with a header, .csv.gz or .xlsx; - reads standard input."),
 ]

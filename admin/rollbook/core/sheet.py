@@ -169,7 +169,7 @@ def sheet_rows(workbook: Workbook, run: Run) -> Iterator[tuple[int, list[str]]]:
     rows = workbook.rows()
     yield from islice(rows, 1)
     if run.rejects is None and (run.delimiter, run.encoding) != (Run.delimiter, Run.encoding):
-        render.note(run, "a workbook has no delimiter and no encoding: these options were not used")
+        render.note(run, "--delimiter and --encoding are not used for a workbook")
     if workbook.unread:
         render.note(run, f"read the sheet {workbook.sheet!r}, not {', '.join(map(repr, workbook.unread))}")
     yield from rows
@@ -210,7 +210,7 @@ def csv_rows(file: io.TextIOWrapper, run: Run, name: str) -> Iterator[tuple[int,
 
 
 def lines_of(file: io.TextIOWrapper, name: str) -> Iterator[str]:
-    """Yield the lines of a file. Raises RefusedError for one that is no line of text, before the memory is full."""
+    """Yield the lines of a file. Raises RefusedError for an endless one, before the memory is full."""
     for text in iter(partial(file.readline, LINE_LENGTH), ""):
         if len(text) == LINE_LENGTH:
             raise RefusedError(

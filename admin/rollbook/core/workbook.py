@@ -23,11 +23,11 @@ from rollbook.core.errors import RefusedError
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-UNPACKED_BYTES = 1 << 30  # more is no sheet of people
+UNPACKED_BYTES = 1 << 30  # more is not a list of people
 DIGITS = 15  # a spreadsheet keeps as many of a number
 DATES, TIMES = {*range(14, 18), *range(27, 37), *range(50, 59)}, {*range(18, 22), *range(45, 48)}  # built-in formats
 BOTH = 22
-NO_CODE = re.compile(r'"[^"]*"|\\.|_.|\[(?!h+\]|m+\]|s+\])[^\]]*\]', re.IGNORECASE)  # what is no code in a format
+NO_CODE = re.compile(r'"[^"]*"|\\.|_.|\[(?!h+\]|m+\]|s+\])[^\]]*\]', re.IGNORECASE)  # what is not a code in a format
 ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 PLACE = re.compile("([A-Z]+)([0-9]+)")
 
@@ -109,10 +109,10 @@ class Workbook:
 
     def related(self, part: str) -> dict[str, tuple[str, str]]:
         """Return what a part refers to: id -> path and kind, such as worksheet."""
-        folder, file = posixpath.split(part)
+        directory, file = posixpath.split(part)
         found = {}
-        for element in self.tags(posixpath.join(folder, "_rels", f"{file}.rels"), "Relationship"):
-            target = posixpath.normpath(posixpath.join("/", folder, element.get("Target", "")))
+        for element in self.tags(posixpath.join(directory, "_rels", f"{file}.rels"), "Relationship"):
+            target = posixpath.normpath(posixpath.join("/", directory, element.get("Target", "")))
             found[element.get("Id", "")] = (target.lstrip("/"), element.get("Type", "").rpartition("/")[2])
         return found
 
