@@ -221,7 +221,8 @@ grant insert (
     os_user, on_behalf_of, command, object, user_id, course_id, outcome, before, after, reason, kind, batch, undoes
 )
 on rollbook.history to rollbook_operator;
-grant insert (id, user_id, old_name, new_name, rationale, requested_at, state, reason)
+grant insert (id, user_id, old_name, new_name, rationale, requested_at, state, reason),
+update (user_id)  -- `rollbook user merge`
 on rollbook.name_decision to rollbook_operator;
 grant insert (direction, kind, name, archive, rows, sha256, os_user, on_behalf_of), update (at, rows, set_aside, sha256)
 on rollbook.exchange_file to rollbook_operator;

@@ -63,6 +63,7 @@ CASES: dict[str, list[Case]] = {
     "user count": [Case(LOOK, f"--by {by}") for by in ("course", "month", "country")],
     "user create": [Case(PEOPLE, "zoe --email zoe@example.org --name Zoe --course edX/toy/2013_Spring -n")],
     "user update": [Case(PEOPLE, "ada --email ada@new.org --name Ada-King --goals x --first-name A -n")],
+    "user merge": [Case(PEOPLE, "eve bob -n")],
     "user delete": [Case(PEOPLE, "ada --confirm ada -n")],
     "user activate": [Case(PEOPLE, "dan -n")],
     "user deactivate": [Case(PEOPLE, "ada -n")],

@@ -45,7 +45,16 @@ from pg_temp.written as w
 HISTORY = """
 select h.id, h.at, h.actor, h.role, h.command, h.object, h.outcome, h.reason, h.on_behalf_of
 from rollbook.history as h
-where (%(user_id)s::bigint is null or h.user_id = %(user_id)s)
+where (%(user_id)s::bigint is null or h.user_id = any (array(
+        with recursive account (id) as (  -- with the accounts that were merged into it
+            select %(user_id)s::bigint
+            union
+            select (m.before ->> 'id')::bigint
+            from rollbook.history as m inner join account as a on a.id = m.user_id
+            where m.outcome = 'merged' and m.before is not null
+        )
+        select a.id from account as a
+    )))
     and (%(course)s::text is null or h.course_id = %(course)s)
     and (%(actor)s::text is null or %(actor)s in (h.actor, h.role, h.os_user, h.on_behalf_of))
     and (%(command)s::text is null or h.command = %(command)s or starts_with(h.command, %(command)s || ' '))

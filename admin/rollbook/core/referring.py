@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from psycopg import errors, sql
+from psycopg.rows import tuple_row
 
 from rollbook.core.errors import RefusedError
 
@@ -64,6 +65,85 @@ def deleting(conn: Conn, what: str, table: str, condition: sql.Composed) -> Iter
             + ", ".join(f"{each.key} of {each.table}" for each in found),
             referring=[vars(each) for each in found],
         ) from exc
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key whose rows refer to a row that goes; `new` are the keys of the row that replaces it, if one does.
+
+    `rows` is None where this role may not read them.
+    """
+
+    schema: str
+    table: str
+    key: str
+    columns: tuple[str, ...]
+    old: tuple[Any, ...]
+    new: tuple[Any, ...] | None
+    rows: int | None
+
+    @property
+    def name(self) -> str:
+        """Return the table with its schema."""
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def change(self) -> sql.Composed | None:
+        """Return the statement that makes the rows refer to the other row."""
+        return None if self.new is None else sql.SQL("update {} set {} where {}").format(
+            sql.Identifier(self.schema, self.table), equal(self.columns, self.new, ", "),
+            equal(self.columns, self.old, " and "),
+        )  # fmt: skip
+
+    def doubles(self, unique: Sequence[str]) -> sql.Composed:
+        """Return the statement that deletes the rows of which the other row has the same, by columns of an index."""
+        same = [
+            sql.SQL("n.{name} = o.{name}").format(name=sql.Identifier(each))
+            for each in unique if each not in self.columns
+        ]  # fmt: skip
+        place = sql.Identifier(self.schema, self.table)
+        return sql.SQL("delete from {place} as o using {place} as n where {conditions}").format(
+            place=place,
+            conditions=sql.SQL(" and ").join(
+                [equal(self.columns, self.old, " and ", "o"), equal(self.columns, self.new or (), " and ", "n"), *same]
+            ),
+        )
+
+
+def replaced(
+    conn: Conn, oid: int, place: sql.Composable, which: sql.Composable, match: sql.Composable,
+    parameters: dict[str, Any], ours: Collection[int],
+) -> Iterator[Reference]:  # fmt: skip
+    """Yield what refers to rows of the table `oid`, in tables that are not `ours`, row by row.
+
+    The keys of the rows `o` that go, and of the rows `n` that replace them, are read from `place`.
+    """
+    for key in conn.execute(KEYS, [oid]).fetchall():
+        if key["oid"] in ours or key["schema_name"] == "rollbook":
+            continue
+        number = len(key["referred"])
+        table = sql.Identifier(key["schema_name"], key["table_name"])
+        pairs = sql.SQL("select {}, {} from {place} as o left join {place} as n on {match} where {which}").format(
+            columns("o", key["referred"]), columns("n", key["referred"]), place=place, match=match, which=which
+        )
+        for pair in conn.cursor(row_factory=tuple_row).execute(pairs, parameters).fetchall():
+            old, new = pair[:number], pair[number:]
+            rows = counted(conn, sql.SQL("select from {} where {}").format(table, equal(key["columns"], old, " and ")))
+            if rows != 0:
+                yield Reference(
+                    key["schema_name"], key["table_name"], key["name"], tuple(key["columns"]), old,
+                    None if None in new else new, rows,
+                )  # fmt: skip
+
+
+def equal(
+    names: Sequence[str], values: Sequence[Any], separator: LiteralString, alias: str | None = None
+) -> sql.Composed:
+    """Return `column = value` for each column."""
+    return sql.SQL(separator).join(
+        sql.SQL("{} = {}").format(sql.Identifier(*filter(None, [alias, name])), sql.Literal(value))
+        for name, value in zip(names, values, strict=True)
+    )
 
 
 def with_ids(ids: Sequence[int | None]) -> sql.Composed:

@@ -14,7 +14,7 @@ from rollbook.core.errors import UsageError
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
 from rollbook.people import oneroster as roster
-from rollbook.people.commands import user_access, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
+from rollbook.people.commands import user_access, user_merge, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
 from rollbook.people.commands.user import app
 from rollbook.people.queries import user_file
 from rollbook.replication.queries.courses import known_courses
