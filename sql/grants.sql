@@ -239,7 +239,7 @@ grant select on rollbook.exam, rollbook.exam_status, rollbook.country to rollboo
 grant execute
 on function rollbook.register_for_exam(bigint, text, text, text), rollbook.candidate_draft(bigint),
 rollbook.candidate_faults(jsonb), rollbook.authorization_faults(jsonb), rollbook.accommodation_names(text),
-rollbook.text_fault(text, integer, boolean), rollbook.trimmed_record(jsonb),
+rollbook.text_fault(text, integer, boolean), rollbook.exchange_id_fault(text, integer), rollbook.trimmed_record(jsonb),
 -- A form asks what a name may be; these call the others.
 rollbook.username_fault(text), rollbook.name_fault(text), rollbook.email_fault(text),
 rollbook.normal_username(text), rollbook.normal_name(text), rollbook.normal_email(text),

@@ -13,16 +13,21 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     faults text;
+    -- An id is never trimmed, and one that was stored before the rule does not forbid another change.
+    unjudged text[] := '{}';
 begin
     if tg_relid <> 'portal.student_testcenteruser'::regclass
         or tg_name <> all (array['rollbook_check_candidate_insert', 'rollbook_check_candidate_update'])
     then
         perform rollbook.refuse_trigger(tg_name, tg_relid);
     end if;
-    new := jsonb_populate_record(new, rollbook.trimmed_record(to_jsonb(new)));
+    if tg_op = 'UPDATE' and new.client_candidate_id = old.client_candidate_id then
+        unjudged := array['client_candidate_id'];
+    end if;
+    new := jsonb_populate_record(new, rollbook.trimmed_record(to_jsonb(new) - 'client_candidate_id'));
     select string_agg(format('%s: %s', f.field, f.problem), e'\n') into faults
     from rollbook.candidate_faults(
-        to_jsonb(new) || coalesce(
+        (to_jsonb(new) - unjudged) || coalesce(
             (select jsonb_build_object('email', u.email) from portal.auth_user as u where u.id = new.user_id), '{}'
         )
     ) as f;
@@ -45,8 +50,9 @@ end $$;
 create or replace trigger rollbook_check_candidate_insert before insert on portal.student_testcenteruser
     for each row execute function rollbook.check_candidate();
 create or replace trigger rollbook_check_candidate_update
-    before update of user_id, first_name, middle_name, last_name, suffix, salutation, address_1, address_2, address_3,
-        city, state, postal_code, country, phone, extension, phone_country_code, fax, fax_country_code, company_name
+    before update of user_id, client_candidate_id, first_name, middle_name, last_name, suffix, salutation,
+        address_1, address_2, address_3, city, state, postal_code, country, phone, extension, phone_country_code,
+        fax, fax_country_code, company_name
     on portal.student_testcenteruser
     for each row execute function rollbook.check_candidate();
 comment on function rollbook.check_candidate() is

@@ -71,6 +71,7 @@ TESTED_IN = {
         *("accommodation_names", "authorization_faults", "authorization_status", "candidate_faults"),
         *("candidate_status", "check_authorization", "check_candidate", "registration_status"),
         *("differs_for_export", "due_at", "renew_candidates", "text_fault", "trimmed_record"),
+        "exchange_id_fault",
     ],
     "sql/functions/test_update_course.py": [
         *("change_shape", "copy_shape", "course_columns", "course_without", "left_out", "left_out_columns"),

@@ -2,9 +2,9 @@
 
 P1 to P8 are the scenarios of the original's own tests, [n] its defects.
 
-Tests check_candidate and check_authorization with candidate_faults, authorization_faults, text_fault, trimmed_record,
-due_at, differs_for_export, accommodation_names; renew_candidates; and the views candidate_status,
-authorization_status and registration_status.
+Tests check_candidate and check_authorization with candidate_faults, authorization_faults, text_fault,
+exchange_id_fault, trimmed_record, due_at, differs_for_export, accommodation_names; renew_candidates; and the views
+candidate_status, authorization_status and registration_status.
 """
 
 from __future__ import annotations
@@ -148,6 +148,45 @@ def test_a_candidate_is_stored_trimmed_and_gets_an_id_of_12_digits(portal: Db) -
     ids = [row[0] for row in run(portal, "select client_candidate_id from portal.student_testcenteruser")]
     assert len(set(ids)) == 3
     assert all(len(each) == 15 and each[:3] == "edX" and each[3:].isdecimal() for each in ids)
+
+
+FAULTY_IDS = [
+    ("", REQUIRED), ("a\tb", "Must not contain control characters."), ("a\n", "Must not contain control characters."),
+    ("Łódź1", f"{LATIN}, not Ł (U+0141)"), (" a", "Must not begin or end with a blank."),
+    ("a\u00a0", "Must not begin or end with a blank."),
+]  # fmt: skip
+
+
+def test_our_ids_are_what_the_test_centre_takes(portal: Db) -> None:
+    """Both ids, inserted or changed; one that was stored before does not forbid another change, and stays as it is."""
+    mine, other = (candidate(portal, add_user(portal, name)) for name in ("ada", "bob"))
+    exam = authorization(portal, mine)
+    for number, (wrong, problem) in enumerate(FAULTY_IDS):
+        for make, update, key in (
+            (candidate, change, "client_candidate_id"), (authorization, amend, "client_authorization_id"),
+        ):  # fmt: skip
+            of = add_user(portal, f"{key}{number}") if make is candidate else other
+            for write in (
+                lambda: make(portal, of, **{key: wrong}),  # noqa: B023
+                lambda: update(portal, exam if make is authorization else mine, **{key: wrong}),  # noqa: B023
+            ):
+                with pytest.raises(psycopg.errors.IntegrityError) as refusal, portal.transaction():
+                    write()
+                assert (refusal.value.sqlstate, refusal.value.diag.constraint_name) == ("23R16", "RB016")
+                assert refusal.value.diag.message_detail == f"{key}: {problem}"
+    assert candidate(portal, add_user(portal, "kept"), client_candidate_id="José 1")
+    run(portal, "set session_replication_role = replica")
+    change(portal, mine, client_candidate_id=" \t")
+    amend(portal, exam, client_authorization_id="")
+    run(portal, "reset session_replication_role")
+    change(portal, mine, city="Paris")
+    amend(portal, exam, accommodation_code="ET30MN")
+    assert run(portal, "select client_candidate_id, city from portal.student_testcenteruser where city = 'Paris'") == [
+        (" \t", "Paris")
+    ]
+    sent(portal)
+    run(portal, "update portal.student_testcenteruser set client_candidate_id = default where city = 'Paris'")
+    assert value(portal, "select needs_uploading from rollbook.candidate_status where city = 'Paris'")
 
 
 def test_one_candidate_per_user_and_one_authorization_per_exam(portal: Db) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
+import json
 import os
 import re
 import signal
@@ -236,6 +237,39 @@ def test_14_16_what_cannot_be_written_is_set_aside_and_the_rest_goes(
     db.execute("update portal.auth_user set email = 'zofie@edx.org' where id = 2")
     again = rollbook("pearson", "export", "cdd", "-o", str(tmp_path), "--json")
     assert [row["Email"] for row in records(sent(again, tmp_path)["cdd"])] == ["zofie@edx.org"]
+
+
+def test_ids_from_before_the_rule_are_found_set_aside_and_renewed(
+    rollbook: Rollbook, db: Connection[Any], tmp_path: Path
+) -> None:
+    users(db, 4)
+    candidates(db, 1, 2, 3, 4)
+    keys = [authorize(db, user) for user in (1, 2, 3, 4)]
+    with db.transaction():
+        db.execute("set local session_replication_role = replica")
+        db.execute("update portal.student_testcenteruser set client_candidate_id = '' where user_id = 2")
+        db.execute(
+            "update portal.student_testcenterregistration set client_authorization_id = e'a\\tb' "
+            "where client_authorization_id = %s", [keys[2]],
+        )  # fmt: skip
+    found = rollbook("candidate", "check", "--json")
+    assert (found.code, [(row["username"], row["field"], row["authorization"]) for row in found.data]) == (
+        4, [("user2", "client_candidate_id", None), ("user3", "client_authorization_id", "a\tb")]
+    )  # fmt: skip
+    for kind, key, kept, aside in (
+        ("cdd", "ClientCandidateID", 3, ["user2"]), ("ead", "ClientAuthorizationID", 2, ["user2", "user3"])
+    ):  # fmt: skip
+        result = rollbook("pearson", "export", kind, "-o", str(tmp_path), "--json")
+        assert (result.code, result.row["rows"], result.row["set_aside"]) == (5, kept, len(aside))
+        assert all(name in result.err for name in aside)
+        assert all("\t" not in row[key] and row["ClientCandidateID"] for row in records(tmp_path / result.row["file"]))
+    assert "ClientCandidateID: This field is required." in result.err
+    assert "ClientAuthorizationID: Must not contain control characters." in result.err
+    for statement in json.loads(found.err)["error"]["hint"].split("; "):
+        db.execute(statement.removeprefix("psql: "))
+    assert rollbook("candidate", "check").code == 0
+    result = rollbook("pearson", "export", "-o", str(tmp_path), "--json")
+    assert (result.code, [row["rows"] for row in result.data]) == (0, [1, 2])
 
 
 def test_16_a_changed_email_makes_the_candidate_due(rollbook: Rollbook, db: Connection[Any], tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
--- authorization_faults: all faults of an authorization, one row a field.
+-- authorization_faults: all faults of an authorization, one row a field. A `client_authorization_id` is checked if the
+-- record has one.
 -- Called:   by check_authorization for every write, and by `rollbook authorization`.
 -- Security: INVOKER; reads nothing but its argument.
 create or replace function rollbook.authorization_faults(registration jsonb) returns table (field text, problem text)
@@ -23,6 +24,9 @@ as $$
     from given as g
     cross join lateral (
         values
+        (0, 'client_authorization_id', case when registration ? 'client_authorization_id'
+            then rollbook.exchange_id_fault(registration ->> 'client_authorization_id', 20)
+        end),
         (1, 'course_id', case
             when coalesce(g.record ->> 'course_id', '') = '' then 'This field is required.'
             when length(g.record ->> 'course_id') > 128 then format(

@@ -1,5 +1,6 @@
 -- candidate_faults: all faults of a candidate's record, one row a field, in the order of the form. The widths and the
--- required fields are listed here. An `email` is checked if the record has one: the file contains it too.
+-- required fields are listed here. An `email` and a `client_candidate_id` are checked if the record has
+-- them: the file contains them too.
 -- Called:   by check_candidate for every write, and by `rollbook candidate`.
 -- Security: INVOKER; reads rollbook.country.
 create or replace function rollbook.candidate_faults(candidate jsonb) returns table (field text, problem text)
@@ -37,6 +38,9 @@ as $$
                     then 'Required if fax is specified.'
             end) as fault
         from given as g
+        union all
+        select 0, 'client_candidate_id', rollbook.exchange_id_fault(candidate ->> 'client_candidate_id', 50)
+        where candidate ? 'client_candidate_id'
     )
     select j.name, j.fault from judged as j where j.fault is not null order by j.place
 $$;

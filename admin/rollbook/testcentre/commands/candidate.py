@@ -25,6 +25,13 @@ app = noun("candidate")
 CREATED = ("client_candidate_id", "username", "name", "country", "outcome")
 UPDATED = ("field", "before", "after")
 COLUMNS = ("client_candidate_id", "username", "name", "country", "state", "sent_at", "confirmed_at", "error")
+# An id is our key at the test centre; the default makes a new one. Field -> the statement.
+NEW_IDS = {
+    "client_candidate_id": "psql: update portal.student_testcenteruser set client_candidate_id = default "
+    "where rollbook.exchange_id_fault(client_candidate_id, 50) is not null",
+    "client_authorization_id": "psql: update portal.student_testcenterregistration set client_authorization_id = "
+    "default where rollbook.exchange_id_fault(client_authorization_id, 20) is not null",
+}
 FAULTS = ("candidate", "username", "authorization", "field", "problem")
 IMPORTED = ("line", "user", "outcome", "detail")
 EXPORTED = ("user", *FIELD_NAMES)
@@ -146,9 +153,12 @@ def check(run: Run) -> int:
     if not found:
         return 0
     count = len({(row["candidate"], row["authorization"]) for row in found})
+    fields = {row["field"] for row in found}
+    fixes = [NEW_IDS[field] for field in NEW_IDS if field in fields]
+    if fields - set(NEW_IDS):
+        fixes.insert(0, "correct them with rollbook candidate update, authorization update or user update")
     error = AttentionError(
-        f"{render.plural(count, 'record')} {'breaks' if count == 1 else 'break'} the rules",
-        fix="correct them with rollbook candidate update, authorization update or user update",
+        f"{render.plural(count, 'record')} {'breaks' if count == 1 else 'break'} the rules", fix="; ".join(fixes)
     )
     render.error(run, error)
     return error.exit_code

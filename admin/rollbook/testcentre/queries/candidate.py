@@ -68,7 +68,7 @@ from (
         s.testcenter_user_id
     from rollbook.authorization_status as s
     cross join lateral rollbook.authorization_faults(to_jsonb(s)) with ordinality as p (field, problem, place)
-    where s.cancelled_at is null
+    where s.cancelled_at is null or (s.needs_uploading and p.field = 'client_authorization_id')
 ) as f
 order by f.id, f.authorization_id nulls first, f.place
 """

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
-from rollbook.core.rows import one
+from rollbook.core.rows import one, typed
 from rollbook.testcentre.exchange_file import COLUMNS, KEY, Kind, line, values
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ SOURCE: dict[Kind, LiteralString] = {
     from rollbook.exchange_row as r
     inner join portal.student_testcenteruser as c on c.id = r.record_id
     inner join portal.auth_user as u on u.id = c.user_id
-    where r.file_id = %(file)s
+    where r.file_id = %(file)s and r.outcome = 'sent'
 """,
     "ead": """
     select
@@ -87,7 +87,31 @@ SOURCE: dict[Kind, LiteralString] = {
         r.line
     from rollbook.exchange_row as r
     inner join rollbook.authorization_status as s on s.id = r.record_id
-    where r.file_id = %(file)s
+    where r.file_id = %(file)s and r.outcome = 'sent'
+""",
+}
+
+# Ids that were stored before the rule. A plain one is seen at once.
+FAULTY_IDS: dict[Kind, LiteralString] = {
+    "cdd": """
+update rollbook.exchange_row as r set outcome = 'set aside', message = 'ClientCandidateID: ' || f.fault
+from rollbook.candidate_status as s
+cross join lateral rollbook.exchange_id_fault(s.client_candidate_id, 50) as f (fault)
+where r.file_id = %s and s.id = r.record_id and r.key !~ '^[!-~]+$' and f.fault is not null
+returning r.key, s.username, r.message as reason
+""",
+    "ead": """
+update rollbook.exchange_row as r set outcome = 'set aside', message = f.fault
+from rollbook.authorization_status as s
+cross join lateral (
+    select coalesce(
+        'ClientAuthorizationID: ' || rollbook.exchange_id_fault(s.client_authorization_id, 20),
+        'ClientCandidateID: ' || rollbook.exchange_id_fault(s.client_candidate_id, 50)
+    ) as fault
+) as f
+where r.file_id = %s and s.id = r.record_id
+    and (r.key !~ '^[!-~]+$' or s.client_candidate_id !~ '^[!-~]+$') and f.fault is not null
+returning r.key, s.username, r.message as reason
 """,
 }
 
@@ -186,6 +210,7 @@ def export(
     """
     number = one(conn, OPEN_FILE, [kind, name, author.os_user, author.on_behalf_of])["id"]
     listed = conn.execute(LOCK[kind], {"file": number, "everything": everything}).rowcount
+    aside = typed(SetAside, conn, FAULTY_IDS[kind], [number])
     at = now(conn)  # after the locks: no exported edit is later
     records: list[dict[str, str]] = []  # that Latin-1 cannot hold
     with conn.cursor().copy(copy_statement(kind), {"file": number, "force_add": force_add}) as copy:
@@ -197,12 +222,11 @@ def export(
                 write(line(copied))
             except UnicodeEncodeError:
                 records.append(values(header, bytes(copied)))
-    aside: list[SetAside] = []
     if records:
         failed = {record[KEY[kind]]: faults(conn, record) for record in records}
         conn.execute(SET_ASIDE, [list(failed), list(failed.values()), number])
         names = {row["key"]: row["username"] for row in conn.execute(USERNAMES[kind], [list(failed)])}
-        aside = [SetAside(key, names.get(key), reason) for key, reason in failed.items()]
+        aside += [SetAside(key, names.get(key), reason) for key, reason in failed.items()]
     conn.execute(STAMP[kind], {"file": number, "at": at})
     conn.execute(CLOSE_FILE, {"file": number, "at": at, "rows": listed - len(aside), "set_aside": len(aside)})
     return Exported(number, listed - len(aside), aside)
