@@ -162,7 +162,7 @@ grant select
 on rollbook.course, rollbook.course_latch, rollbook.route, rollbook.shape, rollbook.shape_table,
 rollbook.verification, rollbook.heartbeat,
 rollbook.name_decision, rollbook.history, rollbook.discussion_outbox, rollbook.country, rollbook.exam,
-rollbook.exchange_file, rollbook.exchange_row
+rollbook.exchange_file, rollbook.exchange_row, rollbook.roster_enrollment
 to rollbook_monitor;
 -- Of tables of another shape only the columns that memberships() reads; views read them with the caller's rights.
 do $$
@@ -213,7 +213,8 @@ portal.student_pendingnamechange, portal.student_pendingemailchange, portal.stud
 portal.student_testcenterregistration
 to rollbook_operator;
 grant select, insert, update, delete
-on rollbook.exam, rollbook.exchange_row, rollbook.discussion_outbox, rollbook.roster_person
+on rollbook.exam, rollbook.exchange_row, rollbook.discussion_outbox, rollbook.roster_person,
+rollbook.roster_enrollment
 to rollbook_operator;
 grant select, update on rollbook.discussion to rollbook_operator;
 -- What records who did something is written and never changed by its writer, who does not choose the role in it.

@@ -100,6 +100,7 @@ CASES: dict[str, list[Case]] = {
     "enrollment move": [Case(PEOPLE, f"bob --from {KEEP} --to {REMOVE} -n")],
     "enrollment import": [Case(PEOPLE, "{enrollments} -n")],
     "enrollment roster": [Case(PEOPLE, f"{KEEP} {{roster}} --yes -n")],
+    "enrollment sync-dates": [Case(PEOPLE, "-n")],
     "enrollment export": [Case(LOOK, "")],
     "enrollment list": [Case(LOOK, "")],
     "enrollment count": [Case(LOOK, "--by course"), Case(LOOK, "--by day")],

@@ -74,6 +74,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
         "discussion sync --all || true",
     ),
     r"pearson import": ("candidate update ada --phone '20 7946 0001'", "pearson export -o sent"),
+    r"enrollment sync-dates": ("user import --oneroster bundle/ --source sis",),
     r"enrollment roster": ("enrollment export --course edX/DemoX/2012_Fall --fields user -o class.csv",),
     r"server add": (f"course detach {MITX} --yes", "server remove east --yes"),
     r"server remove": (f"course detach {MITX} --yes",),

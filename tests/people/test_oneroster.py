@@ -105,8 +105,9 @@ def test_a_bundle_becomes_users_courses_and_enrollments(
         "enrollment of lina in k-alg-1", "enrollment of omar in k-alg-1",
         "mrs.ho in k-alg-1: not a student, not enrolled", "enrollment of ada in k-alg-2",
     ]  # fmt: skip
-    made = school.execute("select object, outcome from rollbook.history order by id").fetchall()
-    assert made == [("k-alg-1", "created"), ("k-alg-2", "created"), ("bundle", "imported")]
+    made = school.execute("select object, outcome, batch is null from rollbook.history order by id").fetchall()
+    assert made[:3] == [("k-alg-1", "created", True), ("k-alg-2", "created", True), ("bundle", "imported", True)]
+    assert sorted(made[3:]) == [(name, "created", False) for name in ("ada", "lina", "omar")]
     before = snapshot(school)
     again = rollbook("user", "import", "--oneroster", folder, "--json")
     assert (again.code, set(again.column("outcome"))) == (0, {"unchanged"})
@@ -137,14 +138,19 @@ def test_a_dry_run_leaves_nothing(rollbook: Rollbook, school: Connection[Any], t
     ("change", "code", "words"),
     [
         ({"users.csv": None}, 1, "the bundle lacks users.csv"),
-        ({"manifest.csv": None, "classes.csv": None}, 1, "the bundle lacks manifest.csv, classes.csv"),
+        ({"manifest.csv": None, "classes.csv": None}, 1, "the bundle lacks manifest.csv"),
+        ({"users.csv": None, "classes.csv": None}, 1, "the bundle lacks users.csv, classes.csv"),
         (
             {"manifest.csv": "propertyName,value\noneroster.version,2.0\n"},
             1,
             "OneRoster 2.0: this version is not supported",
         ),
         ({"manifest.csv": "propertyName,value\n"}, 1, "no oneroster.version"),
-        ({"manifest.csv": V11["manifest.csv"].replace("users,bulk", "users,absent")}, 1, "users.csv is absent"),
+        (
+            {"manifest.csv": V11["manifest.csv"].replace("users,bulk", "users,absent")},
+            1,
+            "neither users.csv nor an earlier bundle of this source has this sourcedId",
+        ),
         ({"users.csv": "sourcedId,username\n"}, 2, "users.csv: the column givenName is missing"),
         (
             {"classes.csv": "sourcedId,courseSourcedId,sourcedid\n"},

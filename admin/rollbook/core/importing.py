@@ -338,7 +338,8 @@ def imported(run: Run, kind: Import, name: str | None) -> int:
         batch = None
         if counts.keys() - {"unchanged", "rejected"}:
             batch = record_batch(conn, run, shown(name), counts, only_course(rows))
-    rows.sort(key=lambda row: (row["file"] != kind.file, row["file"] or "", row["line"]))
+    # What has no line is not in the file, and comes after it.
+    rows.sort(key=lambda row: (row["file"] != kind.file, row["file"] or "", row["line"] is None, row["line"] or 0))
     report(run, rows, kind.columns, counts, batch)
     return PartialError.exit_code if rejected else 0
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from rollbook.core import history
 from rollbook.core import importing as bulk
-from rollbook.core.errors import RefusedError, UsageError
+from rollbook.core.errors import RefusedError
 from rollbook.core.progress import progress
 from rollbook.core.sheet import Sheet, line_count, shown
 from rollbook.core.shell import quoted
 from rollbook.people.queries import enrollment as queries
 from rollbook.people.queries.names import find_hits
+from rollbook.people.removals import Limit, named
 from rollbook.replication.queries.courses import known_courses
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 TURN = "rollbook enrollment import"  # an import and a roster wait for each other
 ROSTER = Sheet(("user",), ("user",), ("user",))
-NAMED = 10  # users that a plan names
 
 
 @dataclass(frozen=True)
@@ -92,26 +92,6 @@ def move(
 
 
 @dataclass(frozen=True)
-class Limit:
-    """The most users that a roster may remove: a number, or a percentage of the course."""
-
-    number: float
-    is_percentage: bool
-
-    def of(self, present: int) -> int:
-        """Return the limit for a course with so many users."""
-        return int(present * self.number / 100) if self.is_percentage else int(self.number)
-
-
-def parsed_limit(text: str) -> Limit:
-    """Return the limit that a text such as 5 or 10% means. Raises UsageError."""
-    number, is_percentage = text.strip().removesuffix("%"), text.strip().endswith("%")
-    if not number.replace(".", "", 1).isdecimal() or ("." in number and not is_percentage):
-        raise UsageError(f"--max-removals {text} is not a number", fix="write 5 for five, or 10% of the course")
-    return Limit(float(number), is_percentage)
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a roster changes in a course."""
 
@@ -137,10 +117,7 @@ class Plan:
     @property
     def missing(self) -> str:
         """Return the sentence that names the users whom the file lacks."""
-        names = self.removed
-        return f"not in the file: {', '.join(names[:NAMED])}" + (
-            f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        )
+        return named(self.removed)
 
     def __str__(self) -> str:
         counts = self.counts
@@ -160,11 +137,7 @@ def read_roster(conn: Conn, run: Run, course: str, file: str, limit: Limit) -> t
     rejected = bulk.judged(conn, run, staged)
     plan = Plan(course, queries.plan(conn, course))
     present = sum(row.outcome != "created" for row in plan.rows)
-    if len(plan.removed) > limit.of(present):
-        raise RefusedError(
-            f"this would remove {len(plan.removed)} of {present} users from {course}; the limit is {limit.of(present)}",
-            why=plan.missing, fix=f"check that the file is complete; if it is, add --max-removals {len(plan.removed)}",
-        )  # fmt: skip
+    limit.check(plan.removed, present, course, plan.missing)
     return plan, rejected
 
 

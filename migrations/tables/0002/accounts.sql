@@ -45,6 +45,28 @@ comment on column rollbook.roster_person.origin is
     'created: a bundle made the account; email: the e-mail address agreed; linked: an operator linked it.';
 comment on column rollbook.roster_person.at is 'Time of the link.';
 
+create table rollbook.roster_enrollment (
+    source text not null,
+    sourced_id text not null,
+    user_id bigint not null references portal.auth_user (id) on delete cascade,
+    course_id text not null,
+    begin_date date,
+    end_date date,
+    in_effect boolean not null,
+    primary key (source, sourced_id)
+);
+create index on rollbook.roster_enrollment (user_id, course_id);
+comment on table rollbook.roster_enrollment is
+    'The students'' enrollments in the bundles of a source, also those that have ended or have not begun.';
+comment on column rollbook.roster_enrollment.source is 'The system that sent it: --source of the import.';
+comment on column rollbook.roster_enrollment.sourced_id is 'The row''s sourcedId, which stays.';
+comment on column rollbook.roster_enrollment.user_id is 'The student.';
+comment on column rollbook.roster_enrollment.course_id is 'The class''s sourcedId, which is the course''s id.';
+comment on column rollbook.roster_enrollment.begin_date is 'The first day; null = it has begun.';
+comment on column rollbook.roster_enrollment.end_date is 'The last day; null = it has no end.';
+comment on column rollbook.roster_enrollment.in_effect is
+    'Whether it was of that day when an import or sync-dates looked last; the enrollment was made equal to it then.';
+
 create table rollbook.history (
     id bigint generated always as identity primary key,
     at timestamptz not null default now(),

@@ -13,12 +13,15 @@ from rollbook.core.completion import courses
 from rollbook.core.db import Conn
 from rollbook.core.errors import NotConfirmedError, PartialError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
 from rollbook.core.users import find_users
-from rollbook.people import enrollments
+from rollbook.people import enrollments, oneroster
 from rollbook.people.commands.named_users import chosen
+from rollbook.people.commands.removals_option import MaxRemovals
 from rollbook.people.commands.wait_option import Wait, awaited
 from rollbook.people.queries import enrollment as queries
+from rollbook.people.removals import parsed_limit, with_consent
 from rollbook.replication.queries.courses import known_courses
 
 app = noun("enrollment")
@@ -151,16 +154,14 @@ def roster(
     run: Run,
     course: Course,
     file: ImportFile = None,
-    max_removals: Annotated[
-        str, typer.Option(metavar="N|P%", help="Refuse if more than N users, or P % of the course, would be removed.")
-    ] = "10%",
+    max_removals: MaxRemovals = "10%",
     wait: Wait = None,
 ) -> int:
     """Make the enrollment match a file with the header `user`: add missing users, remove all others.
 
     The plan is printed first, and must be confirmed.
     """
-    limit = enrollments.parsed_limit(max_removals)
+    limit = parsed_limit(max_removals)
     name = bulk.requested(run, enrollments.ROSTER, file)
     if name is None:
         return 0
@@ -186,6 +187,36 @@ def confirm(run: Run, plan: enrollments.Plan) -> None:
     except NotConfirmedError as exc:
         exc.details["plan"] = {"course": plan.course, **plan.counts, "leaving": plan.removed}
         raise
+
+
+@command(
+    app, "sync-dates", sets=("data", "writes", "yes"), columns=LINKED, long=True,
+    examples=("enrollment sync-dates --dry-run", "enrollment sync-dates --source sis --yes"),
+    exits="0 done, or nothing to do, 1 unknown source, or too many removals, nothing changed, 3 unreachable, "
+    "4 not at the server in time, 6 not confirmed",
+    see="rollbook user import --oneroster",
+)  # fmt: skip
+def sync_dates(
+    run: Run,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only bundles of this source. Default: all.")
+    ] = None,
+    max_removals: MaxRemovals = "100%",
+    wait: Wait = None,
+) -> int:
+    """Start and end the enrollments of OneRoster bundles by beginDate and endDate, as of today.
+
+    Run it each night. Today is the date in the time zone of the database.
+    """
+    limit = parsed_limit(max_removals)
+
+    def act(agreed: frozenset[int]) -> list[Row]:
+        with run.connect() as conn:
+            return oneroster.sync_dates(conn, run, source, limit, agreed)
+
+    moved = with_consent(run, act)
+    render.rows(run, moved, LINKED, empty="no enrollment begins or ends today")
+    return awaited(run, sorted({row["course"] for row in moved}), wait)
 
 
 @command(

@@ -15,8 +15,10 @@ from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
 from rollbook.people import oneroster as roster
 from rollbook.people.commands import user_access, user_merge, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
+from rollbook.people.commands.removals_option import MaxRemovals
 from rollbook.people.commands.user import app
 from rollbook.people.queries import user_file
+from rollbook.people.removals import parsed_limit
 from rollbook.replication.queries.courses import known_courses
 
 __all__ = ["app"]
@@ -34,15 +36,16 @@ class Mode(StrEnum):
 
 
 @command(
-    app, "import", sets=("data", "writes", "bulk"), columns=IMPORTED, long=True,
+    app, "import", sets=("data", "writes", "yes", "bulk"), columns=IMPORTED, long=True,
     examples=(
         "user import people.csv --dry-run",
         "user import people.csv --mode upsert --on-error skip --rejects wrong.csv",
-        "user import --oneroster bundle/",
+        "user import --oneroster bundle/ --dry-run",
+        "user import --oneroster bundle/ --source sis --max-removals 5% --yes",
         "user import --template",
     ),
-    exits="0 done, 1 invalid rows or file; nothing changed, 2 invalid header, 3 unreachable, "
-    "5 some rows skipped",
+    exits="0 done, 1 invalid rows or file, or too many removals; nothing changed, 2 invalid header, 3 unreachable, "
+    "5 some rows skipped, 6 not confirmed",
     see="rollbook user export, rollbook enrollment import",
 )  # fmt: skip
 def import_(
@@ -56,8 +59,12 @@ def import_(
     ] = None,
     oneroster: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="A OneRoster 1.1 or 1.2 bundle: its users, classes and enrollments."),
+        typer.Option(metavar="DIR|ZIP", help="A OneRoster 1.1 or 1.2 bundle: its users, classes and enrollments."),
     ] = None,
+    source: Annotated[
+        str, typer.Option(metavar="NAME", help="The system that sends the bundle, if there are several.")
+    ] = roster.SOURCE,
+    max_removals: MaxRemovals = "10%",
 ) -> int:
     r"""Create or change accounts from a file, all or nothing. A blank field leaves a value unchanged, \N empties it.
 
@@ -66,12 +73,12 @@ def import_(
     if oneroster is not None:
         if file is not None:
             raise UsageError("FILE and --oneroster exclude each other", fix="name one of them")
-        return roster.imported(run, oneroster, str(mode or Mode.upsert), IMPORTED)
+        return roster.imported(run, oneroster, str(mode or Mode.upsert), IMPORTED, parsed_limit(max_removals), source)
     chosen = str(mode or Mode.create)
     required = () if chosen == Mode.update else ("username", "email")
     kind = bulk.Import(
         sheet=Sheet(user_file.COLUMNS, required, ("username",), either=("username", "id")),
-        turn="rollbook user import",
+        turn=roster.TURN,
         check=lambda conn, staged: user_file.check(conn, chosen, with_ids="id" in staged.header),
         apply=lambda conn, _: user_file.apply(conn, run.reason or ""),
         columns=IMPORTED,

@@ -16,10 +16,10 @@ insert into pg_temp.staged (line, username, email, first_name, last_name, name, 
 select
     r.line, r.username, coalesce(r.email, case when u.id is null then '\N' end), r.givenname, r.familyname,
     nullif(concat_ws(' ', r.givenname, r.middlename, r.familyname), ''),
-    case when lower(r.status) = 'tobedeleted' then 'false' else coalesce(r.enableduser, 'true') end
+    case when r.is_ended then 'false' else coalesce(r.enableduser, 'true') end
 from pg_temp.roster_user as r
 left join portal.auth_user as u on u.username = r.username
-where lower(coalesce(r.status, '')) <> 'tobedeleted' or u.id is not null
+where not r.is_ended or u.id is not null
 """
 
 # The check of users names our columns.
