@@ -180,7 +180,7 @@ def test_import_tells_every_error_and_changes_nothing(
 @pytest.mark.parametrize(
     ("content", "code", "word"),
     [
-        ("", 2, "no header"),
+        ("", 2, "seats.csv is empty"),
         ("course,user\n", 2, "the nearest is course_id"),
         ("course_id;user\n", 2, "--delimiter ';'"),
         ("user,status\n", 2, "the column course_id is missing"),

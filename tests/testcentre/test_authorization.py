@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
-from tests.program import KEEP, Result, rows, snapshot
+from tests.program import KEEP, REMOVE, Result, rows, snapshot
 from tests.school import Rollbook
 from tests.testcentre.test_pearson_export import candidates, users
 
@@ -48,7 +48,8 @@ def test_p3_a_candidate_is_authorized_without_a_definition(rollbook: Rollbook) -
     }  # fmt: skip
     assert made.row["client_authorization_id"].startswith("edXexam")
     assert made.err == (
-        f"note: exam exam1 of {COURSE} is not defined here: the given dates are used\n"
+        f"note: exam exam1 of {COURSE} is not defined here: the given dates are used; "
+        f"there is no course {COURSE}\n"
         f"note: ada is not enrolled in {COURSE}\n"
     )
     assert rollbook("authorization", "list", "--json").row["state"] == "due"
@@ -63,6 +64,31 @@ def test_dates_come_from_the_definition_unless_given(rollbook: Rollbook, school:
     define(school, "Midterm")
     made = rollbook("authorization", "create", "ada", KEEP, "--exam", "Midterm", "--last", "2033-01-25", "--json")
     assert (made.row["first"], made.row["last"]) == ("2033-01-25", "2033-01-25")
+
+
+def test_an_exam_that_is_not_there_is_named_with_the_nearest(rollbook: Rollbook, school: Connection[Any]) -> None:
+    define(school)
+    define(school, "Midterm")
+    for course, exam, why in (
+        (KEEP, "FINALE", "the nearest is Final"), (KEEP, "xyz", "its exams are Final, Midterm"),
+        (REMOVE, "Final", f"Final is an exam of {KEEP}"), (REMOVE, "Fnal", f"{REMOVE} has no exams"),
+        (KEEP.lower(), "Fnal", f"there is no course {KEEP.lower()}; the nearest is {KEEP}"),
+    ):  # fmt: skip
+        refused = rollbook("authorization", "create", "ada", course, "--exam", exam)
+        assert (refused.code, [line.strip() for line in refused.err.splitlines()[:2]]) == (
+            1, [f"error: there is no exam {exam} of {course}", f"why:   {why}"]
+        )  # fmt: skip
+    made = rollbook("authorization", "create", "ada", KEEP, "--exam", "Finale", *DAYS)
+    assert (made.code, "the given dates are used; the nearest is Final\n" in made.err) == (0, True)
+    near = f"there is no course {KEEP}x; the nearest is {KEEP}\n"
+    for command in ("authorization list", "authorization export", "exam list", "pearson dump", "history list",
+                    "enrollment list", "enrollment count", "enrollment export", "allowed list"):  # fmt: skip
+        empty = rollbook(*command.split(), "--course", KEEP + "x")
+        assert (empty.code, near in empty.err) == (0, True), (command, empty.err)
+    empty = rollbook("authorization", "list", "--exam", "Finalé")
+    assert "there is no exam Finalé; the nearest is Final\n" in empty.err
+    refused = rollbook("authorization", "create", "ada", KEEP + "x")
+    assert f"why:   there is no course {KEEP}x; the nearest is {KEEP}\n" in refused.err
 
 
 def test_the_only_current_exam_needs_no_name_and_of_several_none_is_guessed(  # [22]
@@ -85,7 +111,7 @@ def test_the_only_current_exam_needs_no_name_and_of_several_none_is_guessed(  # 
     [
         (("nobody", COURSE, "--exam", "e", *DAYS), 1, "there is no user nobody"),
         (("bob", COURSE, "--exam", "e", *DAYS), 1, "bob is not a candidate yet"),
-        (("ada", COURSE, "--exam", "e"), 1, "First appointment date must be specified"),
+        (("ada", COURSE, "--exam", "e"), 1, f"there is no exam e of {COURSE}"),
         (("ada", COURSE, "--exam", "e", "--first", "2013-01-02", "--last", "2013-01-01"), 1,
          "First appointment date must be before last appointment date"),
         (("ada", COURSE, "--exam", "x" * 16, *DAYS), 1, "at most 15 characters (it has 16)"),
@@ -236,11 +262,11 @@ def test_import_takes_the_dates_of_the_exam_and_tells_all_that_is_wrong(
     )
     before = snapshot(school)
     refused = rollbook("authorization", "import", str(file))
-    assert (refused.code, refused.err.splitlines()[:7]) == (1, [
+    assert (refused.code, refused.err.splitlines()[:6]) == (1, [
         "line 3, user: 'bob': is not a candidate yet",
         "line 4, accommodation_code: 'BOGUS': Invalid accommodation code specified: \"BOGUS\"",
-        "line 4, eligibility_appointment_date_first: First appointment date must be specified",
-        "line 4, eligibility_appointment_date_last: Last appointment date must be specified",
+        "line 4, exam_series_code: 'Other': there is no such exam of the course, and the row has no dates; "
+        "its exams are Final",
         "line 5, eligibility_appointment_date_last: '2013-02-30': not a date in the format YYYY-MM-DD",
         "line 6, eligibility_appointment_date_first: '2013-W01-1': not a date in the format YYYY-MM-DD",
         "line 7, exam_series_code: 'Final': the same user and exam as on line 2",

@@ -41,8 +41,9 @@ def as_json(value: Any) -> Jsonb:  # noqa: ANN401
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return `the nearest is X`, or None if nothing is near."""
+    """Return `the nearest is X`, or None if nothing is near; case does not count."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, list(known), n=1)
-    return f"the nearest is {near[0]}" if near else None
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), names, n=1)
+    return f"the nearest is {names[near[0]]}" if near else None

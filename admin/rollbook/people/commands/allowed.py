@@ -13,6 +13,7 @@ from rollbook.core.errors import PartialError, RefusedError
 from rollbook.core.nouns import noun
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
+from rollbook.core.unknown_names import note_unknown
 from rollbook.core.users import expanded
 from rollbook.people.queries import allowed
 from rollbook.people.validation import checked_email
@@ -121,6 +122,8 @@ def list_(
         found, total = allowed.listed(
             conn, render.fetch_limit(run), {"course": course, "match": run.match, "user_exists": user_exists}
         )
+        if not found:
+            note_unknown(conn, run, course=course)
     render.listing(run, found, COLUMNS, empty="no addresses; rollbook allowed add COURSE EMAIL...", total=total)
 
 

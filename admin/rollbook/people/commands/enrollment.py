@@ -15,6 +15,7 @@ from rollbook.core.errors import NotConfirmedError, PartialError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
+from rollbook.core.unknown_names import note_unknown
 from rollbook.core.users import find_users
 from rollbook.people import enrollments, oneroster
 from rollbook.people.commands.named_users import chosen
@@ -252,6 +253,8 @@ def list_(
         found, total = queries.list_enrollments(
             conn, course=course, user_id=user_id, match=run.match, limit=render.fetch_limit(run)
         )
+        if not found:
+            note_unknown(conn, run, course=course)
     render.listing(run, found, COLUMNS, empty="no enrollments; rollbook enrollment add COURSE USER...", total=total)
 
 
@@ -268,4 +271,6 @@ def count(
     """Count enrollments: all, by course, or by day; on a terminal with bars."""
     with run.connect() as conn:
         found = queries.count_enrollments(conn, course, by)
+        if not any(row["enrollments"] for row in found):
+            note_unknown(conn, run, course=course)
     render.rows(run, found, COUNTED if by else COUNTED[1:], empty="no enrollments", bar="enrollments" if by else None)

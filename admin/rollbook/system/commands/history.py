@@ -38,6 +38,7 @@ def list_(
     from datetime import UTC
 
     from rollbook.core.history import list_history
+    from rollbook.core.unknown_names import note_unknown
     from rollbook.core.users import find_recorded
 
     with run.connect() as conn:
@@ -46,6 +47,8 @@ def list_(
             command=command, since=since and since.replace(tzinfo=UTC), batch=batch, match=run.match,
             limit=render.fetch_limit(run),
         )  # fmt: skip
+        if not found:
+            note_unknown(conn, run, course=course)
     render.listing(run, found, COLUMNS, empty="no changes are recorded")
 
 

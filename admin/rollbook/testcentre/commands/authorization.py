@@ -13,6 +13,7 @@ from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import PartialError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.sheet import Sheet
+from rollbook.core.unknown_names import note_unknown
 from rollbook.core.users import expanded, find_users
 from rollbook.testcentre import authorizations
 from rollbook.testcentre.commands.record_fields import Codes, First, Last, Request
@@ -78,6 +79,8 @@ def list_(
     filters = {"course": course, "exam": exam, "state": state, "accommodation": accommodation, "match": run.match}
     with run.connect() as conn:
         found, total = authorization.listed(conn, render.fetch_limit(run), filters)
+        if not found:
+            note_unknown(conn, run, course=course, exam=exam)
     render.listing(run, found, COLUMNS, empty="no authorizations", total=total)
 
 
@@ -221,5 +224,5 @@ def export(run: Run, course: OfCourse = None, exam: Exam = None) -> None:
     exporting.export(
         run, EXPORTED,
         lambda conn, limit: authorization.export(conn, course=course, exam=exam, match=run.match, limit=limit),
-        what="authorizations", course=course,
+        what="authorizations", course=course, exam=exam,
     )  # fmt: skip

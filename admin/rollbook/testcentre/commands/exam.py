@@ -9,6 +9,7 @@ from rollbook.core.arguments import Course, OfCourse
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.unknown_names import note_unknown
 from rollbook.testcentre import exams
 from rollbook.testcentre.queries import exam
 
@@ -30,6 +31,8 @@ def list_(run: Run, course: OfCourse = None) -> None:
     """List exams: appointment dates, registration period and number of authorizations."""
     with run.connect() as conn:
         found = exam.listed(conn, course=course, match=run.match)
+        if not found:
+            note_unknown(conn, run, course=course)
     render.listing(run, found, COLUMNS, empty="no exams; rollbook exam import COURSE FILE")
 
 

@@ -12,6 +12,7 @@ from rollbook.core.command import Run, command
 from rollbook.core.completion import courses
 from rollbook.core.errors import AttentionError, PartialError, UsageError
 from rollbook.core.nouns import noun
+from rollbook.core.unknown_names import note_unknown
 from rollbook.testcentre.answers import import_archives
 from rollbook.testcentre.exchange_file import Kind
 from rollbook.testcentre.export import export_files
@@ -204,6 +205,8 @@ def dump(
     run.check(())
     with run.connect() as conn:
         found = pearson.dump(conn, course=course, exam=exam, accommodation_pending=accommodation_pending)
+        if not found:
+            note_unknown(conn, run, course=course, exam=exam)
         exporting.record_export(conn, run, "authorizations", len(found), course)
     render.document(run, found, lambda _: None)
 

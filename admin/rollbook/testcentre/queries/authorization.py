@@ -14,6 +14,7 @@ from rollbook.core.users import User
 from rollbook.people.queries.names import find_hits
 from rollbook.people.queries.user import Change, set_columns
 from rollbook.testcentre.queries.candidate import HISTORY, faulty, not_a_candidate
+from rollbook.testcentre.queries.exam import undefined, unknown_course
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,7 +189,39 @@ union all
 select t.line, f.field, t.record ->> f.field, f.problem
 from pg_temp.target as t
 cross join lateral rollbook.authorization_faults(t.record) as f
-where t.is_changed or t.authorization_id is null
+where (t.is_changed or t.authorization_id is null)
+    and not (
+        f.problem like '% must be specified'
+        and exists (select from pg_temp.problem as p where p.line = t.line and p.column_name = 'exam_series_code')
+    )
+"""
+
+# Without a definition of the exam a row must have the dates.
+UNDEFINED = """
+insert into pg_temp.problem (line, column_name, value, reason)
+select t.line, 'exam_series_code', t.record ->> 'exam_series_code', %(reason)s
+from pg_temp.target as t
+where t.authorization_id is null and t.candidate_id is not null
+    and (t.record ->> 'exam_series_code') <> '' and (t.record ->> 'course_id') <> ''
+    and (t.record ->> %(first)s is null or t.record ->> %(last)s is null)
+    and not exists (
+        select from rollbook.exam as x
+        where x.course_id = t.record ->> 'course_id' and x.exam_series_code = t.record ->> 'exam_series_code'
+    )
+"""
+
+UNDEFINED_NAMES = """
+select distinct t.record ->> 'course_id' as course, t.record ->> 'exam_series_code' as exam
+from pg_temp.problem as p inner join pg_temp.target as t on t.line = p.line
+where p.column_name = 'exam_series_code' and p.reason = %s
+limit 100
+"""
+
+ADD_HINT = """
+update pg_temp.problem as p set reason = p.reason || '; ' || %(hint)s
+from pg_temp.target as t
+where t.line = p.line and p.column_name = 'exam_series_code' and p.reason = %(reason)s
+    and t.record ->> 'course_id' = %(course)s and t.record ->> 'exam_series_code' = %(exam)s
 """
 
 REPEATED = """
@@ -323,7 +356,7 @@ def current_exam(conn: Conn, course_id: str) -> str:
         return str(codes[0])
     count = "several current exams" if codes else "no current exam"
     raise RefusedError(
-        f"course {course_id} has {count}", why=", ".join(codes) or None,
+        f"course {course_id} has {count}", why=", ".join(codes) or unknown_course(conn, course_id),
         fix="name one with --exam; rollbook exam list shows them",
     )  # fmt: skip
 
@@ -347,15 +380,24 @@ def create(conn: Conn, user: User, record: Row) -> tuple[Row, list[str]]:
         FIRST: record[FIRST] or basis["first"], LAST: record[LAST] or basis["last"],
         "candidate_id": basis["candidate_id"],
     }  # fmt: skip
+    is_undefined = basis["is_open"] is None and bool(course and exam)
+    hint = undefined(conn, course, exam) if is_undefined else None
+    if is_undefined and not (wanted[FIRST] and wanted[LAST]):
+        raise RefusedError(
+            f"there is no exam {exam} of {course}", why=hint,
+            fix="rollbook exam list shows the exams; for one that is not defined give --first and --last",
+        )  # fmt: skip
     check(conn, wanted)
-    return one(conn, CREATE, wanted), list(remarks(basis, user["username"], course, exam))  # type: ignore[arg-type]
+    return one(conn, CREATE, wanted), list(remarks(basis, user["username"], course, exam, hint))  # type: ignore[arg-type]
 
 
-def remarks(basis: Row, username: str, course: str, exam: str) -> Sequence[str]:
-    """Return what staff may do, but may have done by mistake."""
+def remarks(basis: Row, username: str, course: str, exam: str, hint: str | None) -> Sequence[str]:
+    """Return what staff may do, but may have done by mistake; `hint` on an exam that is not defined."""
     found = []
     if basis["is_open"] is None:
-        found.append(f"exam {exam} of {course} is not defined here: the given dates are used")
+        found.append(
+            f"exam {exam} of {course} is not defined here: the given dates are used" + (f"; {hint}" if hint else "")
+        )
     elif not basis["is_open"]:
         found.append(f"registration for exam {exam} is not open to students")
     if not basis["is_enrolled"]:
@@ -401,6 +443,11 @@ def find_wrong(conn: Conn) -> None:
     conn.execute(LOCK)
     conn.execute(REPEATED)
     conn.execute(TARGET, {"fields": list(COLUMNS[1:])})
+    reason = "there is no such exam of the course, and the row has no dates"
+    conn.execute(UNDEFINED, {"reason": reason, "first": FIRST, "last": LAST})
+    for row in conn.execute(UNDEFINED_NAMES, [reason]).fetchall():
+        if hint := undefined(conn, row["course"], row["exam"]):
+            conn.execute(ADD_HINT, row | {"reason": reason, "hint": hint})
     conn.execute(WRONG)
 
 

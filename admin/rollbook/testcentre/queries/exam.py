@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rollbook.core.rows import Row, as_json
+from rollbook.core.rows import Row, as_json, nearest
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -73,6 +73,28 @@ order by first_appointment, exam
 def listed(conn: Conn, *, course: str | None, match: str | None) -> list[Row]:
     """Return the exams of a course, or of all. Source: exam_status."""
     return conn.execute(LISTED, {"course": course, "match": match}).fetchall()
+
+
+def undefined(conn: Conn, course: str, exam: str) -> str | None:
+    """Return a hint on an exam that the course does not have: whose it is, or the nearest exam or course."""
+    rows = conn.execute("select course_id, exam_series_code as code from rollbook.exam order by 1, 2").fetchall()
+    if elsewhere := [row["course_id"] for row in rows if row["code"] == exam]:
+        return f"{exam} is an exam of {', '.join(elsewhere[:3])}" + (" and others" if len(elsewhere) > 3 else "")
+    if codes := [row["code"] for row in rows if row["course_id"] == course]:
+        return nearest(exam, codes) or f"its exams are {', '.join(codes[:5])}"
+    return unknown_course(conn, course) or f"{course} has no exams"
+
+
+def unknown_course(conn: Conn, course: str) -> str | None:
+    """Return that there is no such course, and the nearest; None if it is one, or has exams."""
+    known = {
+        row["course_id"]
+        for row in conn.execute("select course_id from rollbook.course union select course_id from rollbook.exam")
+    }
+    if course in known:
+        return None
+    near = nearest(course, known)
+    return f"there is no course {course}" + (f"; {near}" if near else "")
 
 
 def replace(conn: Conn, course: str, exams: list[Row]) -> list[Row]:
