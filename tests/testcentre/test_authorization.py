@@ -81,7 +81,7 @@ def test_an_exam_that_is_not_there_is_named_with_the_nearest(rollbook: Rollbook,
     made = rollbook("authorization", "create", "ada", KEEP, "--exam", "Finale", *DAYS)
     assert (made.code, "the given dates are used; the nearest is Final\n" in made.err) == (0, True)
     near = f"there is no course {KEEP}x; the nearest is {KEEP}\n"
-    for command in ("authorization list", "authorization export", "exam list", "pearson dump", "history list",
+    for command in ("history list", "authorization list", "authorization export", "exam list", "pearson dump",
                     "enrollment list", "enrollment count", "enrollment export", "allowed list"):  # fmt: skip
         empty = rollbook(*command.split(), "--course", KEEP + "x")
         assert (empty.code, near in empty.err) == (0, True), (command, empty.err)
