@@ -191,6 +191,7 @@ begin
 end $$;
 grant select (only_one, active, url) on rollbook.discussion to rollbook_monitor;
 grant select (name) on rollbook.server to rollbook_monitor;
+grant select on all sequences in schema portal, rollbook to rollbook_monitor;  -- `status` tells which are behind
 grant select
 on rollbook.allowed_status, rollbook.authorization_status, rollbook.candidate_status, rollbook.course_status,
 rollbook.email_change_status, rollbook.enrollment_status, rollbook.exam_status, rollbook.exchange_file_status,

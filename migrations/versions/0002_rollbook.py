@@ -78,6 +78,7 @@ begin
     ] loop
         continue when not exists (select from pg_roles as r where r.rolname = role);
         execute format('revoke all on all tables in schema portal from %I', role);
+        execute format('revoke all on all sequences in schema portal from %I', role);
         execute format('revoke all on schema portal from %I', role);
         execute format('revoke all on public.rollbook_revision from %I', role);
         begin

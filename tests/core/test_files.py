@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,22 @@ def test_a_full_standard_output_is_3_and_a_full_standard_error_changes_no_code(s
         assert both.returncode == 3
         deaf = subprocess.run([PROGRAM, "user", "show", "nobody"], stderr=full, env=dsn, check=False)
         assert deaf.returncode == 1
+
+
+def test_a_file_that_grows_too_large_says_which_limit(seen: str, tmp_path: Path) -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+
+    target = tmp_path / "users.csv"
+    target.write_text("yesterday\n")
+    for more in (["-o", str(target)], []):
+        with (tmp_path / "out").open("w") as out:
+            done = subprocess.run(
+                [PROGRAM, "user", "export", *more], stdout=out, stderr=subprocess.PIPE, preexec_fn=limited,
+                env=environment(ROLLBOOK_DSN=seen, ROLLBOOK_LOG_FILE="/dev/null"), check=False,
+            )  # fmt: skip
+        assert (done.returncode, b"ulimit -f" in done.stderr) == (3, True), done.stderr
+    assert (target.read_text(), names(tmp_path)) == ("yesterday\n", ["out", "users.csv"])
 
 
 def test_a_file_that_is_there_becomes_the_users_alone_and_is_replaced(

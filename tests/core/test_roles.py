@@ -224,6 +224,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def login(school: Db, dsn: str) -> Iterator[Callable[[str], str]]:
     """The conninfo of a new login with one of the roles; course_team is what `course grant` makes of it."""
     furnish(school)
+    advance_sequences(school)
     school.execute(
         "insert into rollbook.history (os_user, command, object, outcome) values ('x', 'user update', 'ada', 'x');"
         "insert into rollbook.discussion_outbox (user_id, operation, attempts) values (101, 'put', 1);"

@@ -43,6 +43,19 @@ def test_what_the_server_cannot_do_is_3_and_what_it_refuses_is_1(state: str, cod
     assert error.fix or not isinstance(error, UnreachableError) or state.startswith(("08", "57"))
 
 
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [("sorry, too many clients already", "max_connections"),
+     ('too many connections for role "ada"', "raise the limit"),
+     ('password authentication failed for user "ada"', "pg_hba.conf"), ('role "ada" does not exist', "pg_hba.conf"),
+     ('database "none" does not exist', "-d CONNINFO"), ("the database system is starting up", "in a moment"),
+     ("Connection refused", "the server is running")],
+)  # fmt: skip
+def test_a_refused_connection_has_a_fix_of_its_own(said: str, fix: str) -> None:
+    error = translate(psycopg.OperationalError(f"connection failed: FATAL:  {said}"))
+    assert (error.exit_code, fix in (error.fix or ""), said in (error.why or "")) == (3, True, True), error.fix
+
+
 def test_a_class_of_somebody_elses_is_a_refusal() -> None:
     class TheirsError(psycopg.DatabaseError):
         sqlstate = "ZZ123"

@@ -870,6 +870,7 @@ def test_nothing_is_ok_while_routing_is_off(
         assert any(words in fault["difference"] and fault["course"] is None for fault in faults), faults
         assert {row["state"] for row in answer.data["courses"]} == {"unknown"}
         assert {row["state"] for row in rollbook("replication", "status", "--json").data} == {"unknown"}
+        assert {row["fix"][-30:] for row in answer.data["courses"]} == {"; then: rollbook replication repair"[-30:]}
         screen = rollbook("status", "--format", "table").out
         assert "routing is off" in screen
         assert words in screen
@@ -881,6 +882,46 @@ def test_nothing_is_ok_while_routing_is_off(
         assert rollbook("status").code == 0
     finally:
         peopled.execute("alter role sc_app reset all")
+
+
+def test_status_names_sequences_whose_next_id_is_taken_to_a_monitor_too(
+    peopled: Connection[Any], dsn: str, rollbook: Rollbook
+) -> None:
+    peopled.execute(
+        "do $$ begin create role sc_monitor login; exception when duplicate_object then null; end $$;"
+        "grant rollbook_monitor to sc_monitor;"
+        "select setval(rollbook.portal_table('auth_user')::text || '_id_seq', 100);"
+        "select setval(rollbook.portal_table('auth_userprofile')::text || '_id_seq', 1);"
+        "alter sequence rollbook.history_id_seq as smallint maxvalue 1000"
+    )
+    assert len([finding for finding in check(dsn) if finding.kind == "sequence"]) == 3
+    for where in (dsn, dsn.replace("user=postgres", "user=sc_monitor")):
+        answer = rollbook("status", "--json", dsn=where)
+        faults = answer.data["portal"]["faults"]
+        assert (answer.code, [fault["difference"][:12] for fault in faults]) == (4, ["gives 101 ne", "gives no num"])
+        assert {row["state"] for row in answer.data["courses"]} == {"ok"}, "they are copied as before"
+        assert "inserts fail:\n" in rollbook("status", "--format", "table", dsn=where).out
+    for fault in faults:
+        follow(fault["fix"], dsn, rollbook)
+    assert rollbook("status").code == 0
+    assert rollbook("user", "create", "dora", "--email", "dora@school.example", "--name", "Dora D").code == 0
+    assert [finding.object for finding in check(dsn)] == ["portal.auth_userprofile_id_seq"]
+
+
+def test_verify_says_why_copies_cannot_be_compared(peopled: Connection[Any], rollbook: Rollbook) -> None:
+    peopled.execute("update rollbook.course set on_leave = 'remove'")
+    for harm, words in (
+        (f"drop schema {A} cascade; drop schema {B} cascade", f"{KEEP}: schema {A} is gone"),
+        (f"alter table {A}.auth_user rename to users", f"{KEEP}: table {A}.auth_user is gone"),
+        (f"alter table {A}.auth_user drop column email cascade", f"{KEEP}: {A}.auth_user lacks email"),
+    ):
+        peopled.execute(harm.encode())
+        answer = rollbook("replication", "verify")
+        fix = f"rollbook replication repair '{KEEP}'"
+        assert (answer.code, f"{words}; to restore it: {fix}" in answer.err) == (3, True), answer.err
+        assert rollbook("replication", "repair", "--yes").code == 0
+        assert (rollbook("replication", "verify").code, rollbook("status").code) == (0, 0)
+    assert peopled.execute("select distinct on_leave from rollbook.course").fetchall() == [("remove",)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import io
@@ -14,6 +15,14 @@ from typing import IO
 from rollbook.core.errors import UnreachableError, UsageError
 
 CHUNK = 1024 * 1024
+
+
+def way_out(exc: OSError, option: str) -> str:
+    """Return what to do where writing fails; `option` names the file."""
+    other = f"name another file with {option}"
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free some space, or {other}"
+    return f"raise the limit of a file's size (ulimit -f), or {other}" if exc.errno == errno.EFBIG else other
 
 
 class Aside:
@@ -125,6 +134,4 @@ def written(
         finally:
             aside.discard()
     except OSError as exc:
-        raise UnreachableError(
-            f"cannot write {name}", why=exc.strerror, fix=f"free some space, or name another file with {option}"
-        ) from exc
+        raise UnreachableError(f"cannot write {name}", why=exc.strerror, fix=way_out(exc, option)) from exc

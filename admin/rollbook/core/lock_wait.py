@@ -11,21 +11,57 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import Connection, errors
 
+from rollbook.core.shipped import as_query
 from rollbook.core.values import visible
 
 LOOK_SECONDS = 5.0  # after which a statement counts as one that waits
 CONNECT_SECONDS = 2
 
+# Who holds up a session, through sessions that wait themselves: only who waits for nobody can be ended to some effect.
+# A prepared transaction has no session: 0, and its transaction.
 HOLDERS = """
-select w.holder, w.remedy from rollbook.lock_wait as w where w.waiting_pid = %s order by w.since limit 3
+with recursive blocking (pid, waiting) as (
+    select b.pid, %(pid)s::integer from unnest(pg_blocking_pids(%(pid)s)) as b (pid)
+    union
+    select b.pid, w.pid from blocking as w cross join unnest(pg_blocking_pids(w.pid)) as b (pid) where w.pid <> 0
+)
+select distinct h.pid, case when h.pid = 0 then (
+    select coalesce(l.transactionid::text, (
+        select min(split_part(held.virtualtransaction, '/', 2)) from pg_locks as held
+        where held.pid is null and held.granted and held.relation = l.relation and held.database = l.database
+    ))
+    from pg_locks as l where l.pid = h.waiting and not l.granted limit 1
+) end as xid
+from blocking as h
+where h.pid = 0 or pg_blocking_pids(h.pid) = '{}'
+order by 1 limit 3
+"""
+
+# Who may end it: null for this role itself. A process of the server has no role.
+ENDED_BY = """
+select case
+    when me.rolsuper then null
+    when holder.rolsuper is not false then 'a superuser'
+    when pg_has_role(holder.oid, 'usage') then null
+    when %(is_prepared)s then format('role %%s or a superuser', holder.rolname)
+    when not pg_has_role('pg_signal_backend', 'usage') then 'a member of pg_signal_backend'
+end
+from pg_roles as me left join pg_roles as holder on holder.rolname = %(role)s
+where me.rolname = current_user
 """
 
 
 class Holder(NamedTuple):
-    """A session that holds a lock, in a phrase, and the statement that ends it, if one does."""
+    """A session that holds a lock, in a phrase, the statement that ends it, and who may run that, if not this role."""
 
     words: str
     remedy: str | None
+    ended_by: str | None
+
+    @property
+    def fix(self) -> str | None:
+        """Return what ends the session."""
+        return f"(as {self.ended_by}) {self.remedy}" if self.ended_by and self.remedy else self.remedy
 
 
 @contextmanager
@@ -54,13 +90,21 @@ def look(where: dict[str, Any], pid: int, found: list[Holder], is_unbounded: boo
     """Find who holds the lock for which session `pid` waits. What cannot be asked is not known."""
     try:
         with psycopg.connect(**where, autocommit=True, fallback_application_name="rollbook") as conn:
-            found += [Holder(*row) for row in conn.execute(HOLDERS, [pid]).fetchall()]
+            found += [described(conn, *row) for row in conn.execute(HOLDERS, {"pid": pid}).fetchall()]
     except psycopg.Error:
         return
     if is_unbounded:
         for holder in found:
             # A warning without a handler goes to stderr as it is.
-            logging.getLogger("rollbook").warning(visible(f"waiting for {holder.words}; to end it: {holder.remedy}"))
+            logging.getLogger("rollbook").warning(visible(f"waiting for {holder.words}; to end it: {holder.fix}"))
+
+
+def described(conn: Connection[Any], pid: int, xid: str | None) -> Holder:
+    """Return what is known of a session, or of the prepared transaction `xid`."""
+    query = as_query("checks/describe_holder", "pid", "xid")
+    (row,) = conn.execute(query, {"pid": pid, "xid": xid}).fetchall()
+    ((by,),) = conn.execute(ENDED_BY, {"role": row[1], "is_prepared": pid == 0}).fetchall()
+    return Holder(row[-2], row[-1], by)
 
 
 def holders_of(exc: psycopg.Error) -> list[Holder]:

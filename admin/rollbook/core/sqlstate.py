@@ -83,6 +83,7 @@ CLASSES = {
 
 # Code -> meaning, where the class alone says too little.
 STATES = {
+    "2200H": Meaning(RefusedError, None, "rollbook schema check: it prints the statement that raises its end"),
     "22P05": Meaning(RefusedError, None, "move to a database with encoding 'UTF8': this one cannot hold every name"),
     "25006": Meaning(
         UnreachableError, "this session is read-only", "connect to the primary, or to a session that may write"
@@ -106,19 +107,33 @@ STATES = {
     ),
     "53200": Meaning(
         UnreachableError, "the server is out of memory",
-        "raise max_locks_per_transaction (about 10 locks for each course that one statement touches)",
+        "if it is shared memory, raise max_locks_per_transaction (about 10 locks for each course that one statement "
+        "touches); else run fewer sessions at a time, or lower work_mem",
     ),
     "53300": Meaning(
         UnreachableError, "the server has no connection left",
         "end sessions that are not needed, or raise max_connections",
     ),
+    "53400": Meaning(
+        UnreachableError, "a limit of the server is reached",
+        "raise the limit that the server names: it is set for the role, the database or the server",
+    ),
     "55P03": Meaning(NO_ANSWER.error, NO_ANSWER.fact, "try again when the other session is done"),
     "57014": Meaning(NO_ANSWER.error, NO_ANSWER.fact, "allow more time with --timeout SECONDS"),
+    "57P03": Meaning(UnreachableError, "the server does not accept connections now", "try again in a moment"),
     "57P05": Meaning(
         UnreachableError, "the server ended the session: it was idle too long",
         "run the command again; raise idle_session_timeout of this role if it happens again",
     ),
 }  # fmt: skip
+# A connection that is refused brings words alone. Another language's are not known: then the general advice is given.
+REFUSED_CONNECTIONS = {
+    r"too many clients|remaining connection slots": "53300",
+    r"too many connections for (role|database)": "53400",
+    r"authentication failed|no pg_hba.conf entry|role .* (does not exist|is not permitted)": "28000",
+    r"database .* does not exist": "3D000",
+    r"is (starting up|shutting down|not yet accepting)|in recovery mode": "57P03",
+}
 EXISTING = {"42P06", "42P07", "42710", "42723"}
 STATES |= dict.fromkeys(EXISTING, STATES["42P06"])
 
@@ -147,7 +162,7 @@ def translate(exc: psycopg.Error) -> AdminError:
             "another session holds a lock that this command needs",
             why="it waited for " + ", ".join(holder.words for holder in holders),
             fix="run the command again when that session is done, or end it: "
-            + " ".join(holder.remedy for holder in holders if holder.remedy),
+            + " ".join(holder.fix for holder in holders if holder.fix),
             sqlstate=state,
         )
     if state == "XX000" and "concurrently" in said:  # two sessions alter one object of the catalog
@@ -176,6 +191,9 @@ def translate(exc: psycopg.Error) -> AdminError:
     if isinstance(exc, psycopg.DataError):
         return RefusedError("a value cannot be stored", why=why)
     if isinstance(exc, psycopg.OperationalError | psycopg.ProgrammingError):
+        if known := next((state for words, state in REFUSED_CONNECTIONS.items() if re.search(words, why)), None):
+            meaning = STATES.get(known) or CLASSES[known[:2]]
+            return UnreachableError(meaning.fact or said, why=why, fix=meaning.fix)
         return UnreachableError(
             "cannot connect to the database", why=why,
             fix="name it with -d CONNINFO, ROLLBOOK_DSN or libpq's PG* variables, and check that the server is running",

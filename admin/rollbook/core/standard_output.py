@@ -4,6 +4,7 @@ import io
 import os
 
 from rollbook.core.errors import PIPE_CLOSED, UnreachableError
+from rollbook.core.files import way_out
 
 
 def discard(stream: io.TextIOWrapper) -> None:
@@ -36,9 +37,7 @@ class StandardOutput(io.TextIOWrapper):
         discard(self)
         if isinstance(exc, BrokenPipeError):
             return SystemExit(PIPE_CLOSED)
-        return UnreachableError(
-            "cannot write to standard output", why=exc.strerror, fix="free some space, or name a file with -o"
-        )
+        return UnreachableError("cannot write to standard output", why=exc.strerror, fix=way_out(exc, "-o"))
 
 
 class StandardError(io.TextIOWrapper):

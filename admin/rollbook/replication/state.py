@@ -287,13 +287,14 @@ def with_faults(found: Line, faults: Sequence[Fault]) -> Line:
     own = min(
         (fault for fault in faults if fault.course == found.course), key=lambda each: each.kind == "guard", default=None
     )
-    fault = own or next((fault for fault in faults if fault.course is None), None)
+    fault = own or next((fault for fault in faults if fault.course is None and fault.is_routing), None)
     if fault is None or found.state == "paused":
         return found
     state = "broken" if own and own.kind != "guard" else "unknown"
     if SEVERITY[found.state] < SEVERITY[state] or (found.reason and SEVERITY[found.state] == SEVERITY[state]):
         return found
-    return replace(found, state=state, reason=fault.words, fix=fault.fix)
+    then = "" if own else "; then: rollbook replication repair"  # what was written meanwhile is in no copy
+    return replace(found, state=state, reason=fault.words, fix=fault.fix.rstrip(";") + then)
 
 
 def status(portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], caller: Caller) -> list[Line]:

@@ -12,6 +12,7 @@ from psycopg import Error, IsolationLevel, errors
 
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError
+from rollbook.core.shell import course_word
 from rollbook.replication import catalog
 from rollbook.replication.catalog import Placement
 from rollbook.replication.compare import Compared, compare
@@ -25,7 +26,7 @@ from rollbook.replication.queries.copies import (
     portal_time,
     record_verification,
 )
-from rollbook.replication.queries.courses import known_courses
+from rollbook.replication.queries.courses import course_states, known_courses
 from rollbook.replication.session import Progress, opened
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 BATCHES = 20  # calls, for many courses: each reads all routes once, and a bar moves
 BATCH = 25  # the fewest courses in one call
+NAMED = 5  # courses whose fault is printed
 CATCH_UP_SECONDS = 10.0  # how long a server may take to catch up before its course counts as not comparable
 WORST_FIRST = ("unreachable", "not_comparable", "differs", "match")
 UNCOMPARED = ("unreachable", "not_comparable")
@@ -93,6 +95,12 @@ def verify(run: Run, report: Report, progress: Progress, *, with_findings: bool)
             if part.rows and not report.tables:
                 record_verdicts(recorder, part.rows, part.at, report.run_at)
                 recorder.commit()
+        reasons = [course for course in course_states(recorder, report.courses_with("not_comparable")) if course.fault]
+    for course in reasons[:NAMED]:
+        fix = f"rollbook replication repair {course_word(course.course)}"
+        progress.note(f"{course.course}: {course.fault}; to restore it: {fix}")
+    if len(reasons) > NAMED:
+        progress.note(f"{len(reasons) - NAMED} more courses; to restore them all: rollbook replication repair")
 
 
 def by_course(rows: Sequence[Comparison]) -> dict[str, list[Comparison]]:

@@ -1,21 +1,25 @@
 -- sequences_behind: sequences of the portal's and Rollbook's tables whose next value is taken: an insert fails on the
--- primary key. Loads with ids of their own and restores of data alone leave them so.
--- Called:   by foreign_objects.
+-- primary key. Loads with ids of their own and restores of data alone leave them so. Also sequences that have given
+-- their last number, or that the largest id is beyond: those of a smaller type than their column.
+-- only_taken: only where the very next insert fails.
+-- Called:   by foreign_objects; by `rollbook status`, of what fails now.
 -- Returns:  nothing for a table or sequence that the caller may not read.
 -- Security: INVOKER.
-create or replace function rollbook.sequences_behind() returns table (object text, kind text, difference text, fix text)
+create or replace function rollbook.sequences_behind(only_taken boolean default false)
+returns table (object text, kind text, difference text, fix text)
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     counter record;
     newest bigint;
-    upcoming bigint;
+    upcoming numeric;  -- of a sequence at its end beyond any bigint
+    is_taken boolean;
 begin
     for counter in
         select
             s.oid::regclass::text as name, c.oid::regclass::text as table_name,
-            quote_ident(a.attname) as attname
+            quote_ident(a.attname) as attname, given.seqmax, a.atttypid
         from pg_class as c
         inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
         cross join lateral (
@@ -29,6 +33,7 @@ begin
             where e.adrelid = c.oid and e.adnum = a.attnum
         ) as q
         inner join pg_class as s on s.oid = q.oid
+        left join pg_sequence as given on given.seqrelid = s.oid
         where c.relkind in ('r', 'p')
             and (c.relnamespace = 'rollbook'::regnamespace
                  or c.oid in (select rollbook.real_table(p.oid) from pg_class as p
@@ -39,8 +44,23 @@ begin
         order by 1
     loop
         execute format('select max(%s) from %s', counter.attname, counter.table_name) into newest;
-        execute format('select last_value + is_called::integer from %s', counter.name) into upcoming;
+        execute format('select last_value::numeric + is_called::integer from %s', counter.name) into upcoming;
+        if upcoming > counter.seqmax or newest > counter.seqmax then
+            return query select
+                counter.name, 'sequence', format('gives no number above %s: inserts fail', counter.seqmax),
+                concat_ws(
+                    ' ',
+                    format('alter sequence %s as %s no maxvalue;', counter.name, counter.atttypid::regtype),
+                    format('select setval(%L, (select max(%s) from %s));',
+                           counter.name, counter.attname, counter.table_name)
+                )
+            where not only_taken or upcoming > counter.seqmax;
+            continue;
+        end if;
         continue when newest is null or upcoming > newest;
+        execute format('select exists (select from %s where %s = $1)', counter.table_name, counter.attname)
+        into is_taken using upcoming::bigint;
+        continue when only_taken and not is_taken;
         return query values (
             counter.name, 'sequence',
             format('gives %s next, but %s has %s already: inserts fail', upcoming, counter.table_name, newest),
@@ -48,5 +68,6 @@ begin
         );
     end loop;
 end $$;
-comment on function rollbook.sequences_behind() is
-    'Sequences of the portal''s and Rollbook''s tables that give a value next that is not above the largest id.';
+comment on function rollbook.sequences_behind(boolean) is
+    'Sequences of the portal''s and Rollbook''s tables that give a value next that is not above the largest id; '
+    'with only_taken those whose next value is taken.';

@@ -174,7 +174,7 @@ def question(plan: "Plan") -> str:
     shown = ", ".join(f"{name} ({count})" for name, count in list(rows.items())[:SHOWN_PLAN])
     more = ", ..." if len(rows) > SHOWN_PLAN else ""
     total = f"{render.plural(sum(rows.values()), 'row')} in {render.plural(len(rows), 'course')}"
-    gone = [f"; recreate what is gone of {name}: {fault}" for name, fault in plan.faults.items()]
+    gone = [f"; restore the copies of {name}: {fault}" for name, fault in plan.faults.items()]
     return f"repair {total}: {shown}{more}{''.join(gone[:SHOWN_PLAN])}"
 
 

@@ -54,11 +54,13 @@ def routing(faults: "Sequence[Fault]") -> str:
     found = [fault for fault in faults if fault.course is None]
     if not found:
         return ""
-    lines = ["routing is off, or fails:"]
+    is_routing = any(fault.is_routing for fault in found)
+    lines = ["routing is off, or fails:" if is_routing else "inserts fail:"]
     for fault in found[:SHOWN]:
         lines += [f"  {fault.words}", f"    {fault.fix}"]
-    more = f"{len(found) - SHOWN} more: rollbook schema check; " if len(found) > SHOWN else ""
-    return "\n".join([*lines, f"  {more}when it is fixed: rollbook replication repair"]) + "\n\n"
+    lines += [f"  {len(found) - SHOWN} more: rollbook schema check"] if len(found) > SHOWN else []
+    lines += ["  when it is fixed: rollbook replication repair"] if is_routing else []
+    return "\n".join(lines) + "\n\n"
 
 
 def advice(found: "Sequence[Line]") -> str:

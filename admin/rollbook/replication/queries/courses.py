@@ -62,6 +62,8 @@ order by s.course_id
 
 FAULTS = """
 select course_id as course, object, kind, difference, fix from rollbook.routing_fault()
+union all
+select null, object, kind, difference, fix from rollbook.sequences_behind(only_taken => true)
 """
 
 
@@ -74,6 +76,11 @@ class Fault:
     kind: str
     difference: str
     fix: str  # a line for psql, or one that begins with `rollbook`, for a shell
+
+    @property
+    def is_routing(self) -> bool:
+        """Return whether writes are not routed, or fail: then changes may be missing in the copies."""
+        return self.kind != "sequence"
 
     @property
     def words(self) -> str:
@@ -164,7 +171,7 @@ def course_states(conn: Conn, course_ids: Sequence[str] | None) -> list[CourseSt
 
 
 def routing_faults(conn: Conn) -> list[Fault]:
-    """Return what the catalog of the portal shows to be wrong with routing: one cheap query."""
+    """Return what is wrong with routing, and which inserts fail: one cheap query."""
     return typed(Fault, conn, FAULTS)
 
 
