@@ -33,7 +33,7 @@ def create(conn: Conn, run: Run, user: User, given: Row) -> tuple[Row, list[str]
     after |= {"first": created["first"], "last": created["last"]}
     history.record(
         conn, run, created["client_authorization_id"], "created", after=after, user_id=user["id"],
-        course_id=given["course_id"],
+        course_id=given["course_id"], kind="authorization",
     )  # fmt: skip
     return created, remarks
 

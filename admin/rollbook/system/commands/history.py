@@ -7,11 +7,13 @@ import typer
 
 from rollbook.core import render
 from rollbook.core.arguments import OfCourse, OfUser
-from rollbook.core.command import Run, command
+from rollbook.core.command import OnError, Run, command
+from rollbook.core.errors import NotConfirmedError, PartialError
 from rollbook.core.nouns import noun
 
 app = noun("history")
 
+UNDONE = ("id", "object", "course", "outcome", "detail")
 COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason", "on_behalf_of")
 
 
@@ -66,3 +68,58 @@ def show(run: Run, number: Annotated[int, typer.Argument(metavar="ID", help="The
     parts = {"Entry": {key: value for key, value in found.items() if key not in ("before", "after")}}
     parts |= {key.capitalize(): found[key] or {} for key in ("before", "after")}
     render.document(run, found, lambda out: render.sections(run, out, {k: v or [] for k, v in parts.items()}))
+
+
+@command(
+    app, "undo", sets=("data", "writes", "yes"), columns=UNDONE, long=True, needs="rollbook_operator",
+    examples=("history undo 1 -n", "history undo 1 --on-error skip --yes --reason 'the wrong file'"),
+    exits="0 undone, 1 refused (changed since, undone already, cannot be undone), nothing changed, 3 unreachable, "
+    "5 some skipped, 6 not confirmed",
+    see="rollbook import list, rollbook history list",
+)  # fmt: skip
+def undo(
+    run: Run,
+    number: Annotated[
+        list[int], typer.Argument(metavar="ID...", help="Entries, or batches: see rollbook import list.")
+    ],
+    on_error: Annotated[
+        OnError,
+        typer.Option(
+            "--on-error", help="When an entry cannot be undone: undo nothing, or skip it and undo the others (exit 5)."
+        ),
+    ] = OnError.abort,
+) -> int:
+    """Undo what entries of the history changed, where nobody changed it since: the values of before return.
+
+    The plan is printed first, and must be confirmed. An undo is recorded, and can be undone itself.
+    """
+    from rollbook.core.undoing import undo as undo_entries
+    from rollbook.people.undo import STEPS as PEOPLE
+    from rollbook.testcentre.undo import STEPS as TEST_CENTRE
+
+    run.on_error, run.is_of_people = on_error, True
+    steps = (*TEST_CENTRE, *PEOPLE)
+    with run.connect() as conn:
+        if not (run.yes or run.dry_run):
+            with conn.transaction(force_rollback=True):
+                confirm(run, [vars(each) for each in undo_entries(conn, run, number, steps)])
+        done = [vars(each) for each in undo_entries(conn, run, number, steps)]
+    render.rows(run, done, UNDONE)
+    skipped = sum(row["outcome"] == "skipped" for row in done)
+    words = f"{len(done) - skipped} undone" + (f", {skipped} skipped" if skipped else "")
+    render.note(run, f"{words}; dry run: nothing was changed" if run.dry_run else words)
+    return PartialError.exit_code if skipped else 0
+
+
+def confirm(run: Run, plan: list[render.Row]) -> None:
+    """Ask whether to follow the plan. Raises NotConfirmedError, which has the plan."""
+    skipped = [row for row in plan if row["outcome"] == "skipped"]
+    for row in skipped:
+        render.note(run, f"{row['id']} {row['object']}: {row['detail']}")
+    names = ", ".join(dict.fromkeys(row["object"] for row in plan[:5])) + (" and more" if len(plan) > 5 else "")
+    skips = f", {len(skipped)} of them skipped" if skipped else ""
+    try:
+        render.confirm(run, f"undo {render.plural(len(plan), 'change')}{skips}: {names}. Continue?")
+    except NotConfirmedError as exc:
+        exc.details["plan"] = plan
+        raise
