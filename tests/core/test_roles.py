@@ -145,6 +145,7 @@ CASES: dict[str, list[Case]] = {
     "history list": [Case(LOOK, ""), Case(LOOK, "--user ada"), Case(LOOK, f"--course {KEEP}")],
     "import list": [Case(LOOK, "")],
     "history show": [Case(LOOK, "1")],
+    "history undo": [Case(PEOPLE, "1 -n")],
     "schema current": [Case(LOOK, "")],
     "schema history": [Case(NOTHING, "")],
     "schema sql": [Case(NOTHING, "")],
@@ -226,7 +227,8 @@ def login(school: Db, dsn: str) -> Iterator[Callable[[str], str]]:
     furnish(school)
     advance_sequences(school)
     school.execute(
-        "insert into rollbook.history (os_user, command, object, outcome) values ('x', 'user update', 'ada', 'x');"
+        "insert into rollbook.history (os_user, command, object, outcome, kind, user_id, before, after) values "
+        "('x', 'user update', 'ada', 'changed', 'user', 101, '{\"goals\": \"x\"}', '{\"goals\": \"World peace\"}');"
         "insert into rollbook.discussion_outbox (user_id, operation, attempts) values (101, 'put', 1);"
         "update rollbook.discussion set active = true, url = 'http://127.0.0.1:9', api_key = 'k'"
     )

@@ -87,6 +87,11 @@ BEFORE: dict[str, tuple[str, ...]] = {
         "add pronouns text')\"",
         "shape column add auth_userprofile pronouns",
     ),
+    r"history undo 1 ": (
+        "version && python -c \"import os, psycopg; psycopg.connect(os.environ['ROLLBOOK_DSN'], autocommit=True)"
+        ".execute('truncate rollbook.history restart identity')\"",
+        "user update ada --goals 'To undo'",
+    ),
     r"course move .*--finish": ("course attach edX/DemoX/2012_Fall --to east",),
 }  # fmt: skip
 # Pattern of examples on the demo itself -> commands that bring it back to what it was.

@@ -59,7 +59,11 @@ where (%(user_id)s::bigint is null or h.user_id = any (array(
     and (%(actor)s::text is null or %(actor)s in (h.actor, h.role, h.os_user, h.on_behalf_of))
     and (%(command)s::text is null or h.command = %(command)s or starts_with(h.command, %(command)s || ' '))
     and (%(since)s::timestamptz is null or h.at >= %(since)s)
-    and (%(batch)s::bigint is null or h.batch = %(batch)s or h.id = %(batch)s)
+    and (
+        %(batch)s::bigint is null
+        or h.at = (select s.at from rollbook.history as s where s.id = %(batch)s)
+        and (h.batch = %(batch)s or h.id = %(batch)s)
+    )
     and (%(match)s::text is null or strpos(lower(h.object || ' ' || coalesce(h.reason, '')), lower(%(match)s)) > 0)
 order by h.id desc
 limit %(limit)s

@@ -26,14 +26,16 @@ if TYPE_CHECKING:
 
 TURN = "rollbook history undo"
 
-# A summary stands for its rows. Rows of a batch that were undone before are left out.
+# A summary stands for its rows, which have its time. Rows of a batch that were undone before are left out.
 LOAD = """
 create temporary table undoing on commit drop as
 select h.id, h.at, h.command, h.kind, h.object, h.outcome, h.user_id, h.course_id, h.before, h.after
 from rollbook.history as h
-where (h.id = %(number)s and not %(is_batch)s) or (
-        h.batch = %(number)s and not exists (select from rollbook.history as u where u.undoes = h.id)
-    )
+where h.at = %(at)s and case
+        when %(is_batch)s
+            then h.batch = %(number)s and not exists (select from rollbook.history as u where u.undoes = h.id)
+        else h.id = %(number)s
+    end
 """
 
 UNFIT = """
@@ -53,6 +55,13 @@ LOCK: dict[bool, LiteralString] = {
 }
 
 DROP_UNFIT = "delete from pg_temp.undoing as x using pg_temp.unfit as f where f.id = x.id"
+
+# A course that a bundle created stays: others may be in it by now.
+STAYS = """
+insert into pg_temp.unfit
+select x.id, x.object, x.course_id, 'the course stays; to delete it: rollbook course delete'
+from pg_temp.undoing as x where x.kind = 'course'
+"""
 
 # What a write did not find any more, although it was judged: somebody else was there first.
 MISSED = """
@@ -121,7 +130,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Undone:
-    """What became of an entry: `undone` or `skipped`, with the reason."""
+    """What became of an entry: `undone`, or `skipped` or `kept` with the reason."""
 
     id: int
     object: str
@@ -164,7 +173,7 @@ def undo_unit(conn: Conn, run: Run, number: int, steps: Sequence[tuple[str, str,
         again = f"which entry {by['redone_by']} undid" if by["redone_by"] else None
         fix = f"rollbook history undo {by['redone_by'] or by['id']}"
         raise RefusedError(f"entry {number} was undone already by entry {by['id']}", why=again, fix=fix)
-    conn.execute(LOAD, {"number": number, "is_batch": is_batch})
+    conn.execute(LOAD, {"number": number, "is_batch": is_batch, "at": entry["at"]})
     conn.execute("analyze pg_temp.undoing")
     conn.execute(UNFIT)
     history.begin(conn)
@@ -176,14 +185,18 @@ def undo_unit(conn: Conn, run: Run, number: int, steps: Sequence[tuple[str, str,
             fix=f"rollbook history show {number}",
         )  # fmt: skip
     refuse_others(conn)
+    conn.execute(STAYS)
+    kept = {row["id"] for row in conn.execute("select id from pg_temp.undoing where kind = 'course'")}
+    conn.execute(DROP_UNFIT)
     take_steps(conn, {"rationale": run.reason or ""}, steps)
     conn.execute(MISSED)
     unfit = {row["id"]: row["reason"] for row in conn.execute("select id, reason from pg_temp.unfit")}
     if len(unfit) < len(entries):
-        record(conn, run, entry if is_batch else None, len(entries) - len(unfit), is_whole=not unfit)
+        whole = not unfit.keys() - kept
+        record(conn, run, entry if is_batch else None, len(entries) - len(unfit), is_whole=whole)
     conn.execute("drop table pg_temp.undoing, pg_temp.unfit, pg_temp.written")
     return [
-        Undone(key, name, course, "skipped" if key in unfit else "undone", unfit.get(key))
+        Undone(key, name, course, "kept" if key in kept else "skipped" if key in unfit else "undone", unfit.get(key))
         for key, name, course in entries
     ]
 

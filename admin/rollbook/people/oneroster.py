@@ -60,11 +60,6 @@ class Bundle:
         Raises RefusedError or ConsentNeededError if too many students are not in the file any more.
         """
         made = roster_seats.make_courses(conn)
-        entries: list[Row] = [
-            {"object": course_id, "outcome": "created", "after": {"on_leave": "keep"}, "course_id": course_id}
-            for course_id in made
-        ]
-        history.record_many(conn, run, entries)
         roster_seats.merge(conn, self.parameters)
         leaving, present = roster_seats.leavers(conn, named=False)
         check_removals(run, self.limit, self.agreed, leaving, present, "the classes of the bundle", "not in the file")

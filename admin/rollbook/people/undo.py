@@ -9,7 +9,7 @@ from __future__ import annotations
 from rollbook.core.undoing import Step
 from rollbook.people.queries import undo as queries
 
-# In this order: what hangs on a group or an account goes before it.
+# In this order: what hangs on a group or an account goes before it, and new accounts give their names back.
 STEPS = (
     ("enrollment", "created", Step(
         queries.ENROLLED, (queries.LEAVE,), "student_courseenrollment", "these enrollments", queries.ENROLLED_IDS,
@@ -20,10 +20,10 @@ STEPS = (
     ("allowed", "changed", Step(queries.TURNED, (queries.TURN_BACK,))),
     ("group", "created", Step(queries.GROUPED, (queries.UNGROUP,), "student_usertestgroup", "these groups",
                               queries.GROUP_IDS)),
-    ("user", "changed activated deactivated granted revoked approved", Step(queries.CHANGED, queries.CHANGE_BACK)),
     ("user", "created", Step(
         queries.CREATED, (queries.DELETE,), "auth_user", "these accounts", queries.CREATED_IDS,
     )),
+    ("user", "changed activated deactivated granted revoked approved", Step(queries.CHANGED, queries.CHANGE_BACK)),
     ("group", "removed", Step(queries.UNGROUPED, (queries.GROUP_AGAIN,))),
     ("member", "removed", Step(queries.QUITTED, (queries.JOIN_AGAIN,))),
     ("allowed", "removed", Step(queries.DISALLOWED, (queries.ALLOW_AGAIN,))),

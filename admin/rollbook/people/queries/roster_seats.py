@@ -350,6 +350,11 @@ where e.course_id in (
 """
 
 # What is there by the time of the write counts: others enroll and remove meanwhile.
+COURSES_WRITTEN = """
+insert into pg_temp.written (kind, object, outcome, course_id, after)
+select 'course', c.name, 'created', c.name, '{"on_leave": "keep"}' from unnest(%s::text[]) as c (name)
+"""
+
 JOIN = """
 with added as (
     insert into portal.student_courseenrollment (user_id, course_id)
@@ -467,10 +472,11 @@ def find_wrong(conn: Conn, parameters: Mapping[str, object]) -> None:
 
 
 def make_courses(conn: Conn) -> list[str]:
-    """Create the missing courses, and return them."""
+    """Create the missing courses, and return them; pg_temp.written has them."""
     made = [str(row["course_id"]) for row in conn.execute(NEW_COURSES).fetchall()]
     for course_id in made:
         create_course(conn, course_id, "keep")
+    conn.execute(COURSES_WRITTEN, [made])
     return made
 
 

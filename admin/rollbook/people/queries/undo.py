@@ -369,7 +369,11 @@ cross join lateral (
     end as reason
     union all
     select format('the username %%s belongs to another account now', o.username)
-    from portal.auth_user as o where o.username = x.before ->> 'username' and o.id <> x.user_id
+    from portal.auth_user as o
+    where lower(o.username) = lower(x.before ->> 'username') and o.id <> x.user_id and not exists (
+            select from pg_temp.undoing as y
+            where y.kind = 'user' and y.user_id = o.id and y.before ->> 'username' <> o.username
+        )
 ) as f
 where {changes} and f.reason is not null
 """).format(changes=CHANGES, profile=sql.Literal([*names(PROFILE_FIELDS), "meta"]))
@@ -384,6 +388,15 @@ CHANGE_BACK = (
     )
     from pg_temp.undoing as x where {changes} and x.before ? 'email'
     having count(*) > 0
+    """).format(changes=CHANGES),
+    # A name that another of them takes back is given up first.
+    sql.SQL("""
+    update portal.auth_user as u set username = 'renamed-' || gen_random_uuid()
+    from pg_temp.undoing as x
+    where {changes} and u.id = x.user_id and x.before ? 'username' and exists (
+            select from pg_temp.undoing as y
+            where y.kind = 'user' and y.user_id <> x.user_id and lower(y.before ->> 'username') = lower(u.username)
+        )
     """).format(changes=CHANGES),
     sql.SQL("""
     update portal.auth_user as u set {columns}

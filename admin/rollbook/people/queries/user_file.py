@@ -261,11 +261,22 @@ profile as (
 registration as (
     insert into portal.auth_registration (user_id, activated_at)
     select a.id, case when a.is_active then now() end from account as a
+),
+written as (
+    insert into pg_temp.written (kind, object, outcome, user_id, after)
+    select 'user', s.username, 'created', a.id, jsonb_object(
+        array['username', 'email', 'is_active', {named}]
+        || case when s.password_hash is null then '{{}}' else '{{password}}'::text[] end,
+        array[s.username, nullif(s.email, '\N'), a.is_active::text, {new}]
+        || case when s.password_hash is null then '{{}}' else '{{(secret)}}'::text[] end
+    )
+    from account as a inner join pg_temp.staged as s on s.username = a.username
 )
 insert into pg_temp.done (line, user_id, outcome, became_active)
 select s.line, a.id, 'created', a.is_active
 from account as a inner join pg_temp.staged as s on s.username = a.username
 """).format(
+    named=each(FILE_FIELDS, "{text}"), new=each(FILE_FIELDS, r"nullif(s.{name}, '\N')::{type}::text"),
     user_fields=each(USER_FIELDS, "{name}"), user_values=each(USER_FIELDS, NEW),
     profile_fields=each(PROFILE, "{name}"), profile_values=each(PROFILE, NEW),
 )  # fmt: skip
@@ -311,6 +322,37 @@ cross join lateral (
         " as {name}",
     ),
 )
+
+# Before the accounts change: the values that will, old and new; of a password only that it does.
+WRITTEN = sql.SQL("""
+insert into pg_temp.written (kind, object, outcome, user_id, before, after)
+select
+    'user', u.username, 'changed', u.id,
+    jsonb_build_object(
+        'username', u.username, 'email', u.email, 'is_active', u.is_active, 'password', '(secret)', {old}
+    ) - k.kept,
+    jsonb_build_object(
+        'username', c.username, 'email', c.email, 'is_active', c.is_active, 'password', '(secret)', {new}
+    ) - k.kept
+from pg_temp.change as c
+inner join portal.auth_user as u on u.id = c.user_id
+left join portal.auth_userprofile as p on p.user_id = u.id
+cross join lateral (
+    select array_remove(array[
+        case when c.username = u.username then 'username' end,
+        case when not c.has_new_email then 'email' end,
+        case when c.is_active = u.is_active then 'is_active' end,
+        case when c.password = u.password then 'password' end,
+        {same}
+    ], null) as kept
+) as k
+where c.has_new_email or c.username <> u.username or c.user_fields <> '{{}}' or c.profile_fields <> '{{}}'
+""").format(
+    old=each(FILE_FIELDS, "{text}, coalesce({table}.{name}, {empty})"), new=each(FILE_FIELDS, "{text}, c.{name}"),
+    same=each(
+        FILE_FIELDS, "case when c.{name} is not distinct from coalesce({table}.{name}, {empty}) then {text} end"
+    ),
+)  # fmt: skip
 
 CHANGE_EMAILS = """
 select rollbook.change_emails(array_agg(c.user_id order by c.line), array_agg(c.email order by c.line))
@@ -375,10 +417,18 @@ cross join lateral (
 """
 
 AUTO_ENROLL = """
-with counted as (
-    select e.user_id, count(*) as enrolled
-    from rollbook.auto_enroll_users(array(select d.user_id from pg_temp.done as d where d.became_active)) as e
-    group by e.user_id
+create temporary table auto_enrolled on commit drop as
+select * from rollbook.auto_enroll_users(array(select d.user_id from pg_temp.done as d where d.became_active))
+"""
+
+AUTO_ENROLLED = """
+with counted as (select a.user_id, count(*) as enrolled from pg_temp.auto_enrolled as a group by a.user_id),
+written as (
+    insert into pg_temp.written (kind, object, outcome, user_id, course_id, after)
+    select 'enrollment', u.username, 'created', e.user_id, e.course_id, jsonb_build_object('id', e.id)
+    from pg_temp.auto_enrolled as a
+    inner join portal.student_courseenrollment as e on e.user_id = a.user_id and e.course_id = a.course_id
+    inner join portal.auth_user as u on u.id = e.user_id
 )
 update pg_temp.done as d set enrolled = c.enrolled from counted as c where c.user_id = d.user_id
 """
@@ -447,10 +497,13 @@ def find_taken(conn: Conn, mode: str) -> None:
 def apply(conn: Conn, rationale: str, file: str | None = None) -> None:
     """Make and change the accounts of pg_temp.staged; record what was done to each row in pg_temp.outcome.
 
+    pg_temp.written has each change, for the history.
+
     New accounts come last: they may take a username or an address that another row gives up.
     """
     conn.execute(DONE)
     if conn.execute(CHANGE).rowcount:
+        conn.execute(WRITTEN)
         conn.execute(CHANGE_EMAILS)
         conn.execute(PARK_USERNAMES)
         conn.execute(UPDATE_USERS)
@@ -459,7 +512,8 @@ def apply(conn: Conn, rationale: str, file: str | None = None) -> None:
         conn.execute(ADD_PROFILES)
         conn.execute(CONSEQUENCES)
     conn.execute(CREATE)
-    conn.execute(AUTO_ENROLL)
+    if conn.execute(AUTO_ENROLL).rowcount:
+        conn.execute(AUTO_ENROLLED)
     conn.execute(OUTCOMES, [file])
 
 
