@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from tests.people.test_oneroster import V11, bundle
 from tests.program import KEEP, REMOVE, snapshot
 from tests.school import Rollbook, advance_sequences, furnish
 
@@ -260,6 +261,18 @@ def test_a_batch_is_undone_whole_or_with_skip_in_parts(rollbook: Rollbook, site:
                  "where batch = %s and user_id = 103", [batch])  # fmt: skip
     answer = rollbook("history", "undo", str(batch), "--yes", "--json")
     assert (answer.code, answer.column("outcome")) == (0, ["undone"])
+
+
+def test_a_bundle_is_undone_but_for_its_courses(rollbook: Rollbook, site: Db, tmp_path: Path) -> None:
+    before = rows_of(site)
+    answer = rollbook("user", "import", "--oneroster", bundle(tmp_path / "bundle", V11), "--json")
+    assert answer.code == 0, answer.err
+    undone = rollbook("history", "undo", str(answer.data[0]["batch"]), "--yes", "--json")
+    assert undone.code == 0, undone.err
+    assert {row["object"]: row["outcome"] for row in undone.data if row["outcome"] != "undone"} == {
+        "k-alg-1": "kept", "k-alg-2": "kept"
+    }  # fmt: skip
+    assert rows_of(site) == before
 
 
 def test_unknown_entries_and_other_roles_are_refused(rollbook: Rollbook, site: Db, dsn: str) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rollbook.core import history, render
 from rollbook.core import importing as bulk
+from rollbook.core import render
 from rollbook.core.errors import UsageError
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet

@@ -349,12 +349,12 @@ where e.course_id in (
     )
 """
 
-# What is there by the time of the write counts: others enroll and remove meanwhile.
 COURSES_WRITTEN = """
 insert into pg_temp.written (kind, object, outcome, course_id, after)
 select 'course', c.name, 'created', c.name, '{"on_leave": "keep"}' from unnest(%s::text[]) as c (name)
 """
 
+# What is there by the time of the write counts: others enroll and remove meanwhile.
 JOIN = """
 with added as (
     insert into portal.student_courseenrollment (user_id, course_id)
