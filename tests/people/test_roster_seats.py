@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 from psycopg import Connection
 
 from rollbook.people import bundle as bundles
+from tests.people.test_merge import until
 from tests.people.test_oneroster import bundle
-from tests.program import snapshot
+from tests.program import process, snapshot
 from tests.school import Rollbook
 
 Db = Connection[Any]
@@ -432,3 +435,45 @@ def test_a_zip_is_read_and_nothing_else_of_it(
     broken = Path(packed(FIRST))
     broken.write_bytes(broken.read_bytes().replace(b"sourcedId", b"sourcedXX")[:-30])
     assert rollbook("user", "import", "--oneroster", str(broken)).code in (1, 2)
+
+
+# --- races ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("held", "left"),
+    [
+        # A removal wins. What is there already is not made twice.
+        (
+            "delete from portal.student_courseenrollment using portal.auth_user as u "
+            "where u.id = user_id and username = 's.beta'",
+            {("alg-1", "s.alpha"), ("alg-2", "s.alpha"), ("alg-2", "t.gamma")},
+        ),
+        (
+            "insert into portal.student_courseenrollment (user_id, course_id) "
+            "select id, 'alg-2' from portal.auth_user where username = 's.alpha'",
+            {("alg-1", "s.alpha"), ("alg-2", "s.alpha"), ("alg-2", "t.gamma")},
+        ),
+    ],
+    ids=["remove", "add"],
+)
+def test_what_others_write_meanwhile_is_not_lost(
+    imports: Imports, school: Db, session: Callable[[], Db], dsn: str, held: LiteralString, left: set[tuple[str, str]]
+) -> None:
+    imports(FIRST)
+    rows = ENROLLMENTS + "e2,tobedeleted,,alg-1,o1,u2,student,,,\ne9,active,,alg-2,o1,u1,student,,,\n"
+    first = bundle(imports.place / "first", DELTA | {"enrollments.csv": rows})
+    rows = ENROLLMENTS + "e10,active,,alg-2,o1,t1,student,,,\n"
+    second = bundle(imports.place / "second", DELTA | {"enrollments.csv": rows})
+    other = session()
+    other.autocommit = False
+    other.execute(held)
+    with ThreadPoolExecutor(2) as pool:
+        running = []
+        for number, where in enumerate((first, second), start=1):
+            running.append(pool.submit(process, "user", "import", "--oneroster", where, "-d", dsn))
+            until(school, number)
+        other.commit()
+        for import_ in running:
+            assert import_.result().code == 0, import_.result().err
+    assert seats(school) == left

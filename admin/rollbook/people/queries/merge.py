@@ -144,6 +144,18 @@ STEPS: tuple[tuple[str, str, LiteralString | sql.Composed], ...] = (
         update rollbook.name_decision as d set user_id = %(target)s where d.user_id = %(source)s
         returning d.new_name as name, d.state as detail
     """),
+    ("bundle row", "moved", """
+        with person as (
+            update rollbook.roster_person as p set user_id = %(target)s where p.user_id = %(source)s
+            returning p.sourced_id, p.source
+        ),
+        seat as (
+            update rollbook.roster_enrollment as e set user_id = %(target)s where e.user_id = %(source)s
+            returning e.sourced_id, e.source
+        )
+        select r.sourced_id as name, 'source ' || r.source as detail
+        from (select * from person union all select * from seat) as r order by 1
+    """),
     ("profile", "moved", """
         update portal.auth_userprofile as p set user_id = %(target)s
         where p.user_id = %(source)s and not exists (
