@@ -20,14 +20,14 @@ from pg_temp.roster_manifest where propertyname is not null order by 1, 2
 
 # Only active or a blank is active: a word that nobody knows takes access away until it is corrected.
 ENDS = sql.SQL("""
-alter table {table} add column is_ended boolean generated always as (
+add column is_ended boolean generated always as (
     coalesce(lower(btrim(status)) not in ('active', ''), false)
 ) stored
 """)
 
 # A day, or the day of a time as it is written; null for what is neither.
 DAY = sql.SQL("""
-alter table {table} add column {day} date generated always as (
+add column {day} date generated always as (
     case
         when {text} !~ (
             '^[1-9][0-9]{{3}}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])'
@@ -56,10 +56,11 @@ def manifest(conn: Conn) -> list[tuple[str, str]]:
 
 def add_meanings(conn: Conn, table: LiteralString, *, has_dates: bool) -> None:
     """Add to a file's table `is_ended`, and with dates `begin_date` and `end_date`: null where it is blank or wrong."""
-    place = sql.Identifier("pg_temp", table)
-    conn.execute(ENDS.format(table=place))
-    for day, text in (("begin_date", "begindate"), ("end_date", "enddate")) if has_dates else ():
-        conn.execute(DAY.format(table=place, day=sql.Identifier(day), text=sql.Identifier(text)))
+    days = (("begin_date", "begindate"), ("end_date", "enddate")) if has_dates else ()
+    columns = [ENDS, *(DAY.format(day=sql.Identifier(day), text=sql.Identifier(text)) for day, text in days)]
+    conn.execute(  # in one statement: each rewrites the table
+        sql.SQL("alter table {} {}").format(sql.Identifier("pg_temp", table), sql.SQL(", ").join(columns))
+    )
 
 
 def today(conn: Conn) -> date:

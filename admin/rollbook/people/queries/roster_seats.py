@@ -215,6 +215,11 @@ with gone as (
             from pg_temp.roster_user as d inner join pg_temp.roster_person_of as o on o.sourcedid = d.sourcedid
             where d.is_ended
                 and not exists (select from pg_temp.problem as p where p.file = 'users.csv' and p.line = d.line)
+                and not exists (  -- another row of the same person
+                    select from pg_temp.roster_user as a
+                    inner join pg_temp.roster_person_of as b on b.sourcedid = a.sourcedid
+                    where not a.is_ended and b.user_id = o.user_id
+                )
         ) as u on u.user_id = k.user_id
         left join pg_temp.roster_enrollment as f on f.sourcedid = k.sourced_id
         where k.source = %(source)s and (
@@ -468,7 +473,7 @@ def find_wrong(conn: Conn, parameters: Mapping[str, object]) -> None:
     conn.execute(SEATS, parameters)
     conn.execute(WRONG, parameters)
     conn.execute(FOLLOWING)
-    conn.execute("analyze pg_temp.roster_seat")
+    conn.execute("analyze pg_temp.roster_seat (line, classsourcedid, usersourcedid)")
 
 
 def make_courses(conn: Conn) -> list[str]:
@@ -484,7 +489,7 @@ def merge(conn: Conn, parameters: Mapping[str, object]) -> None:
     """Remember the rows of the file, and forget those that are gone; collect who joins and who leaves."""
     conn.execute(SETTLE)
     conn.execute(ROWS)
-    conn.execute("analyze pg_temp.roster_row")
+    conn.execute("analyze pg_temp.roster_row (sourcedid, user_id, course_id)")
     conn.execute(FORGET, parameters)
     conn.execute(NEW_ROWS, parameters)
     conn.execute(THERE.format(table=sql.Identifier("roster_new")))
