@@ -241,7 +241,7 @@ def test_a_roster_is_the_desired_state(rollbook: Rollbook, school: Connection[An
     assert [(row["course"], row["username"], row["outcome"]) for row in answer.data] == [
         (KEEP, "ada", "unchanged"), (KEEP, "bob", "removed"), (KEEP, "dan", "created"),
     ]  # fmt: skip
-    assert list(answer.data[0]) == ["course", "username", "email", "outcome", "batch"]
+    assert list(answer.data[0]) == ["course", "username", "email", "outcome", "batch", "remains"]
     assert (seats(school, KEEP), held(school, KEEP_SCHEMA)[2]) == ([101, 103], [101, 103])
     before = snapshot(school)
     answer = rollbook("enrollment", "roster", KEEP, file, "--json")  # nothing to do: nothing to confirm

@@ -7,13 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rollbook.core.command import Format, Run
 from rollbook.core.errors import AdminError, NotConfirmedError, UnreachableError, UsageError
 from rollbook.core.output import sink
 from rollbook.core.table import mapping, table
 from rollbook.core.values import flat, plain, visible
+
+if TYPE_CHECKING:
+    from rollbook.core.remains import Remain
 
 Row = dict[str, Any]
 
@@ -231,6 +234,29 @@ def rows(
             table(run, out, answer, names, bar=bar if out.isatty() and bar in names else None)
     if total is not None and total > len(answer):
         note(run, f"{len(answer)} of {total} rows; --all shows all")
+
+
+def removed(run: Run, found: Iterable[Row], columns: Sequence[str], *, empty: str = "nothing found") -> None:
+    """Write removed rows. Their `remains` are a key in JSON, else a line for each place on stderr."""
+    answer = list(found)
+    if wants_json(run):
+        public = [row | {"remains": [each.public for each in row["remains"]]} for row in answer]
+        rows(run, public, (*columns, "remains"), empty=empty)
+        return
+    rows(run, answer, columns, empty=empty)
+    remains(run, [each for row in answer for each in row["remains"]])
+
+
+def remains(run: Run, found: Sequence[Remain]) -> None:
+    """Write a line for each place: what remains of all removed rows together, and how it is removed."""
+    places: dict[tuple[str, str], list[Remain]] = {}
+    for each in found:
+        places.setdefault((each.place, each.what), []).append(each)
+    for (place, what), group in places.items():
+        counts = [each.count for each in group if each.count is not None]
+        fix = group[0].fix if len(group) == 1 else group[0].several
+        number = f"{sum(counts)}, " if counts else ""
+        note(run, f"remains: {place}: {number}{what}{f'; {fix}' if fix else ''}")
 
 
 def document(run: Run, content: Any, draw: Callable[[IO[str]], None]) -> None:  # noqa: ANN401

@@ -13,6 +13,7 @@ from rollbook.core.sheet import Sheet, line_count, shown
 from rollbook.core.shell import quoted
 from rollbook.people.queries import enrollment as queries
 from rollbook.people.queries.names import find_hits
+from rollbook.people.queries.remains import of_enrollments
 from rollbook.people.removals import Limit, named
 from rollbook.replication.queries.courses import known_courses
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
+    from rollbook.core.remains import Remain
     from rollbook.core.users import User
 
 TURN = "rollbook enrollment import"  # an import and a roster wait for each other
@@ -35,6 +37,7 @@ class Linked:
     username: str
     email: str
     outcome: str
+    remains: list[Remain]
 
 
 def link(conn: Conn, run: Run, course: str, users: Sequence[User], *, join: bool) -> list[Linked]:
@@ -46,10 +49,14 @@ def link(conn: Conn, run: Run, course: str, users: Sequence[User], *, join: bool
          "course_id": course, "after" if join else "before": touched[user["id"]]}
         for user in users if user["id"] in touched
     ])  # fmt: skip
+    left = {} if join else of_enrollments(conn, course, list(touched))
     return [
-        Linked(course, user["username"], user["email"], outcome if user["id"] in touched else "unchanged")
+        Linked(
+            course, user["username"], user["email"], outcome if user["id"] in touched else "unchanged",
+            left.get(str(user["id"]), []),
+        )
         for user in users
-    ]
+    ]  # fmt: skip
 
 
 # --- move -------------------------------------------------------------------------------------------------------------
@@ -82,8 +89,12 @@ def move(
         [seat.enrollment_id for seat in seats if seat.outcome == "removed"],
     )  # fmt: skip
     history.record_written(conn, run)
+    left = of_enrollments(conn, source, [seat.user_id for seat in seats if seat.outcome in ("changed", "removed")])
     return [
-        Linked(source if seat.outcome == "removed" else target, seat.username, seat.email, seat.outcome)
+        Linked(
+            source if seat.outcome == "removed" else target, seat.username, seat.email, seat.outcome,
+            left.get(str(seat.user_id), []),
+        )
         for seat in seats if seat.outcome
     ], strangers  # fmt: skip
 

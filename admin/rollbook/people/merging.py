@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from psycopg import errors, sql
@@ -13,6 +13,7 @@ from rollbook.core.rows import Row
 from rollbook.core.users import user_word
 from rollbook.people.queries import merge as queries
 from rollbook.people.queries import user as accounts
+from rollbook.people.queries.remains import of_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
     from rollbook.core.referring import Reference
+    from rollbook.core.remains import Remain
     from rollbook.core.users import User
 
 SHOWN = ("account", "profile")  # the parts of `user show` whose differences a merge shows
@@ -45,6 +47,7 @@ class Part:
     name: str
     outcome: str
     detail: str | None = None
+    remains: list[Remain] = field(default_factory=list)
 
 
 def merge(conn: Conn, run: Run, source: User, target: User, *, move_references: bool) -> list[Part]:
@@ -83,8 +86,9 @@ def merged(conn: Conn, run: Run, source: User, target: User, *, move_references:
     follow(conn, source, target, queries.references(conn, ids), parts, move=move_references)
     parts += [Part("columns of a course", row["name"], "removed", row["detail"]) for row in own]
     queries.tell_discussion(conn, ids)
+    left = [each for each in of_user(conn, source["id"]) if each.place not in ("history", "test centre")]
     accounts.delete(conn, source["id"])
-    parts.append(Part("user", source["username"], "removed", f"id:{source['id']}"))
+    parts.append(Part("user", source["username"], "removed", f"id:{source['id']}", left))
     record(conn, run, source, target, parts)
     return parts
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rollbook.core import history
 from rollbook.core.errors import RefusedError
+from rollbook.core.remains import Remain
 from rollbook.testcentre.queries import authorization
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def update(conn: Conn, run: Run, key: str, wanted: Row) -> list[Change]:
     return changes
 
 
+EXPORT = "rollbook pearson export ead -o DIR"
+AT_TEST_CENTRE = Remain("test centre", "authorizations that were sent, until the next export", 1, EXPORT, EXPORT)
+
+
 @dataclass(frozen=True)
 class Cancelled:
     """What a cancellation did to one authorization, `cancelled` or `unchanged`, and what that means for the export."""
@@ -61,6 +66,7 @@ class Cancelled:
     exam: str
     outcome: str
     detail: str
+    remains: list[Remain] = field(default_factory=list)
 
 
 def cancel(
@@ -82,6 +88,7 @@ def cancel(
             outcome="cancelled" if row.id in now_cancelled else "unchanged",
             detail="was cancelled already" if row.id not in now_cancelled
             else "the next export deletes it at the test centre" if row.was_sent else "was never sent",
+            remains=[AT_TEST_CENTRE] if row.was_sent and row.id in now_cancelled else [],
         )
         for row in found
     ], unknown  # fmt: skip

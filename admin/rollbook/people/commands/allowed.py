@@ -16,6 +16,7 @@ from rollbook.core.sheet import Sheet
 from rollbook.core.unknown_names import note_unknown
 from rollbook.core.users import expanded
 from rollbook.people.queries import allowed
+from rollbook.people.queries.remains import of_addresses
 from rollbook.people.validation import checked_email
 from rollbook.replication.queries.courses import known_courses
 
@@ -98,9 +99,13 @@ def remove(run: Run, course: Course, email: Emails) -> int:
         history.begin(conn)
         found = allowed.remove(conn, course, good)
         history.record_written(conn, run)
+        left = of_addresses(conn, course, [row["email"] for row in found if row["outcome"] == "removed"])
     detail = {"removed": "removed from pending enrollment list"}
-    rows = [{**row, "detail": detail.get(row["outcome"], "was not allowed")} for row in found]
-    render.rows(run, rows + [{"course": course, **row} for row in bad], ADDED)
+    rows = [
+        {**row, "detail": detail.get(row["outcome"], "was not allowed"), "remains": left.get(row["email"].lower(), [])}
+        for row in found
+    ]
+    render.removed(run, rows + [{"course": course, **row, "remains": []} for row in bad], ADDED)
     return PartialError.exit_code if bad else 0
 
 

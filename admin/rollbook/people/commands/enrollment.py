@@ -22,6 +22,7 @@ from rollbook.people.commands.named_users import chosen
 from rollbook.people.commands.removals_option import MaxRemovals
 from rollbook.people.commands.wait_option import Wait, awaited
 from rollbook.people.queries import enrollment as queries
+from rollbook.people.queries.remains import of_enrollments
 from rollbook.people.removals import parsed_limit, with_consent
 from rollbook.replication.queries.courses import known_courses
 
@@ -47,7 +48,7 @@ def link(run: Run, course: str, users: list[str], wait: float | None, *, join: b
         known_courses(conn, [course])
         found, code = chosen(conn, run, users)
         linked = enrollments.link(conn, run, course, found, join=join)
-    render.rows(run, map(vars, linked), LINKED)
+    (render.rows if join else render.removed)(run, map(vars, linked), LINKED)
     late = awaited(run, [course], wait)
     return code or late
 
@@ -108,7 +109,7 @@ def move(
         moved, strangers = enrollments.move(conn, run, source, target, found, skip_strangers=skip)
     for error in strangers:
         render.error(run, error)
-    render.rows(run, map(vars, moved), LINKED)
+    render.removed(run, map(vars, moved), LINKED)
     late = awaited(run, [source, target], wait)
     return PartialError.exit_code if strangers else code or late
 
@@ -173,9 +174,13 @@ def roster(
         if not plan.is_empty:
             confirm(run, plan)
             batch = enrollments.follow(conn, run, plan, name)
-    rows = [{"course": course, **vars(row), "batch": None if run.dry_run else batch} for row in plan.rows]
+        left = of_enrollments(conn, course, [row.id for row in plan.rows if row.outcome == "removed"])
+    rows = [
+        {"course": course, **vars(row), "batch": None if run.dry_run else batch, "remains": left.get(str(row.id), [])}
+        for row in plan.rows
+    ]
     columns = (*LINKED, "batch") if render.wants_json(run) else LINKED
-    render.rows(run, rows, columns, empty="the course stays empty")
+    render.removed(run, rows, columns, empty="the course stays empty")
     bulk.note_batch(run, batch)
     late = awaited(run, [course], wait)
     return PartialError.exit_code if rejected else late

@@ -47,7 +47,7 @@ def merge(
         if not (run.yes or run.dry_run):
             confirm(run, conn, source, target, move_references=move_references)
         parts = merging.merge(conn, run, source, target, move_references=move_references)
-    render.rows(run, map(vars, parts), MERGED)
+    render.removed(run, map(vars, parts), MERGED)
     courses = [part.name for part in parts if part.what == "enrollment" and part.outcome != "removed"]
     return awaited(run, courses, wait)
 
@@ -59,11 +59,12 @@ def confirm(run: Run, conn: Conn, source: Named, target: Named, *, move_referenc
     for part in plan:
         detail = f" ({part.detail})" if part.detail else ""
         render.note(run, f"{part.outcome}: {part.what} {part.name}{detail}")
+        render.remains(run, part.remains)
     try:
         render.confirm(
             run, f"merge {source['username']} (id:{source['id']}) into {target['username']} (id:{target['id']}), "
             "which cannot be undone?"
         )  # fmt: skip
     except NotConfirmedError as exc:
-        exc.details["plan"] = [vars(part) for part in plan]
+        exc.details["plan"] = [{name: vars(part)[name] for name in MERGED} for part in plan]
         raise

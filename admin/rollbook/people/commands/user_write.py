@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rollbook.core import history, render
+from rollbook.core import history, remains, render
 from rollbook.core.arguments import User
 from rollbook.core.clear_option import Clear, cleared
 from rollbook.core.command import Run, command
@@ -21,6 +21,7 @@ from rollbook.people.commands.user import app
 from rollbook.people.fields import FIELDS
 from rollbook.people.queries import user as accounts
 from rollbook.people.queries.enrollment import enroll
+from rollbook.people.queries.remains import of_user
 from rollbook.people.queries.user import Belongings
 from rollbook.people.validation import checked_email, checked_meta, checked_name, checked_texts, checked_username
 from rollbook.replication.queries.courses import known_courses
@@ -181,23 +182,30 @@ def delete(
 ) -> None:
     """Delete a user and all of the user's rows, in the portal and in every course.
 
-    Without --confirm it lists the rows that would be deleted.
+    Without --confirm it lists the rows that would be deleted. What remains elsewhere is named, as `remains` in JSON.
     """
     with run.connect() as conn:
         found = find_users(conn, [user])[0]
         rows = accounts.belongings(conn, found["id"])
+        left = of_user(conn, found["id"])
         if not run.dry_run and confirm != found["username"]:
-            raise not_confirmed(found["username"], confirm, rows)
+            if not render.wants_json(run):
+                render.remains(run, left)
+            raise not_confirmed(found["username"], confirm, rows, left)
         flags = accounts.account(conn, found["id"])
         before = {name: flags[name] for name in ("is_active", "is_staff", "is_superuser", "date_joined")} | {
             "rows": [f"{row['course'] or 'portal'}: {row['table']} {row['rows']}" for row in rows]
         }  # a deleted user has a right to be forgotten: no address, no name
         accounts.delete(conn, found["id"])
         history.record(conn, run, found["username"], "removed", before=before, user_id=found["id"])
-    render.rows(run, [row | {"outcome": "removed"} for row in rows], DELETED)
+    render.removed(run, [
+        {**row, "outcome": "removed", "remains": [] if number else left} for number, row in enumerate(rows)
+    ], DELETED)  # fmt: skip
 
 
-def not_confirmed(username: str, confirm: str | None, rows: list[Belongings]) -> NotConfirmedError:
+def not_confirmed(
+    username: str, confirm: str | None, rows: list[Belongings], left: list[remains.Remain]
+) -> NotConfirmedError:
     """Return the error that lists the rows that would be deleted, by course and table."""
     fix = f"add --confirm {quoted(username)}"
     if confirm is not None:
@@ -207,4 +215,5 @@ def not_confirmed(username: str, confirm: str | None, rows: list[Belongings]) ->
         places.setdefault(row["course"] or "portal", []).append(f"{row['table']} {row['rows']}")
     goes = "; ".join(f"{place}: {', '.join(tables)}" for place, tables in places.items())
     total = render.plural(sum(row["rows"] for row in rows), "row")
-    return NotConfirmedError(f"not confirmed: this deletes user {username}, {total}", why=goes, fix=fix, rows=rows)
+    return NotConfirmedError(f"not confirmed: this deletes user {username}, {total}", why=goes, fix=fix, rows=rows,
+                             remains=[each.public for each in left])  # fmt: skip

@@ -272,23 +272,29 @@ def delete(
     """Drop a course and its schema. The portal's enrollments stay."""
     from rollbook.core import history
     from rollbook.replication.queries.courses import course_sql, drop_course, find_course
+    from rollbook.replication.queries.remains import of_course
 
     with run.connect() as conn:
         found = find_course(conn, course)
+        left = of_course(conn, course)
         added = found.local_objects
         if not run.dry_run and confirm != course:
             what = f"schema {found.schema_name} with {', '.join([f'{found.copied_users} user copies', *added])}"
             message = f"not confirmed: this drops {what}"
             if confirm is not None:
                 message = f"--confirm {confirm} is not the course {course}"
-            raise NotConfirmedError(message, fix=f"add --confirm {course_word(course)}")
+            if not render.wants_json(run):
+                render.remains(run, left)
+            raise NotConfirmedError(
+                message, fix=f"add --confirm {course_word(course)}", remains=[each.public for each in left]
+            )
         drop_course(conn, course, drop_local=drop_local)
         before = {name: vars(found)[name] for name in ("schema_name", "on_leave", "copied_users", "local_objects")}
         history.record(conn, run, course, "removed", before=before, course_id=course)
         statement = course_sql("rollbook.drop_course", [course, drop_local])
     if run.dry_run and render.chosen_format(run) is Format.table:
         render.text(run, statement)
-    render.rows(run, [{**vars(found), "outcome": "removed"}], DELETED)
+    render.removed(run, [{**vars(found), "outcome": "removed", "remains": left}], DELETED)
     if added:
         render.note(run, f"what the course added {'goes' if run.dry_run else 'went'} with it: {', '.join(added)}")
 

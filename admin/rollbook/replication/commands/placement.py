@@ -1,10 +1,10 @@
 """`rollbook course attach`, `detach`, `move`: the server on which a course is; course.py has the other commands."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import remains, render
 from rollbook.core.arguments import Courses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.completion import servers
@@ -13,6 +13,9 @@ from rollbook.replication.commands.comparison import reporting
 from rollbook.replication.commands.course import app
 from rollbook.replication.commands.server import show_steps
 from rollbook.replication.commands.users import show_failures
+
+if TYPE_CHECKING:
+    from rollbook.replication.attach import Placed
 
 __all__ = ["app"]  # course.py has its other commands
 
@@ -56,6 +59,14 @@ def attach(
     return 4 if any(row.outcome == "differs" for row in done.rows) else 0
 
 
+def left_there(row: "Placed", schema: str) -> list[remains.Remain]:
+    """Return what a detach leaves on the server: the schema, where it was not dropped."""
+    if "kept" not in row.outcome and "left there" not in row.outcome:
+        return []
+    fix = f"drop schema {schema} cascade, on that server"
+    return [remains.Remain(f"server {row.server}", f"rows in schema {schema}, no longer current", row.rows, fix)]
+
+
 @command(
     app, "detach", sets=("data", "writes", "yes"), columns=PLACED, long=True,
     examples=("course detach MITx/6.002x/2012_Fall --yes", "course detach MITx/6.002x/2012_Fall --keep-data --yes"),
@@ -88,7 +99,8 @@ def detach(
         render.confirm(run, "detach " + ", ".join(placed) + rest)
     rows, abandoned = attaching.detach(run, found, options, steps)
     show_steps(run, steps)
-    render.rows(run, [vars(row) for row in rows], PLACED)
+    schemas = {row.course: row.schema_name for row in found}
+    render.removed(run, [{**vars(row), "remains": left_there(row, schemas[row.course])} for row in rows], PLACED)
     if abandoned:
         render.note(run, "if that server comes back, drop these schemas there; its subscription no longer feeds them")
     left = not keep_data and any(row.is_left for row in rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rollbook.core import render
+from rollbook.core import remains, render
 from rollbook.core.command import Run, command
 from rollbook.core.nouns import noun
 from rollbook.core.shell import quoted
@@ -116,18 +116,20 @@ def reporting(run: Run) -> "Iterator[Progress]":
 
 
 def changed(
-    run: Run, change: str, table: str, column: str | None, becomes: str | None, work: "Callable[[Progress], Outcome]"
-) -> int:
+    run: Run, change: str, table: str, column: str | None, becomes: str | None, work: "Callable[[Progress], Outcome]",
+    left: "list[remains.Remain] | None" = None,
+) -> int:  # fmt: skip
     """Do a change, write its row and what failed, and return the exit code."""
     from rollbook.replication.commands.users import show_failures
     from rollbook.replication.switch import changing
 
     with changing(run), reporting(run) as progress:
         done = work(progress)
-    render.rows(run, [{
+    write = render.rows if left is None else render.removed
+    write(run, [{
         "change": change, "table": table, "column": column, "becomes": becomes, "courses": done.courses,
         "rows": done.rows, "failed": len(done.failures),
-        "outcome": "would update" if run.dry_run and done.word == "updated" else done.word,
+        "outcome": "would update" if run.dry_run and done.word == "updated" else done.word, "remains": left,
     }], CHANGED)  # fmt: skip
     show_failures(run, done.failures)
     return 5 if done.failures else 0
@@ -162,9 +164,10 @@ def column_drop(run: Run, table: TableName, column: ColumnName, jobs: Jobs = JOB
     from rollbook.replication.queries.shape import Column
 
     render.confirm(run, f"drop {table}.{column} with its values from the copies of all courses?")
+    left = remains.Remain("the portal", f"the column {table}.{column} with its values")
     return changed(run, "column drop", table, column, None, lambda progress: drop(
         run, [Column(table, column)], jobs, progress
-    ))  # fmt: skip
+    ), [left])  # fmt: skip
 
 
 @command(

@@ -187,7 +187,7 @@ def cancel(run: Run, key: Keys) -> int:
         found, unknown = authorizations.cancel(conn, run, keys, skip_unknown=run.on_error is OnError.skip)
     for error in unknown:
         render.error(run, error)
-    render.rows(run, map(vars, found), CANCELLED)
+    render.removed(run, map(vars, found), CANCELLED)
     return PartialError.exit_code if unknown else 0
 
 
