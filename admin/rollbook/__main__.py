@@ -1,5 +1,5 @@
 """`python -m rollbook`: the program where its entry point is not on PATH."""
 
-from rollbook.cli import main
+from rollbook.program import main
 
 main()

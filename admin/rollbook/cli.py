@@ -1,6 +1,7 @@
 """The program: the command tree, and the one place where an error becomes a message and an exit code."""
 
 import os
+import signal
 import sys
 import traceback
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from rollbook.core import command as options
-from rollbook.core.errors import INTERRUPTED, AdminError, BugError, UnreachableError, UsageError
+from rollbook.core.errors import COMMITTING, INTERRUPTED, AdminError, BugError, UnreachableError, UsageError
 from rollbook.core.log import log_bug
 from rollbook.core.standard_output import StandardError, StandardOutput
 from rollbook.tree import Root
@@ -57,9 +58,29 @@ def run(arguments: list[str]) -> int:
     options.current = options.Run(json=asks_for_json(arguments), debug="--debug" in arguments)
     try:
         code: Any = typer.main.get_command(app)(arguments, standalone_mode=False, prog_name="rollbook")
-    except AdminError as exc:
+    except typer.Abort:
+        return interrupted()
+    except (KeyboardInterrupt, Exception) as exc:
+        return interrupted(key) if (key := ctrl_c(exc)) else reported(exc, arguments)
+    if code == INTERRUPTED:
+        return interrupted()
+    if options.current.by_superuser and options.current.name not in SUPERUSER:
+        note_superuser(options.current)
+    return code if isinstance(code, int) else 0
+
+
+def ctrl_c(exc: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that an error came after: what it broke off, such as a statement, makes errors of its own."""
+    while exc is not None and not isinstance(exc, KeyboardInterrupt):
+        exc = exc.__context__
+    return exc
+
+
+def reported(exc: BaseException, arguments: list[str]) -> int:
+    """Report the error that ended a command, and return its exit code."""
+    if isinstance(exc, AdminError):
         return failed(exc)
-    except TyperException as exc:
+    if isinstance(exc, TyperException):
         if type(exc).__name__ == "NoArgsIsHelpError":  # Typer keeps the class to itself
             return UsageError.exit_code  # the help has been printed
         message = " ".join(exc.format_message().split()).rstrip(".")
@@ -69,22 +90,14 @@ def run(arguments: list[str]) -> int:
 
             return failed(explained(arguments, message))
         return failed(UsageError(message, fix=f"{context.command_path} --help"))
-    except UnicodeEncodeError:
+    if isinstance(exc, UnicodeEncodeError):
         return failed(UsageError("an argument is not valid UTF-8", fix="write it in the encoding of the terminal"))
-    except (KeyboardInterrupt, typer.Abort):
-        return interrupted()
-    except OSError as exc:
+    if isinstance(exc, OSError):
         what = f"cannot read or write {exc.filename}" if exc.filename else "a file or a connection cannot be used"
         return failed(UnreachableError(what, why=exc.strerror or str(exc), fix="--debug shows where"))
-    except Exception as exc:  # a bug of ours: the last resort
-        path = log_bug(options.current, masked_trace())
-        where = f"report it with {path}" if path else "run it again with --debug and report what it prints"
-        return failed(BugError(f"a bug in rollbook: {type(exc).__name__}: {exc}", fix=where))
-    if code == INTERRUPTED:
-        return interrupted()
-    if options.current.by_superuser and options.current.name not in SUPERUSER:
-        note_superuser(options.current)
-    return code if isinstance(code, int) else 0
+    path = log_bug(options.current, masked_trace())  # a bug of ours: the last resort
+    where = f"report it with {path}" if path else "run it again with --debug and report what it prints"
+    return failed(BugError(f"a bug in rollbook: {type(exc).__name__}: {exc}", fix=where))
 
 
 def note_superuser(run: options.Run) -> None:
@@ -119,13 +132,19 @@ def asks_for_json(arguments: list[str]) -> bool:
     return "--json" in arguments or any(word in ("json", "jsonl") for word in [after, *joined])
 
 
-def interrupted() -> int:
-    """Report Ctrl-C, and what it left where something was being written."""
+def interrupted(key: KeyboardInterrupt | None = None) -> int:
+    """Report Ctrl-C, and what it left where something was being written. It is not disturbed by another one."""
     run = options.current
     undone = "; the open transaction was rolled back" if run.writes and not run.dry_run else ""
-    from rollbook.core import render
+    if COMMITTING in getattr(key, "__notes__", ()):
+        undone = " at the commit; rollbook history list shows whether it was done"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        from rollbook.core import render
 
-    render.note(run, f"\ninterrupted{undone}")
+        render.note(run, f"\ninterrupted{undone}")
+    finally:
+        signal.signal(signal.SIGINT, before)
     return INTERRUPTED
 
 
@@ -158,4 +177,8 @@ def main() -> None:
         sys.stdout.flush()
     except AdminError as exc:
         code = failed(exc)
+    except KeyboardInterrupt:
+        code = interrupted()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: the interpreter ends in peace
     sys.exit(code)

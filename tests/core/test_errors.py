@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +283,53 @@ def test_ctrl_c_is_130_and_nothing_is_half_done(school: Connection[Any], dsn: st
             out, err = running.communicate(timeout=10)
     assert (running.returncode, out, b"Traceback" in err) == (130, b"", False)
     assert snapshot(school) == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_leaves_no_traceback(school: Connection[Any], dsn: str) -> None:
+    """While the program is loaded, before and after the answer, and while a server does not answer at all."""
+    before = snapshot(school)
+    with socket.create_server(("127.0.0.1", 0)) as stalled:  # it takes a connection, and says nothing
+        silent = f"host=127.0.0.1 port={stalled.getsockname()[1]} dbname=x"
+        for number in range(12):
+            command = [PROGRAM, *("user create zoe z@example.org -n" if number % 2 else "status").split()]
+            where = silent if number in (9, 10) else dsn
+            with subprocess.Popen(
+                [*command, "-d", where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+            ) as running:
+                time.sleep(0.1 + number * 0.15)
+                running.send_signal(signal.SIGINT)
+                _, err = running.communicate(timeout=30)
+            assert running.returncode in (0, 4, 130, -signal.SIGINT), (number, err)
+            # Python itself starts for some 50 ms, and finds the program; it has its own words there.
+            assert b", in main\n" not in err, (number, err.decode())
+    assert snapshot(school) == before
+
+
+def test_an_error_that_follows_ctrl_c_is_ctrl_c(
+    rollbook: Rollbook, school: Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As psycopg's words on a statement that was cut off; a Ctrl-C at the commit does not promise a rollback."""
+    before = snapshot(school)
+
+    def cut_off(*_: Any, **__: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise psycopg.OperationalError("sending query failed: another command is already in progress")
+
+    monkeypatch.setattr("rollbook.core.history.record", cut_off)
+    answer = rollbook("user", "update", "ada", "--goals", "none")
+    assert (answer.code, answer.err) == (130, "\ninterrupted; the open transaction was rolled back\n")
+    assert snapshot(school) == before
+    monkeypatch.undo()
+
+    def pressed(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rollbook.core.db.Session.commit", pressed)
+    answer = rollbook("user", "update", "ada", "--goals", "none")
+    assert answer.code == 130
 
 
 def test_a_process_without_a_terminal_does_not_wait_for_an_answer(school: Connection[Any], dsn: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -755,6 +756,33 @@ def test_ctrl_c_reports_what_was_delivered(school: Connection[Any], forum: Servi
     assert (running.returncode, b"Traceback" in said) == (130, False)
     assert b"ada,put,delivered,200," in out
     assert [row[0] for row in waiting(school)] == [BOB]
+
+
+@pytest.mark.slow  # a process for each moment
+@pytest.mark.parametrize("follow", [(), ("--follow",)])
+def test_a_signal_around_an_answer_ends_it_without_the_drivers_words_and_loses_nothing(
+    school: Connection[Any], forum: Service, dsn: str, follow: tuple[str, ...]
+) -> None:
+    """The service answers after 5 ms; the signal comes 0 to 20 ms after the request."""
+    odd = []
+    forum.plan = lambda _: Reply(seconds=0.005)
+    moments = [(signal.SIGINT, each / 1000) for each in (0, 4, 6, 7, 8, 10, 20)] + [(signal.SIGTERM, 0.006)]
+    for number, (how, seconds) in enumerate(moments):
+        mail(school, f"ada{number}@example.org")
+        told = len(forum.told)
+        running = process(dsn, "sync", *follow)
+        until(lambda: len(forum.told) > told)  # noqa: B023
+        time.sleep(seconds)
+        running.send_signal(how)
+        _, said = running.communicate(timeout=30)
+        ends = {130, 0} if how == signal.SIGINT else {-signal.SIGTERM, 0}
+        if running.returncode not in ends or not re.fullmatch(rb"(\ninterrupted.*\n)?", said):
+            odd.append((seconds, running.returncode, said.decode()))
+    assert odd == []
+    running = process(dsn, "sync")  # what was cut off is delivered again
+    running.communicate(timeout=30)
+    assert (running.returncode, waiting(school)) == (0, [])
+    assert users_of(forum)[ADA][1] == f"ada{len(moments) - 1}@example.org"
 
 
 def test_a_role_without_rights_is_told_so(rollbook: Rollbook, stranger: str) -> None:

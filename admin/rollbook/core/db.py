@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row, tuple_row
 
 from rollbook.core.conninfo import conninfo, masked
-from rollbook.core.errors import AdminError, AttentionError, RefusedError
+from rollbook.core.errors import COMMITTING, AdminError, AttentionError, RefusedError
 from rollbook.core.lock_wait import watched
 from rollbook.core.migrating import VERSION_TABLE, known_revisions
 from rollbook.core.sqlstate import translate, translated
@@ -284,7 +284,11 @@ def connect(
                 raise
             raise unreadable(conn, exc) from exc
         if keep and not conn.closed:
-            conn.commit()  # inside: psycopg leaves a session open if its own commit at the end fails
+            try:
+                conn.commit()  # inside: psycopg leaves a session open if its own commit at the end fails
+            except KeyboardInterrupt as exc:
+                exc.add_note(COMMITTING)
+                raise
         if not keep:
             check_deferred(conn)
             conn.rollback()

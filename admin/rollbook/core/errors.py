@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+COMMITTING = "committing"  # a note on a KeyboardInterrupt that came during the commit
 EXIT_CODES = {
     0: "done; healthy; nothing to do; an empty list",
     1: "refused: unknown, already exists, or a rule forbids it. Nothing was changed",

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
     from rollbook.core.db import Conn
     from rollbook.people.queries.discussion import Change
+
+# Ctrl-C may come when a request is made and not begun, or ended and not looked at: that is nobody's mistake.
+logging.getLogger("asyncio").addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 SECONDS = 5.0  # for a whole request, from the name's look-up to the end of the answer
 SILENCE_SECONDS = 15.0  # a delivery stops after this time without any answer

@@ -228,11 +228,9 @@ def due(
 def claimed(conn: Conn, user_id: int) -> Iterator[bool]:
     """Claim a user against other deliveries, not against writers; yield whether it is ours."""
     ours = bool(one(conn, LOCK, [user_id])["ours"])
-    try:
-        yield ours
-    finally:
-        if ours and not conn.closed:
-            conn.execute(UNLOCK, [user_id])
+    yield ours
+    if ours:  # an error ends the session, and the claim with it
+        conn.execute(UNLOCK, [user_id])
 
 
 def head(conn: Conn, number: int, *, at_once: bool) -> Change | None:
