@@ -292,7 +292,7 @@ def test_ctrl_c_at_any_moment_leaves_no_traceback(school: Connection[Any], dsn: 
     with socket.create_server(("127.0.0.1", 0)) as stalled:  # it takes a connection, and says nothing
         silent = f"host=127.0.0.1 port={stalled.getsockname()[1]} dbname=x"
         for number in range(12):
-            command = [PROGRAM, *("user create zoe z@example.org -n" if number % 2 else "status").split()]
+            command = [PROGRAM, *("group create zoe -n" if number % 2 else "status").split()]
             where = silent if number in (9, 10) else dsn
             with subprocess.Popen(
                 [*command, "-d", where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
