@@ -69,6 +69,8 @@ CASES: dict[str, list[Case]] = {
     "user deactivate": [Case(PEOPLE, "ada -n")],
     "user grant": [Case(PEOPLE, "bob --staff -n")],
     "user revoke": [Case(PEOPLE, "ada --staff -n")],
+    "user link": [Case(PEOPLE, "ada u5 -n")],
+    "user unlink": [Case(PEOPLE, "ada u5 -n", 1)],
     "user password": [Case(PEOPLE, "ada --unusable -n"), Case(PEOPLE, "ada --check --file {password}", 1)],
     "user pseudonym": [Case(LOOK, "ada --secret-file {password}")],
     "user import": [Case(PEOPLE, "{users} --mode upsert -n")],

@@ -67,6 +67,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     r"discussion activate$|discussion (sync|status|deactivate)": (
         "discussion activate --url $SERVICE --api-key-file discussion.key",
     ),
+    r"user unlink": ("user link ada u5", "user link id:42 u5 --source district"),
     r"discussion status": ("discussion sync --all",),
     r"discussion discard": (
         "discussion activate --url $BROKEN --api-key-file discussion.key",

@@ -336,7 +336,7 @@ def imported(run: Run, kind: Import, name: str | None) -> int:
         rows += outcomes(conn, kind)
         counts = Counter(row["outcome"] for row in rows)
         batch = None
-        if counts.keys() - {"unchanged", "rejected"}:
+        if counts.keys() - {"unchanged", "rejected", "gone"}:
             batch = record_batch(conn, run, shown(name), counts, only_course(rows))
     # What has no line is not in the file, and comes after it.
     rows.sort(key=lambda row: (row["file"] != kind.file, row["file"] or "", row["line"] is None, row["line"] or 0))
@@ -352,7 +352,8 @@ def outcomes(conn: Conn, kind: Import) -> list[Row]:
     )
     return conn.execute(
         sql.SQL(
-            "select o.line, o.file, {}, o.outcome, o.detail from pg_temp.outcome as o "
+            "select case when o.line > 0 then o.line end as line, o.file, {}, o.outcome, o.detail "
+            "from pg_temp.outcome as o "
             "left join pg_temp.staged as s on s.line = o.line and o.file is not distinct from {}"
         ).format(keys, sql.Literal(kind.file))
     ).fetchall()

@@ -20,15 +20,22 @@ from rollbook.core.sheet import Sheet
 from rollbook.people import bundle
 from rollbook.people.queries import roster_file, roster_people, roster_seats, user_file
 from rollbook.people.removals import Limit, named, require_consent, with_consent
+from rollbook.people.roster_links import SOURCE, TURN
 
 if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
     from rollbook.core.importing import Staged
 
-TURN = "rollbook user import"  # imports of users wait for each other
 USERS = "users.csv"
-SOURCE = "default"  # where a platform takes bundles of one system alone
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a bundle may take away: so many enrollments, and so many accounts if it blocks those who are gone."""
+
+    limit: Limit
+    deactivates: bool
 
 
 @dataclass
@@ -36,8 +43,8 @@ class Bundle:
     """A bundle to be imported: where it comes from, and what it may remove."""
 
     source: str
-    limit: Limit
-    agreed: frozenset[int]  # enrollments whose removal the caller has agreed to
+    allowed: Allowed
+    agreed: frozenset[int]  # what the caller has agreed to: enrollments that end, and accounts, below zero
     parameters: dict[str, object] = field(default_factory=dict)
 
     def stage(self, conn: Conn, run: Run, sheet: Sheet, name: str, advance: Callable[[int], None]) -> Staged:
@@ -51,8 +58,25 @@ class Bundle:
             **{f"{file.removesuffix('.csv')}_bulk": manifest.is_bulk(file) for file in bundle.FILES},
         }  # fmt: skip
         bulk.load(conn, "staged", sheet.columns, list(sheet.columns), iter(()))
-        roster_people.stage_users(conn)
         return bulk.Staged(list(sheet.columns), total)
+
+    @property
+    def is_bulk(self) -> bool:
+        """Return whether users.csv is the whole truth: persons that it lacks are gone."""
+        return bool(self.parameters["users_bulk"])
+
+    def apply_people(self, conn: Conn, run: Run) -> None:
+        """Make and change the accounts, block those of persons who are gone if asked, remember whose they are.
+
+        Raises RefusedError or ConsentNeededError if too many would be blocked.
+        """
+        missing = roster_people.gone(conn, self.source) if self.is_bulk else []
+        blocked = [each for each in missing if self.allowed.deactivates and each.may_be_deactivated]
+        check_deactivations(run, self, blocked, roster_people.present(conn, self.source))
+        roster_people.stage_deactivations(conn, blocked)
+        user_file.apply(conn, run.reason or "", USERS)
+        roster_people.remember(conn, self.source, is_bulk=self.is_bulk)
+        roster_people.record_gone(conn, [each for each in missing if each not in blocked])
 
     def apply_seats(self, conn: Conn, run: Run) -> None:
         """Make the courses, enroll the students, end what is to end; the users are there by now.
@@ -62,13 +86,15 @@ class Bundle:
         made = roster_seats.make_courses(conn)
         roster_seats.merge(conn, self.parameters)
         leaving, present = roster_seats.leavers(conn, named=False)
-        check_removals(run, self.limit, self.agreed, leaving, present, "the classes of the bundle", "not in the file")
+        check_removals(
+            run, self.allowed.limit, self.agreed, leaving, present, "the classes of the bundle", "not in the file"
+        )
         roster_seats.settle(conn)
         roster_seats.record(conn, self.parameters, made)
 
 
 def imported(
-    run: Run, name: str, mode: str, columns: tuple[str, ...], limit: Limit, source: str = SOURCE
+    run: Run, name: str, mode: str, columns: tuple[str, ...], allowed: Allowed, source: str = SOURCE
 ) -> int:  # fmt: skip
     """Import a bundle: users, then courses, then enrollments, in one transaction. Return the exit code.
 
@@ -81,16 +107,16 @@ def imported(
         )
 
     def act(agreed: frozenset[int]) -> int:
-        read = Bundle(source, limit, agreed)
+        read = Bundle(source, allowed, agreed)
 
         def check(conn: Conn, _: Staged) -> None:
+            roster_people.stage(conn, source, mode, is_bulk=read.is_bulk)
             user_file.check(conn, mode, with_ids=True)
             roster_people.find_persons(conn, source)
             roster_seats.find_wrong(conn, read.parameters)
 
         def apply(conn: Conn, _: Staged) -> None:
-            user_file.apply(conn, run.reason or "", USERS)
-            roster_people.remember(conn, source)
+            read.apply_people(conn, run)
             read.apply_seats(conn, run)
 
         kind = bulk.Import(
@@ -119,6 +145,20 @@ def sync_dates(conn: Conn, run: Run, source: str | None, limit: Limit, agreed: f
     if rows:
         bulk.record_batch(conn, run, source or "every source", Counter(row["outcome"] for row in rows), None)
     return rows
+
+
+def check_deactivations(run: Run, bundle: Bundle, blocked: list[roster_people.Gone], present: int) -> None:
+    """Raise RefusedError for more accounts than the limit, ConsentNeededError for some that nobody agreed to."""
+    if not blocked:
+        return
+    names = [each.username for each in blocked]
+    reason = named(names, "not in users.csv any more")
+    bundle.allowed.limit.check(names, present, f"the persons of {bundle.source}", reason)
+    require_consent(
+        run, bundle.agreed, frozenset(-each.id for each in blocked),
+        f"block {len(names)} of {present} accounts; {reason}. Continue?",
+        {"deactivated": len(names), "present": present, "leaving": names},
+    )  # fmt: skip
 
 
 def check_removals(

@@ -33,6 +33,7 @@ create table rollbook.roster_person (
     user_id bigint not null references portal.auth_user (id) on delete cascade,
     origin text not null default 'created'
         constraint roster_person_origin_word check (origin in ('created', 'email', 'linked')),
+    is_living boolean not null default true,
     at timestamptz not null default now(),
     primary key (source, sourced_id)
 );
@@ -43,6 +44,8 @@ comment on column rollbook.roster_person.sourced_id is 'The sourcedId in users.c
 comment on column rollbook.roster_person.user_id is 'The account.';
 comment on column rollbook.roster_person.origin is
     'created: a bundle made the account; email: the e-mail address agreed; linked: an operator linked it.';
+comment on column rollbook.roster_person.is_living is
+    'Whether the last bundle had the person, neither inactive nor to be deleted.';
 comment on column rollbook.roster_person.at is 'Time of the link.';
 
 create table rollbook.roster_enrollment (

@@ -14,11 +14,13 @@ from rollbook.core.errors import UsageError
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
 from rollbook.people import oneroster as roster
-from rollbook.people.commands import user_access, user_merge, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
+from rollbook.people.commands import user_access, user_link, user_merge, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
 from rollbook.people.commands.removals_option import MaxRemovals
+from rollbook.people.commands.source_option import Source
 from rollbook.people.commands.user import app
 from rollbook.people.queries import user_file
 from rollbook.people.removals import parsed_limit
+from rollbook.people.roster_links import SOURCE, TURN, checked
 from rollbook.replication.queries.courses import known_courses
 
 __all__ = ["app"]
@@ -61,10 +63,12 @@ def import_(
         str | None,
         typer.Option(metavar="DIR|ZIP", help="A OneRoster 1.1 or 1.2 bundle: its users, classes and enrollments."),
     ] = None,
-    source: Annotated[
-        str, typer.Option(metavar="NAME", help="The system that sends the bundle, if there are several.")
-    ] = roster.SOURCE,
+    source: Source = SOURCE,
     max_removals: MaxRemovals = "10%",
+    deactivate_missing: Annotated[
+        bool,
+        typer.Option("--deactivate-missing", help="Block users who are not in a bulk users.csv any more."),
+    ] = False,
 ) -> int:
     r"""Create or change accounts from a file, all or nothing. A blank field leaves a value unchanged, \N empties it.
 
@@ -73,12 +77,15 @@ def import_(
     if oneroster is not None:
         if file is not None:
             raise UsageError("FILE and --oneroster exclude each other", fix="name one of them")
-        return roster.imported(run, oneroster, str(mode or Mode.upsert), IMPORTED, parsed_limit(max_removals), source)
+        allowed = roster.Allowed(parsed_limit(max_removals), deactivates=deactivate_missing)
+        return roster.imported(run, oneroster, str(mode or Mode.upsert), IMPORTED, allowed, checked("--source", source))
+    if source != SOURCE or deactivate_missing:
+        raise UsageError("--source and --deactivate-missing are for a bundle", fix="add --oneroster DIR")
     chosen = str(mode or Mode.create)
     required = () if chosen == Mode.update else ("username", "email")
     kind = bulk.Import(
         sheet=Sheet(user_file.COLUMNS, required, ("username",), either=("username", "id")),
-        turn=roster.TURN,
+        turn=TURN,
         check=lambda conn, staged: user_file.check(conn, chosen, with_ids="id" in staged.header),
         apply=lambda conn, _: user_file.apply(conn, run.reason or ""),
         columns=IMPORTED,

@@ -117,6 +117,11 @@ select client_candidate_id, progress as state, uploaded_at as sent_at, confirmed
 from rollbook.candidate_status where user_id = %s
 """
 
+BUNDLES = """
+select source, sourced_id, origin, is_living, at from rollbook.roster_person
+where user_id = %s order by source, sourced_id
+"""
+
 EXAMS = """
 select
     client_authorization_id, course_id as course, exam_series_code as exam,
@@ -271,7 +276,15 @@ def report(conn: Conn, user_id: int) -> Row:
         "enrollments": conn.execute(ENROLLMENTS, [user_id]).fetchall(),
         "test_centre": conn.execute(TEST_CENTRE, [user_id]).fetchone(),
         "exams": conn.execute(EXAMS, [user_id]).fetchall(),
+        "bundles": bundles(conn, user_id),
     }
+
+
+def bundles(conn: Conn, user_id: int) -> list[Row]:
+    """Return the persons of bundles that are linked to a user: source sourced_id origin at. A monitor may not."""
+    if not one(conn, "select has_table_privilege('rollbook.roster_person', 'select') as may")["may"]:
+        return []
+    return conn.execute(BUNDLES, [user_id]).fetchall()
 
 
 def account(conn: Conn, user_id: int) -> Row:
