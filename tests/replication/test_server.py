@@ -194,6 +194,14 @@ def test_a_server_or_a_portal_that_is_not_in_utf8_is_refused_at_the_door(
             assert "encoding 'UTF8' template template0" in refusal(answer)["hint"]
         assert ownerless.remains() == []
         portal = cluster.server.dsn(name)
+        answer = ownerless.call("schema", "upgrade", "-d", portal)
+        assert (answer.code, f"the encoding {encoding}, not UTF8" in answer.err) == (1, True), answer
+        with psycopg.connect(cluster.server.dsn(), autocommit=True) as boss:
+            boss.execute(answer.err.partition("fix:")[2].partition(", and")[0].encode())
+        assert ownerless.call("schema", "upgrade", "-d", cluster.server.dsn(f"{name}_utf8")).code == 0
+        if encoding == "LATIN1":
+            return  # no revision can be there
+        schema.upgrade(portal)  # as one that was made before
         for command, code in (("upgrade", 0), ("check", 4)):
             answer = ownerless.call("schema", command, "-d", portal)
             assert answer.code == code, answer
@@ -207,6 +215,7 @@ def test_a_server_or_a_portal_that_is_not_in_utf8_is_refused_at_the_door(
         for home in (course_server, cluster.server):
             with psycopg.connect(home.dsn(), autocommit=True) as boss:
                 boss.execute(f"drop database {name} with (force)".encode())
+                boss.execute(f"drop database if exists {name}_utf8 with (force)".encode())
 
 
 def test_other_routes_for_a_name_that_is_taken_are_refused(site: Site) -> None:

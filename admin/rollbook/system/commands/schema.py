@@ -90,8 +90,8 @@ def upgrade(
     if to == "head" and shape is None and not run.dry_run and is_at_head(run):
         return
     target, database, found = planned(run, to, up=True)
+    note_encoding(run, is_new=found is None)
     move(run, target, database, found, up=True, shape=None if shape is None else first_shape(run, Path(shape), found))
-    note_encoding(run)
 
 
 def is_at_head(run: Run) -> bool:
@@ -140,12 +140,18 @@ def downgrade(
     move(run, target, database, found, up=False)
 
 
-def note_encoding(run: Run) -> None:
-    """Report a database that is not in UTF8."""
+def note_encoding(run: Run, *, is_new: bool = False) -> None:
+    """Report a database that is not in UTF8. Raises RefusedError for one in which Rollbook is not yet."""
     from rollbook.core.db import other_encoding
 
     with run.connect(migrated=False) as conn:
-        if encoding := other_encoding(conn):
+        if (encoding := other_encoding(conn)) and is_new:
+            raise RefusedError(
+                f"the database {conn.info.dbname} has the encoding {encoding}, not UTF8",
+                why="it cannot hold every name, and can feed no course server",
+                fix=f"create database {conn.info.dbname}_utf8 encoding 'UTF8' template template0, and use that",
+            )
+        if encoding:
             render.note(
                 run, f"the database has the encoding {encoding}, not UTF8: it cannot hold every name, and can feed no "
                 "course server; restore it into a database with encoding 'UTF8'",
