@@ -381,6 +381,16 @@ def test_an_operator_links_and_unlinks(rollbook: Rollbook, db: Connection[Any], 
     assert found.fetchall() == [("bare", "linked"), ("bare", "unlinked")]
 
 
+def test_operators_write_links_and_monitors_do_not_read_them(db: Connection[Any]) -> None:
+    found = db.execute("""
+        select r.name, has_table_privilege(r.name, 'rollbook.roster_person', p.name)
+        from (values ('rollbook_operator'), ('rollbook_monitor'), ('rollbook_application')) as r (name)
+        cross join (values ('select'), ('insert'), ('update'), ('delete')) as p (name)
+    """).fetchall()
+    assert {name for name, may in found if may} == {"rollbook_operator"}
+    assert sum(may for _, may in found) == 4
+
+
 # --- at the same time -----------------------------------------------------------------------------------------------
 
 
@@ -399,7 +409,9 @@ def test_nobody_is_taken_over_while_others_write(
         )  # fmt: skip
 
     def waits() -> None:
-        query = "select from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'rollbook user%'"
+        query = (
+            "select 1 from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'rollbook user%'"
+        )
         end = time.monotonic() + 30
         while not db.execute(query).fetchone():
             assert time.monotonic() < end
