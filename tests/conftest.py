@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,7 +31,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A crash of the machine may lose a test's database; nothing else may.
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+FAST = {
+    "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "64MB", "jit": "off",
+    "max_wal_size": "256MB",
+}  # fmt: skip
+
+
+def in_memory() -> str | None:
+    """Where servers of tests have their files: in memory if 4 GB of it are free, else where temporary files are."""
+    memory = Path("/dev/shm")
+    return str(memory) if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= 4 << 30 else None
+
+
+# With these fixtures, `db` is one of those databases, which have what the test starts from.
+FILLED = {"school": "schools", "live": "lives"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Cluster:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running server: the wheel's PostgreSQL, or that of PG_BINDIR."""
-    with tempfile.TemporaryDirectory(prefix="rb-test-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="rb-test-", dir=in_memory(), ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         server = PrivateServer(Path(folder) / "pg", settings=FAST)
         server.start()
@@ -79,9 +93,11 @@ def databases(cluster: Cluster, template: NoopExecutor) -> Databases:
 
 
 @pytest.fixture
-def db(cluster: Cluster, databases: Databases) -> Iterator[Connection[Any]]:
-    """A connection, autocommit, as superuser, to a database at head that is as new."""
-    with databases.lent() as name, psycopg.connect(cluster.server.dsn(name), autocommit=True) as conn:
+def db(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Connection[Any]]:
+    """A connection, autocommit, as superuser, to a database at head that is as new; see FILLED."""
+    kinds = [databases for fixture, databases in FILLED.items() if fixture in request.fixturenames]
+    kind: Databases = request.getfixturevalue(kinds[0] if kinds else "databases")
+    with kind.lent() as name, psycopg.connect(cluster.server.dsn(name), autocommit=True) as conn:
         yield conn
 
 

@@ -16,6 +16,7 @@ from psycopg import Connection, sql
 
 from rollbook import cli
 from tests.conftest import Cluster
+from tests.databases import Databases
 from tests.program import KEEP, REMOVE, Result, damage
 
 
@@ -115,10 +116,15 @@ def furnish(db: Connection[Any]) -> None:
     db.execute(allowed, [KEEP])
 
 
+@pytest.fixture(scope="session")
+def schools(databases: Databases) -> Databases:
+    """Databases with a small platform, which is made once."""
+    return databases.filled("school", populate)
+
+
 @pytest.fixture
 def school(db: Connection[Any]) -> Connection[Any]:
-    """A small platform to write to, see `populate`."""
-    populate(db)
+    """A small platform to write to, see `populate`: `db` gets it with its rows."""
     return db
 
 

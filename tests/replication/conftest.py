@@ -26,7 +26,7 @@ from psycopg import Connection, sql
 from rollbook import cli
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer, find_bindir
-from tests.conftest import FAST, Cluster
+from tests.conftest import FAST, Cluster, in_memory
 from tests.databases import Databases
 from tests.program import KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment
 from tests.school import database as portal_database
@@ -42,7 +42,7 @@ QUICK = {"wal_retrieve_retry_interval": "100ms"}
 @contextmanager
 def private_server(settings: dict[str, str], **how: Any) -> Iterator[PrivateServer]:
     """Start a server in a folder of its own and take it away in the end."""
-    with tempfile.TemporaryDirectory(prefix="rb-test-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="rb-test-", dir=in_memory(), ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         server = PrivateServer(Path(folder) / "pg", settings=settings, **how)
         server.start()
@@ -214,16 +214,15 @@ def drop_slots(conn: Db) -> None:
 
 @pytest.fixture
 def site(
-    db: Db, dsn: str, course_server: PrivateServer, course_databases: Databases, call: Callable[..., Result]
+    school: Db, dsn: str, course_server: PrivateServer, course_databases: Databases, call: Callable[..., Result]
 ) -> Iterator[Site]:
     """A portal with the small platform of `populate`, and an empty database on a second server; no stream yet."""
-    populate(db)
     with ExitStack() as stack:
         where = course_server.dsn(stack.enter_context(course_databases.lent()))
         server = stack.enter_context(psycopg.connect(where, autocommit=True))
-        stack.callback(drop_slots, db)
+        stack.callback(drop_slots, school)
         stack.callback(drop_subscriptions, server)
-        yield Site(db, dsn, server, where, call)
+        yield Site(school, dsn, server, where, call)
 
 
 @pytest.fixture
@@ -441,7 +440,8 @@ def place() -> Iterator[Callable[..., PrivateServer]]:
     with ExitStack() as stack:
 
         def make(data: Path | None = None, bindir: Path | None = None, **settings: str) -> PrivateServer:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rb-test-", ignore_cleanup_errors=True))
+            held = tempfile.TemporaryDirectory(prefix="rb-test-", dir=in_memory(), ignore_cleanup_errors=True)
+            folder = stack.enter_context(held)
             Path(folder).chmod(0o755)
             server = PrivateServer(Path(folder) / "pg", settings={**FAST, **settings}, bindir=bindir or find_bindir())
             stack.callback(server.remove)

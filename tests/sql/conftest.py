@@ -76,10 +76,16 @@ def school(founded: Db) -> Iterator[Db]:
         yield begin_ids(founded)
 
 
+@pytest.fixture(scope="session")
+def lives(databases: Databases) -> Databases:
+    """Databases with the two courses, which are made once."""
+    return databases.filled("live", lambda db: found(begin_ids(db)))
+
+
 @pytest.fixture
 def live(db: Db) -> Db:
     """The same two courses in a database of the test's own, autocommit; `dsn` and `session` lead there too."""
-    return found(begin_ids(db))
+    return begin_ids(db)
 
 
 @pytest.fixture
