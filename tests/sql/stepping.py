@@ -19,8 +19,8 @@ LIMIT_SECONDS = 30.0  # a step that takes longer fails the test
 POOL = ThreadPoolExecutor(8)
 LEVELS: dict[str, LiteralString] = {"RC": "read committed", "RR": "repeatable read", "SER": "serializable"}
 BLOCKED = """
-select count(*) from pg_stat_activity where pid = any (pg_blocking_pids(%s)) and backend_type = 'client backend'
-"""
+select count(*) from unnest(pg_blocking_pids(%s)) as b (pid), pg_stat_get_activity(b.pid) as a
+where a.backend_type = 'client backend'"""
 
 # What the sessions have done, by the test's own account: who has ever been enrolled where, until the user is deleted.
 # Plain inserts into a table that no session reads: no lock and no predicate that could help Rollbook along.

@@ -12,7 +12,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import cycle, product
 from typing import Any, LiteralString
 
@@ -20,13 +21,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.conftest import Cluster
+from tests.databases import Databases
 from tests.sql.helpers import Db, Rows, create, findings, plant, run
+from tests.sql.helpers import schema as schema_of
 from tests.sql.stepping import JOURNAL, LEVELS, LIMIT_SECONDS, POOL, Case, Result, Stepper, gaps, race
 
 Session = Callable[[], Db]
 Steppers = tuple[Stepper, Stepper, Stepper]
 SERIALIZATION, DEADLOCK, NO_USER, DUPLICATE = "40001", "40P01", "23503", "23505"
 COURSES = {"K": "keep", "R": "remove", "F": "keep", "N": "keep", "M": "remove"}  # members of K and R, formerly of F
+POLICIES = ["keep", "remove", "remove", "keep"]
+VARIANTS = list(product((True, False), product(LEVELS, LEVELS), (True, False)))  # who is first, levels, overlapping
 ALIKE_OR_MIXED = [("RC", "RC"), ("RR", "RR"), ("SER", "SER"), ("RC", "RR"), ("RR", "RC")]
 
 ENROL: LiteralString = "insert into portal.student_courseenrollment (user_id, course_id) "
@@ -81,17 +87,30 @@ REFUSALS = {
 APART = {frozenset({"insert profile", "update profile"})}
 
 
+@pytest.fixture(scope="session")
+def grounds(databases: Databases, flagged_databases: Databases) -> Callable[[bool, bool], Databases]:
+    """Databases with the courses and the journal: (enrollments count while is_active, a course for each case)."""
+
+    @cache
+    def made(flagged: bool, course_each: bool) -> Databases:
+        where = flagged_databases if flagged else databases
+        return where.filled(f"races_{flagged}_{course_each}".lower(), begin_with_each if course_each else begin)
+
+    return made
+
+
 @pytest.fixture
-def db(request: pytest.FixtureRequest) -> Db:
-    """The test's database; where a flip is played, one in which enrollments count while is_active."""
+def course_each() -> None:
+    """With this, `db` has a course for each case of `matrix`."""
+
+
+@pytest.fixture
+def db(request: pytest.FixtureRequest, cluster: Cluster, grounds: Callable[[bool, bool], Databases]) -> Iterator[Db]:
+    """A database with the courses and the journal; where a flip is played, enrollments count while is_active."""
     played = request.node.callspec.params.values() if hasattr(request.node, "callspec") else ()
-    return request.getfixturevalue("flagged" if FLIPS.keys() & set(played) else "db")  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def courses(db: Db) -> None:
-    """Make the courses and the journal."""
-    begin(db)
+    kind = grounds(bool(FLIPS.keys() & set(played)), "course_each" in request.fixturenames)
+    with kind.lent() as name, psycopg.connect(cluster.server.dsn(name), autocommit=True) as conn:
+        yield conn
 
 
 def begin(db: Db) -> None:
@@ -101,8 +120,15 @@ def begin(db: Db) -> None:
     db.execute(JOURNAL)
 
 
+def begin_with_each(db: Db) -> None:
+    """Make a course for each case besides."""
+    begin(db)
+    for number, (on_leave, *_) in enumerate(zip(cycle(POLICIES), VARIANTS), start=1):
+        create(db, f"course {number}", on_leave)
+
+
 @pytest.fixture
-def steppers(db: Db, session: Session, courses: None) -> Steppers:  # noqa: ARG001
+def steppers(db: Db, session: Session) -> Steppers:
     """Three sessions on a database with the courses."""
     return Stepper(session(), db), Stepper(session(), db), Stepper(session(), db)
 
@@ -167,11 +193,10 @@ def matrix(db: Db, one: str, other: str, *, routed: bool = True) -> list[Case]:
 
     Users who are not routed have been nowhere yet and have no profile: the row where sessions meet is not there either.
     """
-    variants = product([(one, other), (other, one)], product(LEVELS, LEVELS), (True, False))
-    policies = cycle(["keep", "remove", "remove", "keep"])
+    policies = cycle(POLICIES)
     cases = [
-        Case(user, *order, levels, overlap, f"course {user}", next(policies))
-        for user, (order, levels, overlap) in enumerate(variants, start=1)
+        Case(user, *((one, other) if is_first else (other, one)), levels, overlap, f"course {user}", next(policies))
+        for user, (is_first, levels, overlap) in enumerate(VARIANTS, start=1)
     ]
     add_users(db, len(cases), profiles=routed and other != "insert profile", courses="KRF" if routed else "")
     if other != "enrol":
@@ -197,10 +222,11 @@ def test_create_course_against(db: Db, steppers: Steppers, operation: str, route
     assert faults(db, results) == []
 
 
+@pytest.mark.usefixtures("course_each")
 @pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", *LEAVING])
 def test_drop_course_against(db: Db, steppers: Steppers, operation: str) -> None:
     cases = matrix(db, "drop course", operation)
-    schemas = {case: create(db, case.course, case.on_leave) for case in cases}
+    schemas = {case: schema_of(db, case.course) for case in cases}
     results = [race(*steppers[:2], case, IN_COURSE) for case in cases]
     dropped = {schemas[r.case]: r for r in results if r.errors[r.case.first != "drop course"] == ""}
     schemas_left = run(db, "select nspname, 'schema' from pg_namespace where nspname = any (%s)", list(dropped))
@@ -226,12 +252,13 @@ DRIFT: dict[str, list[LiteralString]] = {
 }
 
 
+@pytest.mark.usefixtures("course_each")
 @pytest.mark.parametrize("repair", ["repair", "repair users"])
 @pytest.mark.parametrize("operation", DRIFT)
 def test_repair_against(db: Db, steppers: Steppers, operation: str, repair: str) -> None:
     results = []
     for case in matrix(db, repair, operation):
-        schema = create(db, case.course, case.on_leave)
+        schema = schema_of(db, case.course)
         for statement in DRIFT[operation]:
             plant(db, statement, case.user, schema=schema)
         results.append(race(*steppers[:2], case, IN_COURSE))
@@ -240,12 +267,12 @@ def test_repair_against(db: Db, steppers: Steppers, operation: str, repair: str)
     assert faults(db, results) == []
 
 
+@pytest.mark.usefixtures("course_each")
 @pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "update profile", *LEAVING])
 def test_resume_course_against(db: Db, steppers: Steppers, operation: str) -> None:
     """A writer comes before the repair that resume does, or sees the course resumed."""
     results = []
     for case in matrix(db, "resume course", operation):
-        create(db, case.course, case.on_leave)
         run(db, "select rollbook.pause_course(%s)", case.course)
         run(db, "update portal.auth_userprofile set goals = 'behind' where user_id = %s", case.user)
         results.append(race(*steppers[:2], case, IN_COURSE))
@@ -254,13 +281,14 @@ def test_resume_course_against(db: Db, steppers: Steppers, operation: str) -> No
     assert faults(db, results) == []
 
 
+@pytest.mark.usefixtures("course_each")
 @pytest.mark.parametrize("update", ["let travel", "leave out"])
 @pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", "update profile", *LEAVING])
 def test_update_course_against(db: Db, steppers: Steppers, operation: str, update: str) -> None:
     """A column travels again, or stays at home, while somebody writes it: no value is missed, and none overwritten."""
     results = []
     for case in matrix(db, update, operation):
-        schema = create(db, case.course, case.on_leave)
+        schema = schema_of(db, case.course)
         if update == "let travel":
             run(db, "select rollbook.update_course(%s, '{first_name,name}')", case.course)
             run(db, "update {schema}.auth_user set first_name = 'own'", schema=schema)
@@ -271,12 +299,12 @@ def test_update_course_against(db: Db, steppers: Steppers, operation: str, updat
     assert faults(db, results) == []
 
 
+@pytest.mark.usefixtures("course_each")
 @pytest.mark.parametrize("operation", ["enrol", "leave", "move", "update user", *LEAVING])
 def test_pause_course_against(db: Db, steppers: Steppers, operation: str) -> None:
     """They need not notice each other: the one who comes late writes a copy that resume would write."""
     results = []
     for case in matrix(db, "pause course", operation):
-        create(db, case.course, case.on_leave)
         results.append(race(*steppers[:2], case, IN_COURSE))
         run(db, "select rollbook.resume_course(%s)", case.course)
     assert [str(r.case) for r in results if r.waited or r.errors != ("", "")] == []
@@ -437,7 +465,6 @@ def clash(session: Session, rounds: int, scripts: list[list[LiteralString]]) -> 
     return sum((played.result() for played in [POOL.submit(play, session(), script) for script in scripts]), Counter())
 
 
-@pytest.mark.usefixtures("courses")
 @pytest.mark.parametrize("name", CLASHES)
 def test_bulk_statements_do_not_deadlock(db: Db, session: Session, name: str) -> None:
     add_users(db, 200, courses="RF")
