@@ -120,6 +120,7 @@ def test_a_write_is_undone_and_redone(rollbook: Rollbook, site: Db, command: tup
 REFUSED = [
     (("user", "password", "ada", "--unusable"), "passwords are not kept"),
     (("user", "delete", "bob", "--confirm", "bob"), "a deleted account is gone"),
+    (("user", "merge", "dan", "eve", "--yes"), "a merge cannot be undone"),
     (("registration", "renew", "dan"), "keys are not kept"),
     (("group", "delete", "testers", "--confirm", "testers"), "members of a deleted group are not kept"),
     (("email-change", "cancel", "bob"), "keys are not kept"),
@@ -261,6 +262,38 @@ def test_a_batch_is_undone_whole_or_with_skip_in_parts(rollbook: Rollbook, site:
                  "where batch = %s and user_id = 103", [batch])  # fmt: skip
     answer = rollbook("history", "undo", str(batch), "--yes", "--json")
     assert (answer.code, answer.column("outcome")) == (0, ["undone"])
+
+
+def test_a_row_whose_undo_was_undone_is_undone_with_its_batch(rollbook: Rollbook, site: Db, tmp_path: Path) -> None:
+    before = rows_of(site)
+    (tmp_path / "file.csv").write_text(IMPORTS["enrollment import"])
+    batch = rollbook("enrollment", "import", str(tmp_path / "file.csv"), "--json").data[0]["batch"]
+    ((row,),) = site.execute("select min(id) from rollbook.history where batch = %s", [batch]).fetchall()
+    assert rollbook("history", "undo", str(row), "--yes").code == 0
+    assert rollbook("history", "undo", str(newest(site)), "--yes").code == 0
+    answer = rollbook("history", "undo", str(batch), "--yes", "--json")
+    assert (answer.code, answer.column("outcome")) == (0, ["undone"] * 3), answer.err
+    assert rows_of(site) == before
+
+
+def test_a_created_account_whose_password_was_changed_since_stays(rollbook: Rollbook, site: Db, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("correct horse")
+    named = ("--email", "z@example.org", "--name", "Zoë", "--password-file", str(tmp_path / "password"))
+    assert rollbook("user", "create", "zoe", *named).code == 0
+    entry = str(newest(site))
+    assert rollbook("history", "undo", entry, "--yes", "-n").code == 0
+    assert rollbook("user", "password", "zoe", "--unusable").code == 0
+    answer = rollbook("history", "undo", entry, "--yes")
+    assert (answer.code, "a password was set since" in answer.err) == (1, True), answer.err
+
+
+def test_a_refusal_names_the_first_of_many_entries(rollbook: Rollbook, site: Db, tmp_path: Path) -> None:
+    rows = "".join(f"u{number},u{number}@example.org,Name {number}\n" for number in range(30))
+    (tmp_path / "file.csv").write_text("username,email,name\n" + rows)
+    batch = rollbook("user", "import", str(tmp_path / "file.csv"), "--json").data[0]["batch"]
+    site.execute("update portal.auth_user set last_login = now() where username like 'u_%'")
+    answer = rollbook("history", "undo", str(batch), "--yes", "--format", "table")
+    assert (answer.code, "and 10 more" in answer.err, answer.err.count("has signed in since")) == (1, True, 20)
 
 
 def test_a_bundle_is_undone_but_for_its_courses(rollbook: Rollbook, site: Db, tmp_path: Path) -> None:

@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
 TURN = "rollbook history undo"
+SHOWN = 20  # entries that a refusal names, without --json
 
-# A summary stands for its rows, which have its time. Rows of a batch that were undone before are left out.
+# A summary stands for its rows, which have its time. Rows of a batch that were undone before are left out; for those
+# whose undo was undone, the entry that did so.
 LOAD = """
 create temporary table undoing on commit drop as
+with recursive chain (id, is_undo) as (
+    select h.id, false from rollbook.history as h
+    where h.at = %(at)s and case when %(is_batch)s then h.batch = %(number)s else h.id = %(number)s end
+    union all
+    select u.id, not c.is_undo from chain as c inner join rollbook.history as u on u.undoes = c.id
+)
 select h.id, h.at, h.command, h.kind, h.object, h.outcome, h.user_id, h.course_id, h.before, h.after
-from rollbook.history as h
-where h.at = %(at)s and case
-        when %(is_batch)s
-            then h.batch = %(number)s and not exists (select from rollbook.history as u where u.undoes = h.id)
-        else h.id = %(number)s
-    end
+from chain as c inner join rollbook.history as h on h.id = c.id
+where not c.is_undo and not exists (select from rollbook.history as u where u.undoes = h.id)
 """
 
 UNFIT = """
@@ -98,6 +102,7 @@ REASONS = {
     "server": "use the command that does the opposite: rollbook server --help",
     "shape": "use the command that does the opposite: rollbook shape --help",
     "user delete": "a deleted account is gone: create it again, rollbook user create",
+    "user merge": "a merge cannot be undone: the account that was merged is gone",
     "user password": "passwords are not kept; set another: rollbook user password",
 }
 
@@ -157,8 +162,11 @@ def undo(conn: Conn, run: Run, numbers: Sequence[int], steps: Sequence[tuple[str
             fix += "; --on-error skip undoes the others"
         raise RefusedError(
             f"{count} cannot be undone; nothing was changed",
-            why="\n".join(f"{each.id} {' in '.join(filter(None, (each.object, each.course)))}: {each.detail}"
-                          for each in unfit),
+            why="\n".join([
+                *(f"{each.id} {' in '.join(filter(None, (each.object, each.course)))}: {each.detail}"
+                  for each in unfit[:SHOWN]),
+                *([f"and {len(unfit) - SHOWN} more: --json has them all"] if len(unfit) > SHOWN else []),
+            ]),
             fix=fix, problems=[vars(each) for each in unfit],
         )  # fmt: skip
     return done

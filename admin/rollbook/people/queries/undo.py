@@ -524,8 +524,10 @@ cross join lateral (
         when u.id is null then 'the account is gone'
         when u.last_login is not null then 'the user has signed in since'
         when c.fields is not null then 'changed since: ' || c.fields
-        when not x.after ? 'password' and u.password <> '' and u.password not like '!%%'
-            then 'a password was set since'
+        when not x.after ? 'password' and u.password <> '' and u.password not like '!%%' or exists (
+                select from rollbook.history as h
+                where h.user_id = x.user_id and h.id > x.id and (h.command = 'user password' or h.after ? 'password')
+            ) then 'a password was set since'
         when r.rows is not null then 'it has rows of its own since: ' || r.rows
     end as reason
 ) as f

@@ -113,9 +113,13 @@ def undo(
 
 def confirm(run: Run, plan: list[render.Row]) -> None:
     """Ask whether to follow the plan. Raises NotConfirmedError, which has the plan."""
+    from rollbook.core.undoing import SHOWN
+
     skipped = [row for row in plan if row["outcome"] == "skipped"]
-    for row in skipped:
+    for row in skipped[:SHOWN]:
         render.note(run, f"{row['id']} {row['object']}: {row['detail']}")
+    if len(skipped) > SHOWN:
+        render.note(run, f"and {len(skipped) - SHOWN} more: -n lists them all")
     names = ", ".join(dict.fromkeys(row["object"] for row in plan[:5])) + (" and more" if len(plan) > 5 else "")
     skips = f", {len(skipped)} of them skipped" if skipped else ""
     try:
