@@ -507,7 +507,7 @@ def test_delete_says_what_goes_where_and_then_it_is_gone(rollbook: Rollbook, sch
     planned = rollbook("user", "delete", "ada", "-n", "--json").data
     before = snapshot(school)
     answer = rollbook("user", "delete", "ADA@example.org", "--confirm", "ada", "--json")
-    assert [list(row.values()) for row in answer.data] == [
+    assert [list(row.values())[:4] for row in answer.data] == [
         [None, "auth_user", 1, "removed"],
         [None, "auth_userprofile", 1, "removed"],
         [None, "student_courseenrollment", 2, "removed"],

@@ -123,8 +123,7 @@ select
                 select 'the person ' || min(p.sourced_id) || ' of this source' from rollbook.roster_person as p
                 where p.source = %(source)s and p.user_id = n.id
             ),
-            'somebody who '
-            'is not of this bundle'
+            'somebody who is not of this bundle'
         )
     end || format(
         '; if it is the same person: rollbook user link id:%%s %%s', coalesce(n.id, e.id),
