@@ -35,7 +35,7 @@ WORDS = {
     r"set going|let go( of)?|lets? .{1,20} go on": "re-enable, detach, resume",
     r"anew": "again; recreate",
     r"no more(?! than)": "no longer",
-    r"who is (no(?! longer)|not(?! of this bundle)|missing|in|there)": "name the subject: users who ..., a candidate ...",
+    r"who is (no(?! longer)|not(?! of this bundle)|missing|in|there)": "name the subject: users who ..., a ...",
     r"what (is|was|were) (given|said|asked)|what is not given": "omitted options, the value",
     r"past the (rules|guards?|triggers?)|or past\b": "bypassing",
     r"no (encoding|object|candidate|zip|folder|administrator|server yet)": "not a ...",
