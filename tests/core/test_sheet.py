@@ -10,6 +10,7 @@ import io
 import lzma
 import os
 import re
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -21,7 +22,7 @@ import pytest
 import xlsxwriter
 
 from rollbook.core.command import Run
-from rollbook.core.errors import AdminError, RefusedError
+from rollbook.core.errors import AdminError, RefusedError, UnreachableError
 from rollbook.core.sheet import line_count, opened, records
 from rollbook.core.workbook import Fault
 
@@ -101,7 +102,7 @@ PACKED = gzip.compress(os.urandom(9999).hex().encode())
         (PACKED[:5000] + b"!" * 99 + PACKED[5099:], "people.csv is damaged; .*; copy it again; gzip -t"),
         (PACKED[:-8] + bytes(8), "people.csv is damaged"),
         (gzip.compress(PACKED), "people.csv is compressed by gzip twice, not CSV; None; gunzip"),
-        (gzip.compress(b"a,b\n" + b"x" * 20_000_001), "line of more than 20000000 characters"),
+        (gzip.compress(b"a,b\n" + b"x" * 20_100_000), "line of more than 20000000 bytes"),
         (bz2.compress(b"a"), "people.csv is compressed by bzip2, not CSV; None; bunzip2 -k people.csv"),
         (lzma.compress(b"a"), "people.csv is compressed by xz, not CSV; None; unxz"),
         (gzip.compress(bytes(257) + b"ustar\x0000"), "people.csv is a tar archive, not CSV"),
@@ -283,3 +284,28 @@ def test_a_workbook_that_is_damaged_or_too_large_is_refused(tmp_path: Path, monk
     monkeypatch.setattr("rollbook.core.workbook.UNPACKED_BYTES", 1 << 10)
     with pytest.raises(RefusedError, match="unpacks to more than"):
         read(path)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)  # not installed
+    with pytest.raises(UnreachableError, match=r"people\.xlsx is a workbook, which cannot be read here") as refused:
+        read(path)
+    assert refused.value.why == "the Python package openpyxl is not installed"
+    assert refused.value.fix == "save it as CSV UTF-8, or install it where rollbook is: pip install openpyxl"
+
+
+def test_a_workbook_with_cells_far_apart_and_a_strict_one(tmp_path: Path) -> None:
+    def far(file: Any, sheet: Any) -> None:
+        sheet.write_row(0, 0, ["username"])
+        sheet.write_row(1, 0, ["zo_x000D_e"])
+        sheet.write_blank(1_048_575, 16_383, None, file.add_format({"bold": True}))
+
+    path = book(tmp_path / "people.xlsx", far)
+    assert read(path) == ([(1, ["username"]), (2, ["zo\re"])], [])
+    strict = tmp_path / "strict.xlsx"
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(strict, "w") as made:
+        for part in file.namelist():
+            made.writestr(part, file.read(part).replace(
+                b"http://schemas.openxmlformats.org/spreadsheetml/2006/main", b"http://purl.oclc.org/ooxml/spreadsheetml/main"
+            ).replace(
+                b"http://schemas.openxmlformats.org/officeDocument/2006", b"http://purl.oclc.org/ooxml/officeDocument"
+            ))  # fmt: skip
+    with pytest.raises(RefusedError, match=r"strict\.xlsx has no sheet that can be read"):
+        read(strict)

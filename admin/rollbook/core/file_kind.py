@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BEGIN = 4096  # bytes that are judged
+LINE_LENGTH = 20_000_000  # bytes; more than two of the longest fields
 SAVE = "open it in a spreadsheet program and save it as CSV UTF-8 or as .xlsx"
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
@@ -159,12 +160,17 @@ def blocks(content: IO[bytes]) -> Iterator[bytes]:
 
 
 class Rejoined(io.RawIOBase):
-    """A stream from its beginning again, of which the first bytes have been read. Closing it closes nothing else."""
+    """A stream from its beginning again, of which the first bytes have been read. Closing it closes nothing else.
 
-    def __init__(self, begin: bytes, rest: IO[bytes]) -> None:
+    Raises RefusedError for an endless line, before the memory is full.
+    """
+
+    def __init__(self, begin: bytes, rest: IO[bytes], shown: str) -> None:
         """Put `begin` before what `rest` still has."""
         self.begin = begin
         self.rest = rest
+        self.shown = shown
+        self.line = 0  # bytes since a block had a line end
 
     def readable(self) -> bool:
         """Return that it can be read."""
@@ -175,4 +181,9 @@ class Rejoined(io.RawIOBase):
         found = self.begin[: len(buffer)] or self.rest.read(len(buffer))
         self.begin = self.begin[len(buffer) :]
         buffer[: len(found)] = found
+        self.line = 0 if b"\n" in found or b"\r" in found else self.line + len(found)
+        if self.line > LINE_LENGTH:
+            raise RefusedError(
+                f"{self.shown} has a line of more than {LINE_LENGTH} bytes", fix="check that it is a CSV file"
+            )
         return len(found)

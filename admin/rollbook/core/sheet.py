@@ -12,8 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -40,9 +39,8 @@ if TYPE_CHECKING:
     from rollbook.core.workbook import Fault, Workbook
 
 csv.field_size_limit(10_000_000)  # a goal or an address can be long; the column sets the limit
-LINE_LENGTH = 20_000_000  # more than two such fields
 BLOCK = 1 << 16  # bytes that are read at once
-SEPARATOR_LINE = re.compile('"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)  # Excel's first line
+SEPARATOR_LINE = re.compile('sep=([^"\r\n])', re.IGNORECASE)  # Excel's first line
 SEPARATORS = ";\t|,"  # tried when the header does not have the delimiter that was named
 
 
@@ -93,7 +91,7 @@ def read(
     """Yield once, as `opened` does. `packed`: gzip has been unpacked."""
     with damaged(name):
         begin = content.read(BEGIN)
-    stream = io.BufferedReader(Rejoined(begin, content), BLOCK)
+    stream = io.BufferedReader(Rejoined(begin, content, shown(name)), BLOCK)
     if not begin:
         raise UsageError(f"{shown(name)} is empty", fix="export it again; the first line is the header")
     if begin.startswith(GZIP) and not packed:
@@ -103,21 +101,25 @@ def read(
     if begin.startswith(OLE):
         check_ole(stream, shown(name))
     if begin.startswith(ZIP):
-        from rollbook.core.workbook import Workbook  # XML costs start-up time
+        from rollbook.core.workbook import Workbook  # zipfile costs start-up time
 
         with damaged(name):
             file = workbook_file(stream, shown(name))
         with file:
             yield Workbook(file, shown(name))
         return
-    if begin.startswith(codecs.BOM_UTF8):
-        begin = begin.removeprefix(stream.read(len(codecs.BOM_UTF8)))  # what follows may still be what --encoding says
+    skipped = stream.read(len(codecs.BOM_UTF8)) if begin.startswith(codecs.BOM_UTF8) else b""
+    begin = begin.removeprefix(skipped)  # what follows may still be what --encoding says
     mark = next((mark for mark in MARKS if begin.startswith(mark)), None)
     if mark is None:
         check_text(begin, encoding, shown(name))
     encoding = MARKS[mark] if mark else encoding
     check_markup(begin.decode(encoding, "ignore"), shown(name))
-    yield io.TextIOWrapper(stream, encoding=encoding, newline="")
+    if name != "-" and not packed and content.seekable():  # the plain file is faster, and its size bounds a line
+        content.seek(len(skipped))
+        yield io.TextIOWrapper(content, encoding=encoding, newline="")
+    else:
+        yield io.TextIOWrapper(stream, encoding=encoding, newline="")
 
 
 @contextmanager
@@ -170,8 +172,8 @@ def sheet_rows(workbook: Workbook, run: Run) -> Iterator[tuple[int, list[str]]]:
     yield from islice(rows, 1)
     if run.rejects is None and (run.delimiter, run.encoding) != (Run.delimiter, Run.encoding):
         render.note(run, "--delimiter and --encoding are not used for a workbook")
-    if workbook.unread:
-        render.note(run, f"read the sheet {workbook.sheet!r}, not {', '.join(map(repr, workbook.unread))}")
+    if workbook.sheet and workbook.unread:
+        render.note(run, f"read the sheet {workbook.sheet.title!r}, not {', '.join(map(repr, workbook.unread))}")
     yield from rows
 
 
@@ -184,13 +186,14 @@ def csv_rows(file: io.TextIOWrapper, run: Run, name: str) -> Iterator[tuple[int,
     line = 1
     try:
         with damaged(name):
-            lines = lines_of(file, name)
-            first = next(lines, "")
-            named = SEPARATOR_LINE.fullmatch(first)
-            line = begin = 2 if named else 1
-            reader = csv.reader(
-                lines if named else chain([first], lines), delimiter=named[1] if named else run.delimiter, strict=True
-            )
+            reader, begin = csv.reader(file, delimiter=run.delimiter, strict=True), 1
+            first = next(reader, [])
+            if named := SEPARATOR_LINE.fullmatch(run.delimiter.join(first)):
+                reader, begin, line = csv.reader(file, delimiter=named[1], strict=True), 2, 2
+            else:
+                line = reader.line_num + 1
+                if any(first):
+                    yield 1, first
             for fields in reader:
                 here, line = line, reader.line_num + begin
                 if any(fields):
@@ -207,16 +210,6 @@ def csv_rows(file: io.TextIOWrapper, run: Run, name: str) -> Iterator[tuple[int,
             f"{shown(name)} is not {encoding}, at line {where}", why=getattr(exc, "reason", str(exc)),
             fix=f"name its encoding: --encoding {guessed_encoding(name, encoding)}",
         ) from exc  # fmt: skip
-
-
-def lines_of(file: io.TextIOWrapper, name: str) -> Iterator[str]:
-    """Yield the lines of a file. Raises RefusedError for an endless one, before the memory is full."""
-    for text in iter(partial(file.readline, LINE_LENGTH), ""):
-        if len(text) == LINE_LENGTH:
-            raise RefusedError(
-                f"{shown(name)} has a line of more than {LINE_LENGTH} characters", fix="check that it is a CSV file"
-            )
-        yield text
 
 
 def shown(name: str) -> str:
