@@ -517,7 +517,8 @@ def test_workbooks_and_gzip_are_imported_and_what_is_wrong_comes_back_as_csv(
     again = wrong.read_text().replace("#N/A", "y@example.org")
     wrong.write_text(again)
     answer = rollbook("user", "import", str(wrong), "--rejects", str(tmp_path / "still.csv"))
-    assert (answer.code, answer.err.splitlines()[0], account(school, "yan")["email"]) == (0, "1 created", "y@example.org")
+    assert (answer.code, answer.err.splitlines()[0]) == (0, "1 created")
+    assert account(school, "yan")["email"] == "y@example.org"
 
 
 def test_stdin_is_read(rollbook: Rollbook, db: Connection[Any]) -> None:
