@@ -443,7 +443,8 @@ def test_a_zip_is_read_and_nothing_else_of_it(
 @pytest.mark.parametrize(
     ("held", "left"),
     [
-        # A removal wins. What is there already is not made twice.
+        # A deletion wins: the user joins nothing. So does a removal. What is there already is not made twice.
+        ("delete from portal.auth_user where username = 's.alpha'", {("alg-2", "t.gamma")}),
         (
             "delete from portal.student_courseenrollment using portal.auth_user as u "
             "where u.id = user_id and username = 's.beta'",
@@ -455,7 +456,7 @@ def test_a_zip_is_read_and_nothing_else_of_it(
             {("alg-1", "s.alpha"), ("alg-2", "s.alpha"), ("alg-2", "t.gamma")},
         ),
     ],
-    ids=["remove", "add"],
+    ids=["delete user", "remove", "add"],
 )
 def test_what_others_write_meanwhile_is_not_lost(
     imports: Imports, school: Db, session: Callable[[], Db], dsn: str, held: LiteralString, left: set[tuple[str, str]]
