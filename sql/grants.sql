@@ -11,7 +11,8 @@
 do $$
 declare
     migrator constant text := (select n.nspowner::regrole::text from pg_namespace as n where n.nspname = 'rollbook');
-    writers constant text[] := '{check_authorization,check_candidate,register_for_exam,renew_candidates}';
+    writers constant text[] := '{check_account,check_authorization,check_candidate,check_email,check_name}'::text[]
+        || '{refuse_taken_username,register_for_exam,renew_candidates}'::text[];
     object record;
     grantee record;
 begin
@@ -127,8 +128,8 @@ grant insert (
     eligibility_appointment_date_last, accommodation_request
 ) on portal.student_testcenterregistration to rollbook_writer;
 grant select (user_id, course_id) on portal.student_courseenrollment to rollbook_writer;
--- The e-mail address is a part of a candidate's record.
-grant select (id, email) on portal.auth_user to rollbook_writer;
+-- The e-mail address is a part of a candidate's record; a username may be there already.
+grant select (id, username, email) on portal.auth_user to rollbook_writer;
 grant select on rollbook.country, rollbook.exam, rollbook.exam_status to rollbook_writer;
 drop policy if exists rollbook_renews on portal.student_testcenteruser;
 drop policy if exists rollbook_registers on portal.student_testcenterregistration;
@@ -247,3 +248,6 @@ rollbook.username_fault(text), rollbook.name_fault(text), rollbook.email_fault(t
 rollbook.normal_username(text), rollbook.normal_name(text), rollbook.normal_email(text),
 rollbook.normal_text(text), rollbook.hidden_character(text), rollbook.character_word(text)
 to rollbook_application;
+
+-- Where accounts of a site have usernames that differ in capitals alone.
+do $$ begin perform rollbook.guard_usernames(); end $$;

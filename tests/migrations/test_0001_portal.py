@@ -297,7 +297,7 @@ REFUSED: list[tuple[str, str, str, Any]] = [
 
 # Values near those, which a row may hold: (table, column, value).
 ACCEPTED: list[tuple[str, str, Any]] = [
-    *(("auth_user", "username", good) for good in ["x", "Ünï-ç_1", "o'brien", "名前"]),
+    *(("auth_user", "username", good) for good in ["x", "Ünï-ç_1", "o+brien", "名前"]),
     *(("auth_user", "email", good) for good in ["", "a@b", "jörg@exämple.org", "o'brien+x@example.org"]),
     *(("student_pendingemailchange", "new_email", good) for good in ["", "jörg@exämple.org"]),
     *(("auth_userprofile", "gender", good) for good in [None, "", "m", "f", "o"]),
@@ -447,13 +447,17 @@ def test_any_number_of_users_may_have_no_email(db: Connection[Any]) -> None:
     )
 
 
-def test_usernames_that_differ_in_case_are_different(db: Connection[Any]) -> None:
-    assert insert(db, "auth_user", {"username": "ada"}) != insert(db, "auth_user", {"username": "Ada"})
+def test_usernames_that_differ_in_case_are_the_same(db: Connection[Any]) -> None:
+    insert(db, "auth_user", {"username": "ada"})
+    with pytest.raises(errors.UniqueViolation):
+        insert(db, "auth_user", {"username": "Ada"})
 
 
 @pytest.mark.parametrize(("constraint", "table", "column", "bad"), REFUSED)
 def test_bad_values_are_refused(db: Connection[Any], constraint: str, table: str, column: str, bad: Any) -> None:
     row = row_of(table, 1, childless(db, table, 1)) | {column: bad}
+    if column == "username":  # the trigger speaks first, where it is not switched off
+        db.execute("set session_replication_role = replica")
     with pytest.raises(errors.CheckViolation) as refusal:
         insert(db, table, row)
     assert refusal.value.diag.constraint_name == constraint

@@ -142,11 +142,14 @@ def test_every_replicated_table_has_its_triggers(school: Db) -> None:
             and t.tgname like 'rollbook%' group by 1""",
     )
     assert dict(found) == {
-        "auth_user": ["delete", "insert", "truncate", "update"],  # insert for the discussion service alone
+        "auth_user": ["delete", "insert", "truncate", "update"],  # insert for names and the discussion service alone
         "auth_userprofile": ["delete", "insert", "truncate", "update"],
         "student_courseenrollment": ["delete", "insert", "truncate", "update"],
         "student_testcenteruser": ["insert", "update"],  # not routed: checked
         "student_testcenterregistration": ["insert", "update"],
+        "student_courseenrollmentallowed": ["insert", "update"],
+        "student_pendingemailchange": ["insert", "update"],
+        "student_pendingnamechange": ["insert", "update"],
     }
     guards = value(school, "select count(*) from pg_trigger where starts_with(tgname, 'rollbook_guard_')")
     assert guards == 2 * 2 * len(TABLES)

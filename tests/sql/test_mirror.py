@@ -77,6 +77,9 @@ TESTED_IN = {
         *("change_shape", "copy_shape", "course_columns", "course_without", "left_out", "left_out_columns"),
         *("reshape_course", "shape_statements"),
     ],
+    "sql/triggers/test_check_account.py": [
+        *("check_email", "check_name", "colliding_usernames", "guard_usernames", "refuse_taken_username"),
+    ],
     "sql/triggers/test_guard_copy.py": ["guard_statements"],
     "sql/triggers/test_route_enrollment_delete.py": ["leave_courses"],
     "sql/triggers/test_route_enrollment_insert.py": ["join_courses"],

@@ -98,6 +98,10 @@ HANG: dict[str, LiteralString] = {
     "note_for_discussion": "before truncate on pg_temp.auth_user for each statement",
     "check_candidate": "before update on pg_temp.auth_user for each row",
     "check_authorization": "before update on pg_temp.auth_user for each row",
+    **dict.fromkeys(
+        ("check_account", "check_name", "check_email", "refuse_taken_username"),
+        "before update on pg_temp.auth_user for each row",
+    ),
 }
 FIRE: dict[str, LiteralString] = {
     "truncate": "truncate pg_temp.auth_user",

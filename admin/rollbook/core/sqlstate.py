@@ -17,6 +17,8 @@ from rollbook.core.lock_wait import holders_of
 # Constraint -> message. Every other error keeps the server's words.
 IN_WORDS = {
     "auth_user_username_key": "An account with this username already exists: the username is taken",
+    "auth_user_username_lower_key": "An account with this username already exists: the username is taken (capitals do "
+    "not matter)",
     "auth_user_email_key": "An account with this e-mail already exists: it belongs to another user (case-insensitive)",
     "auth_user_username_check": "a username cannot be empty or contain blanks or control characters",
     "auth_user_email_check": "this is not an e-mail address",

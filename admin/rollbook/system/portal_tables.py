@@ -75,6 +75,13 @@ where (c.oid = any (%(oids)s) or c.relnamespace = 'rollbook'::regnamespace) and 
 group by c.oid order by 1
 """
 
+USERNAMES = "auth_user_username_lower_key"
+HAS_USERNAMES = """
+select exists (
+    select from pg_attribute as a
+    where a.attrelid = to_regclass(%s) and a.attname = 'username' and not a.attisdropped
+) as found
+"""
 ADOPTION = "public.rollbook_adoption"  # what an adoption did, and how it is undone
 
 
@@ -200,11 +207,28 @@ def bare(definition: str) -> str:
     return re.sub(r"\b(portal|pg_temp(_\d+)?)\.", "", definition)
 
 
+# Usernames of a site that differ in capitals alone stay: the index leaves them out, and a trigger guards them.
+LEFT_OUT = f"""
+drop index pg_temp.{USERNAMES};
+create unique index {USERNAMES} on pg_temp.auth_user (lower(username)) where lower(username) <> all ({{}}::text[])
+"""
+
+
+def colliding_usernames(conn: Conn, place: str) -> list[str]:
+    """Return the usernames that differ in capitals alone, in small letters; none where there is no such table."""
+    if not one(conn, HAS_USERNAMES, [place])["found"]:
+        return []
+    query = sql.SQL("select lower(username::text) as name from {} group by 1 having count(*) > 1 order by 1")
+    return [row["name"] for row in conn.execute(query.format(sql.SQL(place)))]  # pyright: ignore[reportArgumentType] (as PostgreSQL prints it)
+
+
 def read(conn: Conn, places: Places) -> Tables:
     """Return the tables and the shipped ones; each check as PostgreSQL spells it after a dump and restore, too."""
     with conn.transaction(force_rollback=True):
         for statements in definitions():
             conn.execute(re.sub(r"\bportal\.", "pg_temp.", statements).encode())
+        if names := colliding_usernames(conn, places["auth_user"]):
+            conn.execute(sql.SQL(LEFT_OUT).format(sql.Literal(names)))
         query = "select array_agg(c.oid) filter (where c.oid is not null) as oids from unnest(%s::text[]) as p (name) "
         query += "left join pg_class as c on c.oid = to_regclass(p.name) and c.relkind in ('r', 'p')"
         oids = {"oids": one(conn, query, [list(places.values())])["oids"] or []}
@@ -379,7 +403,8 @@ def rule_fix(due: Rule, rule: Rule | None, places: Places) -> str:
     if due.kind == "index":
         schema = where.removesuffix(due.table)
         create = bare(due.definition).replace(f" ON {due.table}", f" ON {where}", 1)
-        return f"{'' if rule is None else f'drop index {schema}{named(rule)}; '}{create}"
+        after = "; select rollbook.guard_usernames()" if due.name == USERNAMES else ""
+        return f"{'' if rule is None else f'drop index {schema}{named(rule)}; '}{create}{after}"
     drop = "" if rule is None else f"drop constraint {named(rule)}, "
     return f"alter table {where} {drop}add constraint {due.name} {refer(bare(due.definition), places)}"
 

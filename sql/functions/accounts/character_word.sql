@@ -4,6 +4,7 @@
 create or replace function rollbook.character_word(seen text) returns text
 language plpgsql
 immutable
+strict
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
