@@ -83,7 +83,7 @@ create unique index auth_user_email_key on portal.auth_user (lower(email)) where
 comment on table portal.auth_user is 'One account per person: sign-in name, address, password hash and flags.';
 comment on column portal.auth_user.id is 'Key of the account, the same in every copy; never changed.';
 comment on column portal.auth_user.username is
-    'Sign-in name, spelled as at the sign-in, unique without regard to case; rollbook.username_fault says what it may be.';
+    'Sign-in name, spelled as at sign-in, unique without regard to case; rollbook.username_fault says what it may be.';
 comment on column portal.auth_user.first_name is 'Given name; mostly empty, the full name is in auth_userprofile.name.';
 comment on column portal.auth_user.last_name is 'Family name; mostly empty, the full name is in auth_userprofile.name.';
 comment on column portal.auth_user.email is 'E-mail address, unique without regard to case; empty = none.';

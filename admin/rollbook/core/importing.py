@@ -199,7 +199,7 @@ def check_emails(conn: Conn, but: LiteralString = "") -> None:
 
     for row in conn.execute(ODD_EMAILS + but, [list(SPECIAL_USE_DOMAIN_NAMES)]).fetchall():
         try:
-            address = validate_email(row["email"], check_deliverability=False).normalized
+            address = validate_email(row["email"].strip(), check_deliverability=False).normalized
         except EmailNotValidError as exc:
             conn.execute(
                 "insert into pg_temp.problem (line, column_name, value, reason) values (%s, 'email', %s, %s)",

@@ -1,18 +1,23 @@
-"""What an account may be named and hold, checked before anything is sent to the database."""
+"""What an account may be named and hold. The rules of names are functions of the database."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 from rollbook.core.errors import RefusedError
+from rollbook.core.rows import one
 from rollbook.people.fields import WIDTHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rollbook.core.db import Conn
+
+USERNAME = "select rollbook.username_fault(%s) as fault, rollbook.normal_username(%s) as normal"
+NAME = "select rollbook.name_fault(%s) as fault, rollbook.normal_name(%s) as normal"
 EXAMPLE_META = """write it as '{"name": "value"}'"""
 
 
@@ -21,7 +26,7 @@ def checked_email(address: str) -> str:
     from email_validator import EmailNotValidError, validate_email
 
     try:
-        return validate_email(address, check_deliverability=False).normalized
+        return validate_email(address.strip(), check_deliverability=False).normalized
     except EmailNotValidError as exc:
         raise RefusedError(
             f"Valid e-mail is required: {address!r} is not an e-mail address", why=str(exc),
@@ -29,21 +34,22 @@ def checked_email(address: str) -> str:
         ) from exc  # fmt: skip
 
 
-def checked_username(username: str) -> None:
-    """Raise RefusedError for a username that is too short or has a character that is not allowed."""
-    if len(username) < 2:
-        raise RefusedError("Username must be minimum of two characters long.", fix="choose a longer username")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", username):
-        raise RefusedError(
-            "Username should only consist of A-Z and 0-9.",
-            why="_ and - are allowed too; blanks and control characters are not", fix="choose another username",
-        )  # fmt: skip
+def checked_username(conn: Conn, username: str) -> str:
+    """Return the username as it is stored. Raises RefusedError with the database's reason."""
+    return judged(conn, USERNAME, username, fix="choose another username")
 
 
-def checked_name(name: str) -> None:
-    """Raise RefusedError for a full name of one character; an empty one is allowed."""
-    if name and len(name.strip()) < 2:
-        raise RefusedError("Your legal name must be a minimum of two characters long.", fix="give the full name")
+def checked_name(conn: Conn, name: str) -> str:
+    """Return a person's name as it is stored; an empty one is allowed. Raises RefusedError with the reason."""
+    return judged(conn, NAME, name, fix="give the full name")
+
+
+def judged(conn: Conn, query: LiteralString, text: str, fix: str) -> str:
+    """Return a text in its normal form. Raises RefusedError with the database's reason."""
+    found = one(conn, query, [text, text])
+    if found["fault"] is not None:
+        raise RefusedError(str(found["fault"]), fix=fix)
+    return str(found["normal"])
 
 
 def checked_meta(text: str) -> dict[str, Any]:

@@ -16,6 +16,10 @@ declare
     passed_on bigint[];
 begin
     perform rollbook.require_pairs(user_ids, new_emails);
+    new_emails := array(
+        select case when octet_length(n.email) = length(n.email) then n.email else rollbook.normal_email(n.email) end
+        from unnest(new_emails) with ordinality as n (email, place) order by n.place
+    );
     perform u.id from portal.auth_user as u where u.id = any(user_ids) order by u.id for no key update;
     select array_agg(u.id order by u.id), array_agg(u.email order by u.id), array_agg(n.email order by u.id)
     into changed_ids, old_emails, emails

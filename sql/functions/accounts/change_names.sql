@@ -1,7 +1,7 @@
 -- change_names: give users other full names; each old one is kept in the profile's meta, under old_names, as
 -- [old name, rationale, time]. An empty name removes the name.
 -- Called:   by change_name and by `rollbook user import`. Returns the users whose name changed.
--- Raises:   23R13 for a name of one character, a user without a profile; RB013 for arrays that differ in length or name
+-- Raises:   23R13 for what name_fault refuses, a user without a profile; RB013 for arrays that differ in length or name
 --           a user twice.
 -- Locks:    the profiles, by user id.
 -- Security: INVOKER.
@@ -17,10 +17,13 @@ declare
     names text[];
 begin
     perform rollbook.require_pairs(user_ids, new_names);
-    if exists (select from unnest(new_names) as n (name) where n.name <> '' and length(btrim(n.name)) < 2) then
-        raise exception 'a name has at least two characters'
-            using errcode = '23R13', constraint = 'RB013', hint = 'Give the full name.';
-    end if;
+    new_names := array(
+        select case
+            when n.name ~ '^([!-~][ -~]*[!-~])?$' then n.name
+            else coalesce(nullif(rollbook.normal_name(n.name), ''), n.name)  -- blanks alone are refused, not no name
+        end
+        from unnest(new_names) with ordinality as n (name, place) order by n.place
+    );
     perform p.id from portal.auth_userprofile as p where p.user_id = any(user_ids) order by p.user_id for no key update;
     select n.id into missing_id from unnest(user_ids) as n (id)
     where not exists (select from portal.auth_userprofile as p where p.user_id = n.id) order by n.id limit 1;

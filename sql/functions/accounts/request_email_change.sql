@@ -2,7 +2,7 @@
 -- request at a time; a new one replaces it, and the old key no longer works.
 -- Called:   by a web application or `rollbook email-change create`. Returns the key, a secret.
 -- Raises:   23R13 for no address, or the user's present one; 23R14 for one that another user has
---           (case-insensitive); the table refuses a value that is not an e-mail address.
+--           (case-insensitive); the table refuses a value that is not an e-mail address, check_email another fault.
 -- Security: INVOKER.
 create or replace function rollbook.request_email_change(
     asking_user_id bigint, wanted_email text, good_for interval default '7 days'
@@ -13,6 +13,7 @@ as $$
 declare
     key text;
 begin
+    wanted_email := rollbook.normal_email(wanted_email);
     if wanted_email is null or wanted_email = '' then
         raise exception 'Valid e-mail address required.'
             using errcode = '23R13', constraint = 'RB013', hint = 'Write name@example.org.';

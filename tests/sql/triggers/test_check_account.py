@@ -48,11 +48,11 @@ def test_psql_has_the_same_answer_for_the_same_text(portal: Db, door: str) -> No
                 stored = value(portal, "select {c} from portal.{t} order by id desc limit 1", c=column, t=table)
         except psycopg.IntegrityError as exc:
             said = exc.diag
-            assert fault is not None or (door, text) == ("allowed", ""), text  # this table needs an address
+            assert fault is not None or (door, text) == ("allowed", ""), text  # it needs one
             # The table's own CHECKs come first for plain ASCII, and for what is empty or too wide.
             assert said.sqlstate == "23514" or (said.message_primary, said.sqlstate) == (fault, "23R13")
         except psycopg.DataError as exc:
-            assert exc.sqlstate == "22001", text
+            assert exc.sqlstate == "22001", text  # noqa: PT017
         else:
             assert (stored, fault) == (value(portal, "select rollbook.{f}(%s)", text, f=f"normal_{kind}"), None)
 
@@ -61,7 +61,9 @@ def test_only_what_is_new_is_judged(portal: Db) -> None:
     run(portal, "set local session_replication_role = replica")
     run(
         portal,
-        "insert into portal.auth_user (id, username, email, first_name) values (7, 'o''neil', 'jose\u0301@x.org', 'a\u200bb')",
+        "insert into portal.auth_user (id, username, email, first_name) values (7, 'o''neil', %s, %s)",
+        "jose\u0301@x.org",
+        "a\u200bb",
     )
     run(portal, "insert into portal.auth_userprofile (user_id, name) values (7, 'a\u200bb')")
     run(portal, "set local session_replication_role = origin")
@@ -74,7 +76,8 @@ def test_only_what_is_new_is_judged(portal: Db) -> None:
     run(portal, "insert into portal.auth_user (username) values ('o''neil') on conflict (username) do nothing")
     run(
         portal,
-        "insert into portal.auth_user (username) values ('o''neil') on conflict (username) do update set email = 'a@b.c'",
+        "insert into portal.auth_user (username) values ('o''neil') on conflict (username) "
+        "do update set email = 'a@b.c'",
     )
     refused(portal, "23R13", "update portal.auth_user set username = 'o''brien' where id = 7")
     refused(portal, "23R13", "update portal.auth_user set last_name = 'x\u202e' where id = 7")

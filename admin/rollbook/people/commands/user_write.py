@@ -48,7 +48,9 @@ Meta = Annotated[str | None, typer.Option(metavar="JSON", help="A JSON object wi
 @with_fields
 def create(
     run: Run,
-    username: Annotated[str, typer.Argument(metavar="USERNAME", help="Unique: letters, digits, _ and -.")],
+    username: Annotated[
+        str, typer.Argument(metavar="USERNAME", help="Unique, in any capitals: letters, digits and @ . + - _")
+    ],
     email: Annotated[str, typer.Option(metavar="ADDRESS", help="Unique; upper and lower case are the same.")],
     given: dict[str, Any],
     meta: Meta = None,
@@ -74,10 +76,10 @@ def create(
         "meta": "" if meta is None else json.dumps(checked_meta(meta), ensure_ascii=False), "is_active": active,
     }  # fmt: skip
     checked_texts(values)
-    checked_username(username)
-    checked_name(values["name"])
     stored = given_hash(password_stdin, password_file, password_hash_file)
     with run.connect() as conn:
+        values["username"] = username = checked_username(conn, username)
+        values["name"] = checked_name(conn, values["name"])
         known_courses(conn, course)
         if if_not_exists:
             try:
@@ -154,10 +156,10 @@ def update(
     if not values:
         raise UsageError("nothing to change", fix="name at least one field, such as --email or --clear goals")
     checked_texts(values)
-    if username is not None:
-        checked_username(username)
     with run.connect() as conn:
         found = find_users(conn, [user])[0]
+        if username is not None and username != found["username"]:
+            values["username"] = checked_username(conn, username)
         changes = accounts.update(conn, found["id"], values, run.reason or "")
         if changes:
             before, after = (history.changed(changes, side) for side in ("before", "after"))

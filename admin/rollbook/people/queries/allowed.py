@@ -34,7 +34,7 @@ cross join lateral (
     end),
     ('email', s.email, case
         when s.email is null or s.email = '\N' then 'an e-mail address is needed'
-        when length(s.email) > 254 then format('%s characters, at most 254 fit', length(s.email))
+        when octet_length(s.email) > length(s.email) or length(s.email) > 254 then rollbook.email_fault(s.email)
     end),
     ('auto_enroll', s.auto_enroll, case
         when lower(s.auto_enroll) not in ('true', 'false', 't', 'f', 'yes', 'no', '1', '0') then 'true or false'

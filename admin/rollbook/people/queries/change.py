@@ -83,7 +83,7 @@ left join portal.auth_user as o on lower(o.email) = lower(coalesce(n.email, s.em
 cross join lateral (
     values (case
         when s.email is null or s.email = '\N' then 'an e-mail address is needed'
-        when length(s.email) > 254 then format('%s characters, at most 254 fit', length(s.email))
+        when rollbook.email_fault(s.email) is not null then rollbook.email_fault(s.email)
         when u.email = coalesce(n.email, s.email) then 'the user already has this address'
         when o.id is not null then 'another account has this address'
     end)

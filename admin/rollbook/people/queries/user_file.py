@@ -24,6 +24,19 @@ PROFILE = tuple(field for field in PROFILE_FIELDS if field in FILE_FIELDS)
 CHOSEN = tuple(field for field in FILE_FIELDS if field.choices)
 SIZED = tuple(field for field in FILE_FIELDS if field.width is not None)
 
+# As the tables store them; what is there already in another form is found as it is.
+NORMAL_USERNAMES = """
+update pg_temp.staged as s set username = rollbook.normal_username(s.username)
+where octet_length(s.username) > length(s.username)
+    and not exists (select from portal.auth_user as u where u.username = s.username)
+"""
+NORMAL_NAMES = """
+update pg_temp.staged as s
+set name = rollbook.normal_name(s.name), first_name = rollbook.normal_name(s.first_name),
+    last_name = rollbook.normal_name(s.last_name)
+where concat_ws('-', s.first_name, s.name, s.last_name) !~ '^[!-~][ -~]*[!-~]$' or s.name ~ '^ | $'
+"""
+
 # Whose rows are written is locked in the order of ids, as everybody does, so that what is found stays so.
 LOCK = """
 select u.id from portal.auth_user as u
@@ -91,20 +104,27 @@ cross join lateral (
     ('username', s.username, case
         when s.username is null and s.id <> '\N' and %(mode)s <> 'create' then null
         when s.username is null or s.username = '\N' then 'a username is needed'
-        when length(s.username) > 150 then format('%%s characters, at most 150 fit', length(s.username))
-        when s.username ~ '[[:space:][:cntrl:]]' then 'a username has no blanks or control characters'
+        when s.username is distinct from t.username and rollbook.username_fault(s.username) is not null
+            then rollbook.username_fault(s.username)
         when t.line is not null and %(mode)s = 'create' then 'this username is taken'
         when t.line is null and (s.id is null or s.id = '\N') and %(mode)s = 'update' then 'there is no such user'
     end),
     ('email', s.email, case
         when s.email is null and t.line is null and %(mode)s <> 'update'
             then 'an e-mail address is needed; \N for an account without one'
-        when length(s.email) > 254 then format('%%s characters, at most 254 fit', length(s.email))
+        when s.email is distinct from t.email and s.email <> '\N' then rollbook.email_fault(s.email)
     end),
     ('name', s.name, case
-        when s.name <> '\N' and length(btrim(s.name)) < 2 and s.name is distinct from t.name
-            and (t.line is not null or %(mode)s <> 'update')
-            then 'a name has at least two characters'
+        when s.name <> '\N' and s.name is distinct from t.name and (t.line is not null or %(mode)s <> 'update')
+            then rollbook.name_fault(s.name)
+    end),
+    ('first_name', s.first_name, case
+        when rollbook.hidden_character(rollbook.normal_name(s.first_name)) is not null
+            then format('%%s has no place in a name', rollbook.character_word(rollbook.hidden_character(s.first_name)))
+    end),
+    ('last_name', s.last_name, case
+        when rollbook.hidden_character(rollbook.normal_name(s.last_name)) is not null
+            then format('%%s has no place in a name', rollbook.character_word(rollbook.hidden_character(s.last_name)))
     end),
     {widths},
     {choices},
@@ -127,11 +147,13 @@ cross join lateral (
 ) as f (name, value, reason)
 where (
         (s.id is null or t.line is not null and %(mode)s <> 'create')
-        and length(s.username) <= 150 and s.username ~ '^[A-Za-z0-9_.@+-]+$'
+        and length(s.username) <= 150 and s.username ~ '^[A-Za-z0-9_.+][A-Za-z0-9_.@+-]*$'
         and case %(mode)s when 'create' then t.line is null when 'update' then t.line is not null else true end
-        and (length(s.email) <= 254 or t.line is not null and s.email is null)
-        and length(btrim(coalesce(s.name, '..'))) >= 2
+        and (length(s.email) <= 254 and octet_length(s.email) = length(s.email)
+            or t.line is not null and s.email is null)
+        and coalesce(s.name, '..') ~ '^[!-~][ -~]*[!-~]$'
         and length(concat({sized})) <= {narrowest}
+        and octet_length(concat(s.first_name, s.last_name)) = length(concat(s.first_name, s.last_name))
         and {chosen}
         and coalesce(s.year_of_birth, '1990') ~ '^(19[6-9][0-9]|200[0-9])$'
         and coalesce(s.is_active, 'true') in ('true', 'false')
@@ -178,10 +200,18 @@ where (
 # Within the file.
 DOUBLES = r"""
 insert into pg_temp.problem (line, column_name, value, reason)
-select d.line, 'username', d.username, format('the same as on line %s', d.first)
+select d.line, 'username', d.username,
+    format('the same as on line %s', d.first) || case when d.is_same then '' else ' (capitals do not matter)' end
 from (
-    select s.line, s.username, min(s.line) over (partition by s.username) as first
-    from pg_temp.staged as s where s.username <> '\N'
+    select
+        s.line, s.username, min(s.line) over capitals as first,
+        first_value(s.username) over capitals = s.username as is_same
+    from pg_temp.staged as s
+    left join pg_temp.target as t on t.line = s.line
+    where s.username <> '\N'
+    window capitals as (
+        partition by lower(s.username), case when s.username = t.username then t.user_id end order by s.line
+    )
 ) as d
 where d.line > d.first
 union all
@@ -207,13 +237,18 @@ where d.line > d.first and d.has_id
 # wrong, those who wait for what it gives up are wrong too: run it until it finds nothing.
 TAKEN = r"""
 insert into pg_temp.problem (line, column_name, value, reason)
-select s.line, 'username', s.username, format('this username belongs to id:%%s', u.id)
+select
+    s.line, 'username', s.username,
+    format('this username belongs to id:%%s', u.id)
+    || case when u.username = s.username then '' else format(', %%s (capitals do not matter)', u.username) end
 from pg_temp.staged as s
 left join pg_temp.target as t on t.line = s.line
-inner join portal.auth_user as u on u.username = s.username and u.id is distinct from t.user_id
-where s.id is not null and %(mode)s <> 'create' and not exists (
+inner join portal.auth_user as u on lower(u.username) = lower(s.username) and u.id is distinct from t.user_id
+where s.username is distinct from t.username
+    and (s.id is not null and %(mode)s <> 'create' or u.username <> s.username)
+    and not exists (
         select from pg_temp.target as g inner join pg_temp.staged as o on o.line = g.line
-        where g.user_id = u.id and o.username <> u.username
+        where g.user_id = u.id and lower(o.username) <> lower(u.username)
             and not exists (select from pg_temp.problem as p where p.line = g.line and p.file is null)
     )
     and not exists (
@@ -473,6 +508,7 @@ def match(conn: Conn, mode: str, *, with_ids: bool) -> None:
 
     `with_ids`: rows may name their user by id.
     """
+    conn.execute(NORMAL_USERNAMES)
     if mode != "create":
         conn.execute(LOCK_WITH_IDS if with_ids else LOCK)
     conn.execute(TARGET, {"mode": mode})
@@ -501,6 +537,7 @@ def apply(conn: Conn, rationale: str, file: str | None = None) -> None:
 
     New accounts come last: they may take a username or an address that another row gives up.
     """
+    conn.execute(NORMAL_NAMES)
     conn.execute(DONE)
     if conn.execute(CHANGE).rowcount:
         conn.execute(WRITTEN)
