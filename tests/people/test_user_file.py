@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from psycopg import Connection
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, environment, rows, snapshot
 from tests.school import Rollbook
+from tests.sql.functions.test_names import EMAILS, NAMES, USERNAMES
 
 pytestmark = pytest.mark.slow  # `make check` runs it
 
@@ -181,8 +183,8 @@ def test_one_entry_in_the_history_with_counts_and_no_secret(
 OVER = "x" * 300
 WRONG = [
     ("username", "", "needed"),
-    ("username", "a b", "blanks"),
-    ("username", "x" * 151, "151 characters, at most 150 fit"),
+    ("username", "a b", "U+0020 (space)"),
+    ("username", "x" * 151, "a username has at most 150 characters (it has 151)"),
     ("username", "ada", "taken"),
     ("email", "", "needed"),
     ("email", "nowhere", "not an e-mail address"),
@@ -312,7 +314,7 @@ def test_an_id_that_names_nobody_or_gives_a_taken_name_is_wrong(
     assert [(row["line"], row["column"], row["reason"]) for row in found] == [
         (2, "id", "there is no user with this id"), (3, "id", "an id is a whole number"),
         (4, "username", "this username belongs to id:102"),
-        (5, "username", "a username has no blanks or control characters"),
+        (5, "username", "U+0020 (space) has no place in a username: it has letters and digits, and @ . + - _"),
         (7, "id", "the same user as on line 6"),
         (7, "username", "the same as on line 6"), (8, "id", "an id is a whole number"),
         (9, "username", "there is no such user"),
@@ -707,3 +709,41 @@ def test_a_user_made_meanwhile_by_others_undoes_it(
         said = running.stderr.read()
         assert (running.wait(60), b"Key (username)=(yan) already exists" in said) == (1, True), said
     assert rows(db, "portal.auth_user", "username") == [("yan",)]
+
+
+@pytest.mark.parametrize(("column", "texts"), [("username", USERNAMES), ("name", NAMES), ("email", EMAILS)])
+@pytest.mark.usefixtures("school")
+def test_a_file_is_judged_as_psql_judges(
+    rollbook: Rollbook, write: Write, column: str, texts: dict[str, str | None]
+) -> None:
+    """The same texts as in tests/sql/functions/test_names.py; an address is judged by more rules here."""
+    known = {text: fault for text, fault in texts.items() if text not in ("", "ada")}  # no value, and one that is there
+    lines = io.StringIO()
+    table = csv.writer(lines)
+    table.writerow(["username", "email", "name"])
+    for number, text in enumerate(known):
+        row = {"username": f"reader{number}", "email": f"reader{number}@example.org", "name": "Reader"}
+        table.writerow((row | {column: text}).values())
+    answer = rollbook("user", "import", str(write(lines.getvalue())), "--dry-run", "--json")
+    found = json.loads(answer.err)["error"]["details"]["problems"]
+    reasons = {row["value"]: row["reason"] for row in found}
+    assert {row["column"] for row in found} == {column}
+    expected = {text[:200]: fault for text, fault in known.items() if fault}
+    if column == "username":  # staged as it is stored
+        expected = {unicodedata.normalize("NFKC", text): fault for text, fault in expected.items()}
+        reasons["a b"] = expected["a b"]  # twice then
+    if column == "email":
+        taken = {text for text in known if "ada@example" in text.lower()}
+        assert set(reasons) - taken == set(expected)
+    else:
+        assert reasons == expected
+
+
+@pytest.mark.usefixtures("school")
+def test_a_file_may_not_name_new_users_alike(rollbook: Rollbook, write: Write) -> None:
+    file = write("username,email\nADA,x@example.org\nZoe,z@example.org\nzoe,y@example.org\n")
+    problems = json.loads(rollbook("user", "import", str(file), "--json").err)["error"]["details"]["problems"]
+    assert [(row["line"], row["reason"]) for row in problems] == [
+        (2, "this username belongs to id:101, ada (capitals do not matter)"),
+        (4, "the same as on line 3 (capitals do not matter)"),
+    ]

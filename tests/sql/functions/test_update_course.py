@@ -235,10 +235,10 @@ def test_a_name_that_two_tables_have_is_left_out_of_one(site: Db) -> None:
     run(site, "update portal.auth_user set email = 'u2@edx.org' where id = 1")
     run(site, "update portal.auth_userprofile set email = 'p2', \"Mail.to\" = 'y' where user_id = 1")
     run(site, "update portal.auth_user set email = id || '@edx.org', last_name = 'L'")  # several rows
-    run(site, "update portal.auth_userprofile set email = 'p' || user_id, name = 'N'")
+    run(site, "update portal.auth_userprofile set email = 'p' || user_id, name = 'Nn'")
     for course, user, profile in ((KEEP, "1@edx.org", "p1"), (REMOVE, "ada@edx.org", "p1"), ("new", "1@edx.org", None)):
         assert select(site, schema(site, course), USER, ["email"])[0] == (user,)
-        assert select(site, schema(site, course), PROFILE, ["email", "name"])[0] == (profile, "N")
+        assert select(site, schema(site, course), PROFILE, ["email", "name"])[0] == (profile, "Nn")
         copy = f"{schema(site, course)}.auth_user"
         if course == REMOVE:
             run(site, f"update {copy} set email = email")
