@@ -20,12 +20,14 @@ from psycopg import Connection, sql
 from rollbook.core.db import Session
 from rollbook.core.db import session as open_session
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError
-from rollbook.system import migration, schema_check
+from rollbook.system import migration, portal_tables, schema_check
 from rollbook.system.adoption import run as runs
+from rollbook.system.adoption.plan import make_plan, plan_lines
 from rollbook.system.adoption.run import adopt, rehearse
 from rollbook.system.adoption.site import read_site
 from rollbook.system.adoption.structure import blocked, structure
 from rollbook.system.adoption.undo import undo
+from rollbook.system.old_names import remarks
 from tests.bench import adoption
 from tests.conftest import Cluster
 from tests.program import postgres_program
@@ -135,6 +137,47 @@ def test_a_site_is_adopted_lives_on_and_goes_back(site: str, schema: str, in_pla
     with program(site) as conn:
         back = undo(conn)
     assert (back.left, rows_of(site, schema), schema_of(site)) == ([], rows, before)
+
+
+def test_usernames_that_differ_in_capitals_stay_and_no_further_one_is_made(site: str) -> None:
+    made(site)
+    before = schema_of(site)
+    new = """insert into auth_user (username, first_name, last_name, email, password, is_superuser, is_staff, is_active,
+        date_joined) values (%s, '', '', '', 'x', false, false, true, now())"""
+    with psycopg.connect(site, autocommit=True) as conn:
+        for name in ("anna", "Anna", "Bob", "o'neil"):
+            conn.execute(new, [name])
+    with program(site) as conn:
+        notes = [line["detail"] for line in plan_lines(make_plan(conn, None, in_place=True, widen=False))
+                 if line["kind"] == "note"]  # fmt: skip
+    assert notes == ["differ in capitals alone, and stay; no further one is made: anna"]
+    assert adopted(site).left == []
+    assert findings(site) == []
+    with program(site) as conn:
+        said = remarks(conn)
+    assert "anna, Anna" in said[0]
+    assert said[0].endswith("--username NAME")
+    assert said[1].startswith("1 username from before")
+    with psycopg.connect(site, autocommit=True) as conn:
+        for name, state in (("ANNA", "23R14"), ("bob", "23505"), ("a/b", "23R13")):
+            with pytest.raises(psycopg.IntegrityError) as refused:
+                conn.execute(new, [name])
+            assert refused.value.sqlstate == state
+        conn.execute("update auth_user set last_login = now() where username in ('Anna', 'o''neil')")
+        conn.execute("update auth_user set username = 'anna2' where username = 'Anna'")
+        with program(site) as other:
+            (found,) = portal_tables.differences(other)
+        assert (found.object, found.difference) == (
+            "auth_user_username_lower_key on public.auth_user", "is not the one shipped",
+        )  # fmt: skip
+        conn.execute(str(found.fix).encode())
+        assert findings(site) == []
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            conn.execute(new, ["ANNA"])
+        conn.execute("delete from auth_user where username in ('anna', 'anna2', 'Bob', 'o''neil')")
+    with program(site) as conn:
+        undo(conn)
+    assert schema_of(site) == before
 
 
 @pytest.mark.slow

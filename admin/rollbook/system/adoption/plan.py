@@ -15,7 +15,8 @@ from rollbook.core.rows import Row, one
 from rollbook.system.adoption.fixes import apply
 from rollbook.system.adoption.rules import DueColumn, find, read_due, rejects
 from rollbook.system.adoption.site import find_site, our_tables, read_site
-from rollbook.system.adoption.structure import blocked, structure
+from rollbook.system.adoption.structure import blocked, places_in, structure
+from rollbook.system.portal_tables import colliding_usernames
 
 if TYPE_CHECKING:
     from rollbook.core.command import Author
@@ -50,6 +51,7 @@ class Plan:
     blocked: list[Blocked]
     repaired: list[Repaired]
     faults: list[Fault]  # that are left after the repairs
+    colliding: list[str]  # usernames that differ in capitals alone, which stay
 
     @property
     def is_stopped(self) -> bool:
@@ -91,7 +93,8 @@ def make_plan(
         if rejects_file is not None:
             rejects(conn, site, rejects_file)
         rows = {name: count(conn, site, name) for name in site.tables}
-        return Plan(site, rows, read_due(conn).columns, steps, stopped, repaired, faults)
+        colliding = colliding_usernames(conn, places_in(conn, site.schema)["auth_user"])
+        return Plan(site, rows, read_due(conn).columns, steps, stopped, repaired, faults, colliding)
 
 
 @contextmanager
@@ -131,6 +134,9 @@ def plan_lines(plan: Plan) -> list[Row]:
         state = ": no number is left" if sequence.is_used_up else ": is advanced" if sequence.is_behind else ""
         lines.append(line("sequence", sequence.name, f"next {sequence.next}, largest {sequence.largest}{state}",
                           fix="--widen" if sequence.is_used_up else None))  # fmt: skip
+    if plan.colliding:
+        words = f"differ in capitals alone, and stay; no further one is made: {', '.join(plan.colliding[:5])}"
+        lines.append(line("note", "auth_user.username", words, rows=len(plan.colliding)))
     lines += [line("dependent", each.object, f"{each.kind} of {each.table}: stays") for each in site.dependents]
     lines += [
         line("step", each.name, f"on {each.table}", lock=each.lock, is_online=each.is_online,

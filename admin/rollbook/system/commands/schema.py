@@ -293,13 +293,17 @@ def sql(
 )  # fmt: skip
 def check(run: Run) -> int:
     """Compare the database and the copies on course servers with what ships, and find foreign code and rights."""
+    from rollbook.system.old_names import remarks
     from rollbook.system.queries import owner_members
     from rollbook.system.schema_check import differences, is_unreachable
 
     with run.connect() as conn:
         found = differences(conn, run.caller())
         members = owner_members(conn)
+        names = [] if found else remarks(conn)  # what they ask may be what is missing
     render.rows(run, [vars(each) for each in found], CHECKED, empty="everything is as this program ships it")
+    for remark in names:
+        render.note(run, remark)
     if members:
         render.note(run, f"roles that may act for rollbook_owner, and so write copies: {', '.join(members)}")
     return 3 if is_unreachable(found) else 4 if found else 0
