@@ -249,5 +249,5 @@ rollbook.normal_username(text), rollbook.normal_name(text), rollbook.normal_emai
 rollbook.normal_text(text), rollbook.hidden_character(text), rollbook.character_word(text)
 to rollbook_application;
 
--- Where accounts of a site have usernames that differ in capitals alone.
+-- Where accounts of a site have usernames that differ in case alone.
 do $$ begin perform rollbook.guard_usernames(); end $$;

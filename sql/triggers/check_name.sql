@@ -1,6 +1,7 @@
 -- check_name: a new full name is stored in its normal form, or refused: that of a profile, and the requested one. What
 -- is there already stays as it is.
--- Fires:    BEFORE INSERT and UPDATE, for each row; as check_account. Plain ASCII of two characters needs no second look.
+-- Fires:    BEFORE INSERT and UPDATE, for each row, as check_account; plain ASCII of two characters needs no second
+--           look.
 -- Raises:   23R13.
 -- Locks:    nothing.
 -- Security: DEFINER, owned by rollbook_writer: a writer of names may have no right on what it calls.

@@ -150,7 +150,7 @@ def test_usernames_that_differ_in_capitals_stay_and_no_further_one_is_made(site:
     with program(site) as conn:
         notes = [line["detail"] for line in plan_lines(make_plan(conn, None, in_place=True, widen=False))
                  if line["kind"] == "note"]  # fmt: skip
-    assert notes == ["differ in capitals alone, and stay; no further one is made: anna"]
+    assert notes == ["differ in case alone, and stay; no further one is made: anna"]
     assert adopted(site).left == []
     assert findings(site) == []
     with program(site) as conn:

@@ -42,7 +42,7 @@ class Faulty:
 
 @dataclass(frozen=True)
 class Colliding:
-    """Accounts whose usernames differ in capitals alone."""
+    """Accounts whose usernames differ in case alone."""
 
     usernames: str
     user_ids: list[int]
@@ -52,7 +52,7 @@ def remarks(conn: Conn) -> list[str]:
     """Return what to report of the names that are there, a line each."""
     found = typed(Colliding, conn, COLLIDING)
     lines = [
-        f"usernames that differ in capitals alone: {each.usernames} (id:{', id:'.join(map(str, each.user_ids))}); no "
+        f"usernames that differ in case alone: {each.usernames} (id:{', id:'.join(map(str, each.user_ids))}); no "
         f"further one is made; rename one: rollbook user update id:{each.user_ids[-1]} --username NAME"
         for each in found[:3]
     ]

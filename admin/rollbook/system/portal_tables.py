@@ -207,7 +207,7 @@ def bare(definition: str) -> str:
     return re.sub(r"\b(portal|pg_temp(_\d+)?)\.", "", definition)
 
 
-# Usernames of a site that differ in capitals alone stay: the index leaves them out, and a trigger guards them.
+# Usernames of a site that differ in case alone stay: the index leaves them out, and a trigger guards them.
 LEFT_OUT = f"""
 drop index pg_temp.{USERNAMES};
 create unique index {USERNAMES} on pg_temp.auth_user (lower(username)) where lower(username) <> all ({{}}::text[])
@@ -215,7 +215,7 @@ create unique index {USERNAMES} on pg_temp.auth_user (lower(username)) where low
 
 
 def colliding_usernames(conn: Conn, place: str) -> list[str]:
-    """Return the usernames that differ in capitals alone, in small letters; none where there is no such table."""
+    """Return the usernames that differ in case alone, in small letters; none where there is no such table."""
     if not one(conn, HAS_USERNAMES, [place])["found"]:
         return []
     query = sql.SQL("select lower(username::text) as name from {} group by 1 having count(*) > 1 order by 1")

@@ -1,4 +1,4 @@
--- colliding_usernames: usernames that differ in capitals alone: the name in small letters, and who has it.
+-- colliding_usernames: usernames that differ in case alone: the name in small letters, and who has it.
 -- Called:   by guard_usernames, and by `schema check`.
 -- Security: INVOKER.
 create or replace function rollbook.colliding_usernames()
@@ -11,4 +11,4 @@ as $$
     from portal.auth_user as u group by lower(u.username) having count(*) > 1 order by 1
 $$;
 comment on function rollbook.colliding_usernames() is
-    'Usernames that differ in capitals alone: the name in small letters, and who has it.';
+    'Usernames that differ in case alone: the name in small letters, and who has it.';

@@ -51,7 +51,7 @@ class Plan:
     blocked: list[Blocked]
     repaired: list[Repaired]
     faults: list[Fault]  # that are left after the repairs
-    colliding: list[str]  # usernames that differ in capitals alone, which stay
+    colliding: list[str]  # usernames that differ in case alone, which stay
 
     @property
     def is_stopped(self) -> bool:
@@ -135,7 +135,7 @@ def plan_lines(plan: Plan) -> list[Row]:
         lines.append(line("sequence", sequence.name, f"next {sequence.next}, largest {sequence.largest}{state}",
                           fix="--widen" if sequence.is_used_up else None))  # fmt: skip
     if plan.colliding:
-        words = f"differ in capitals alone, and stay; no further one is made: {', '.join(plan.colliding[:5])}"
+        words = f"differ in case alone, and stay; no further one is made: {', '.join(plan.colliding[:5])}"
         lines.append(line("note", "auth_user.username", words, rows=len(plan.colliding)))
     lines += [line("dependent", each.object, f"{each.kind} of {each.table}: stays") for each in site.dependents]
     lines += [

@@ -191,7 +191,7 @@ def read_rules(conn: Conn, site: Site) -> list[Rule]:
     rules += [reference_rule(site, **row) for row in due.references if has_number(site.tables.get(row["target"]))]
     for row in due.keys:
         if row["expressions"] == ["lower(username::text)"]:
-            continue  # accounts that differ in capitals alone stay, and are a note of the plan
+            continue  # accounts that differ in case alone stay, and are a note of the plan
         if row["table"] in site.tables and not has_key(site.tables[row["table"]], row["expressions"]):
             rules.append(key_rule(site, due, **row))
     found: dict[tuple[str, str, str], Rule] = {}
