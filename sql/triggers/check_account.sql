@@ -1,7 +1,7 @@
 -- check_account: a new username, e-mail address, first or last name is stored in its normal form, or refused. What is
 -- there already stays as it is: a row that breaks a rule may change in other columns.
 -- Fires:    BEFORE INSERT and UPDATE on portal.auth_user, for each row. A WHEN that names columns would forbid to
---           change their types. Plain ASCII needs no second look: the CHECK of the table has the form of such an address.
+--           change their types. Plain ASCII needs no second look: the table's CHECK has the form of an address.
 -- Raises:   23R13.
 -- Locks:    nothing.
 -- Security: DEFINER, owned by rollbook_writer: a writer of accounts may have no right on what it calls.

@@ -143,7 +143,7 @@ def test_a_profile_may_come_before_or_after_the_enrollment(school: Db, profile_f
 LOCAL: dict[str, LiteralString] = {
     "changed": "update portal.auth_userprofile set goals = 'New'",
     "moved to another user of the course": "update portal.auth_userprofile set user_id = 5 where user_id = 1",
-    "upserted": """insert into portal.auth_userprofile (user_id, name) values (1, 'x')
+    "upserted": """insert into portal.auth_userprofile (user_id, name) values (1, 'xx')
         on conflict (user_id) do update set name = excluded.name""",
     "deleted and inserted in one statement": """with gone as (delete from portal.auth_userprofile returning *)
         insert into portal.auth_userprofile select * from gone""",

@@ -173,7 +173,8 @@ def test_usernames_swap_in_one_update(pupils: Db) -> None:
     run(
         pupils,
         """alter table portal.auth_user drop constraint auth_user_username_key;
-        alter table portal.auth_user add unique (username) deferrable""",
+        alter table portal.auth_user add unique (username) deferrable;
+        drop index portal.auth_user_username_lower_key""",
     )
     run(
         pupils,
