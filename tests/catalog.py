@@ -21,7 +21,7 @@ union all
 select 'relation ' || c.relkind::text, c.oid::regclass::text,
     concat_ws(' ', pg_get_userbyid(c.relowner), c.reloptions::text, pg_get_indexdef(i.indexrelid),
         case c.relkind when 'v' then pg_get_viewdef(c.oid) end),
-    coalesce(c.relacl, acldefault(case c.relkind when 'S' then 'S' else 'r' end::"char", c.relowner))::text,
+    coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))::text,
     obj_description(c.oid, 'pg_class')
 from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_index i on i.indexrelid = c.oid
 where {NAMESPACES}

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 
 import psycopg
 import pytest
@@ -66,6 +66,13 @@ def advance_sequences(db: Connection[Any]) -> None:
                 "(select coalesce(max(id), 1) from {}))"
             ).format(sql.Literal(table), sql.Identifier("portal", table))
         )
+
+
+def write_old(db: Connection[Any], statement: LiteralString, *values: str) -> None:
+    """Write a row from before there was a rule for it: no trigger fires."""
+    with db.transaction():
+        db.execute("set local session_replication_role = replica")
+        db.execute(statement, values)
 
 
 def populate(db: Connection[Any]) -> None:

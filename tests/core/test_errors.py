@@ -46,8 +46,8 @@ def same_in_json(rollbook: Rollbook, code: int, *command: str, dsn: str | None =
     """Assert the code, in both formats, nothing on stdout, errors in their form; return the plain error."""
     plain, machine = (rollbook(*command, *style, dsn=dsn) for style in ((), ("--json",)))
     assert (plain.code, machine.code, plain.out, machine.out) == (code, code, "", ""), plain.err + machine.err
-    assert {line.partition(" ")[0] for line in plain.err.splitlines()} <= {"error:", "why:", "fix:"}
-    assert plain.err.startswith("error: ")
+    assert {line.partition(" ")[0] for line in plain.err.splitlines()} <= {"error:", "why:", "fix:", "remains:"}
+    assert plain.err.startswith(("error: ", "remains: "))  # what would stay comes before the question
     (line,) = machine.err.splitlines()
     error = json.loads(line)["error"]
     assert list(error) == ["code", "message", "why", "hint", "exit_code", "details"]

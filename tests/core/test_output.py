@@ -12,15 +12,15 @@ from psycopg import Connection
 
 from rollbook.core.render import indented
 from tests.program import KEEP, LISTS, REMOVE, process
-from tests.school import Rollbook
+from tests.school import Rollbook, write_old
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 # One row or more without any data.
 HEALTHY = {"user count", "enrollment count", "schema current", "schema history", "discussion status"}
 DOCUMENTS = {
     "status": "portal courses",
-    "user show ada": "account profile registration pending_changes groups enrollments test_centre exams copies "
-    "differences not_compared",
+    "user show ada": "account profile registration pending_changes groups enrollments test_centre exams bundles "
+    "copies differences not_compared",
     f"course show {KEEP}": "course schema_name state on_leave server enrolled copied_users copied_profiles "
     "copied_enrollments created_at verified_at verdict differing_rows on_fault paused_at paused_by pause_reason "
     "moving_to leaving without local_objects replicated",
@@ -198,7 +198,7 @@ def test_the_format_comes_from_the_environment_and_an_option_wins(
 
 def test_cells_survive_tabs_newlines_quotes_and_scripts(rollbook: Rollbook, school: Connection[Any]) -> None:
     name = 'tab\there, "quoted"\nnext \\ ジュリア'
-    school.execute("update portal.auth_userprofile set name = %s where user_id = 101", [name])
+    write_old(school, "update portal.auth_userprofile set name = %s where user_id = 101", name)
     options = ("user", "list", "--match", "ada", "--fields", "name", "--no-header")
     assert rollbook(*options, "--csv").cells() == [[name]]
     assert rollbook(*options, "--json").row["name"] == name

@@ -293,8 +293,9 @@ def with_faults(found: Line, faults: Sequence[Fault]) -> Line:
     state = "broken" if own and own.kind != "guard" else "unknown"
     if SEVERITY[found.state] < SEVERITY[state] or (found.reason and SEVERITY[found.state] == SEVERITY[state]):
         return found
-    then = "" if own else "; then: rollbook replication repair"  # what was written meanwhile is in no copy
-    return replace(found, state=state, reason=fault.words, fix=fault.fix.rstrip(";") + then)
+    # What was written while the portal did not route is in no copy.
+    fix = fault.fix if own else fault.fix.rstrip(";") + "; then: rollbook replication repair"
+    return replace(found, state=state, reason=fault.words, fix=fix)
 
 
 def status(portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], caller: Caller) -> list[Line]:
