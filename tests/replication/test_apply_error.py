@@ -86,7 +86,9 @@ def test_an_enrollment_is_three_inserts_in_their_order_with_all_values_as_text_a
 
 def test_any_text_arrives_as_it_is(slot: Slot) -> None:
     text = "Zoë 李 🎓 'quoted' \"twice\" back\\slash\ttab\nline %s {x}"
-    slot.portal.execute("update portal.auth_userprofile set goals = %s, mailing_address = '' where user_id = 101", [text])
+    slot.portal.execute(
+        "update portal.auth_userprofile set goals = %s, mailing_address = '' where user_id = 101", [text]
+    )
     (change,) = slot.changes()
     assert (change.values["goals"], change.values["mailing_address"], change.values["gender"]) == (text, "", None)
 
