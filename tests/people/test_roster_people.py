@@ -330,6 +330,14 @@ def test_who_is_gone_is_reported_and_deactivated_if_asked(
     bundle([SAM, BEA, TOM])
     rollbook("user", "grant", "t.gamma", "--staff")
     before = snapshot(db)
+    for wrong in (  # she has no sourcedId, or another one
+        renamed(BEA, ("u2,", ","), ("s.beta@", "beta@")), renamed(BEA, ("u2,", ","), ("s.beta,", "b.beta,")),
+        renamed(BEA, ("u2,", "u22,"), ("s.beta,", "S.BETA,"), ("s.beta@school.example", "")),
+    ):  # fmt: skip
+        skipped = bundle([SAM, wrong, TOM], "--deactivate-missing", "--on-error", "skip")
+        assert (skipped.code, {row["outcome"] for row in skipped.data}) == (5, {"unchanged", "rejected"})
+        assert snapshot(db)["rollbook.roster_person"] == before["rollbook.roster_person"]
+        assert account(db, "s.beta")[1] is True
     stays = "not in users.csv any more; stays active: --deactivate-missing blocks the account"
     answer = bundle([SAM])
     assert users_of(answer)[1:] == [

@@ -172,6 +172,15 @@ def test_a_wrong_row_takes_nobody_out(imports: Imports, school: Db) -> None:
     }
     imports(wrong, "--on-error", "skip", "--yes", code=5)
     assert seats(school) == {("alg-1", "s.alpha"), ("alg-1", "s.beta")}
+    for row in ("alg-1 ,o1,u2", "ALG-1,o1, U2 ", ",o1,u2", "alg-1,o1,", ",o1,"):
+        meant = FIRST | {"enrollments.csv": ENROLLMENTS + E1 + E3 + f"e9,,,{row},student,false,,\n"}
+        imports(meant, "--on-error", "skip", "--yes", code=5)
+        assert seats(school) == {("alg-1", "s.alpha"), ("alg-1", "s.beta")}
+    for row in ("alg-1,o1,u77", "alg-77,o1,u2", ",o1,u1", "alg-2,o1,"):
+        imports(FIRST)
+        other = FIRST | {"enrollments.csv": ENROLLMENTS + E1 + E3 + f"e9,,,{row},student,false,,\n"}
+        imports(other, "--on-error", "skip", "--yes", "--max-removals", "1", code=5)
+        assert seats(school) == {("alg-1", "s.alpha")}
 
 
 # --- dates ------------------------------------------------------------------------------------------------------------

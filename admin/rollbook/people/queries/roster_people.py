@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from rollbook.core.rows import one, typed
 from rollbook.core.users import User
 
@@ -232,11 +234,26 @@ where p.user_id is not null
 on conflict (source, sourced_id) do update set is_living = excluded.is_living where k.is_living <> excluded.is_living
 """
 
-FORGOTTEN = """
+# A wrong row may mean the account of its username or its address.
+NOT_MEANT = sql.SQL("""
+    and lower(u.username) not in (
+        select lower(btrim(r.username)) from pg_temp.roster_user as r
+        inner join pg_temp.problem as w on w.file = 'users.csv' and w.line = r.line
+        where r.username is not null
+    )
+    and lower(u.email) not in (
+        select lower(btrim(r.email)) from pg_temp.roster_user as r
+        inner join pg_temp.problem as w on w.file = 'users.csv' and w.line = r.line
+        where r.email is not null
+    )
+""")
+
+FORGOTTEN = sql.SQL("""
 update rollbook.roster_person as p set is_living = false
-where p.source = %(source)s and p.is_living
-    and not exists (select from pg_temp.roster_user as r where r.sourcedid = p.sourced_id)
-"""
+from portal.auth_user as u
+where u.id = p.user_id and p.source = %(source)s and p.is_living
+    and not exists (select from pg_temp.roster_user as r where r.sourcedid = p.sourced_id){not_meant}
+""").format(not_meant=NOT_MEANT)
 
 LINKED = """
 update pg_temp.outcome as o
@@ -262,7 +279,7 @@ from kept as k inner join pg_temp.roster_account as a on a.line = k.line
 """
 
 # Remembered and active, and no longer in the file, under none of their sourcedIds.
-GONE = """
+GONE = sql.SQL("""
 select distinct on (u.id)
     u.id, u.username, p.sourced_id, u.is_staff or u.is_superuser as is_staff,
     (
@@ -272,9 +289,9 @@ select distinct on (u.id)
 from rollbook.roster_person as p inner join portal.auth_user as u on u.id = p.user_id
 where p.source = %(source)s and u.is_active
     and not exists (select from pg_temp.roster_user as r where r.sourcedid = p.sourced_id)
-    and not exists (select from pg_temp.roster_account as a where a.user_id = u.id)
+    and not exists (select from pg_temp.roster_account as a where a.user_id = u.id){not_meant}
 order by u.id, p.sourced_id
-"""
+""").format(not_meant=NOT_MEANT)
 
 PRESENT = """
 select count(distinct u.id) as n

@@ -321,8 +321,25 @@ where not {settled}
 group by e.id, s.user_id, s.course_id
 """).format(settled=SETTLED)
 
-# Whom the file does not name stays as staff, with another role in the class, or where a wrong row may mean the user.
+# Whom the file does not name stays as staff, with another role in the class, or where a wrong row may mean the user: in
+# `meant`, a blank course is any, and user 0 is anybody.
 SPARED = """
+with wrong as materialized (
+    select
+        lower(btrim(coalesce(s.classsourcedid, ''))) as course, lower(btrim(coalesce(s.usersourcedid, ''))) as person,
+        s.username
+    from pg_temp.roster_seat as s
+    where exists (select from pg_temp.problem as p where p.file = 'enrollments.csv' and p.line = s.line)
+),
+meant as materialized (
+    select w.course, k.user_id
+    from wrong as w inner join pg_temp.roster_person_of as k on lower(btrim(k.sourcedid)) = w.person
+    where k.user_id is not null
+    union
+    select w.course, a.id from wrong as w inner join portal.auth_user as a on a.username = w.username
+    union
+    select w.course, 0 from wrong as w where w.person = ''
+)
 delete from pg_temp.roster_leaver as l
 where not l.is_named and (
     exists (select from portal.auth_user as u where u.id = l.user_id and (u.is_staff or u.is_superuser))
@@ -330,13 +347,10 @@ where not l.is_named and (
         select from pg_temp.roster_row as r
         where r.user_id = l.user_id and r.course_id = l.course_id and not r.is_student and r.reason is null
     )
-    or exists (
-        select from pg_temp.roster_seat as s
-        inner join pg_temp.problem as p on p.file = 'enrollments.csv' and p.line = s.line
-        left join pg_temp.roster_person_of as k on k.sourcedid = s.usersourcedid
-        left join portal.auth_user as a on a.username = s.username
-        where s.classsourcedid = l.course_id and l.user_id in (k.user_id, a.id)
-    )
+    or (lower(btrim(l.course_id)), l.user_id) in (select m.course, m.user_id from meant as m)
+    or (lower(btrim(l.course_id)), 0) in (select m.course, m.user_id from meant as m)
+    or l.user_id in (select m.user_id from meant as m where m.course = '')
+    or exists (select from meant as m where m.course = '' and m.user_id = 0)
 )
 """
 
