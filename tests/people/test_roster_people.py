@@ -246,7 +246,10 @@ def test_of_two_rows_of_a_person_the_living_one_counts(db: Connection[Any], bund
         }
         assert (account(db, "s.alpha")[1], set(links(db))) == (True, {("default", "u1"), ("default", "u8")})
     assert set(bundle([new, dead]).column("outcome")) == {"unchanged"}
-    assert ("users.csv", 3, "sourcedId", "the same user as on line 2") in problems(bundle([SAM, new]))
+    for both in ([SAM, new], [new, SAM]):
+        assert [row[2:] for row in users_of(bundle(both))] == [
+            ("unchanged", None), ("unchanged", "the same account as on line 2"),
+        ]  # fmt: skip
     # Without an address too, where the source had the name.
     bare, again = "u3,,,true,o1,student,bare,,Ba,Re,", "u4,,,true,o1,student,bare,,Ba,Re,"
     bundle([bare])
@@ -256,6 +259,38 @@ def test_of_two_rows_of_a_person_the_living_one_counts(db: Connection[Any], bund
     # A new sourcedId with the name of another person of the source is refused with that.
     other = "u7,,,true,o1,student,s.alpha,,An,Other,other@school.example"
     assert "s.alpha belongs to the person u1 of this source" in problems(bundle([other], kind="delta"))[0][3]
+
+
+def test_a_merged_account_does_not_stop_the_next_import(
+    rollbook: Rollbook, db: Connection[Any], bundle: Import
+) -> None:
+    kim = "k5,,,true,o1,student,kim,,Kim,Lee,kim@school.example"
+    lee = "k6,,,true,o1,student,kimlee,,Kim,Lee,kimlee@school.example"
+    seats = ("e1,,,alg-1,o1,k5,student,false", "e2,,,alg-2,o1,k6,student,false")
+    bundle([kim, lee], seats=seats)
+    assert rollbook("user", "merge", "kim", "kimlee", "--yes").code == 0
+    before = ids(db)
+    answer = bundle([kim, lee], "--deactivate-missing", seats=seats)
+    assert users_of(answer)[:2] == [
+        (2, "kimlee", "unchanged", "the same account as on line 3"), (3, "kimlee", "unchanged", None),
+    ]  # fmt: skip
+    # Renamed, the address has it.
+    named = renamed(lee, (",kimlee,", ",k.lee,"))
+    assert [row[1:3] for row in users_of(bundle([kim, named], seats=seats))[:2]] == [
+        ("k.lee", "unchanged"), ("k.lee", "changed"),
+    ]  # fmt: skip
+    assert (ids(db)["k.lee"], len(ids(db))) == (before["kimlee"], len(before))
+    seated = db.execute(
+        "select course_id, username from rollbook.enrollment_status where course_id like 'alg-%' order by 1"
+    )
+    assert seated.fetchall() == [("alg-1", "k.lee"), ("alg-2", "k.lee")]
+    # Two rows that are not remembered are wrong, and the answer has the sourcedId.
+    rollbook("user", "create", "pat", "--email", "pat@school.example", "--name", "Pat")
+    pat = "p1,,,true,o1,student,pat,,Pat,Lee,pat@school.example"
+    refused = bundle([pat, renamed(pat, ("p1,", "p2,"))])
+    assert ("users.csv", 3, "sourcedId", "the same user as on line 2") in problems(refused)
+    found = json.loads(refused.err.splitlines()[-1])["error"]["details"]["problems"]
+    assert [each["value"] for each in found if each["column"] == "sourcedId"] == ["p2"]
 
 
 def test_who_was_deleted_is_new(rollbook: Rollbook, db: Connection[Any], bundle: Import) -> None:

@@ -144,6 +144,27 @@ from pg_temp.roster_account as a inner join portal.auth_user as u on u.id = a.us
 where %(mode)s = 'create'
 """
 
+# Accounts that an operator merged or linked twice: of the living rows that are remembered for one account, the row that
+# has its username counts, or else its address, or else the first.
+TWINS = """
+update pg_temp.roster_account as a set kept = format('the same account as on line %s', f.counts)
+from (
+    select
+        b.line, first_value(b.line) over (
+            partition by u.id
+            order by lower(b.username) is distinct from lower(u.username),
+                lower(b.email) is distinct from lower(u.email), b.line
+        ) as counts
+    from pg_temp.roster_account as b inner join portal.auth_user as u on u.id = b.linked_id
+    where b.is_living and b.linked_id in (
+            select d.linked_id from pg_temp.roster_account as d where d.is_living
+            group by d.linked_id having count(*) > 1
+        )
+) as f
+where f.line = a.line and f.counts <> a.line
+    and not exists (select from pg_temp.problem as p where p.line = a.line and p.file is null)
+"""
+
 # Rows that change no account, and why.
 KEPT = """
 update pg_temp.roster_account as a set kept = f.kept
@@ -190,11 +211,15 @@ where a.kept is null
 
 # The check of users names our columns.
 IN_FILE_COLUMNS = """
-update pg_temp.problem
-set file = 'users.csv', column_name = case column_name
-    when 'is_active' then 'enabledUser' when 'first_name' then 'givenName' when 'last_name' then 'familyName'
-    when 'name' then 'givenName' when 'id' then 'sourcedId' else column_name
-end
+update pg_temp.problem as p
+set file = 'users.csv',
+    column_name = case column_name
+        when 'is_active' then 'enabledUser' when 'first_name' then 'givenName' when 'last_name' then 'familyName'
+        when 'name' then 'givenName' when 'id' then 'sourcedId' else column_name
+    end,
+    value = case column_name
+        when 'id' then (select r.sourcedid from pg_temp.roster_user as r where r.line = p.line) else value
+    end
 where file is null
 """
 
@@ -376,6 +401,7 @@ def stage(conn: Conn, source: str, mode: str, *, is_bulk: bool) -> None:
     conn.execute(UNREADABLE)
     conn.execute(STRANGERS, where)
     conn.execute(NOT_NEW, where)
+    conn.execute(TWINS)
     conn.execute(KEPT, where)
     conn.execute(USERS_STAGED)
     conn.execute("analyze pg_temp.staged")
