@@ -94,7 +94,7 @@ def test_what_is_taller_than_the_terminal_is_cut_and_says_so(broken: str, size: 
         shown = lines.split("\r\n")
         assert len(shown) == size[0]
         assert all(len(line) <= size[1] for line in shown), shown
-        assert re.match(r"\d+ more ", shown[-1]), shown
+        assert re.match(r"\d+ more\b", shown[-1]), shown
 
 
 def test_a_new_size_is_used_at_once(seen: str) -> None:

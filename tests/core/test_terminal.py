@@ -16,6 +16,7 @@ from rollbook.core.command import Run, When
 from rollbook.core.output import Page
 from rollbook.core.table import shortened, table
 from tests.program import KEEP, PROGRAM, damage, environment, process, snapshot
+from tests.school import write_old
 
 pytestmark = pytest.mark.slow  # `make check` runs it
 
@@ -168,8 +169,9 @@ def test_no_line_passes_the_edge_whatever_a_value_holds(
     school: Connection[Any], dsn: str, command: str, width: int
 ) -> None:
     name = "ジュリア・ラブレスとその仲間たちの長い名前 \u202eevil\u2066 \x1b[31mred\x07 line\nbreak"
-    school.execute("update portal.auth_userprofile set name = %s", [name])
-    school.execute("select rollbook.request_name_change(id, %s, %s) from portal.auth_user", [name[::-1], name])
+    write_old(school, "update portal.auth_userprofile set name = %s", name)
+    request = "insert into portal.student_pendingnamechange (user_id, new_name, rationale) select id, %s, %s "
+    write_old(school, request + "from portal.auth_user", name[::-1], name)
     _, screen = terminal(*command.split(), "--no-pager", "-d", dsn, width=width, NO_COLOR="1")
     lines = [re.split(r"\r|\x1b\[2K", line)[-1] for line in screen.split("\r\n")]
     assert [line for line in lines if cell_len(line.rstrip()) > width] == [], screen
@@ -274,7 +276,7 @@ HOSTILE = "a\x1b]0;owned\x07b\u202ec\u200bd\x9b1me\u200df"
 @pytest.mark.parametrize("style", ["tsv", "csv", "json", "jsonl", "table"])
 def test_nothing_steers_a_terminal_in_any_format(db: Connection[Any], dsn: str, style: str) -> None:
     db.execute("insert into portal.auth_user (id, username) values (1, 'ada')")
-    db.execute("insert into portal.auth_userprofile (user_id, name) values (1, %s)", [HOSTILE])
+    write_old(db, "insert into portal.auth_userprofile (user_id, name) values (1, %s)", HOSTILE)
     code, screen = terminal("user", "list", "--format", style, "--wide", "-d", dsn, NO_COLOR="1")
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen)
     assert (

@@ -208,7 +208,7 @@ def test_each_change_is_delivered_in_its_order_and_struck_out(
     school: Connection[Any], rollbook: Rollbook, forum: Service
 ) -> None:
     mail(school, "ada@example.com", "ada@example.net")
-    school.execute("insert into portal.auth_user (id, username, email) values (200, 'zoë&=+', 'zoë@example.org')")
+    school.execute("insert into portal.auth_user (id, username, email) values (200, 'zoë+@', 'zoë@example.org')")
     school.execute("update portal.auth_user set username = 'ada2' where id = 101")
     school.execute("delete from portal.auth_user where id = 102")
     answer = rollbook("discussion", "sync", "--json")
@@ -216,12 +216,12 @@ def test_each_change_is_delivered_in_its_order_and_struck_out(
     assert answer.data == [
         {"username": name, "operation": operation, "outcome": "delivered", "http_status": 200, "error": None}
         for name, operation in (
-            ("ada", "put"), ("ada", "put"), ("zoë&=+", "put"), ("ada2", "put"), ("bob", "delete"),
+            ("ada", "put"), ("ada", "put"), ("zoë+@", "put"), ("ada2", "put"), ("bob", "delete"),
         )
     ]  # fmt: skip
     assert forum.words() == [
         ("PUT", ADA, "ada", "ada@example.com"), ("PUT", ADA, "ada", "ada@example.net"),
-        ("PUT", 200, "zoë&=+", "zoë@example.org"), ("PUT", ADA, "ada2", "ada@example.net"),
+        ("PUT", 200, "zoë+@", "zoë@example.org"), ("PUT", ADA, "ada2", "ada@example.net"),
         ("DELETE", BOB, None, None),
     ]  # fmt: skip
     first = forum.told[0]

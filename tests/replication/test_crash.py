@@ -170,7 +170,7 @@ def add_or_delete_user(client: Client, log: Log, conn: Db, mark: int) -> None:
         del log.users[user]
         log.enrolled = {(who, course) for who, course in log.enrolled if who != user}
         return
-    row = (f"user{user}_{mark}", f"user{user}_{mark}@example.org", f"{mark}")
+    row = (f"user{user}_{mark}", f"user{user}_{mark}@example.org", f"Name {mark}")
     conn.execute("insert into portal.auth_user (id, username, email) values (%s, %s, %s)", [user, *row[:2]])
     conn.execute("insert into portal.auth_userprofile (user_id, name) values (%s, %s)", [user, row[2]])
     log.users[user] = row
@@ -201,7 +201,7 @@ def rename(client: Client, log: Log, conn: Db, mark: int) -> None:
     row = (f"user{user}_{mark}", f"user{user}_{mark}@example.com", log.users[user][2])
     conn.execute("update portal.auth_user set username = %s, email = %s where id = %s", [*row[:2], user])
     if client.random.random() < 0.5:
-        row = (*row[:2], f"{mark}")
+        row = (*row[:2], f"Name {mark}")
         conn.execute("update portal.auth_userprofile set name = %s where user_id = %s", [row[2], user])
     log.users[user] = row
 

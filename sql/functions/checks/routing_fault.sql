@@ -14,6 +14,7 @@ as $$
         from rollbook.copied_tables() as t
         inner join (
             values
+            ('person', 'check_account', 'portal.auth_user'),
             ('person', 'hold_courses', null),
             ('person', 'note_for_discussion_delete', 'portal.auth_user'),
             ('person', 'note_for_discussion_insert', 'portal.auth_user'),
@@ -24,6 +25,7 @@ as $$
             ('person', 'route_truncate', null),
             ('person', 'route_user_delete', null),
             ('person', 'route_user_update', null),
+            ('profile', 'check_name', 'portal.auth_userprofile'),
             ('profile', 'refuse_year_of_birth', 'portal.auth_userprofile'),
             ('profile', 'route_profile_delete', null),
             ('profile', 'route_profile_insert', null),

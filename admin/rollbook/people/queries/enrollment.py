@@ -166,7 +166,7 @@ where d.wanted <> d.wanted_first
 
 APPLY = """
 with wanted as (
-    select s.line, h.user_id, s."user", s.course_id, coalesce(lower(s.status), 'enrolled') as status,
+    select s.line, h.user_id, s.course_id, coalesce(lower(s.status), 'enrolled') as status,
         row_number() over (partition by h.user_id, s.course_id order by s.line) as turn
     from pg_temp.staged as s inner join pg_temp.hit as h on h.line = s.line
 ),
@@ -181,18 +181,19 @@ removed as (
     delete from portal.student_courseenrollment as e
     using wanted as w
     where w.turn = 1 and w.status = 'deleted' and e.user_id = w.user_id and e.course_id = w.course_id
-    returning e.id, e.user_id, e.course_id, e.created, w."user"
+    returning e.id, e.user_id, e.course_id, e.created
 ),
 written as (
     insert into pg_temp.written (kind, object, outcome, user_id, course_id, before, after)
-    select 'enrollment', w."user", 'created', a.user_id, a.course_id, null, jsonb_build_object('id', a.id)
-    from added as a
-    inner join wanted as w on w.user_id = a.user_id and w.course_id = a.course_id and w.turn = 1
-    union all
-    select
-        'enrollment', r."user", 'removed', r.user_id, r.course_id,
-        jsonb_build_object('id', r.id, 'created', r.created), null
-    from removed as r
+    select 'enrollment', u.username, c.outcome, c.user_id, c.course_id, c.before, c.after
+    from (
+        select a.user_id, a.course_id, 'created' as outcome, null as before, jsonb_build_object('id', a.id) as after
+        from added as a
+        union all
+        select r.user_id, r.course_id, 'removed', jsonb_build_object('id', r.id, 'created', r.created), null
+        from removed as r
+    ) as c
+    inner join portal.auth_user as u on u.id = c.user_id  -- by its index: the planner takes these for few rows
 )
 insert into pg_temp.outcome (line, outcome)
 select
