@@ -125,6 +125,11 @@ def test_somebody_elses_account_is_not_taken_over(rollbook: Rollbook, db: Connec
     dead = renamed(ANNA, ("u5,,", "u5,tobedeleted,"))
     assert ("users.csv", 5, "username", reason) in problems(bundle([SAM, BEA, TOM, dead]))
     assert snapshot(db) == before
+    # Nor is an account made whose name looks like hers, or names her on the command line.
+    for name in ("ANNA", "\uff41nna", "an\u200bna", f"id:{number}", "email:anna@home.example"):
+        alike = renamed(ANNA, (",anna,", f",{name},"))
+        assert [row[:3] for row in problems(bundle([SAM, BEA, TOM, alike]))] == [("users.csv", 5, "username")], name
+    assert snapshot(db) == before
     skipped = bundle(people, "--on-error", "skip", seats=seats)
     assert skipped.code == 5
     assert (account(db, "anna"), ids(db)["anna"]) == (("anna@home.example", True, True), number)

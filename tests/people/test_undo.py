@@ -102,6 +102,7 @@ def test_a_write_is_undone_and_redone(rollbook: Rollbook, site: Db, command: tup
     again = rollbook("history", "undo", entries[0], "--yes")
     assert again.code == 1
     assert f"entry {entries[0]} was undone already by entry" in again.err
+    assert "undoing that makes the change again" in again.err
     undoing = [
         str(number)
         for (number,) in site.execute("select id from rollbook.history where command = 'history undo' order by id desc")

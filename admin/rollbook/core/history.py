@@ -156,7 +156,7 @@ def record_if_allowed(conn: Conn, run: Run, object_name: str, outcome: str, **va
 def record_many(conn: Conn, run: Run, entries: Iterable[Row]) -> None:
     """Record many writes of one command: object outcome before after user_id course_id kind undoes.
 
-    With a kind, before and after have what an undo needs: see `rollbook.people.undo`.
+    With a kind, before and after have what an undo needs: see `rollbook.core.undoing`.
     """
     write_history(conn, run.verb, run.author, run.reason, list(entries))
 

@@ -178,7 +178,7 @@ def undo_unit(conn: Conn, run: Run, number: int, steps: Sequence[tuple[str, str,
     is_batch = entry["outcome"] in ("imported", "undone")
     by = conn.execute(UNDONE_BY, [number]).fetchone()
     if by is not None:
-        again = f"which entry {by['redone_by']} undid" if by["redone_by"] else None
+        again = f"which entry {by['redone_by']} undid" if by["redone_by"] else "undoing that makes the change again"
         fix = f"rollbook history undo {by['redone_by'] or by['id']}"
         raise RefusedError(f"entry {number} was undone already by entry {by['id']}", why=again, fix=fix)
     conn.execute(LOAD, {"number": number, "is_batch": is_batch, "at": entry["at"]})
