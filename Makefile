@@ -4,14 +4,15 @@
 #   make versions   the tests on PostgreSQL 16 and 17 (TESTS=tests/sql: some of them; make test too)
 #   make adopted   tests on a template that is a Django site, adopted in place, with integer ids
 #   make bench   speed, as ratios                          make bench-scale   from 50 to 5,000 courses
-#   make lock    renew requirements.lock
+#   make lock    renew requirements.lock and requirements-docs.lock
 #   make reference   docs/reference/ from the program      make man     manual pages in build/man/
+#   make docs    the site in build/site/                   make pictures   docs/pictures/status.svg from the demo
 #   make freeze REV=0002   copy the files of sql/ that a release ships with this revision
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: setup lock demo test slow check versions adopted lint bench bench-scale freeze reference man
+.PHONY: setup lock demo test slow check versions adopted lint bench bench-scale freeze reference man docs pictures
 
 setup: .venv/ready
 
@@ -34,6 +35,8 @@ lock: setup
 	@$(PIP) install --quiet uv
 	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --extra demo --group dev \
 		--index-strategy unsafe-best-match --no-annotate --no-header --quiet $(UPGRADE) --output-file requirements.lock
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --group docs \
+		--index-strategy unsafe-best-match --no-annotate --no-header --quiet $(UPGRADE) --output-file requirements-docs.lock
 
 demo: setup
 	@$(BIN)/rollbook demo up
@@ -85,3 +88,17 @@ reference: setup
 
 man: setup
 	@$(BIN)/python -m tests.tools.reference --man build/man
+
+# The site has packages of its own: 140 MB of icons and themes that no test and no program needs.
+.venv-docs/ready: requirements-docs.lock
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement $<
+	@touch $@
+
+docs: setup .venv-docs/ready
+	@$(BIN)/python -m tests.tools.site
+	@.venv-docs/bin/zensical build --strict --clean --config-file build/zensical.toml
+	@echo "look at it: python3 -m http.server --directory build/site --bind 127.0.0.1"
+
+pictures: setup
+	@$(BIN)/python -m tests.tools.pictures
