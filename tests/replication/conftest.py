@@ -35,6 +35,9 @@ from tests.school import populate
 Db = Connection[Any]
 SCHEMAS = {KEEP: KEEP_SCHEMA, REMOVE: REMOVE_SCHEMA}
 
+# Whether the slots of this database are read; the cluster may have those of other sites as well.
+ACTIVE = "select active from pg_replication_slots where database = current_database()"
+
 # A worker that failed or lost its connection is started again after this long; five seconds are the default.
 QUICK = {"wal_retrieve_retry_interval": "100ms"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
 from tests.replication.conftest import (
     Site,
     remedy,
@@ -19,10 +20,15 @@ from tests.replication.conftest import (
 POISON = "poison@example.org"  # an address that the course on the server refuses, see `refuse_poison`
 
 
-def line(site: Site, course: str = KEEP) -> dict[str, Any]:
-    """A course's line of `replication status`."""
-    (found,) = (row for row in site.run("replication", "status", "--json").data if row["course"] == course)
-    return dict(found)
+def line(site: Site, course: str = KEEP, *options: str) -> dict[str, Any]:
+    """What `replication status` says of one course."""
+    return site.run("replication", "status", course, "--json", *options).row
+
+
+def refusal(result: Result) -> dict[str, Any]:
+    """The error of a command that was asked for JSON: nothing on stdout, one document on stderr's last line."""
+    assert result.out == "", result
+    return dict(json.loads(result.err.splitlines()[-1])["error"])
 
 
 def becomes(site: Site, state: str, course: str = KEEP) -> dict[str, Any]:

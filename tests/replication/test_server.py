@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from tests.replication.conftest import (
     settled,
     until,
 )  # fmt: skip
+from tests.replication.scenes import refusal
 from tests.school import database as portal_database
 from tests.school import populate
 
@@ -45,12 +45,6 @@ def add(site: Site, *options: str, name: str = "east", admin: str = "", subscrip
         "server", "add", name, "--admin-dsn", admin or site.server_dsn,
         "--subscription-dsn", subscription or site.portal_dsn, *options,
     )  # fmt: skip
-
-
-def refusal(result: Result) -> dict[str, Any]:
-    """The error of a command that was asked for JSON: it writes no answer beside it."""
-    assert result.out == "", result
-    return dict(json.loads(result.err.splitlines()[-1])["error"])
 
 
 def has_owner(conn: Db) -> bool:

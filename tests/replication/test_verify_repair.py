@@ -20,7 +20,7 @@ from rollbook.replication import compare, repair, restart, verify, write_rows
 from rollbook.replication.session import Session
 from rollbook.system.demo.server import PrivateServer
 from tests.program import COPIED, KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result, environment
-from tests.replication.conftest import SCHEMAS, Db, Site, drop_slots, drop_subscriptions, remedy, until
+from tests.replication.conftest import ACTIVE, SCHEMAS, Db, Site, drop_slots, drop_subscriptions, remedy, until
 from tests.replication.scenes import stands_still
 
 pytestmark = pytest.mark.slow  # `make check` runs it
@@ -744,7 +744,7 @@ def test_a_row_in_the_way_behind_a_transaction_that_changes_nothing_there_is_fou
         for schema in SCHEMAS.values():
             shared.as_worker(f"delete from {schema}.auth_user where id = 101")
         shared.server.execute("alter subscription rollbook_east disable")
-        until(lambda: shared.portal.execute("select active from pg_replication_slots").fetchall() == [(False,)])
+        until(lambda: shared.portal.execute(ACTIVE).fetchall() == [(False,)])
         shared.portal.execute(RENAME, ["x"])
         shared.portal.execute(ENROLL, [user, KEEP])
         shared.server.execute("alter subscription rollbook_east enable")  # both come at once

@@ -1,0 +1,200 @@
+"""Servers that are dead, frozen or silent: what each look costs and says, while the other servers answer.
+
+A file of its own: its sites stand in the cluster of the other tests, and a test of slots bounds what that keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from rollbook import cli
+from rollbook.system.demo.server import PrivateServer
+from tests.conftest import FAST, Cluster
+from tests.program import KEEP, REMOVE, Result
+from tests.replication.conftest import (
+    QUICK,
+    Site,
+    database,
+    drop_slots,
+    drop_subscriptions,
+    private_server,
+    remedy,
+    until,
+)
+from tests.replication.scenes import line, refusal
+from tests.school import database as portal_database
+from tests.school import populate
+
+
+@dataclass
+class Pair:
+    """A portal with two servers: `south`, which the tests stop and freeze, has KEEP; `west` has REMOVE."""
+
+    site: Site
+    south: PrivateServer
+
+    def postmaster(self, number: int) -> None:
+        """Send the postmaster of south a signal."""
+        os.kill(int((self.south.data / "postmaster.pid").read_text().split()[0]), number)
+
+
+@pytest.fixture(scope="module")
+def standing_pair(cluster: Cluster, template: Any, course_server: PrivateServer) -> Iterator[Pair]:
+    """What `pair` hands to each test."""
+    with ExitStack() as stack:
+        where = stack.enter_context(portal_database(cluster, f"p_{uuid.uuid4().hex[:10]}", template.template_dbname))
+        portal = stack.enter_context(psycopg.connect(where, autocommit=True))
+        south = stack.enter_context(private_server({**FAST, **QUICK}))
+        west = stack.enter_context(database(course_server))
+        server = stack.enter_context(psycopg.connect(west, autocommit=True))
+        stack.callback(drop_slots, portal)
+        stack.callback(drop_subscriptions, server)
+        populate(portal)
+        site = Site(portal, where, server, west, quietly, "west")
+        site.add()
+        site.ok("server", "add", "south", "--admin-dsn", south.dsn(), "--subscription-dsn", where)
+        site.ok("course", "attach", REMOVE, "--to", "west")
+        site.ok("course", "attach", KEEP, "--to", "south")
+        yield Pair(site, south)
+
+
+def quietly(*arguments: str) -> Result:
+    """Run the program where no test is under way to keep what it says."""
+    return Result(cli.run(list(arguments)), "", "")
+
+
+@pytest.fixture
+def pair(standing_pair: Pair, call: Callable[..., Result]) -> Iterator[Pair]:
+    """Both servers up and well, before and after."""
+    standing_pair.site.call = call
+    yield standing_pair
+    standing_pair.site.ok("replication", "wait", "--timeout", "20")
+    assert standing_pair.site.states() == {KEEP: "ok", REMOVE: "ok"}
+
+
+@contextmanager
+def stopped(pair: Pair) -> Iterator[None]:
+    """The server is down."""
+    pair.south.stop("immediate")
+    try:
+        yield
+    finally:
+        pair.south.start()
+
+
+@contextmanager
+def frozen(pair: Pair) -> Iterator[None]:
+    """The postmaster accepts nobody, while the kernel still takes connections for it."""
+    pair.postmaster(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        pair.postmaster(signal.SIGCONT)
+
+
+@contextmanager
+def silent(pair: Pair) -> Iterator[None]:
+    """The route leads to somebody who listens and never says a word."""
+    with tempfile.TemporaryDirectory(prefix="rb-test-") as folder, socket.socket(socket.AF_UNIX) as nobody:
+        nobody.bind(f"{folder}/.s.PGSQL.5432")
+        nobody.listen(64)
+        route = "update rollbook.server set admin_dsn = %s where name = 'south'"
+        pair.site.portal.execute(route, [f"host={folder} port=5432 dbname=postgres user=postgres"])
+        try:
+            yield
+        finally:
+            pair.site.portal.execute(route, [pair.south.dsn()])
+
+
+DEAD = pytest.mark.parametrize("dead", [stopped, frozen, silent], ids=["stopped", "frozen", "silent"])
+
+
+@DEAD
+def test_unreachable_costs_its_timeout_knows_no_lag_and_leaves_the_others_alone(
+    pair: Pair, dead: Callable[[Pair], Any]
+) -> None:
+    site = pair.site
+    assert line(site)["lag_seconds"] is not None
+    with dead(pair):
+        for command in (("replication", "status"), ("status",)):
+            answer = in_time(site, 0.3, *command)
+            assert answer.code == 3, "nothing is known of a course"
+            south, west = answer.data if command[0] == "replication" else answer.data["courses"]
+            assert (south["course"], south["state"], south["lag_seconds"]) == (KEEP, "unreachable", None)
+            assert (south["oldest_pending_seconds"], south["error_count"]) == (None, None)
+            assert south["reason"]
+            assert south["observed_at"]
+            assert (west["course"], west["state"]) == (REMOVE, "ok")
+            assert west["lag_seconds"] < 1
+        listed = in_time(site, 0.3, "server", "list")
+        assert [(row["server"], row["state"], row["lag_seconds"], row["version"] is None) for row in listed.data] == [
+            ("south", "unreachable", None, True), ("west", "ok", pytest.approx(0, abs=0.9), False),
+        ]  # fmt: skip
+        verified = in_time(site, 1, "replication", "verify")
+        assert verified.code == 3
+        assert [(row["course"], row["verdict"], row["missing"]) for row in verified.data] == [
+            *[(KEEP, "unreachable", None)] * 3, *[(REMOVE, "match", 0)] * 3,
+        ]  # fmt: skip
+        assert remedy(site, f"{south['fix']} --timeout 0.3").code == 3
+    site.ok("replication", "wait", "--timeout", "20")
+    assert line(site)["state"] == "ok"  # nothing had to be done
+
+
+def in_time(site: Site, seconds: float, *command: str) -> Result:
+    """Run a command that may take twice its timeout, and three seconds for all else; without it, it would be five."""
+    began = time.monotonic()
+    answer = site.run(*command, "--timeout", str(seconds), "--json")
+    assert time.monotonic() - began < 2 * seconds + 3, command
+    return answer
+
+
+def test_a_server_that_is_down_lags_in_the_bytes_that_its_slot_holds_now(pair: Pair) -> None:
+    with stopped(pair):
+        before = line(pair.site, KEEP, "--timeout", "1")["lag_bytes"]
+        pair.site.portal.execute("update portal.auth_user set last_name = repeat('x', 150)")
+        until(lambda: line(pair.site, KEEP, "--timeout", "1")["lag_bytes"] > before)
+        assert line(pair.site, REMOVE)["state"] == "ok"
+        until(lambda: line(pair.site, REMOVE)["lag_bytes"] < before)
+    pair.site.ok("replication", "wait", "--timeout", "20")
+    assert line(pair.site)["lag_bytes"] < before + 100_000
+
+
+def test_each_command_says_which_server_gave_no_answer_and_answers_for_the_other(pair: Pair) -> None:
+    site, patience = pair.site, ("--timeout", "0.5", "--json")
+    with stopped(pair):
+        waited = site.run("replication", "wait", *patience)
+        assert (waited.code, [list(row.values()) for row in waited.data]) == (
+            3, [[KEEP, None, False], [REMOVE, pytest.approx(0, abs=0.5), True]],
+        )  # fmt: skip
+        assert json.loads(waited.err.splitlines()[-1])["error"]["message"] == "server south cannot be reached"
+        canary = site.run("replication", "canary", *patience)
+        assert (canary.code, [(row["course"], row["server"], row["state"]) for row in canary.data]) == (
+            3, [(KEEP, "south", "unreachable"), (REMOVE, "west", "ok")],
+        )  # fmt: skip
+        assert [row["seconds"] is None for row in canary.data] == [True, False]
+        assert site.run("replication", "canary", REMOVE, *patience).code == 0
+        conflicts = site.run("replication", "conflicts", *patience)
+        assert (conflicts.code, conflicts.data) == (3, [])
+        shown = site.run("replication", "show", KEEP, *patience)
+        assert (shown.code, shown.data["state"], shown.data["subscription"], shown.data["tables"]) == (
+            3, "unreachable", None, [],
+        )  # fmt: skip
+        for command in ("pause", "resume"):
+            refused = site.run("replication", command, KEEP, *patience)
+            assert (refused.code, refusal(refused)["code"]) == (3, "unknown")
+        mended = site.run("replication", "repair", "--yes", *patience)
+        assert (mended.code, mended.data) == (3, [])
+        assert site.run("replication", "resync", KEEP, "--yes", *patience).code == 3
