@@ -498,3 +498,26 @@ def test_nobody_is_taken_over_while_others_write(
         assert (one.wait(60), two.wait(60)) == (0, 0)
     assert len([name for name in ids(db) if name == "t.gamma"]) == 1
     del rollbook
+
+
+def test_an_account_that_an_operator_blocked_stays_blocked(
+    rollbook: Rollbook, db: Connection[Any], bundle: Import
+) -> None:
+    bundle([SAM, BEA])
+    rollbook("user", "deactivate", "s.alpha")
+    renamed_sam = renamed(SAM, ("Sam,Alpha", "Samuel,Alpha"))
+    stays = "stays blocked: the bundle did not block it"
+    assert users_of(bundle([SAM, BEA])) == [(2, "s.alpha", "unchanged", stays), (3, "s.beta", "unchanged", None)]
+    assert users_of(bundle([renamed_sam]))[0][2:] == ("changed", f"first_name, name; {stays}")
+    assert account(db, "s.alpha")[1] is False
+    # The bundle blocks by itself, and lets in again whom it blocked; an operator's word holds until then.
+    off = renamed(BEA, (",true,", ",false,"))
+    for row, is_active in ((off, False), (BEA, True), (off, False)):
+        bundle([row])
+        assert account(db, "s.beta")[1] is is_active
+    rollbook("user", "activate", "s.beta")
+    assert users_of(bundle([off]))[0][2:] == ("changed", "is_active")
+    assert account(db, "s.beta")[1] is False
+    # Gone and back, by the file's own choice.
+    bundle([SAM], "--deactivate-missing")
+    assert users_of(bundle([SAM, BEA]))[1][2:] == ("changed", "is_active")

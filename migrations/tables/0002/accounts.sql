@@ -34,6 +34,7 @@ create table rollbook.roster_person (
     origin text not null default 'created'
         constraint roster_person_origin_word check (origin in ('created', 'email', 'linked')),
     is_living boolean not null default true,
+    is_enabled boolean not null default false,
     at timestamptz not null default now(),
     primary key (source, sourced_id)
 );
@@ -46,6 +47,8 @@ comment on column rollbook.roster_person.origin is
     'created: a bundle made the account; email: the e-mail address agreed; linked: an operator linked it.';
 comment on column rollbook.roster_person.is_living is
     'Whether the last bundle had the person, neither inactive nor to be deleted.';
+comment on column rollbook.roster_person.is_enabled is
+    'Whether the last bundle let the person log in; the next one that does activates no account that was blocked since.';
 comment on column rollbook.roster_person.at is 'Time of the link.';
 
 create table rollbook.roster_enrollment (

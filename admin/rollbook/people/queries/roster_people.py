@@ -40,6 +40,8 @@ create temporary table roster_account on commit drop as
 select
     r.line, r.sourcedid, r.username, r.email,
     not r.is_ended as is_living,
+    not r.is_ended and coalesce(lower(btrim(r.enableduser)), 'true') in ('true', 't', 'yes', '1') as is_enabled,
+    coalesce(p.is_enabled, false) as was_enabled,
     p.user_id as linked_id, n.id as name_id, e.id as email_id,
     null::integer as partner, null::bigint as user_id, null::text as origin, null::text as kept
 from (
@@ -194,14 +196,17 @@ where b.line = a.line and f.kept is not null
 """
 
 # No e-mail address given: a new user has none, an existing one keeps it. The address of a row that is already wrong is
-# not judged. A row that has no account of its own is new.
+# not judged. A row that has no account of its own is new. Who was enabled before was blocked by somebody else since.
 USERS_STAGED = r"""
 insert into pg_temp.staged (line, id, username, email, first_name, last_name, name, is_active)
 select
     r.line, coalesce(a.user_id::text, '\N'), r.username,
     case when w.line is null then coalesce(r.email, case when a.user_id is null then '\N' end) else '\N' end,
     r.givenname, r.familyname, nullif(concat_ws(' ', r.givenname, r.middlename, r.familyname), ''),
-    case when a.is_living then coalesce(r.enableduser, 'true') else 'false' end
+    case
+        when not a.is_living then 'false'
+        when not (a.is_enabled and a.was_enabled and a.user_id is not null) then coalesce(r.enableduser, 'true')
+    end
 from pg_temp.roster_user as r
 left join pg_temp.roster_account as a on a.line = r.line
 left join (select distinct line from pg_temp.problem where column_name in ('username', 'email') and file is null) as w
@@ -251,12 +256,14 @@ where p.sourcedid = a.sourcedid and p.user_id is null
 """
 
 REMEMBER = """
-insert into rollbook.roster_person as k (source, sourced_id, user_id, origin, is_living)
-select %(source)s, a.sourcedid, p.user_id, coalesce(a.origin, 'created'), a.is_living
+insert into rollbook.roster_person as k (source, sourced_id, user_id, origin, is_living, is_enabled)
+select %(source)s, a.sourcedid, p.user_id, coalesce(a.origin, 'created'), a.is_living, a.is_enabled
 from pg_temp.roster_account as a inner join pg_temp.roster_person_of as p on p.sourcedid = a.sourcedid
 where p.user_id is not null
     and not exists (select from pg_temp.problem as w where w.line = a.line and w.file = 'users.csv')
-on conflict (source, sourced_id) do update set is_living = excluded.is_living where k.is_living <> excluded.is_living
+on conflict (source, sourced_id) do update
+set is_living = excluded.is_living, is_enabled = excluded.is_enabled
+where row(k.is_living, k.is_enabled) <> row(excluded.is_living, excluded.is_enabled)
 """
 
 # A wrong row may mean the account of its username or its address.
@@ -274,9 +281,9 @@ NOT_MEANT = sql.SQL("""
 """)
 
 FORGOTTEN = sql.SQL("""
-update rollbook.roster_person as p set is_living = false
+update rollbook.roster_person as p set is_living = false, is_enabled = false
 from portal.auth_user as u
-where u.id = p.user_id and p.source = %(source)s and p.is_living
+where u.id = p.user_id and p.source = %(source)s and (p.is_living or p.is_enabled)
     and not exists (select from pg_temp.roster_user as r where r.sourcedid = p.sourced_id){not_meant}
 """).format(not_meant=NOT_MEANT)
 
@@ -287,6 +294,13 @@ set outcome = case o.outcome when 'unchanged' then 'changed' else o.outcome end,
         when 'email' then 'linked by e-mail address' else 'linked by username, which this source had' end, o.detail)
 from pg_temp.roster_account as a
 where a.line = o.line and o.file = 'users.csv' and a.linked_id is null and a.origin is not null
+"""
+
+STAY_BLOCKED = """
+update pg_temp.outcome as o set detail = concat_ws('; ', o.detail, 'stays blocked: the bundle did not block it')
+from pg_temp.roster_account as a inner join portal.auth_user as u on u.id = a.user_id
+where a.line = o.line and o.file = 'users.csv' and a.kept is null and a.is_enabled and a.was_enabled
+    and not u.is_active
 """
 
 KEPT_ROWS = """
@@ -420,6 +434,7 @@ def remember(conn: Conn, source: str, *, is_bulk: bool) -> None:
     conn.execute(MADE)
     conn.execute(MADE_BY_PARTNER)
     conn.execute(LINKED)
+    conn.execute(STAY_BLOCKED)
     conn.execute(KEPT_ROWS)
     conn.execute(REMEMBER, {"source": source})
     if is_bulk:
