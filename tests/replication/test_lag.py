@@ -113,6 +113,7 @@ def screen(site: Site, *arguments: str, size: tuple[int, int] = (24, 80), **env:
 
 
 def test_a_terminal_gets_a_chart(shared: Site) -> None:
+    shared.portal.execute("delete from rollbook.heartbeat")  # the lag of the tests before
     shared.ok("replication", "canary")
     for width in (80, 40):
         code, lines = screen(shared, "replication", "lag", "--since", "5m", size=(24, width), LC_ALL="C.UTF-8")
