@@ -7,25 +7,23 @@ create or replace function rollbook.copies_of(schema_name name, without text[])
 returns table (table_name text, role text, relation oid, is_sound boolean)
 language sql stable
 as $$
+    with due as materialized (  -- once, not for every course
+        select t.table_name, t.role, rollbook.replicated_columns(t.table_name)::name[] as columns
+        from rollbook.copied_tables() as t
+    )
     select
-        t.table_name, t.role, k.oid,
+        due.table_name, due.role, k.oid,
         k.relkind = 'r' and k.relowner = n.nspowner
         and n.nspowner = (select r.oid from pg_catalog.pg_roles as r where r.rolname = 'rollbook_owner')
-        and (
-            select pg_catalog.count(*) = pg_catalog.cardinality(due.columns)
-            from pg_catalog.pg_attribute as a
-            where a.attrelid = k.oid and a.attname = any (due.columns) and not a.attisdropped
-        )
+        and array(
+            select a.attname from pg_catalog.pg_attribute as a
+            where a.attrelid = k.oid and a.attnum > 0 and not a.attisdropped
+        ) operator(pg_catalog.@>) case
+            when $2 = '{}' then due.columns else rollbook.course_columns(due.table_name, $2)::name[]
+        end
     from pg_catalog.pg_namespace as n
-    cross join rollbook.copied_tables() as t
-    cross join lateral (
-        select case
-            when $2 = '{}' then rollbook.replicated_columns(t.table_name)
-            else rollbook.course_columns(t.table_name, $2)
-        end::name[] as columns
-        offset 0  -- once
-    ) as due
-    inner join pg_catalog.pg_class as k on k.relnamespace = n.oid and k.relname = t.table_name
+    cross join due
+    inner join pg_catalog.pg_class as k on k.relnamespace = n.oid and k.relname = due.table_name
     where n.nspname = $1
     offset 0
 $$;

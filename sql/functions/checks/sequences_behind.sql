@@ -20,31 +20,38 @@ begin
         select
             s.oid::regclass::text as name, c.oid::regclass::text as table_name,
             quote_ident(a.attname) as attname, given.seqmax, a.atttypid
-        from pg_class as c
-        inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+        from pg_sequence as given  -- of which there are few, where there are many tables
+        inner join pg_class as s on s.oid = given.seqrelid
         cross join lateral (
-            select d.objid as oid from pg_depend as d
-            where d.classid = 'pg_class'::regclass and d.refclassid = 'pg_class'::regclass
-                and d.refobjid = c.oid and d.refobjsubid = a.attnum and d.deptype in ('a', 'i')
+            select d.refobjid as oid, d.refobjsubid as attnum from pg_depend as d
+            where d.classid = 'pg_class'::regclass and d.objid = s.oid
+                and d.refclassid = 'pg_class'::regclass and d.refobjsubid > 0 and d.deptype in ('a', 'i')
             union  -- a sequence that no column owns
-            select d.refobjid from pg_attrdef as e
-            inner join pg_depend as d on d.classid = 'pg_attrdef'::regclass and d.objid = e.oid
-                and d.refclassid = 'pg_class'::regclass and d.refobjid <> c.oid
-            where e.adrelid = c.oid and e.adnum = a.attnum
+            select e.adrelid, e.adnum from pg_depend as d
+            inner join pg_attrdef as e on e.oid = d.objid
+            where d.classid = 'pg_attrdef'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = s.oid
         ) as q
-        inner join pg_class as s on s.oid = q.oid
-        left join pg_sequence as given on given.seqrelid = s.oid
+        inner join pg_class as c on c.oid = q.oid
+        inner join pg_attribute as a on a.attrelid = c.oid and a.attnum = q.attnum and not a.attisdropped
         where c.relkind in ('r', 'p')
-            and (c.relnamespace = 'rollbook'::regnamespace
-                 or c.oid in (select rollbook.real_table(p.oid) from pg_class as p
-                              where p.relnamespace = 'portal'::regnamespace)
+            and (c.relnamespace in ('rollbook'::regnamespace, 'portal'::regnamespace)
+                 or exists (  -- under a view of schema portal where a site was adopted in place
+                     select from pg_depend as d
+                     inner join pg_rewrite as w on w.oid = d.objid
+                     inner join pg_class as v on v.oid = w.ev_class
+                     where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+                         and d.refobjid = c.oid and v.relnamespace = 'portal'::regnamespace
+                         and rollbook.real_table(v.oid) = c.oid
+                 )
                  or c.oid in (select rollbook.portal_table(t.table_name) from rollbook.copied_tables() as t))
             and case s.relkind when 'S' then has_sequence_privilege(s.oid, 'select') else false end
             and has_column_privilege(c.oid, a.attnum, 'select')
         order by 1
     loop
-        execute format('select max(%s) from %s', counter.attname, counter.table_name) into newest;
-        execute format('select last_value::numeric + is_called::integer from %s', counter.name) into upcoming;
+        execute format(
+            'select (select max(%s) from %s), s.last_value::numeric + s.is_called::integer from %s as s',
+            counter.attname, counter.table_name, counter.name
+        ) into newest, upcoming;
         if upcoming > counter.seqmax or newest > counter.seqmax then
             return query select
                 counter.name, 'sequence', format('gives no number above %s: inserts fail', counter.seqmax),
