@@ -93,7 +93,7 @@ end $$;
 
 def upgrade() -> None:
     run_sql("set local lock_timeout = '10s'")
-    run_tables("0002", "roles", "schema", "servers", "routing", "accounts", "test_centre", "countries")
+    run_tables("0002", "roles", "schema", "servers", "routing", "accounts", "privacy", "test_centre", "countries")
     apply_objects("0002")
     run_sql(SEED)
 

@@ -72,8 +72,15 @@ limit %(limit)s
 HISTORY_ENTRY = """
 select
     id, at, actor, role, os_user, on_behalf_of, command, object, outcome, reason, user_id, course_id as course,
-    kind, batch, undoes, (select u.id from rollbook.history as u where u.undoes = h.id) as undone_by, before, after
+    kind, batch, undoes, (select u.id from rollbook.history as u where u.undoes = h.id) as undone_by, erased_at,
+    before, after
 from rollbook.history as h where id = %s
+"""
+
+ERASED = """
+select h.id, h.after ->> 'before' as before from rollbook.history as h
+where h.command = 'history erase' and h.outcome = 'erased' and h.id > %s and h.after ->> 'outcome' = 'removed'
+order by h.id limit 1
 """
 
 # An undo that was undone itself is none.
@@ -118,7 +125,9 @@ def find_history_entry(conn: Conn, number: int) -> Row:
     """Return one entry with before and after. Raises RefusedError for an unknown one."""
     row = conn.execute(HISTORY_ENTRY, [number]).fetchone()
     if row is None:
-        raise RefusedError(f"no history entry {number}", fix="rollbook history list")
+        erased = conn.execute(ERASED, [number]).fetchone()
+        why = f"entries before {erased['before']} were erased: see entry {erased['id']}" if erased else None
+        raise RefusedError(f"no history entry {number}", why=why, fix="rollbook history list")
     return row
 
 

@@ -37,7 +37,8 @@ with recursive chain (id, is_undo) as (
     union all
     select u.id, not c.is_undo from chain as c inner join rollbook.history as u on u.undoes = c.id
 )
-select h.id, h.at, h.command, h.kind, h.object, h.outcome, h.user_id, h.course_id, h.before, h.after
+select
+    h.id, h.at, h.command, h.kind, h.object, h.outcome, h.user_id, h.course_id, h.before, h.after, h.erased_at
 from chain as c inner join rollbook.history as h on h.id = c.id
 where not c.is_undo and not exists (select from rollbook.history as u where u.undoes = h.id)
 """
@@ -59,6 +60,13 @@ LOCK: dict[bool, LiteralString] = {
 }
 
 DROP_UNFIT = "delete from pg_temp.undoing as x using pg_temp.unfit as f where f.id = x.id"
+
+# Of a person who was erased, or older than `history erase` keeps.
+ERASED = """
+insert into pg_temp.unfit
+select x.id, x.object, x.course_id, 'its values were erased on ' || (x.erased_at at time zone 'UTC')::date
+from pg_temp.undoing as x where x.erased_at is not null
+"""
 
 # A course that a bundle created stays: others may be in it by now.
 STAYS = """
@@ -234,6 +242,8 @@ def record(conn: Conn, run: Run, summary: Row | None, count: int, *, is_whole: b
 
 def refuse_others(conn: Conn) -> None:
     """Record in pg_temp.unfit the entries of no kind, each with the reason for its command."""
+    conn.execute(ERASED)
+    conn.execute(DROP_UNFIT)
     query = "select distinct command from pg_temp.undoing where kind is null"
     for row in conn.execute(query).fetchall():
         conn.execute(

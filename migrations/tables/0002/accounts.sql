@@ -90,7 +90,8 @@ create table rollbook.history (
     reason text,
     kind text,
     batch bigint,
-    undoes bigint
+    undoes bigint,
+    erased_at timestamptz
 );
 create index on rollbook.history (user_id);
 create index on rollbook.history (course_id) where course_id is not null;
@@ -118,6 +119,8 @@ comment on column rollbook.history.kind is
 comment on column rollbook.history.batch is
     'Of a row that an import, or the undo of one, wrote: the id of its summary; null = not part of a batch.';
 comment on column rollbook.history.undoes is 'The entry that this one undid; null = not an undo.';
+comment on column rollbook.history.erased_at is
+    'Time at which names and values were taken out of it, so that it cannot be undone; null = they are there.';
 
 create table rollbook.discussion (
     only_one boolean primary key default true constraint discussion_only_one check (only_one),

@@ -1,7 +1,7 @@
 """`rollbook history`: what the command line wrote."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,12 @@ from rollbook.core.command import OnError, Run, command
 from rollbook.core.errors import NotConfirmedError, PartialError
 from rollbook.core.nouns import noun
 
+if TYPE_CHECKING:
+    from rollbook.core.history_erase import Erased
+
 app = noun("history")
 
+ERASED = ("outcome", "entries", "batches", "oldest", "newest")
 UNDONE = ("id", "object", "course", "outcome", "detail")
 COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason", "on_behalf_of")
 
@@ -127,3 +131,58 @@ def confirm(run: Run, plan: list[render.Row]) -> None:
     except NotConfirmedError as exc:
         exc.details["plan"] = plan
         raise
+
+
+@command(
+    app, "erase", sets=("data", "writes", "yes"), columns=ERASED, long=True, needs="rollbook_owner",
+    examples=("history erase --before 2012-09-01 -n", "history erase --before 104w --keep-entries --yes"),
+    exits="0 erased, or nothing is that old, 2 invalid time, 3 unreachable, or the role may not, 6 not confirmed",
+    see="rollbook user erase, rollbook history list",
+)  # fmt: skip
+def erase(
+    run: Run,
+    before: Annotated[
+        str, typer.Option("--before", metavar="TIME", help="Entries before this time (UTC), or older than 52w or 30d.")
+    ],
+    keep_entries: Annotated[
+        bool, typer.Option("--keep-entries", help="Keep who did what when; erase names, values and reasons.")
+    ] = False,
+) -> None:
+    """Erase old entries of the history; they cannot be undone any more. Entries of erasures stay, without names.
+
+    Only the role that migrates may. The number of entries is printed first, and must be confirmed.
+    """
+    from datetime import UTC
+
+    from rollbook.core import history
+    from rollbook.core.errors import UsageError
+    from rollbook.core.history_erase import erase_older
+    from rollbook.core.rights import require_migrator
+    from rollbook.core.since import since
+
+    given, now = since("--before", before), datetime.now(UTC)
+    until = given if isinstance(given, datetime) else now - given
+    if until > now:
+        raise UsageError(f"--before {before} is in the future", fix="name a time that has passed")
+    with run.connect() as conn:
+        require_migrator(conn, "erase the history")
+        if not (run.yes or run.dry_run):
+            with conn.transaction(force_rollback=True):
+                plan = erase_older(conn, until, keep_entries=keep_entries)
+            conn.rollback()  # nothing is locked while somebody thinks
+            confirm_erasure(run, until, plan)
+        done = erase_older(conn, until, keep_entries=keep_entries)
+        if done:
+            for row in done:
+                after = {"before": f"{until:%Y-%m-%d %H:%M} UTC", **vars(row)}
+                history.record(conn, run, "history", "erased", after=after)
+    render.rows(run, map(vars, done), ERASED, empty="nothing is that old")
+
+
+def confirm_erasure(run: Run, until: datetime, plan: list["Erased"]) -> None:
+    """Ask whether to erase so many entries. Raises NotConfirmedError."""
+    count, batches = (sum(getattr(row, name) for row in plan) for name in ("entries", "batches"))
+    if count:
+        entries = "1 entry" if count == 1 else f"{count} entries"
+        lost = f"; imports and undos among them, which cannot be undone any more: {batches}" if batches else ""
+        render.confirm(run, f"erase {entries} of the history before {until:%Y-%m-%d %H:%M} UTC{lost}. Continue?")
