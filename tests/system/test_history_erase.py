@@ -68,3 +68,14 @@ def test_entries_go_but_for_those_of_erasures(rollbook: Rollbook, school: Db) ->
     assert rollbook("import", "list", "--json").data == []
     assert rollbook("history", "erase", "--before", "0s", "--yes").code == 0
     assert len(school.execute(query).fetchall()) == 4
+
+
+def test_only_the_role_that_migrates_may(rollbook: Rollbook, school: Db, dsn: str) -> None:
+    school.execute("drop role if exists rb_forgetful")
+    school.execute("create role rb_forgetful login in role rollbook_operator, rollbook_owner")
+    answer = rollbook(
+        "history", "erase", "--before", "0s", "--yes", dsn=dsn.replace("user=postgres", "user=rb_forgetful")
+    )
+    school.execute("drop role rb_forgetful")
+    assert (answer.code, "role rb_forgetful may not erase the history" in answer.err) == (3, True), answer.err
+    assert "tables belong to postgres" in answer.err

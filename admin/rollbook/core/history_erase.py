@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING
+
+from psycopg import sql
 
 from rollbook.core.rows import typed
 
@@ -14,24 +16,24 @@ if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
 # Without names and values: who did what when stays, of a merge both ids, by which later entries are found.
-CLEARED: LiteralString = """
+CLEARED = sql.SQL("""
     object = case
         when h.user_id is not null then 'id:' || h.user_id when strpos(h.object, '@') > 0 then '(erased)' else h.object
     end,
     before = case when h.outcome = 'merged' then jsonb_build_object('id', h.before -> 'id') end,
     after = case when h.outcome = 'merged' then jsonb_build_object('id', h.after -> 'id') end,
     reason = null, kind = null, erased_at = now()
-"""
+""")
 
 # Entries of erasures have no names, and are what shows that one was done.
-OLDER: LiteralString = """
+OLDER = sql.SQL("""
 with gone as (
     delete from rollbook.history as h
     where h.at < %(before)s and h.outcome not in ('erased', 'merged') and not %(keep_entries)s
     returning h.id, h.at, h.outcome
 ),
 cleared as (
-    update rollbook.history as h set """ + CLEARED + """
+    update rollbook.history as h set {cleared}
     where h.at < %(before)s and h.outcome <> 'erased' and h.erased_at is null
         and (%(keep_entries)s or h.outcome = 'merged')
     returning h.id, h.at, h.outcome
@@ -45,12 +47,12 @@ from (
     select 'cleared', c.at, c.outcome from cleared as c
 ) as e
 group by e.outcome order by e.outcome desc
-"""
+""").format(cleared=CLEARED)
 
-OF_USERS: LiteralString = """
-update rollbook.history as h set """ + CLEARED + """
+OF_USERS = sql.SQL("""
+update rollbook.history as h set {cleared}
 where h.user_id = any(%(ids)s) and h.outcome <> 'erased' and h.erased_at is null
-"""
+""").format(cleared=CLEARED)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ def require_migrator(conn: Conn, work: str) -> None:
     found = one(conn, OWNER)
     if not found["is_ours"]:
         raise UnreachableError(
-            f"role {found['caller']} may not {work}", why=f"the tables belong to {found['owner']}, the role that migrates",
+            f"role {found['caller']} may not {work}",
+            why=f"the tables belong to {found['owner']}, the role that migrates",
             fix=f"run it as that role: -d {quoted('user=' + found['owner'])}, with the rest of the conninfo; "
             "or ask a DBA to",
         )  # fmt: skip

@@ -15,7 +15,8 @@ comment on table rollbook.erasure is
     '`rollbook user erase`.';
 comment on column rollbook.erasure.user_id is 'The account that was erased.';
 comment on column rollbook.erasure.user_ids is 'With the accounts that were merged into it.';
-comment on column rollbook.erasure.row_ids is 'By table the keys of their rows, to find what refers to them on servers.';
+comment on column rollbook.erasure.row_ids is
+    'By table the keys of their rows, to find what refers to them on servers.';
 comment on column rollbook.erasure.salt is 'What the digests begin with.';
 comment on column rollbook.erasure.digests is
     'SHA-256 of salt, username and of salt, e-mail address in lower case: so that the same command finishes it.';
