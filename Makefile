@@ -16,18 +16,21 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 setup: .venv/ready
 
-# What is installed is what requirements.lock says, to the hash; the program itself is linked, not copied.
+# What is installed is what requirements.lock says, to the hash; the program itself is linked, not copied. Something is
+# printed at least every ten seconds, also into a pipe: what a slow step says itself, or else that it is still going on.
 .venv/ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Rollbook needs Python 3.11 or newer")'
-	@echo "1/3 creating .venv"
-	@rm -f .venv/installed
-	@$(PYTHON) -m venv .venv 2>/dev/null || { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt install python3-venv"; exit 1; }
-	@echo "2/3 installing the packages of requirements.lock, about a minute"
-	@{ $(PIP) install --require-hashes --requirement requirements.lock && touch .venv/installed; } \
-		| sed -n 's/^Collecting \([^ ;]*\).*/    \1/p; s/^Installing collected packages:.*/    unpacking/p'
-	@test -f .venv/installed
-	@echo "3/3 installing rollbook itself, editable"
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@set -e; { while sleep 5 >/dev/null 2>&1 && kill -0 $$$$; do echo "    still working"; done; } 2>/dev/null & \
+	ticker=$$!; trap 'kill $$ticker' EXIT; \
+	echo "1/3 creating .venv"; rm -f .venv/installed; \
+	$(PYTHON) -m venv .venv 2>/dev/null || { rm -rf .venv; echo "python3 -m venv failed; on Debian: apt install python3-venv"; exit 1; }; \
+	echo "2/3 installing the packages of requirements.lock, about a minute"; \
+	{ $(PIP) install --require-hashes --requirement requirements.lock && touch .venv/installed; } \
+		| while read -r word name more; do case "$$word $$name" in \
+			"Collecting "*) echo "    $${name%%;*}";; "Installing collected") echo "    unpacking";; esac; done; \
+	test -f .venv/installed; \
+	echo "3/3 installing rollbook itself, editable"; \
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Keeps the versions that requirements.lock has and adds what pyproject.toml asks for; UPGRADE=--upgrade renews all.

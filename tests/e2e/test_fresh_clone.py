@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from tests.program import ROOT
 
 USER = "rollbook-e2e"
+SILENCE = 10.0  # seconds
 
 
 @pytest.fixture
@@ -58,10 +60,20 @@ def follow_the_readme(nest: Path, user: str | None) -> None:
     clone = nest / "my clone"
 
     def done(*command: str | Path) -> str:
+        """Run a command; `make setup` prints something at least every ten seconds, also into a pipe."""
         as_user = ("runuser", "-u", user, "--") if user else ()
-        ran = subprocess.run([*as_user, *command], env=env, cwd=nest, capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
-        return ran.stdout
+        printed, times = [], [time.monotonic()]
+        with subprocess.Popen(
+            [*as_user, *command], env=env, cwd=nest, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as ran:
+            for line in ran.stdout or ():
+                printed.append(line)
+                times.append(time.monotonic())
+        assert ran.returncode == 0, "".join(printed)[-4000:]
+        silences = [(later - before, line) for before, later, line in zip(times, times[1:], printed, strict=False)]
+        if "setup" in command:
+            assert [each for each in silences if each[0] > SILENCE] == []
+        return "".join(printed)
 
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, clone], check=True)
     if user:
