@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from psycopg import Connection
+
+from tests.tools import pictures
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -39,13 +42,17 @@ def test_the_demo_prints_what_the_readme_shows(monkeypatch: pytest.MonkeyPatch, 
     program = [str(Path(sys.executable).parent / "rollbook"), "demo"]
     try:
         done = subprocess.run([*program, "up"], capture_output=True, text=True, check=True)
+        status = pictures.status(
+            {**os.environ, "TERM": "xterm", "ROLLBOOK_DSN": f"host={home} port=5432 dbname=portal user=postgres"}
+        )
     finally:
         subprocess.run([*program, "down"], capture_output=True, check=True)
     said = [line.rstrip() for line in done.stdout.splitlines()]
-    shown = blocks("console")[0].split("$ make demo\n", 1)[1].splitlines()
+    shown = blocks("console")[1].removeprefix("$ make demo\n").splitlines()
     first, *rest = shown
     assert re.sub(r"\d+\.\d+|/tmp/\S+", "", said[0]) == re.sub(r"\d+\.\d+|/tmp/\S+", "", first)
     body, tail = rest[: rest.index("...")], rest[rest.index("...") + 1 :]
     assert said[1 : 1 + len(body)] == body
     timeless = [re.sub(r"\d+\.\d ms", "", line) for line in said]
     assert [line for line in tail if line != "..." and re.sub(r"\d+\.\d ms", "", line) not in timeless] == []
+    assert pictures.shape(pictures.drawn()) == pictures.shape(status), "stale: run `make pictures`"
