@@ -32,7 +32,7 @@ class Case(NamedTuple):
 # Every command once at least; {x} is a file of the test's. What writes runs as a dry run, which does all of it and
 # rolls back, so that no case depends on another.
 CASES: dict[str, list[Case]] = {
-    "status": [Case(LOOK, ""), Case(LOOK, KEEP)],
+    "status": [Case(LOOK, ""), Case(LOOK, KEEP), Case(LOOK, "--html -")],
     "course list": [Case(LOOK, "")],
     "course show": [Case(LOOK, KEEP)],
     "course create": [Case(COURSES, "new/1 -n"), Case(COURSES, "new/1 --without last_login -n")],
@@ -50,7 +50,7 @@ CASES: dict[str, list[Case]] = {
     "course resume": [Case(COURSES, f"{KEEP} -n")],
     "course grant": [Case(COURSES, f"{KEEP} rb_course_team -n")],
     "course revoke": [Case(COURSES, f"{KEEP} rb_course_team -n")],
-    "replication verify": [Case(LOOK, ""), Case(LOOK, f"{KEEP} --rows")],
+    "replication verify": [Case(LOOK, ""), Case(LOOK, f"{KEEP} --rows"), Case(LOOK, "--html -")],
     "replication status": [Case(LOOK, "")],
     "replication show": [Case(LOOK, KEEP)],
     "replication wait": [Case(LOOK, "")],

@@ -110,6 +110,7 @@ class Run:
     encoding: str = "utf-8-sig"
     watch: float | None = None
     count: int | None = None
+    html: str | None = None
     by_superuser: bool = False  # its session on the portal is a superuser's
 
     @property
@@ -136,10 +137,19 @@ class Run:
                 raise UsageError(f"there is no column {name}", fix=f"columns: {', '.join(columns)}")
         if self.json and self.csv:
             raise UsageError("--json and --csv exclude each other")
-        if self.output != "-":
-            from rollbook.core.files import check_writable  # --help needs no files
+        if self.html is not None:
+            style = None if "ROLLBOOK_FORMAT" in os.environ else self.format
+            others = {
+                "--format": style, "--json": self.json, "--csv": self.csv, "--output": self.output != "-",
+                "--watch": self.watch,
+            }  # fmt: skip
+            if other := next((name for name, is_given in others.items() if is_given), None):
+                raise UsageError(f"--html and {other} exclude each other", why="the page is the answer")
+        for file, option in ((self.output, "-o"), (self.html or "-", "--html")):
+            if file != "-":
+                from rollbook.core.files import check_writable  # --help needs no files
 
-            check_writable(self.output, "-o")
+                check_writable(file, option)
 
     @property
     def verb(self) -> str:
@@ -267,6 +277,10 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
                         text="Repeat every SECONDS: in place on a terminal, a line each time in a pipe."),
         "count": option(None, int | None, "--count", metavar="N", min=1, panel=OUTPUT,
                         text="With --watch: stop after N times."),
+    },
+    "page": {
+        "html": option(None, str | None, "--html", metavar="FILE", panel=OUTPUT,
+                       text="Write a page with charts to FILE, for a browser or a printer; - for standard output."),
     },
 }  # fmt: skip
 

@@ -286,6 +286,18 @@ def sections(run: Run, out: IO[str], parts: dict[str, Any]) -> None:
         out.write("\n")
 
 
+def page(run: Run, content: str) -> None:
+    """Write a page to the file of --html, or to stdout."""
+    if run.html in (None, "-"):
+        with sink(run) as out:
+            out.write(content)
+        return
+    from rollbook.core.files import written  # --help needs no files
+
+    with written(str(run.html), "--html") as file:
+        file.write(content)
+
+
 def text(run: Run, content: str) -> None:
     """Write a text unchanged, such as SQL or the sentence of a verdict."""
     with sink(run, drawn=chosen_format(run) is Format.table) as out:

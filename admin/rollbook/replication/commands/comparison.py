@@ -33,9 +33,10 @@ RESYNCED = ("course", "server", "table", "inserted", "updated", "deleted", "verd
 
 
 @command(
-    app, "verify", sets=("data",), columns=tuple(dict.fromkeys((*COLUMNS, *FINDINGS, "user"))), long=True,
+    app, "verify", sets=("data", "page"), columns=tuple(dict.fromkeys((*COLUMNS, *FINDINGS, "user"))), long=True,
     examples=(
         "replication verify", "replication verify edX/DemoX/2012_Fall --rows --json", "replication verify --user ada",
+        "replication verify --html verify.html",
     ),
     exits="0 all equal, 1 unknown course, 3 a course could not be compared, 4 differences",
     see="rollbook replication repair",
@@ -63,15 +64,15 @@ def verify(
     from rollbook.replication.verify import verify as verify_copies
 
     course = [*course, *only]
-    if user and resume:
-        raise UsageError("--user and --resume exclude each other")
+    if user and (resume or run.html):
+        raise UsageError(f"--user and {'--resume' if resume else '--html'} exclude each other")
     if user:
         return users.verify_users(run, user, course, table, list_rows=rows)
     terminal = render.chosen_format(run) is Format.table
     report = start(run, course, table, resume=resume)
     try:
         with reporting(run, "verify", len(report.asked)) as progress:
-            verify_copies(run, report, progress, with_findings=rows or terminal)
+            verify_copies(run, report, progress, with_findings=bool(rows or terminal or run.html))
     except KeyboardInterrupt:
         if report.courses:
             render.note(
@@ -79,22 +80,42 @@ def verify(
                 "to continue: rollbook replication verify --resume",
             )  # fmt: skip
         raise
-    columns = COLUMNS if run.fields or not terminal else SCREEN
-    found = report.findings if rows else report.rows
-    render.rows(
-        run, [vars(row) for row in found], FINDINGS if rows else columns,
-        empty="no differences" if report.asked else "no courses",
-    )  # fmt: skip
-    if terminal:
-        if report.findings and not rows:
-            render.text(run, "\n")
-            shown = FINDINGS if any(row.server for row in report.findings) else FINDINGS[:-1]
-            render.rows(run, [vars(row) for row in report.findings[:SHOWN]], shown)
-        render.text(run, "\n" + summary(report))
+    if run.html:
+        write_page(run, report, list_rows=rows)
+    else:
+        write_report(run, report, list_rows=rows)
     for name, verdict in report.earlier.items():
         render.note(run, f"{name}: {verdict}, as the earlier part of this run found")
     verdicts = {row.verdict for row in report.rows} | set(report.earlier.values())
     return 3 if verdicts & set(UNCOMPARED) else 4 if "differs" in verdicts else 0
+
+
+def write_report(run: Run, report: "Report", *, list_rows: bool) -> None:
+    """Write what a verify has found: a row a table, or every differing row; a terminal gets some of them anyway."""
+    terminal = render.chosen_format(run) is Format.table
+    columns = COLUMNS if run.fields or not terminal else SCREEN
+    found = report.findings if list_rows else report.rows
+    render.rows(
+        run, [vars(row) for row in found], FINDINGS if list_rows else columns,
+        empty="no differences" if report.asked else "no courses",
+    )  # fmt: skip
+    if terminal:
+        if report.findings and not list_rows:
+            render.text(run, "\n")
+            shown = FINDINGS if any(row.server for row in report.findings) else FINDINGS[:-1]
+            render.rows(run, [vars(row) for row in report.findings[:SHOWN]], shown)
+        render.text(run, "\n" + summary(report))
+
+
+def write_page(run: Run, report: "Report", *, list_rows: bool) -> None:
+    """Write the same as a page for a browser, with charts."""
+    from rollbook.replication.commands.pages import verify_page
+    from rollbook.replication.queries.copies import count_portal
+
+    with run.connect() as portal:
+        whole = count_portal(portal)
+    shown = len(report.findings) if list_rows else SHOWN
+    render.page(run, verify_page(run, whole, report, summary(report), whole["observed_at"], shown))
 
 
 def summary(report: "Report") -> str:

@@ -3,7 +3,8 @@
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import IO, TYPE_CHECKING
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -28,6 +29,44 @@ COLUMNS = (
 SHOWN = 5  # courses that need attention and are explained on a screen
 SCREEN = ("course", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict", "target")
 NONE = "no courses yet: rollbook course create COURSE"
+DAYS = 90  # of enrollments in a page
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The portal, and the courses asked for, as they are now."""
+
+    portal: dict[str, Any]  # as the JSON of `status` has it
+    courses: "list[Line]"
+    faults: "list[Fault]"
+
+    @property
+    def title(self) -> str:
+        """Return the portal in a line: its database, its server and its schema."""
+        head = "head" if self.portal["is_head"] else "not the head"
+        version = self.portal["server_version"].split()[0]
+        return f"{self.portal['database']} · PostgreSQL {version} · schema {self.portal['revision']} ({head})"
+
+    @property
+    def size(self) -> str:
+        """Return the users and enrollments in a line."""
+        return (
+            f"{render.plural(self.portal['users'], 'user')} · {render.plural(self.portal['enrollments'], 'enrollment')}"
+        )
+
+
+class Need(NamedTuple):
+    """Courses that need attention for one reason, and the command that helps."""
+
+    courses: list[str]
+    reason: str
+    fix: str
+
+    @property
+    def who(self) -> str:
+        """Return the first course, and how many more there are."""
+        more = f" and {len(self.courses) - 1} more" if len(self.courses) > 1 else ""
+        return f"{self.courses[0]}{more}"
 
 
 def states(run: Run, conn: "Conn", asked: list[str]) -> "tuple[list[Line], list[Fault]]":
@@ -63,22 +102,30 @@ def routing(faults: "Sequence[Fault]") -> str:
     return "\n".join(lines) + "\n\n"
 
 
+def needs(found: "Sequence[Line]") -> list[Need]:
+    """Return what needs attention, the worst first: a server that does not answer is one for all its courses."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for line in found:
+        if line.state != "ok":
+            alike.setdefault((line.reason or line.state, line.fix or ""), []).append(line.course)
+    return [Need(courses, reason, fix) for (reason, fix), courses in alike.items()]
+
+
+def needing(found: "Sequence[Line]") -> str:
+    """Return how many of the courses need attention."""
+    needy = len([line for line in found if line.state != "ok"])
+    return f"{needy} of {render.plural(len(found), 'course')} {'needs' if needy == 1 else 'need'} attention"
+
+
 def advice(found: "Sequence[Line]") -> str:
     """Return for the worst courses why they need attention, and the command that helps."""
-    needy = [line for line in found if line.state != "ok"]
-    if not needy:
-        return ""
-    verb = "needs" if len(needy) == 1 else "need"
-    lines = [f"\n{len(needy)} of {render.plural(len(found), 'course')} {verb} attention:"]
-    alike: dict[tuple[str, str], list[str]] = {}  # a server that does not answer is one line for all its courses
-    for line in needy:
-        alike.setdefault((line.reason or line.state, line.fix or ""), []).append(line.course)
-    for (reason, fix), courses in list(alike.items())[:SHOWN]:
-        more = f" and {len(courses) - 1} more" if len(courses) > 1 else ""
-        words = f"  {courses[0]}{more}: {reason}"
+    every = needs(found)
+    lines = [f"\n{needing(found)}:"] if every else []
+    for need in every[:SHOWN]:
+        words = f"  {need.who}: {need.reason}"
         lines += textwrap.wrap(words, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-        lines += [f"  {fix}"] if fix else []  # whole, to be pasted
-    return "\n".join(lines) + "\n"
+        lines += [f"  {need.fix}"] if need.fix else []  # whole, to be pasted
+    return "".join(f"{line}\n" for line in lines)
 
 
 def exit_code(found: "Sequence[Line]", faults: "Sequence[Fault]") -> int:
@@ -117,32 +164,32 @@ def look_at_courses(run: Run, asked: list[str]) -> watch.Look:
     return looked(found, faults, write)
 
 
-def look_at_all(run: Run, asked: list[str]) -> watch.Look:
-    """Look at the portal, and at the courses asked for, with the command for each that needs attention."""
+def overview(run: Run, conn: "Conn", asked: list[str]) -> Overview:
+    """Return the portal, and the courses asked for, all for none."""
     from rollbook.core.db import revision
     from rollbook.core.migrating import known_revisions
     from rollbook.replication.queries.copies import count_portal
 
+    found, faults = states(run, conn, asked)
+    portal = count_portal(conn)
+    portal["revision"] = revision(conn)
+    portal["is_head"] = portal["revision"] == known_revisions()[-1]
+    portal["faults"] = [vars(fault) for fault in faults]
+    return Overview(portal, found, faults)
+
+
+def look_at_all(run: Run, asked: list[str]) -> watch.Look:
+    """Look at the portal, and at the courses asked for, with the command for each that needs attention."""
     with run.connect() as conn:
-        found, faults = states(run, conn, asked)
-        portal = count_portal(conn)
-        portal["revision"] = revision(conn)
-        portal["is_head"] = portal["revision"] == known_revisions()[-1]
-        portal["faults"] = [vars(fault) for fault in faults]
-    rows = [vars(line) for line in found]
+        seen = overview(run, conn, asked)
+    rows = [vars(line) for line in seen.courses]
 
     def draw(out: IO[str]) -> None:
-        head = "head" if portal["is_head"] else "not the head"
-        out.write(
-            f"{portal['database']} · PostgreSQL {portal['server_version'].split()[0]} · "
-            f"schema {portal['revision']} ({head})\n"
-            f"{render.plural(portal['users'], 'user')} · "
-            f"{render.plural(portal['enrollments'], 'enrollment')}\n\n{routing(faults)}"
-        )
-        if not found:
+        out.write(f"{seen.title}\n{seen.size}\n\n{routing(seen.faults)}")
+        if not rows:
             out.write(f"({NONE})\n")
             return
-        words = advice(found)
+        words = advice(seen.courses)
         if run.watch is not None and words:  # what matters first: the end of a long table is cut
             out.write(f"{words.lstrip()}\n")
         table(run, out, [{name: row[name] for name in SCREEN} for row in rows], list(SCREEN))
@@ -153,17 +200,29 @@ def look_at_all(run: Run, asked: list[str]) -> watch.Look:
         if render.chosen_format(run) in (Format.csv, Format.tsv):
             render.rows(run, rows, COLUMNS)
         else:
-            render.document(run, {"portal": portal, "courses": rows}, draw)
+            render.document(run, {"portal": seen.portal, "courses": rows}, draw)
 
-    return looked(found, faults, write)
+    return looked(seen.courses, seen.faults, write)
+
+
+def write_page(run: Run, asked: list[str]) -> int:
+    """Write the same as a page for a browser, with charts."""
+    from rollbook.replication.commands.pages import status_page
+    from rollbook.replication.queries.activity import enrollments_by_day
+
+    with run.connect() as conn:
+        seen = overview(run, conn, asked)
+        days = enrollments_by_day(conn, DAYS)
+    render.page(run, status_page(run, seen, days))
+    return exit_code(seen.courses, seen.faults)
 
 
 @command(
-    app, "status", sets=("data", "watch"), columns=COLUMNS,
-    examples=("status", "status --json", "status --watch 5"),
+    app, "status", sets=("data", "watch", "page"), columns=COLUMNS,
+    examples=("status", "status --json", "status --watch 5", "status --html status.html"),
     exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention or the database is not migrated",
     see="rollbook replication verify",
 )  # fmt: skip
 def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     """Show the portal and every course on one screen, the worst first, with the command to run next."""
-    return watch.repeated(run, lambda: look_at_all(run, course))
+    return write_page(run, course) if run.html else watch.repeated(run, lambda: look_at_all(run, course))
