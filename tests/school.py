@@ -36,6 +36,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROLLBOOK_LOG_FILE", str(tmp_path / "rollbook.log"))
     monkeypatch.setenv("ROLLBOOK_DEMO_DIR", str(tmp_path / "no-demo"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
 
 
 @pytest.fixture

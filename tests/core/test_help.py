@@ -33,6 +33,7 @@ LEAVES = [leaf for noun, command in every_command().items() for leaf in leaves(c
 def test_the_commands_of_the_contract_are_there() -> None:
     assert {" ".join(leaf) for leaf in LEAVES} >= {
         "status", "version", "demo up", "demo down", "demo break", "demo status", "demo load",
+        *(f"config {verb}" for verb in ("init", "show", "path", "check")),
         *(f"schema {verb}" for verb in ("upgrade", "downgrade", "current", "history", "check", "sql")),
         *(f"course {verb}" for verb in ("create", "list", "show", "delete")),
         *(f"user {verb}" for verb in ("create", "list", "show", "update", "count")),

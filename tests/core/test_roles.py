@@ -154,6 +154,10 @@ CASES: dict[str, list[Case]] = {
     "schema check": [Case(LOOK, "")],
     "demo status": [Case(NOTHING, "", 1)],
     "version": [Case(NOTHING, "")],
+    "config init": [Case(NOTHING, "-n")],
+    "config show": [Case(NOTHING, "")],
+    "config path": [Case(NOTHING, "")],
+    "config check": [Case(NOTHING, "")],
 }  # fmt: skip
 # What needs a course server, or a difference: tests/replication/test_roles.py.
 ELSEWHERE = {

@@ -121,6 +121,7 @@ FILES = {
     "survey.key": "a secret of thirty-two characters\n",
     "site.key": "a secret of thirty-two characters\n",
     "discussion.key": KEY + "\n",
+    "config.toml": "timeout = 30\n",
     "people.csv": "username,email,name\nnewton,newton@example.org,Isaac Newton\n",
     "members.csv": "group,user\ntesters,id:42\n",
     "seats.csv": "course_id,user\nedX/DemoX/2012_Fall,id:42\n",
@@ -167,7 +168,7 @@ class Demo:
         more = {
             "ROLLBOOK_DSN": f"host={self.home} port=5432 dbname={database} user=postgres",
             "PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}",
-            "SERVICE": self.service.url, "BROKEN": self.broken.url,
+            "XDG_CONFIG_HOME": str(folder / "config"), "SERVICE": self.service.url, "BROKEN": self.broken.url,
         }  # fmt: skip
         east = shlex.quote(f"host={self.home}/east port=5432 dbname=courses user=postgres")
         portal = shlex.quote(f"host={self.home} port=5432 dbname=portal user=postgres")

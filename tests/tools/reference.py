@@ -19,6 +19,7 @@ import typer
 from rich.markup import render
 
 from rollbook import cli
+from rollbook.core.config import KEYS
 from rollbook.core.environment import VARIABLES
 from rollbook.core.errors import EXIT_CODES
 from rollbook.core.shape import default, shaped
@@ -308,8 +309,16 @@ def sql_page() -> str:
 
 def environment_page() -> str:
     """Return docs/reference/environment.md."""
-    out = heading("Environment variables", "An option on the command line overrides its variable.")
+    out = heading(
+        "Environment variables and configuration",
+        "An option on the command line overrides its variable, a variable the files.",
+    )
     out += ["| variable | |", "| --- | --- |"] + [f"| `{name}` | {cell(text)} |" for name, text in VARIABLES.items()]
+    out += ["", "## Keys of a configuration file", "", "`rollbook config init` writes a file with all of them.", ""]
+    out += ["| key | variable | |", "| --- | --- | --- |"]
+    for key in KEYS.values():
+        choices = f" One of {', '.join(key.choices)}." if key.choices else ""
+        out += [f"| `{key.name}` | {f'`{key.variable}`' if key.variable else ''} | {cell(key.text + choices)} |"]
     return "\n".join(out) + "\n"
 
 

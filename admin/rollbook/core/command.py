@@ -68,7 +68,7 @@ class Author:
     """Who writes, as the program knows it; the database adds the role itself."""
 
     os_user: str
-    on_behalf_of: str | None  # what ROLLBOOK_ACTOR says
+    on_behalf_of: str | None  # the actor of the configuration, such as ROLLBOOK_ACTOR
 
 
 @dataclass
@@ -81,13 +81,16 @@ class Run:
     needs: str = "rollbook_monitor"  # the role of Rollbook's that may run it
     is_of_people: bool = False  # it needs the default's tables
     dsn: str | None = None
+    config: str | None = None
+    profile: str | None = None
     timeout: float | None = None
-    color: When = When.auto
+    color: When | None = None
     no_input: bool = False
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
     format: Format | Document | None = None
+    usual_format: Format | None = None  # of a list, unless an option or the file's ending says it
     json: bool = False
     csv: bool = False
     output: str = "-"
@@ -111,7 +114,31 @@ class Run:
     watch: float | None = None
     count: int | None = None
     html: str | None = None
+    pager: str | None = None
+    actor: str | None = None
+    log_file: str | None = None
     by_superuser: bool = False  # its session on the portal is a superuser's
+
+    @property
+    def given(self) -> "dict[str, Any]":
+        """Return the values of the options that the configuration has defaults for; None where an option is absent."""
+        options = {"dsn": self.dsn, "timeout": self.timeout, "format": self.format, "color": self.color}
+        return {**options, "no_input": self.no_input or None}
+
+    def configure(self, *, lists: bool = False) -> None:
+        """Take from variables and files what no option says. Raises UsageError for a broken file or variable.
+
+        `lists`: the answer is a list, for which the configured format counts. Long work takes no configured timeout.
+        """
+        from rollbook.core.config import settings  # --help reads no files
+
+        found = {name: setting.value for name, setting in settings(self.config, self.profile, self.given).items()}
+        self.dsn, self.pager, self.actor, self.log_file = (found[key] for key in ("dsn", "pager", "actor", "log_file"))
+        self.no_input, self.color = found["no_input"], When(found["color"])
+        if self.timeout is None and not self.long:
+            self.timeout = found["timeout"]
+        if lists and self.format is None and found["format"]:
+            self.usual_format = Format(found["format"])
 
     @property
     def ending_format(self) -> Format | None:
@@ -158,7 +185,7 @@ class Run:
 
     @property
     def author(self) -> Author:
-        """Return who the history says has written: the operating system's user, and the person of ROLLBOOK_ACTOR."""
+        """Return who the history says has written: the operating system's user, and the actor."""
         import getpass
 
         from rollbook.core.values import visible
@@ -167,7 +194,7 @@ class Run:
             user = getpass.getuser()
         except (OSError, KeyError):  # a number without a name, as in a container
             user = str(os.getuid())
-        behalf = " ".join(visible(os.environ.get("ROLLBOOK_ACTOR", "")).split())
+        behalf = " ".join(visible(self.actor or "").split())
         return Author(visible(user)[:200], behalf[:200] or None)
 
     def caller(self, timeout: float | None = None) -> "Caller":
@@ -212,18 +239,23 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
     "common": {
         "dsn": option(None, str | None, "-d", "--dsn", metavar="CONNINFO", panel=COMMON,
                       text="The portal database: URI, key=value, service=x or a name. Default: ROLLBOOK_DSN or PG*."),
+        "config": option(None, str | None, "--config", metavar="FILE", panel=COMMON,
+                         text="A configuration file, see rollbook config. Default: ROLLBOOK_CONFIG."),
+        "profile": option(None, str | None, "--profile", metavar="NAME", panel=COMMON,
+                          text="The profile of the configuration. Default: ROLLBOOK_PROFILE."),
         "timeout": option(None, float | None, "--timeout", metavar="SECONDS", min=0.001, panel=COMMON,
                           text="Limit for connecting (10) and for each statement (60; none for long work)."),
         "verbose": option(False, bool, "-v", "--verbose", panel=COMMON,
                           text="Print each statement and its time on stderr."),
-        "color": option(When.auto, When, "--color", panel=COMMON, text="Colour on a terminal, always or never."),
+        "color": option(None, When | None, "--color", panel=COMMON,
+                        text="Colour on a terminal (auto, the default), always or never."),
         "no_input": option(False, bool, "--no-input", panel=COMMON, text="Never ask; exit 6 if an answer is needed."),
         "quiet": option(False, bool, "-q", "--quiet", panel=COMMON, text="Results and errors only."),
         "debug": option(False, bool, "--debug", panel=COMMON, text="Show the traceback of an error."),
     },
     "data": {
-        "format": option(None, Format | None, "--format", envvar="ROLLBOOK_FORMAT", panel=OUTPUT,
-                         text="Default: by the file's ending (-o), else table on a terminal, tsv in a pipe."),
+        "format": option(None, Format | None, "--format", panel=OUTPUT,
+                         text="Default: by the file's ending (-o), ROLLBOOK_FORMAT, else table, tsv in a pipe."),
         "json": option(False, bool, "--json", panel=OUTPUT, text="Short for --format json."),
         "csv": option(False, bool, "--csv", panel=OUTPUT, text="Short for --format csv."),
         "output": option("-", str, "-o", "--output", metavar="FILE", panel=OUTPUT,
@@ -287,12 +319,13 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
 
 def command(
     app: typer.Typer, verb: str, *, sets: tuple[str, ...] = (), columns: tuple[str, ...] = (), long: bool = False,
-    examples: tuple[str, ...], exits: str, see: str = "", needs: str | None = None,
+    examples: tuple[str, ...], exits: str, see: str = "", needs: str | None = None, configured: bool = True,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:  # fmt: skip
     """Register a command: its own parameters, then the shared ones, which reach it as a Run, its first argument.
 
     So `def show(run: Run, user: User)` becomes `def call(user: User, *, dsn=..., timeout=..., json=...)` for Typer.
     `needs` is the role of Rollbook's that may run it, if it is not the one of its kind (needed_role).
+    One that is not `configured` works with a broken configuration, too: it reads that itself.
     `columns` are those that --fields and --sort may name. `examples` are full command lines, without the leading
     `rollbook`; they end up in the help, with `exits` and `see`.
     """
@@ -312,6 +345,8 @@ def command(
                 name=title, long=long, writes="writes" in sets, needs=role, is_of_people=NOUNS[noun].is_of_people,
                 **options,
             )  # fmt: skip
+            if configured:
+                current.configure(lists="data" in sets)
             current.check(columns)
             current.check_ending(Document if "document" in sets else Format)
             return function(current, **values)

@@ -18,13 +18,16 @@ def names(query: LiteralString) -> Completer:
     """Return what completes a word with the names that `query` finds: parameters are the word and a limit."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        from rollbook.core.config import settings
         from rollbook.core.db import session
 
         found: list[str] = []
 
         def ask() -> None:
             try:
-                with session(ctx.params.get("dsn"), name="rollbook completion", timeout=SECONDS) as conn:
+                typed = ctx.params
+                dsn = settings(typed.get("config"), typed.get("profile"), {"dsn": typed.get("dsn")})["dsn"].value
+                with session(dsn, name="rollbook completion", timeout=SECONDS) as conn:
                     found.extend(row["name"] for row in conn.execute(query, [incomplete, AT_MOST]))
             except Exception:  # noqa: S110 (a prompt cannot show an error)
                 pass

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rollbook.core import history, render
+from rollbook.core.command import Format
 from rollbook.core.unknown_names import note_unknown
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def export(
     `fetch` gets how many rows are wanted, None for all. `what` and `course` name the export in the history;
     `course` and `exam` are its filters.
     """
-    run.csv = run.csv or not (run.format or run.json or (run.output != "-" and run.ending_format))
+    configured = run.usual_format not in (None, Format.table)  # a table cannot be imported again
+    run.csv = run.csv or not (run.format or run.json or configured or (run.output != "-" and run.ending_format))
     limit = None if run.all else run.limit
     with run.connect() as conn:
         found = render.ordered(run, fetch(conn, None if run.sort else limit))[:limit]

@@ -66,6 +66,7 @@ NOUNS = {
         "system.commands.adopt", "System", "The database schema: upgrade, adopt a Django site, check, print its SQL.",
         reads="system.commands.schema",
     ),
+    "config": Noun("system.commands.config", "System", "Configuration files with profiles: write, show, check."),
     "demo": Noun("system.commands.demo", "System", "A demonstration platform on a private server: no root, no port."),
     "version": Noun(
         "system.commands.version", "System",

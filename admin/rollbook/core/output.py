@@ -50,7 +50,7 @@ def sink(run: Run, *, drawn: bool = False) -> Iterator[IO[str]]:
             page = Page()
             yield page
             content = visible(page.getvalue(), tabs=True, colours=drawn)
-            if not (drawn and may_page(run) and shown_by_pager(content)):
+            if not (drawn and may_page(run) and shown_by_pager(content, run.pager)):
                 sys.stdout.write(content)
         else:
             yield sys.stdout
@@ -66,12 +66,12 @@ def may_page(run: Run) -> bool:
     return terminal and not run.no_pager and run.watch is None
 
 
-def shown_by_pager(content: str) -> bool:
-    """Show a text in $PAGER if it is longer than the screen; return whether that happened.
+def shown_by_pager(content: str, configured: str | None) -> bool:
+    """Show a text in the pager, configured or $PAGER, if it is longer than the screen; return whether that happened.
 
     The pager may quit before it has read everything. Ctrl-C belongs to the pager while it runs.
     """
-    words = shlex.split(os.environ.get("PAGER", PAGER))
+    words = shlex.split(os.environ.get("PAGER", PAGER) if configured is None else configured)
     if not words or content.count("\n") < shutil.get_terminal_size().lines:
         return False
     sys.stdout.flush()
@@ -95,8 +95,10 @@ def console(run: Run, stream: IO[str]) -> Console:
     from rich.console import Console  # 0.06 s
 
     terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
-    color = run.color is When.always or (run.color is When.auto and (terminal or bool(os.environ.get("FORCE_COLOR"))))
-    if run.color is When.auto and os.environ.get("NO_COLOR"):
+    color = terminal or bool(os.environ.get("FORCE_COLOR"))
+    if run.color in (When.always, When.never):
+        color = run.color is When.always
+    elif os.environ.get("NO_COLOR"):
         color = False
     columns = os.environ.get("COLUMNS", "")
     width = None if stream.isatty() else int(columns) if columns.isdecimal() and int(columns) else 10_000

@@ -30,7 +30,7 @@ LIMIT_ON_TERMINAL = 100
 
 
 def chosen_format(run: Run) -> Format:
-    """Return the format: the one asked for, else that of the file's ending, else table on a terminal, tsv elsewhere."""
+    """Return the format, by an option, the file's ending, or the configuration; else table on a terminal, else tsv."""
     if run.json:
         return Format.json
     if run.csv:
@@ -38,7 +38,9 @@ def chosen_format(run: Run) -> Format:
     if run.format:
         return Format(run.format)
     if run.output != "-":
-        return run.ending_format or Format.tsv
+        return run.ending_format or run.usual_format or Format.tsv
+    if run.usual_format:
+        return run.usual_format
     return Format.table if sys.stdout.isatty() else Format.tsv
 
 

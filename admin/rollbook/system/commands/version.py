@@ -7,13 +7,13 @@ import typer
 
 from rollbook.core import render
 from rollbook.core.command import Run, command
-from rollbook.core.errors import AdminError
+from rollbook.core.errors import AdminError, UsageError
 
 app = typer.Typer()
 
 
 @command(
-    app, "version", sets=("document",),
+    app, "version", sets=("document",), configured=False,
     examples=("version", "version --json"),
     exits="0 always, even if no database answers", see="rollbook schema current",
 )  # fmt: skip
@@ -34,9 +34,11 @@ def version(run: Run) -> None:
         "database_revision": None,
     }
     try:
+        run.configure()
         with run.connect(migrated=False) as conn:
             found["server"] = conn.info.parameter_status("server_version")
             found["database_revision"] = revision(conn)
     except AdminError as exc:
-        render.note(run, f"no database: {exc.why or exc.message}")
+        is_usage = isinstance(exc, UsageError)  # the configuration is broken: the message has the file and its line
+        render.note(run, f"no database: {exc.message if is_usage else exc.why or exc.message}")
     render.document(run, found, lambda out: render.sections(run, out, {"Rollbook": found}))
