@@ -155,7 +155,7 @@ where (
         and length(concat({sized})) <= {narrowest}
         and octet_length(concat(s.first_name, s.last_name)) = length(concat(s.first_name, s.last_name))
         and {chosen}
-        and coalesce(s.year_of_birth, '1990') ~ '^(19[6-9][0-9]|200[0-9])$'
+        and coalesce(s.year_of_birth, '1990') ~ '^(19[4-9][0-9]|20[01][0-9])$'
         and coalesce(s.is_active, 'true') in ('true', 'false')
         and s.password_hash is null
     ) is not true
