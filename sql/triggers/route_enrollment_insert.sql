@@ -1,5 +1,6 @@
 -- route_enrollment_insert: copy newly enrolled users into their courses, however many rows a statement inserts.
 -- Fires:    AFTER INSERT on the membership table, once per statement (also COPY, MERGE and upsert).
+-- Raises:   23R53 for a course that is closed.
 -- Locks:    see join_courses.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.route_enrollment_insert() returns trigger
@@ -20,7 +21,7 @@ begin
     from new_rows as n
     where :membership_condition;
     if added.user_ids is not null then
-        perform rollbook.join_courses(added.user_ids, added.course_ids);
+        perform rollbook.join_courses(added.user_ids, added.course_ids, added.course_ids);
     end if;
     return null;
 end $$;

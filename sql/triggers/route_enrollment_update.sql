@@ -4,6 +4,7 @@
 -- Rendered: from the declaration of the shape.
 -- Fires:    AFTER UPDATE on the membership table, once per statement. An update that changes no replicated value of a
 --           member ends here.
+-- Raises:   23R53 for a row that begins to count in a course that is closed, comes to it or gets another user there.
 -- Locks:    see leave_courses and join_courses.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.route_enrollment_update() returns trigger
@@ -30,7 +31,12 @@ begin
         if row(:membership_old) is not distinct from row(:membership_new) then
             return null;
         end if;
-        select array[n.:membership_person] as user_ids, array[n.:membership_course::text] as course_ids
+        select
+            array[n.:membership_person] as user_ids,
+            array[n.:membership_course::text] as course_ids,
+            case when row(o.:membership_person, o.:membership_course)
+                is distinct from row(n.:membership_person, n.:membership_course)
+                then array[n.:membership_course::text] end as new_course_ids
         into joining
         where n.:membership_key is not null;
         select
@@ -44,7 +50,13 @@ begin
     else
         -- EXECUTE, as a kept plan would be the one for the size of the first statement of the session.
         execute $query$
-            select array_agg(n.:membership_person) as user_ids, array_agg(n.:membership_course::text) as course_ids
+            select
+                array_agg(n.:membership_person) as user_ids,
+                array_agg(n.:membership_course::text) as course_ids,
+                array_agg(n.:membership_course::text) filter (
+                    where row(o.:membership_person, o.:membership_course)
+                        is distinct from row(n.:membership_person, n.:membership_course)
+                ) as new_course_ids
             from (select * from new_rows where :membership_condition) as n
             left join (select * from old_rows where :membership_condition) as o
                 on o.:membership_key = n.:membership_key
@@ -74,7 +86,7 @@ begin
         ));
     end if;
     if joining.user_ids is not null then
-        perform rollbook.join_courses(joining.user_ids, joining.course_ids);
+        perform rollbook.join_courses(joining.user_ids, joining.course_ids, joining.new_course_ids);
     end if;
     if leaving.user_ids is not null then
         perform rollbook.leave_courses(leaving.user_ids, leaving.course_ids, leaving.ids);

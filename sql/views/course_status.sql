@@ -56,7 +56,9 @@ select
     c.pause_reason,
     c.moving_to,
     c.leaving,
-    c.without
+    c.without,
+    c.closed_at,
+    c.closed_by
 from rollbook.course as c
 cross join (
     select
@@ -116,3 +118,5 @@ comment on column rollbook.course_status.moving_to is 'The course server to whic
 comment on column rollbook.course_status.leaving is
     'The course server from which it was moved, and which may still have its copies; null: none.';
 comment on column rollbook.course_status.without is 'The columns that do not travel to it.';
+comment on column rollbook.course_status.closed_at is 'Since when it takes no new enrollments; null: it is open.';
+comment on column rollbook.course_status.closed_by is 'The role that closed it.';

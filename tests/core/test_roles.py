@@ -46,6 +46,8 @@ CASES: dict[str, list[Case]] = {
     "shape apply": [Case(COURSES, "{shape} -n")],
     "course delete": [Case(COURSES, f"{KEEP} -n")],
     "course update": [Case(COURSES, f"{KEEP} --on-fault pause --without last_login -n")],
+    "course close": [Case(COURSES, f"{KEEP} -n")],
+    "course open": [Case(COURSES, f"{KEEP} -n")],
     "course pause": [Case(COURSES, f"{KEEP} -n")],
     "course resume": [Case(COURSES, f"{KEEP} -n")],
     "course grant": [Case(COURSES, f"{KEEP} rb_course_team -n")],

@@ -102,6 +102,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     r"shape column rename .*--dry-run": ("shape column drop auth_userprofile pronouns --yes",),
     r"shape column rename \S+ \S+ \S+$": ("shape column drop auth_userprofile pronoun --yes",),
     r"course detach": (f"course attach {MITX} --to east",),
+    r"course close \S+$": (f"course open {MITX}",),
     r"course move": ("course detach edX/DemoX/2012_Fall --yes",),
     r"replication pause": ("replication resume --server east",),
     r"server add .*--dry-run": ("server add east --admin-dsn service=east --subscription-dsn service=portal",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,3 +141,85 @@ def test_a_team_is_granted_its_course_and_loses_it_again(rollbook: Rollbook, sch
     assert done == ["revoked", "granted"]
     for arguments in (("no/such", "circuits_team"), (KEEP, "no_such_role"), (KEEP, "rollbook_owner")):
         assert rollbook("course", "grant", *arguments).code == 1
+
+
+def test_update_on_leave_asks_before_copies_go(rollbook: Rollbook, school: Connection[Any]) -> None:
+    school.execute("delete from portal.student_courseenrollment where user_id = 102")
+    change = ("course", "update", KEEP, "--on-leave", "remove")
+    before = snapshot(school)
+    unconfirmed = rollbook(*change)
+    assert (unconfirmed.code, "the copies of 1 user who left" in unconfirmed.err) == (6, True)
+    planned = rollbook(*change, "-n", "--json")
+    assert (planned.code, planned.row["rows"], planned.row["on_leave"], snapshot(school)) == (0, 2, "remove", before)
+    assert rollbook(*change, "--yes", "--json").row == {
+        "course": KEEP, "on_leave": "remove", "on_fault": "refuse", "without": [], "rows": 2, "outcome": "updated",
+    }  # fmt: skip
+    assert rows(school, f"{KEEP_SCHEMA}.auth_user", "id") == [(101,)]
+    again = rollbook(*change, "--json")  # nobody left who could go: nothing to ask
+    assert (again.code, again.row["outcome"]) == (0, "unchanged")
+    back = rollbook("course", "update", "--all", "--on-leave", "keep", "--json")
+    assert back.column("on_leave") == ["keep", "keep"]
+    assert rollbook("replication", "verify").code == 0
+
+
+BUNDLE = {
+    "manifest.csv": "propertyName,value\noneroster.version,1.1\nfile.classes,absent\nfile.courses,absent\n"
+    "file.orgs,absent\nfile.academicSessions,absent\nfile.enrollments,delta\nfile.users,delta\n"
+    "source.systemName,SIS\n",
+    "users.csv": "sourcedId,status,dateLastModified,enabledUser,orgSourcedIds,role,username,givenName,familyName,email"
+    "\nu1,,,true,o1,student,zoe,Zoe,Z,zoe@example.org\n",
+    "enrollments.csv": "sourcedId,status,dateLastModified,classSourcedId,schoolSourcedId,userSourcedId,role\n"
+    f"e1,,,{KEEP},o1,u1,student\ne2,,,{REMOVE},o1,u1,student\n",
+}
+
+
+def test_a_closed_course_refuses_every_command_that_enrolls(
+    rollbook: Rollbook, school: Connection[Any], tmp_path: Path
+) -> None:
+    planned = rollbook("course", "close", KEEP, "-n", "--json").row
+    assert (planned["outcome"], rows(school, "rollbook.course", "closed_at")) == ("would close", [(None,), (None,)])
+    closed = rollbook("course", "close", KEEP, "--reason", "term is over", "--json").row
+    assert (closed["state"], closed["closed_by"], closed["outcome"]) == ("ok", "postgres", "closed")
+    assert rollbook("course", "close", KEEP, "--json").row["outcome"] == "unchanged"
+    listed = {row["course"]: row for row in rollbook("course", "list", "--json").data}
+    assert (listed[KEEP]["state"], bool(listed[KEEP]["closed_at"]), listed[REMOVE]["closed_at"]) == ("ok", True, None)
+    status = rollbook("status", "--json")
+    assert (status.code, status.data["portal"]["closed_courses"]) == (0, 1)
+    assert "1 closed course" in rollbook("status", "--format", "table").out
+    file = tmp_path / "enrollments.csv"
+    file.write_text(f"course_id,user,status\n{KEEP},dan,\n{KEEP},ada,\n{KEEP},bob,deleted\n{REMOVE},dan,\n")
+    before = snapshot(school)
+    for arguments in (
+        ("enrollment", "add", KEEP, "dan"),
+        ("enrollment", "move", "dan", "--from", LATER, "--to", KEEP),
+        ("enrollment", "import", str(file)),
+        ("user", "create", "zoe", "--email", "zoe@example.org", "--course", KEEP),
+        ("user", "merge", "bob", "eve", "--yes"),  # the enrollment would get another user
+    ):
+        refused = rollbook(*arguments)
+        assert (refused.code, "is closed" in refused.err) == (1, True), (arguments, refused.err)
+    assert snapshot(school) == before
+    skipped = rollbook("enrollment", "import", str(file), "--on-error", "skip", "--json")
+    assert (skipped.code, skipped.column("outcome")) == (
+        5, ["rejected", "unchanged", "removed", "created"],
+    )  # fmt: skip
+    (tmp_path / "bundle").mkdir()
+    for name, text in BUNDLE.items():
+        (tmp_path / "bundle" / name).write_text(text)
+    bundle = ("user", "import", "--oneroster", str(tmp_path / "bundle"))
+    refused = rollbook(*bundle)
+    assert (refused.code, "is closed: it takes no new enrollments" in refused.err) == (1, True)
+    assert rollbook(*bundle, "--on-error", "skip").code == 5
+    assert (KEEP,) not in school.execute(
+        "select course_id from portal.student_courseenrollment as e inner join portal.auth_user as u "
+        "on u.id = e.user_id where u.username = 'zoe'"
+    ).fetchall()
+    allowed = rollbook("allowed", "add", KEEP, "bob@example.org", "--auto-enroll", "--json").row
+    assert allowed["detail"] == "user exists, enrollment allowed, the course is closed"
+    opened = rollbook("course", "open", KEEP, "--json").row
+    assert (opened["closed_at"], opened["outcome"]) == (None, "opened")
+    assert rollbook("enrollment", "add", KEEP, "dan").code == 0
+    assert rollbook("history", "list", "--course", KEEP, "--command", "course", "--json").column("outcome") == [
+        "opened", "closed",
+    ]  # fmt: skip
+    assert rollbook("replication", "verify").code == 0

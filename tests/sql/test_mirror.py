@@ -28,6 +28,7 @@ TESTED_IN = {
     "replication/test_server.py": ["course_server"],
     "replication/test_status.py": ["beat", "server_route", "slot_status"],
     "sql/functions/test_activate_registration.py": ["auto_enroll", "renew_registration"],
+    "sql/functions/test_close_course.py": ["change_closed", "open_course", "refuse_closed"],
     "sql/functions/test_create_course.py": [
         *("choose_schema_name", "copy_statements", "course_schema", "due_rows", "fill_course", "register_course"),
         *("column_list", "course_type", "lock_portal"),
@@ -43,6 +44,7 @@ TESTED_IN = {
     "sql/functions/test_register_for_exam.py": ["exam_status"],
     "sql/functions/test_request_email_change.py": ["email_change_status"],
     "sql/functions/test_request_name_change.py": ["name_change_status"],
+    "sql/functions/test_set_on_leave.py": ["change_on_leave"],
     "sql/functions/test_stray_routes.py": ["leaver_ids", "routed_courses"],
     "sql/functions/test_compare_users.py": ["repair_course", "repair_users", "user_rows"],
     "sql/functions/test_verify.py": ["compare", "differences", "repair"],

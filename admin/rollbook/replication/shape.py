@@ -19,7 +19,14 @@ from rollbook.core.errors import AttentionError, RefusedError
 from rollbook.core.shell import course_word
 from rollbook.core.shipped import as_query
 from rollbook.replication import attach, build, link
-from rollbook.replication.queries.courses import Course, find_course, left_out, set_on_fault, update_course
+from rollbook.replication.queries.courses import (
+    Course,
+    find_course,
+    left_out,
+    set_on_fault,
+    set_on_leave,
+    update_course,
+)
 from rollbook.replication.repair import CATCH_UP_SECONDS, repair_on_server
 from rollbook.replication.session import Progress, Session, opened
 from rollbook.replication.steps import Steps
@@ -38,42 +45,52 @@ class Updated:
     """A row of `course update`; the fields are its columns."""
 
     course: str
+    on_leave: str
     on_fault: str
     without: list[str]
     rows: int  # written, in the portal's database and on the server
     outcome: str
 
 
-def update(
-    run: Run, course_id: str, without: Sequence[str] | None, on_fault: str | None, progress: Progress
-) -> Updated:
-    """Change what a course leaves out, and what happens when a copy cannot be written; None: that stays.
+@dataclass(frozen=True)
+class Options:
+    """What `course update` sets; None: that stays."""
+
+    on_leave: str | None = None
+    on_fault: str | None = None
+    without: Sequence[str] | None = None
+
+
+def update(run: Run, course_id: str, options: Options, progress: Progress) -> Updated:
+    """Change what a course leaves out, and what happens when an enrollment ends or a copy cannot be written.
 
     Raises RefusedError, UnreachableError if its server does not answer: then nothing has changed.
     """
     with run.connect() as portal:
         before = find_course(portal, course_id)
-        wanted = before.without if without is None else left_out(portal, without)
-    server = None if run.dry_run or without is None else before.server
+        wanted = before.without if options.without is None else left_out(portal, options.without)
+    server = None if run.dry_run or options.without is None else before.server
     if server is not None:
         attach.refuse_moving(before)
         prepare(run, before, wanted)
     with run.connect() as portal:
-        rows = 0
-        if wanted != before.without:
-            rows = sum(
-                row["inserted"] + row["updated"] + row["deleted"] for row in update_course(portal, course_id, wanted)
-            )
-        if on_fault is not None and on_fault != before.on_fault:
-            set_on_fault(portal, course_id, on_fault)
+        written = update_course(portal, course_id, wanted) if wanted != before.without else []
+        if options.on_leave not in (None, before.on_leave):
+            written += set_on_leave(portal, course_id, str(options.on_leave))
+        if options.on_fault not in (None, before.on_fault):
+            set_on_fault(portal, course_id, str(options.on_fault))
+        rows = sum(row["inserted"] + row["updated"] + row["deleted"] for row in written)
         after = find_course(portal, course_id)
-        old, new = ({"on_fault": row.on_fault, "without": row.without} for row in (before, after))
+        old, new = (
+            {"on_leave": row.on_leave, "on_fault": row.on_fault, "without": row.without} for row in (before, after)
+        )
         if old != new:
             history.record(portal, run, course_id, "updated", before=old, after=new, course_id=course_id)
     only_leaves_out = wanted != before.without and set(wanted) >= set(before.without)
     if server is not None and before.paused_at is None and not only_leaves_out:
         rows += finish(run, after, server, progress)
-    return Updated(course_id, after.on_fault, after.without, rows, "unchanged" if old == new else "updated")
+    outcome = "unchanged" if old == new else "updated"
+    return Updated(course_id, after.on_leave, after.on_fault, after.without, rows, outcome)
 
 
 def prepare(run: Run, course: Course, without: Sequence[str]) -> None:

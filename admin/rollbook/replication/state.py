@@ -51,6 +51,7 @@ class Line:
     observed_at: datetime
     reason: str | None
     fix: str | None
+    closed_at: datetime | None  # since when it takes no new enrollments
 
 
 def lost(seen: Seen) -> tuple[str, str] | None:
@@ -228,6 +229,7 @@ def line(course: CourseState, seen: Seen | None) -> Line:
         return Line(
             course.course, f"schema {course.schema_name}", "schema", state, 0, 0, 0, None, 0,
             course.verified_at, course.verdict, course.differing_rows, course.observed_at, reason, fix,
+            course.closed_at,
         )  # fmt: skip
     state, reason, fix = course_state(course, seen)
     answer = seen.reached
@@ -237,6 +239,7 @@ def line(course: CourseState, seen: Seen | None) -> Line:
         lag if answer and not answer.is_current else None,
         answer.subscription.errors if answer and answer.subscription else None,
         course.verified_at, course.verdict, course.differing_rows, course.observed_at, reason, fix,
+        course.closed_at,
     )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ create table rollbook.course (
     paused_at timestamptz,
     paused_by text,
     pause_reason text,
+    closed_at timestamptz,
+    closed_by text,
     resumptions bigint not null default 0,
     without text[] not null default '{}',
     due text[] not null default '{}',
@@ -51,8 +53,11 @@ comment on column rollbook.course.on_fault is
 comment on column rollbook.course.paused_at is 'Since when its copies are not written; null = not paused.';
 comment on column rollbook.course.paused_by is 'The role that paused it.';
 comment on column rollbook.course.pause_reason is 'Why it is paused: the reason given, or the fault.';
+comment on column rollbook.course.closed_at is 'Since when it takes no new enrollments; null = it is open.';
+comment on column rollbook.course.closed_by is 'The role that closed it.';
 comment on column rollbook.course.resumptions is
-    'How often it was resumed, or its columns changed; the write makes racing enrollments notice.';
+    'How often it was resumed, closed, opened or renamed, or its columns or on_leave changed; the write makes racing '
+    'enrollments notice.';
 comment on column rollbook.course.without is
     'The columns that do not travel to it: in its copies they are its own; TABLE.COLUMN where two tables have one of '
     'that name. Written by create_course, update_course.';

@@ -1,4 +1,5 @@
 -- auto_enroll_users: enroll users in the courses where their addresses are allowed with auto_enroll (case-insensitive).
+-- A course that is closed is left out, so that the account becomes active all the same; its list keeps the address.
 -- Called:   by auto_enroll, `rollbook user activate` and `rollbook user import`. Returns the new enrollments.
 -- Security: INVOKER.
 create or replace function rollbook.auto_enroll_users(user_ids bigint[])
@@ -11,9 +12,11 @@ as $$
     from portal.auth_user as u
     inner join portal.student_courseenrollmentallowed as a on lower(a.email) = lower(u.email) and a.auto_enroll
     where u.id = any(user_ids)
+        and not exists (select from rollbook.course as c where c.course_id = a.course_id and c.closed_at is not null)
     order by u.id, a.course_id
     on conflict (user_id, course_id) do nothing
     returning user_id, course_id
 $$;
 comment on function rollbook.auto_enroll_users(bigint[]) is
-    'Enroll users in the courses where their addresses are allowed with auto_enroll.';
+    'Enroll users in the courses where their addresses are allowed with auto_enroll, but for courses that are '
+    'closed.';

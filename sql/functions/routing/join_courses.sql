@@ -3,16 +3,20 @@
 -- exist (yet) wait for create_course.
 -- Looks enrollments up by user and course, never by id: all new ids are on the last page of their index, and
 -- SERIALIZABLE writers who read that page and insert into it are refused.
+-- new_course_ids: the courses of enrollments that did not count before: a closed course refuses them.
 -- Called:   by the routing of enrollments and by leave_courses, with users and courses of enrollments, in parallel.
+-- Raises:   23R53.
 -- Locks:    first the tables that it reads, so that a TRUNCATE of them waits before anybody holds a route; then
 --           lock_courses; then a write of each user's rollbook.route row, in user-id order.
 -- Security: INVOKER, called with the rights of rollbook_owner.
-create or replace function rollbook.join_courses(user_ids bigint[], course_ids text[]) returns void
+create or replace function rollbook.join_courses(user_ids bigint[], course_ids text[], new_course_ids text[] default '{}')
+returns void
 language plpgsql
 as $$
 declare
     enrolled record;
     courses rollbook.course[];
+    course rollbook.course;
 begin
     perform rollbook.lock_portal();
     if cardinality(user_ids) = 1 then
@@ -31,7 +35,14 @@ begin
     if enrolled.user_ids is null then
         return;
     end if;
-    courses := rollbook.lock_courses(array(select distinct id.course_id from unnest(enrolled.course_ids) as id (course_id)));
+    courses := rollbook.lock_courses(
+        array(select distinct id.course_id from unnest(enrolled.course_ids) as id (course_id))
+    );
+    foreach course in array courses loop
+        if course.closed_at is not null and course.course_id = any (new_course_ids) then
+            perform rollbook.refuse_closed(course);
+        end if;
+    end loop;
 
     insert into rollbook.route as r (user_id, schemas)
     select e.user_id, array_agg(distinct c.schema_name::text)
@@ -59,6 +70,6 @@ begin
         order by target.schema_name, t.ordinal
     ));
 end $$;
-comment on function rollbook.join_courses(bigint[], text[]) is
+comment on function rollbook.join_courses(bigint[], text[], text[]) is
     'Copy users into courses, as far as they are enrolled there: user, then profile, then enrollment. Arguments: user '
-    'ids and course IDs, in parallel.';
+    'ids and course IDs, in parallel; the courses of new enrollments, which a closed course refuses: 23R53.';

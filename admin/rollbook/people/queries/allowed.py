@@ -57,7 +57,7 @@ where d.line > d.first
 """
 
 # Each address once (case-insensitive). A blank flag is false for a new address and keeps that of an old one. An active
-# account needs no activation: auto_enroll enrolls it now.
+# account needs no activation: auto_enroll enrolls it now, but in a course that is closed.
 APPLY = """
 with wanted as (
     select s.line, s.course_id, s.email, s.auto_enroll::boolean as auto_enroll from pg_temp.staged as s
@@ -95,6 +95,7 @@ enrolled as (
     inner join account as a on a.line = w.line
     left join there as t on t.line = w.line
     where a.is_active and not a.enrolled and coalesce(w.auto_enroll, t.auto_enroll, false)
+        and not exists (select from rollbook.course as c where c.course_id = w.course_id and c.closed_at is not null)
     order by a.user_id, w.course_id
     on conflict (user_id, course_id) do nothing
     returning id, user_id, course_id
@@ -124,6 +125,7 @@ select
         else concat(
             case when a.user_id is null then 'user does not exist' else 'user exists' end,
             case when t.line is null then ', enrollment allowed' else ', enrollment already allowed' end,
+            case when k.closed_at is not null then ', the course is closed' end,
             case when a.is_active then '' else ', pending with auto enrollment ' || case
                 when coalesce(w.auto_enroll, t.auto_enroll, false) then 'on' else 'off' end end
         )
@@ -133,6 +135,7 @@ left join there as t on t.line = w.line
 left join (select distinct line from turned) as c on c.line = w.line
 left join account as a on a.line = w.line
 left join enrolled as n on n.user_id = a.user_id and n.course_id = w.course_id
+left join rollbook.course as k on k.course_id = w.course_id
 """
 
 OUTCOMES = """

@@ -139,6 +139,10 @@ cross join lateral (
             select from portal.student_courseenrollment as e inner join pg_temp.hit as h on h.user_id = e.user_id
             where h.line = s.line and e.course_id = s.course_id
         ) then 'there is no such course'
+        when c.closed_at is not null and coalesce(lower(s.status), 'enrolled') = 'enrolled' and not exists (
+            select from portal.student_courseenrollment as e inner join pg_temp.hit as h on h.user_id = e.user_id
+            where h.line = s.line and e.course_id = s.course_id
+        ) then 'the course is closed: it takes no new enrollments'
     end),
     ('status', s.status, case
         when lower(s.status) not in ('enrolled', 'deleted') then 'status is enrolled or deleted; blank is enrolled'

@@ -160,7 +160,7 @@ from wrong as w
 where not exists (select from pg_temp.problem as p where p.file = w.file and p.line = w.line and p.column_name is null)
 """
 
-# Rows that refer to a wrong row are wrong too.
+# Rows that refer to a wrong row are wrong too; so are those that would enroll somebody in a course that is closed.
 FOLLOWING = """
 insert into pg_temp.problem (file, line, column_name, value, reason)
 select distinct 'enrollments.csv', s.line, 'classSourcedId', s.classsourcedid,
@@ -172,6 +172,16 @@ select distinct 'enrollments.csv', s.line, 'userSourcedId', s.usersourcedid,
     format('users.csv is wrong on line %s', s.user_line)
 from pg_temp.roster_seat as s
 inner join pg_temp.problem as p on p.file = 'users.csv' and p.line = s.user_line
+union
+select distinct 'enrollments.csv', s.line, 'classSourcedId', s.classsourcedid,
+    'the course is closed: it takes no new enrollments'
+from pg_temp.roster_seat as s
+inner join rollbook.course as c on c.course_id = s.classsourcedid
+left join pg_temp.roster_person_of as p on p.sourcedid = s.usersourcedid
+where c.closed_at is not null and s.played = 'student' and not s.is_ended and s.reason is null
+    and not exists (
+        select from portal.student_courseenrollment as e where e.user_id = p.user_id and e.course_id = c.course_id
+    )
 """
 
 NEW_COURSES = """
@@ -303,11 +313,12 @@ SETTLED = sql.SQL("""exists (
         where m.user_id = s.user_id and m.course_id = s.course_id and {in_effect}
     )""").format(in_effect=IN_EFFECT)
 
+# Whom no row names, but a date or the memory, waits until a closed course is opened.
 JOINERS = sql.SQL("""
 create temporary table roster_joiner on commit drop as
 select distinct s.user_id, s.course_id
 from pg_temp.roster_settle as s inner join rollbook.course as c on c.course_id = s.course_id
-where {settled} and not exists (
+where {settled} and c.closed_at is null and not exists (
         select from portal.student_courseenrollment as e where e.user_id = s.user_id and e.course_id = s.course_id
     )
 """).format(settled=SETTLED)

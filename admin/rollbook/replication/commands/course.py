@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 app = noun("course")
 
 CREATED = ("course", "schema_name", "on_leave", "without", "enrolled", "copied_users", "outcome")
-UPDATED = ("course", "on_fault", "without", "rows", "outcome")
+UPDATED = ("course", "on_leave", "on_fault", "without", "rows", "outcome")
 PAUSED = ("course", "state", "paused_at", "paused_by", "pause_reason", "outcome")
 RESUMED = ("course", "table", "inserted", "updated", "deleted", "outcome")
 DELETED = ("course", "schema_name", "enrolled", "copied_users", "outcome")
 TEAM = ("course", "role", "schema_name", "server", "outcome")
 COLUMNS = (
     "course", "schema_name", "state", "on_leave", "enrolled", "copied_users", "server", "since", "on_fault",
-    "paused_at", "pause_reason", "moving_to", "without",
+    "paused_at", "pause_reason", "moving_to", "without", "closed_at",
 )  # fmt: skip
 
 
@@ -77,6 +77,9 @@ def list_(run: Run) -> None:
         found = list_courses(conn, run.match)
     rows = [vars(course) for course in found]
     render.listing(run, rows, COLUMNS, empty="no courses yet: rollbook course create COURSE")
+    closed = sum(course.closed_at is not None for course in found)
+    if closed and render.chosen_format(run) is Format.table:
+        render.note(run, f"{closed} of {render.plural(len(found), 'course')} closed: no new enrollments")
 
 
 @command(
@@ -143,20 +146,24 @@ def create(
 
 
 @command(
-    app, "update", sets=("data", "writes"), columns=UPDATED, long=True,
+    app, "update", sets=("data", "writes", "yes"), columns=UPDATED, long=True,
     examples=(
         "course update edX/toy/2013_Spring --on-fault pause",
         "course update edX/toy/2013_Spring --without last_login,password",
         "course update edX/toy/2013_Spring --without '' --dry-run",
+        "course update edX/toy/2013_Spring --on-leave remove -n",
         "course update --all --without last_login -n",
     ),
     exits="0 updated, or it was so already, 1 unknown course or column, 3 its server does not answer, 4 not migrated, "
-    "or rows on its server differ yet, 5 only some",
+    "or rows on its server differ yet, 5 only some, 6 not confirmed",
     see="rollbook shape without, rollbook course pause",
 )  # fmt: skip
 def update(
     run: Run,
     course: AnyCourses = [],  # noqa: B006
+    on_leave: Annotated[
+        OnLeave | None, typer.Option(help="Keep or remove a user's copies when the enrollment ends.")
+    ] = None,
     on_fault: Annotated[
         OnFault | None,
         typer.Option(help="When a copy cannot be written: refuse the portal's statement, or pause the course."),
@@ -164,32 +171,38 @@ def update(
     without: Without = None,
     all_: Annotated[bool, typer.Option("--all", help="All courses.")] = False,
 ) -> int:
-    """Change which columns do not travel to courses, or what happens when a copy cannot be written.
+    """Change what happens in courses when an enrollment ends or a copy fails, or which columns do not travel.
 
-    A column that is left out keeps its values and is the course's own. One that travels again gets the portal's values.
+    --on-leave remove also removes the copies of users who left before (-n counts the rows); keep brings none back. A
+    column that is left out keeps its values and is the course's own. One that travels again gets the portal's values.
     A course's server is changed too; a command that was interrupted is run again.
     """
     from rollbook.core.errors import AdminError
     from rollbook.replication.commands.comparison import reporting
     from rollbook.replication.commands.users import show_failures
-    from rollbook.replication.queries.courses import known_courses, left_out
+    from rollbook.replication.queries.courses import count_leavers, known_courses, left_out
     from rollbook.replication.repair import Failure
+    from rollbook.replication.shape import Options
     from rollbook.replication.shape import update as update_shape
 
-    if on_fault is None and without is None:
-        raise UsageError("nothing to update", fix="add --without LIST or --on-fault WORD")
+    if on_leave is None and on_fault is None and without is None:
+        raise UsageError("nothing to update", fix="add --on-leave WORD, --on-fault WORD or --without LIST")
     if bool(course) == all_:
         raise UsageError("which courses?", fix="name courses, or add --all")
     listed = column_names(without)
+    options = Options(on_leave, on_fault, listed)
     with run.connect() as conn:
         asked = known_courses(conn, list(dict.fromkeys(course)))
         if listed is not None:
             left_out(conn, listed)
+        leavers = count_leavers(conn, asked) if on_leave is OnLeave.remove else {}
+    if leavers:
+        render.confirm(run, removal(leavers))
     done, failures = [], []
     with reporting(run, "update", len(asked)) as progress:
         for name in asked:
             try:
-                done.append(update_shape(run, name, listed, on_fault, progress))
+                done.append(update_shape(run, name, options, progress))
             except AdminError as exc:
                 failures.append(Failure(name, exc))
             progress.advance(1)
@@ -198,6 +211,13 @@ def update(
     if failures:
         return 5 if done else failures[0].error.exit_code
     return 0
+
+
+def removal(leavers: dict[str, int]) -> str:
+    """Return what a change to --on-leave remove removes, for the operator to confirm."""
+    users = render.plural(sum(leavers.values()), "user")
+    what = f"remove the copies of {users} who left, and what is in own columns of theirs, from "
+    return what + (next(iter(leavers)) if len(leavers) == 1 else render.plural(len(leavers), "course"))
 
 
 @command(

@@ -1,4 +1,4 @@
-"""`rollbook course attach`, `detach`, `move`: the server on which a course is; course.py has the other commands."""
+"""`rollbook course attach`, `detach`, `move`: the server of a course; course.py and life.py have the rest."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,14 +10,14 @@ from rollbook.core.command import Format, Run, command
 from rollbook.core.completion import servers
 from rollbook.core.shell import course_word
 from rollbook.replication.commands.comparison import reporting
-from rollbook.replication.commands.course import app
+from rollbook.replication.commands.life import app
 from rollbook.replication.commands.server import show_steps
 from rollbook.replication.commands.users import show_failures
 
 if TYPE_CHECKING:
     from rollbook.replication.attach import Placed
 
-__all__ = ["app"]  # course.py has its other commands
+__all__ = ["app"]  # course.py and life.py have its other commands
 
 PLACED = ("course", "server", "table", "rows", "outcome")
 MOVED = ("course", "from_server", "server", "object", "rows", "outcome", "command")

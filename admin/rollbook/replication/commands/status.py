@@ -25,6 +25,7 @@ app = typer.Typer()
 COLUMNS = (
     "course", "target", "kind", "state", "lag_bytes", "lag_seconds", "pending_changes", "oldest_pending_seconds",
     "error_count", "verified_at", "verdict", "observed_at", "reason", "fix",
+    "closed_at",
 )  # fmt: skip
 SHOWN = 5  # courses that need attention and are explained on a screen
 SCREEN = ("course", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict", "target")
@@ -49,10 +50,10 @@ class Overview:
 
     @property
     def size(self) -> str:
-        """Return the users and enrollments in a line."""
-        return (
-            f"{render.plural(self.portal['users'], 'user')} · {render.plural(self.portal['enrollments'], 'enrollment')}"
-        )
+        """Return the users and enrollments in a line, and the courses that are closed, if any."""
+        numbers = {"user": "users", "enrollment": "enrollments", "closed course": "closed_courses"}
+        counts = [(self.portal[key], noun) for noun, key in numbers.items()]
+        return " · ".join(render.plural(count, noun) for count, noun in counts if count or noun != "closed course")
 
 
 class Need(NamedTuple):
@@ -175,6 +176,7 @@ def overview(run: Run, conn: "Conn", asked: list[str]) -> Overview:
     portal["revision"] = revision(conn)
     portal["is_head"] = portal["revision"] == known_revisions()[-1]
     portal["faults"] = [vars(fault) for fault in faults]
+    portal["closed_courses"] = sum(line.closed_at is not None for line in found)
     return Overview(portal, found, faults)
 
 

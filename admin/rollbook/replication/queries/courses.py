@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COURSES = """
 select
     course_id as course, schema_name::text as schema_name, state, on_leave, enrolled, copied_users, server,
-    created_at as since, on_fault, paused_at, pause_reason, moving_to, without
+    created_at as since, on_fault, paused_at, pause_reason, moving_to, without, closed_at
 from rollbook.course_status
 where %(match)s::text is null or strpos(lower(course_id), lower(%(match)s)) > 0
 order by course_id
@@ -30,6 +30,7 @@ select
     counted.copied_users, counted.copied_profiles, counted.copied_enrollments, s.created_at, s.verified_at, s.verdict,
     s.differing_rows,
     s.on_fault, s.paused_at, s.paused_by, s.pause_reason, s.moving_to, s.leaving, s.without,
+    s.closed_at, s.closed_by,
     array(select rollbook.local_objects(s.schema_name)) as local_objects
 from rollbook.course_status as s
 cross join lateral (
@@ -45,7 +46,7 @@ where s.course_id = %s
 STATES = """
 select
     s.course_id as course, s.schema_name::text as schema_name, s.state, c.state as recorded, s.server, s.verified_at,
-    s.verdict, s.differing_rows, now() as observed_at, s.paused_at, s.pause_reason, s.moving_to, s.leaving,
+    s.verdict, s.differing_rows, now() as observed_at, s.paused_at, s.pause_reason, s.moving_to, s.leaving, s.closed_at,
     case when s.state = 'broken' then (
         select rollbook.copy_fault(s.schema_name, t.table_name)
         from rollbook.copied_tables() as t
@@ -59,6 +60,12 @@ where %(ids)s::text[] is null or s.course_id = any(%(ids)s)
 order by s.course_id
 """
 
+LEAVERS = """
+select (r.course).course_id, l.leavers
+from rollbook.routed_courses(%s) as r
+cross join lateral (select cardinality(rollbook.leaver_ids(r.course, r.routed_ids)) as leavers) as l
+where l.leavers > 0
+"""
 
 FAULTS = """
 select course_id as course, object, kind, difference, fix from rollbook.routing_fault()
@@ -105,6 +112,7 @@ class CourseLine:
     pause_reason: str | None
     moving_to: str | None
     without: list[str]
+    closed_at: datetime | None  # since when it takes no new enrollments
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,8 @@ class Course:
     moving_to: str | None  # the server that receives it too, until `course move` lets go of the other
     leaving: str | None  # the server from which it was moved, and which may still have its copies
     without: list[str]  # the columns that do not travel to it
+    closed_at: datetime | None  # since when it takes no new enrollments
+    closed_by: str | None
     local_objects: list[str]
 
 
@@ -151,6 +161,7 @@ class CourseState:
     pause_reason: str | None
     moving_to: str | None
     leaving: str | None
+    closed_at: datetime | None
     fault: str | None  # why a copy in the portal's database is broken
 
 
@@ -203,6 +214,30 @@ def update_course(conn: Conn, course_id: str, without: Sequence[str]) -> list[Ro
     """
     query = "select table_name as table, inserted, updated, deleted from rollbook.update_course(%s, %s::text[])"
     return conn.execute(query, [course_id, list(without)]).fetchall()
+
+
+def set_on_leave(conn: Conn, course_id: str, on_leave: str) -> list[Row]:
+    """Set what happens to copies when an enrollment ends; return the rows written: table inserted updated deleted.
+
+    Raises RefusedError (RB006, RB009, RB019, RB020, RB022, 23R04).
+    """
+    query = "select table_name as table, inserted, updated, deleted from rollbook.set_on_leave(%s, %s)"
+    return conn.execute(query, [course_id, on_leave]).fetchall()
+
+
+def count_leavers(conn: Conn, course_ids: Sequence[str]) -> dict[str, int]:
+    """Return by course how many users left it and are kept there; without courses that keep nobody."""
+    return {row["course_id"]: row["leavers"] for row in conn.execute(LEAVERS, [list(course_ids)])}
+
+
+def close_course(conn: Conn, course_id: str) -> bool:
+    """Close a course; return whether that is new. Raises RefusedError (RB006, RB019, RB022)."""
+    return bool(one(conn, "select rollbook.close_course(%s) as new", [course_id])["new"])
+
+
+def open_course(conn: Conn, course_id: str) -> bool:
+    """Open a course that was closed; return whether that is new. Raises RefusedError (RB006, RB019, RB022)."""
+    return bool(one(conn, "select rollbook.open_course(%s) as new", [course_id])["new"])
 
 
 def left_out(conn: Conn, without: Sequence[str]) -> list[str]:

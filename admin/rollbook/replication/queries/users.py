@@ -33,7 +33,7 @@ STATES = """
 select
     c.course_id as course, c.schema_name::text as schema_name, 'ok' as state, c.state as recorded, c.server,
     v.verified_at, v.verdict, v.differing_rows, now() as observed_at, c.paused_at, c.pause_reason, c.moving_to,
-    c.leaving, null as fault
+    c.leaving, c.closed_at, null as fault
 from rollbook.course as c
 left join rollbook.verification as v on v.course_id = c.course_id
 where c.course_id = any(%s)
