@@ -146,6 +146,7 @@ CASES: dict[str, list[Case]] = {
     "pearson show": [Case(LOOK, "1")],
     "pearson dump": [Case(LOOK, "")],
     "pearson report": [Case(LOOK, "waiting"), Case(LOOK, "rejected")],
+    "doctor": [Case(LOOK, "", 4), Case(LOOK, f"{KEEP} --all", 4)],  # the servers of tests do not flush
     "history list": [Case(LOOK, ""), Case(LOOK, "--user ada"), Case(LOOK, f"--course {KEEP}")],
     "import list": [Case(LOOK, "")],
     "history show": [Case(LOOK, "1")],

@@ -49,7 +49,7 @@ def examples(command: Any) -> Iterator[str]:
 CHANGES: set[str] = set()  # examples that write
 ALL = [example for command in every_command().values() for example in examples(command)]
 LIVE = re.compile(
-    r"(status|replication|server|course (attach|detach|move)|user show|demo|shape (column|where|apply))\b"
+    r"(status|doctor|replication|server|course (attach|detach|move)|user show|demo|shape (column|where|apply))\b"
 )
 MIGRATING = re.compile(r"schema (upgrade|downgrade|adopt)\b")
 ENDLESS = re.compile(r"--watch|--follow")

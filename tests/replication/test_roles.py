@@ -39,7 +39,7 @@ def looker(streaming: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 LOOKS = [
-    "status", "replication status", f"replication show {KEEP}", "replication verify", "replication slots",
+    "status", "doctor", "replication status", f"replication show {KEEP}", "replication verify", "replication slots",
     f"replication verify {KEEP} --rows", "replication wait --timeout 20", "replication conflicts", "replication lag",
     "server list", "server show east", "server ping east", f"course show {KEEP}",
     "replication verify --user ada", "user show ada",

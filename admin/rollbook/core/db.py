@@ -67,6 +67,7 @@ select to_regclass(%s) is not null as is_there, exists (
 PEOPLE = """array(
     select t.relation from rollbook.copied_tables() as t where t.role in ('person', 'membership') order by t.ordinal
 )"""
+POOLED = "a pooler, such as PgBouncer, is in between: another client may get this session and its locks"
 DEFAULT_TABLES = ("portal.auth_user", "portal.student_courseenrollment")
 
 
@@ -227,7 +228,7 @@ def require_own_session(conn: Connection[Any], what: str) -> None:
         if cursor.execute("select pg_catalog.pg_backend_pid()").fetchone() != (conn.info.backend_pid,):
             raise RefusedError(
                 f"{what} needs a session of its own",
-                why="a pooler, such as PgBouncer, is in between: another client may get this session and its locks",
+                why=POOLED,
                 fix="connect to PostgreSQL itself, at its own host and port: -d CONNINFO, or --admin-dsn for a server",
             )
 

@@ -60,6 +60,10 @@ NOUNS = {
     "pearson": Noun(
         "testcentre.commands.pearson", "Test centre", "Files to and from the test centre, Pearson VUE.",
     ),
+    "doctor": Noun(
+        "system.commands.doctor", "Look",
+        "Look for traps on the portal, its servers and this machine, and print what removes each. Changes nothing.",
+    ),
     "history": Noun("system.commands.history", "Look", "The record of changes made with this program."),
     "import": Noun("system.commands.imports", "Look", "Imports of files, each a batch in the history."),
     "schema": Noun(

@@ -122,15 +122,25 @@ def create_slot(portal: Conn, server: Server, steps: Steps) -> None:
         ) from exc  # fmt: skip
 
 
+def shipped_texts(portal: Conn) -> list[str]:
+    """Return the SQL that a server of this portal gets."""
+    declared = of(portal)
+    return [shaped(path.read_text(), declared) for path in SHIPPED]
+
+
+def version_comment(shipped: Sequence[str]) -> str:
+    """Return the comment on the schema of a server that has this SQL."""
+    version = md5("".join(shipped).encode(), usedforsecurity=False).hexdigest()[:8]
+    return f"Rollbook: what a course server needs to receive copies from the portal, version {version}."
+
+
 def prepare(session: Session, steps: Steps) -> None:
     """Create on the server what every course there needs, or replace what another version of the program made.
 
     These are roles, heartbeat table, guard and digests. The comment on the schema has their version.
     """
-    declared = of(session.portal)
-    shipped = [shaped(path.read_text(), declared) for path in SHIPPED]
-    version = md5("".join(shipped).encode(), usedforsecurity=False).hexdigest()[:8]
-    comment = f"Rollbook: what a course server needs to receive copies from the portal, version {version}."
+    shipped = shipped_texts(session.portal)
+    comment = version_comment(shipped)
     if one(session.conn, PREPARED)["comment"] != comment:
         statements = [sql.SQL(text) for text in shipped]  # pyright: ignore[reportArgumentType] (ships with the program)
         steps.on_server(session, *statements, sql.SQL("comment on schema rollbook is {}").format(comment))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import errors, sql
@@ -10,7 +11,7 @@ from psycopg import errors, sql
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn, other_encoding
 from rollbook.core.errors import RefusedError, UnreachableError
-from rollbook.core.rows import one
+from rollbook.core.rows import Row, one
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog
 from rollbook.replication.link import Server, identity
@@ -87,6 +88,40 @@ def refuse_identity(portal: Conn, schemas: Sequence[str]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Room:
+    """A limit of a server, and how much of it is used."""
+
+    what: str
+    setting: str
+    limit: int
+    used: int
+
+
+def portal_room(here: Row) -> list[Room]:
+    """Return the limits of the portal that servers need, from the row of ROOM."""
+    return [
+        Room("replication slots of the portal", "max_replication_slots", here["slots"], here["used_slots"]),
+        Room("WAL senders of the portal", "max_wal_senders", here["senders"], here["used_senders"]),
+    ]
+
+
+def server_room(there: Row, name: str) -> list[Room]:
+    """Return the limits of a server, from the row of SERVER_ROOM."""
+    origins = "max_active_replication_origins" if there["version"] >= 180000 else "max_replication_slots"
+    return [
+        Room(f"replication origins of server {name}", origins, there["origins"], there["used_origins"]),
+        Room(f"logical replication workers of server {name}", "max_logical_replication_workers", there["workers"],
+             there["used_workers"]),
+        Room(f"worker processes of server {name}", "max_worker_processes", there["processes"], there["used_workers"]),
+    ]  # fmt: skip
+
+
+def alter_system(room: Room, value: int) -> str:
+    """Return the statement that makes room; it takes a restart."""
+    return f"alter system set {room.setting} = {value}"
+
+
 def check_room(session: Session) -> None:
     """Raise RefusedError with everything that is lacking and the statements that provide it."""
     portal, conn, server = session.portal, session.conn, session.server
@@ -116,19 +151,12 @@ def check_room(session: Session) -> None:
         )
     if here["wal_level"] != "logical":
         lacking.append(("wal_level of the portal is " + here["wal_level"], "alter system set wal_level = 'logical'"))
-    for word, setting, limit, used, need in (
-        ("replication slots of the portal", "max_replication_slots", here["slots"], here["used_slots"], 3),
-        ("WAL senders of the portal", "max_wal_senders", here["senders"], here["used_senders"], 3),
-        (f"replication origins of server {server.name}",
-         "max_active_replication_origins" if there["version"] >= 180000 else "max_replication_slots",
-         there["origins"], there["used_origins"], 3),
-        (f"logical replication workers of server {server.name}", "max_logical_replication_workers",
-         there["workers"], there["used_workers"], 2),
-        (f"worker processes of server {server.name}", "max_worker_processes",
-         there["processes"], there["used_workers"], 3),
-    ):  # fmt: skip
-        if limit - used < need and slot is None:
-            lacking.append((f"{word}: {used} of {limit} are used", f"alter system set {setting} = {used + need + 7}"))
+    for room in (*portal_room(here), *server_room(there, server.name)):
+        need = 2 if room.setting == "max_logical_replication_workers" else 3
+        if room.limit - room.used < need and slot is None:
+            lacking.append(
+                (f"{room.what}: {room.used} of {room.limit} are used", alter_system(room, room.used + need + 7))
+            )
     if lacking:
         raise RefusedError(
             "there is no room for another server: " + "; ".join(fact for fact, _ in lacking),
@@ -150,17 +178,10 @@ def check_room(session: Session) -> None:
 def check_copy_room(session: Session) -> None:
     """Raise RefusedError if one of the slots, senders, origins and workers that a first copy takes is not free."""
     here, there = one(session.portal, ROOM), one(session.conn, SERVER_ROOM, {"stream": session.server.stream})  # type: ignore[arg-type]
-    name = session.server.name
-    for word, limit, used in (
-        ("replication slots of the portal", here["slots"], here["used_slots"]),
-        ("WAL senders of the portal", here["senders"], here["used_senders"]),
-        (f"replication origins of server {name}", there["origins"], there["used_origins"]),
-        (f"logical replication workers of server {name}", there["workers"], there["used_workers"]),
-        (f"worker processes of server {name}", there["processes"], there["used_workers"]),
-    ):
-        if used >= limit:
+    for room in (*portal_room(here), *server_room(there, session.server.name)):
+        if room.used >= room.limit:
             raise RefusedError(
-                f"there is no room for a first copy: {word}: {used} of {limit} are used",
+                f"there is no room for a first copy: {room.what}: {room.used} of {room.limit} are used",
                 why="it takes one slot, sender, origin and worker more",
                 fix="free one, or raise the setting and restart that server",
             )

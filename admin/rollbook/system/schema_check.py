@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -36,6 +37,8 @@ from rollbook.system.queries import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from psycopg.types.json import Jsonb
+
     from rollbook.core.db import Conn
     from rollbook.core.rows import Row
 
@@ -60,9 +63,13 @@ ASKED = {
 
 def differences(conn: Conn, caller: Caller | None = None) -> list[Difference]:
     """Return everything that is not as shipped or not ours, here and on the course servers."""
+    return [*portal_differences(conn), *servers(conn, caller or Caller("rollbook schema check"))]
+
+
+def portal_differences(conn: Conn) -> list[Difference]:
+    """Return everything that is not as shipped or not ours in this database."""
     checks = (encoding, owner, adoption, functions, triggers, views, portal_tables.differences, foreign_objects)
-    found = [difference for check in checks for difference in check(conn)]
-    return [*found, *servers(conn, caller or Caller("rollbook schema check"))]
+    return [difference for check in checks for difference in check(conn)]
 
 
 def encoding(conn: Conn) -> list[Difference]:
@@ -197,40 +204,64 @@ def views(conn: Conn) -> list[Difference]:
     return found
 
 
-def servers(conn: Conn, caller: Caller) -> list[Difference]:
-    """Check what is published to each course server; ask each for what is foreign or not as shipped there."""
-    found = []
-    asked = link.list_servers(conn)
-    columns, left_out = copied_columns(conn), left_out_columns(conn)
-    courses = {server.name: catalog.placements(conn, server) for server in asked}
+@dataclass(frozen=True)
+class Asked:
+    """What course servers are asked with."""
 
-    def question(server: link.Server, there: Conn) -> list[Row]:
-        schemas = [row.schema_name for row in courses[server.name]]
+    columns: Jsonb
+    left_out: Jsonb
+    courses: dict[str, list[catalog.Placement]]  # by server
+
+    def of(self, server: link.Server, there: Conn) -> list[Row]:
+        """Ask one server what is foreign or not as shipped there."""
+        schemas = [row.schema_name for row in self.courses[server.name]]
         answers: list[Row] = [vars(each) for each in encoding(there)]
         for name, parameters in ASKED.items():
             ours = [] if name == "copy_differences" else ["rollbook"]
             given: dict[str, Any] = {
                 "schemas": schemas + ours,
-                "columns": columns,
-                "left_out": left_out,
+                "columns": self.columns,
+                "left_out": self.left_out,
                 "relations": [],
             }
             answers += there.execute(as_query(f"checks/{name}", *parameters), given).fetchall()
         return answers
 
-    found += [
+    def differences(self, server: str, answer: Iterable[Row]) -> list[Difference]:
+        """Return what one server has answered, with its name."""
+        resync = {
+            row.schema_name: f"rollbook replication resync {course_word(row.course)}" for row in self.courses[server]
+        }
+        return list(server_differences(server, answer, resync))
+
+
+def to_ask(conn: Conn, asked: Iterable[link.Server]) -> Asked:
+    """Return what these servers are asked with."""
+    courses = {server.name: catalog.placements(conn, server) for server in asked}
+    return Asked(copied_columns(conn), left_out_columns(conn), courses)
+
+
+def published(conn: Conn) -> list[Difference]:
+    """Check the column lists of what is published to course servers."""
+    return [
         Difference(
             f"{row['schema_name']}.{row['table']}", f"publication {row['publication']}",
             "its column list is not as shipped", f"rollbook replication resync {course_word(row['course'])}",
         )
         for row in wrong_column_lists(conn)
     ]  # fmt: skip
-    for name, answer in link.ask(asked, question, caller).items():
+
+
+def servers(conn: Conn, caller: Caller) -> list[Difference]:
+    """Check what is published to each course server; ask each for what is foreign or not as shipped there."""
+    there = link.list_servers(conn)
+    asked = to_ask(conn, there)
+    found = published(conn)
+    for name, answer in link.ask(there, asked.of, caller).items():
         if isinstance(answer, UnreachableError):
             found.append(Difference(name, "server", f"not checked: {answer.why}", answer.fix))
             continue
-        resync = {row.schema_name: f"rollbook replication resync {course_word(row.course)}" for row in courses[name]}
-        found += server_differences(name, answer, resync)
+        found += asked.differences(name, answer)
     return found
 
 

@@ -1,0 +1,184 @@
+"""Replication slots, and what is published through them."""
+
+from __future__ import annotations
+
+from rollbook.system.doctor.finding import Check
+
+# The slots of the whole cluster: each keeps WAL of all its databases.
+SLOTS = """
+select
+    format('slot %%s %%s', s.slot_name, k.words) as found, k.wanted, k.fix
+from pg_replication_slots as s
+left join rollbook.server_route as v on s.slot_name = 'rollbook_' || v.name and s.database = current_database()
+cross join lateral (
+    select
+        coalesce(pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)), 'nothing') as held,
+        (
+            select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
+            from rollbook.course as c where v.name in (c.server, c.moving_to)
+        ) as courses
+) as h
+cross join lateral (
+    values
+    (
+        v.name is not null and s.wal_status = 'lost', 'is lost: its server lacks what was committed since',
+        'a slot that holds what the server lacks', coalesce('rollbook replication resync ' || h.courses,
+                                                           'rollbook server remove ' || v.name || ' --yes')
+    ),
+    (
+        v.name is not null and s.wal_status <> 'lost'
+        and (s.wal_status = 'unreserved'
+             or s.safe_wal_size < pg_size_bytes(current_setting('max_slot_wal_keep_size')) / 4),
+        format('holds %%s and is near its bound of %%s', h.held, current_setting('max_slot_wal_keep_size')),
+        'the server reads it, or the bound is higher while it is down',
+        format('alter system set max_slot_wal_keep_size = ''%%s MB''; select pg_reload_conf();',
+               greatest(2 * pg_size_bytes(current_setting('max_slot_wal_keep_size')),
+                        4 * pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::bigint) / 1048576)
+    ),
+    (
+        v.name is not null and s.wal_status <> 'lost' and not s.active and v.paused_at is null,
+        format('is read by nobody and holds %%s', h.held), 'server ' || v.name || ' reads it',
+        'rollbook server ping ' || v.name
+    ),
+    (
+        v.name is null and not s.active and not s.temporary,
+        format('belongs to no server of this portal%%s, is read by nobody and holds %%s',
+               ' (database ' || nullif(s.database, current_database()) || ')', h.held),
+        'a reader, or no slot', format('select pg_drop_replication_slot(%%L);', s.slot_name)
+    )
+) as k (holds, words, wanted, fix)
+where k.holds
+order by 1
+"""
+
+# By table, as rollbook.publish_courses makes it.
+PUBLICATIONS = """
+with ours as (
+    select
+        v.name as server, 'rollbook_' || v.name as stream, p.*,
+        (
+            select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
+            from rollbook.course as c where v.name in (c.server, c.moving_to) and c.state <> 'detached'
+        ) as courses
+    from rollbook.server_route as v left join pg_publication as p on p.pubname = 'rollbook_' || v.name
+),
+listed as (
+    select o.server, o.stream, n.nspname::text as schema_name, c.relname::text as table_name,
+        format('%%I.%%I', n.nspname, c.relname) as name, r.prqual is not null as is_filtered
+    from ours as o
+    inner join pg_publication_rel as r on r.prpubid = o.oid
+    inner join pg_class as c on c.oid = r.prrelid
+    inner join pg_namespace as n on n.oid = c.relnamespace
+),
+wanted as (
+    select o.server, o.stream, 'rollbook' as schema_name, 'heartbeat' as table_name, o.courses, null as course
+    from ours as o where o.oid is not null
+    union all
+    select o.server, o.stream, c.schema_name::text, t.table_name, o.courses, rollbook.shell_quote(c.course_id)
+    from ours as o
+    inner join rollbook.course as c on (c.server = o.server and c.state <> 'detached') or c.moving_to = o.server
+    cross join rollbook.copied_tables() as t
+    where o.oid is not null
+)
+select
+    format('publication %%s of server %%s is gone', o.stream, o.server) as found,
+    'the copies of its courses' as wanted,
+    coalesce('rollbook replication resync ' || o.courses, format('select rollbook.publish_courses(%%L);', o.server))
+        as fix
+from ours as o where o.oid is null
+union all
+select format('publication %%s publishes %%s', o.stream, concat_ws(', ',
+        case when o.pubtruncate then 'TRUNCATE, which empties copies at once' end,
+        case when not (o.pubinsert and o.pubupdate and o.pubdelete) then 'not all of INSERT, UPDATE and DELETE' end)),
+    'insert, update, delete',
+    format('alter publication %%I set (publish = ''insert, update, delete'');', o.stream)
+from ours as o where o.oid is not null and (o.pubtruncate or not (o.pubinsert and o.pubupdate and o.pubdelete))
+union all
+select
+    format('publication %%s lists all tables, of all persons', o.stream), 'the copies of its courses, each by name',
+    format('drop publication %%I; select rollbook.publish_courses(%%L);', o.stream, o.server)
+from ours as o where o.puballtables
+union all
+select
+    format('publication %%s lists all of schema %%s', o.stream, s.pnnspid::regnamespace), 'copies, each by name',
+    format('alter publication %%I drop tables in schema %%s;', o.stream, s.pnnspid::regnamespace)
+from ours as o inner join pg_publication_namespace as s on s.pnpubid = o.oid
+union all
+select
+    format('publication %%s lists %%s, which is not a copy of a course on server %%s', l.stream, l.name, l.server),
+    'the copies of its courses alone', format('alter publication %%I drop table %%s;', l.stream, l.name)
+from listed as l
+where not exists (
+    select from wanted as w
+    where w.server = l.server and w.schema_name = l.schema_name and w.table_name = l.table_name
+)
+union all
+select
+    format('publication %%s lists %%s with a filter: rows that it hides are missing on server %%s',
+           l.stream, l.name, l.server),
+    'no filter', format('alter publication %%I drop table %%s; select rollbook.publish_courses(%%L)', l.stream, l.name,
+                        l.server)
+        || coalesce('; then: rollbook replication repair ' || w.course, ';')
+from listed as l
+inner join wanted as w on w.server = l.server and w.schema_name = l.schema_name and w.table_name = l.table_name
+where l.is_filtered
+union all
+select
+    format('publication %%s does not list %%s', w.stream, string_agg(w.table_name, ', ')
+           || coalesce(' of course ' || w.course, '')),
+    'all copies of its courses', coalesce('rollbook replication resync ' || coalesce(w.course, w.courses),
+                                          format('select rollbook.publish_courses(%%L);', w.server))
+from wanted as w
+where not exists (
+    select from listed as l
+    where l.server = w.server and l.schema_name = w.schema_name and l.table_name = w.table_name
+) and not exists (select from ours as o where o.server = w.server and o.puballtables)
+group by w.server, w.stream, w.course, w.courses
+union all
+select
+    format('publication %%I belongs to no server', p.pubname), 'none without a server',
+    format('drop publication %%I;', p.pubname)
+from pg_publication as p
+where starts_with(p.pubname, 'rollbook_') and p.pubname not in (select o.stream from ours as o)
+order by 1
+"""
+
+# A published table that has no key, or whose list of columns lacks it.
+IDENTITIES = """
+select
+    format('%%s is published by %%I, %%s: each UPDATE and DELETE of it fails', t.name, p.pubname, k.words) as found,
+    'a replica identity that is published' as wanted, k.fix
+from pg_publication as p
+inner join pg_publication_tables as l on l.pubname = p.pubname
+inner join pg_class as c on c.oid = to_regclass(format('%%I.%%I', l.schemaname, l.tablename))
+left join pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = c.oid
+cross join lateral (select format('%%I.%%I', l.schemaname, l.tablename) as name) as t
+left join pg_index as i on i.indrelid = c.oid
+    and case when c.relreplident = 'i' then i.indisreplident else i.indisprimary end
+cross join lateral (
+    select array_agg(a.attname) as missing from pg_attribute as a
+    where a.attrelid = c.oid and a.attnum = any (i.indkey::smallint[])
+        and r.prattrs is not null and a.attnum <> all (r.prattrs::smallint[])
+) as m
+cross join lateral (
+    values
+    (
+        c.relreplident = 'n' or c.relreplident in ('d', 'i') and i.indexrelid is null,
+        case c.relreplident when 'n' then 'and has no replica identity' else 'and has no primary key' end,
+        format('alter table %%s replica identity %%s;', t.name,
+               case when exists (select from pg_index as k where k.indrelid = c.oid and k.indisprimary)
+                   then 'default' else 'full' end)
+    ),
+    (
+        c.relreplident in ('d', 'i') and m.missing is not null,
+        'whose list of columns lacks ' || array_to_string(m.missing, ', '),
+        format('alter publication %%I drop table %%s; alter publication %%1$I add table %%2$s (%%3$s);', p.pubname,
+               t.name, (select string_agg(quote_ident(a.name), ', ')
+                        from unnest(l.attnames::text[] || m.missing::text[]) as a (name)))
+    )
+) as k (holds, words, fix)
+where k.holds and (p.pubupdate or p.pubdelete)
+order by 1
+"""
+
+CHECKS = (Check("slot", SLOTS), Check("publication", PUBLICATIONS), Check("identity", IDENTITIES))
