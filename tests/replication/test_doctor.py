@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rollbook.system.doctor import upkeep
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE_SCHEMA, postgres_program, snapshot
-from tests.replication.conftest import Db, Site, remedy, until
+from tests.replication.conftest import Db, Site, remedy
 
 pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
 
@@ -133,14 +131,15 @@ PORTAL = [
 ]  # fmt: skip
 
 SERVER = [
-    Trap("alter system set timezone = 'Asia/Tokyo'; select pg_reload_conf()", "time zone", "the time zone is Asia/Tokyo"),
+    Trap("alter system set timezone = 'Asia/Tokyo'; select pg_reload_conf()", "time zone",
+         "the time zone is Asia/Tokyo"),
     Trap("alter system set wal_receiver_timeout = 0; select pg_reload_conf()", "setting", "wal_receiver_timeout"),
     Trap("alter subscription rollbook_east set (disable_on_error = true)", "subscription", "stops at each error"),
     Trap("alter subscription rollbook_east set (synchronous_commit = off)", "subscription", "does not flush"),
-    Trap("alter subscription rollbook_east set (run_as_owner = true)", "subscription", "runs the triggers of courses as",
-         since=160000),
-    Trap("create subscription rollbook_other connection 'dbname=x' publication x with (connect = false)", "subscription",
-         "rollbook_other is of another"),
+    Trap("alter subscription rollbook_east set (run_as_owner = true)", "subscription",
+         "runs the triggers of courses as", since=160000),
+    Trap("create subscription rollbook_other connection 'dbname=x' publication x with (connect = false)",
+         "subscription", "rollbook_other is of another"),
     Trap("set allow_system_table_mods = on; insert into pg_replication_origin values (60000, 'pg_99999_1'); "
          "reset allow_system_table_mods", "origin", "pg_99999_1 belongs to no subscription"),
     Trap("comment on schema rollbook is 'Rollbook: version 0'", "server version", "of another version"),
