@@ -62,7 +62,7 @@ CASES: dict[str, list[Case]] = {
     "server list": [Case(LOOK, "")],
     "user list": [Case(LOOK, "")],
     "user show": [Case(LOOK, "ada")],
-    "user count": [Case(LOOK, f"--by {by}") for by in ("course", "month", "country")],
+    "user count": [Case(LOOK, f"--by {by}") for by in ("course", "month", "country", "week")],
     "user create": [Case(PEOPLE, "zoe --email zoe@example.org --name Zoe --course edX/toy/2013_Spring -n")],
     "user update": [Case(PEOPLE, "ada --email ada@new.org --name Ada-King --goals x --first-name A -n")],
     "user merge": [Case(PEOPLE, "eve bob -n")],

@@ -16,6 +16,7 @@ from rollbook.core.nouns import NOUNS
 
 if TYPE_CHECKING:
     from rollbook.core.db import Caller, Conn
+    from rollbook.core.since import Period
 
 
 class Format(StrEnum):
@@ -103,6 +104,8 @@ class Run:
     all: bool = False
     sort: str | None = None
     match: str | None = None
+    since: str | None = None
+    until: str | None = None
     dry_run: bool = False
     yes: bool = False
     reason: str | None = None
@@ -164,6 +167,7 @@ class Run:
                 raise UsageError(f"there is no column {name}", fix=f"columns: {', '.join(columns)}")
         if self.json and self.csv:
             raise UsageError("--json and --csv exclude each other")
+        _ = self.period
         if self.html is not None:
             style = None if "ROLLBOOK_FORMAT" in os.environ else self.format
             others = {
@@ -177,6 +181,13 @@ class Run:
                 from rollbook.core.files import check_writable  # --help needs no files
 
                 check_writable(file, option)
+
+    @property
+    def period(self) -> "Period":
+        """Return the times of --since and --until. Raises UsageError."""
+        from rollbook.core.since import period  # --help needs no times
+
+        return period(self.since, self.until)
 
     @property
     def verb(self) -> str:
@@ -320,19 +331,21 @@ SETS: dict[str, dict[str, tuple[Any, Any]]] = {
 def command(
     app: typer.Typer, verb: str, *, sets: tuple[str, ...] = (), columns: tuple[str, ...] = (), long: bool = False,
     examples: tuple[str, ...], exits: str, see: str = "", needs: str | None = None, configured: bool = True,
+    times: str | None = None,
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:  # fmt: skip
     """Register a command: its own parameters, then the shared ones, which reach it as a Run, its first argument.
 
     So `def show(run: Run, user: User)` becomes `def call(user: User, *, dsn=..., timeout=..., json=...)` for Typer.
     `needs` is the role of Rollbook's that may run it, if it is not the one of its kind (needed_role).
     One that is not `configured` works with a broken configuration, too: it reads that itself.
+    `times` is the column of a list that --since and --until are about.
     `columns` are those that --fields and --sort may name. `examples` are full command lines, without the leading
     `rollbook`; they end up in the help, with `exits` and `see`.
     """
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
         written = inspect.signature(function, eval_str=True)
-        shared = shared_parameters(sets, without=written.parameters)
+        shared = [*shared_parameters(sets, without=written.parameters), *(period_parameters(times) if times else ())]
         seen = [*list(written.parameters.values())[1:], *shared]  # all but `run`, then the shared options
         noun = str(app.info.name or verb).partition(" ")[0]
         role = needs or needed_role(noun, writes="writes" in sets)
@@ -375,6 +388,19 @@ def shared_parameters(sets: tuple[str, ...], without: Container[str]) -> list[in
         for which in ("common", *sets)
         for name, (default, annotation) in SETS[which].items()
         if name not in without
+    ]
+
+
+def period_parameters(column: str) -> list[inspect.Parameter]:
+    """Return --since and --until of a list, about one column."""
+    texts = {
+        "since": f"Only with `{column}` from TIME on: -7d, yesterday, 2012-09-01, 2012-09-01T12:00 (UTC).",
+        "until": f"Only with `{column}` before TIME.",
+    }
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, text in texts.items()
+        for default, annotation in [option(None, str | None, f"--{name}", metavar="TIME", panel=OUTPUT, text=text)]
     ]
 
 

@@ -11,6 +11,7 @@ from rollbook.core.rows import Row, as_json
 if TYPE_CHECKING:
     from rollbook.core.command import Author, Run
     from rollbook.core.db import Conn
+    from rollbook.core.since import Period
 
 WRITE_HISTORY = """
 insert into rollbook.history (
@@ -59,6 +60,7 @@ where (%(user_id)s::bigint is null or h.user_id = any (array(
     and (%(actor)s::text is null or %(actor)s in (h.actor, h.role, h.os_user, h.on_behalf_of))
     and (%(command)s::text is null or h.command = %(command)s or starts_with(h.command, %(command)s || ' '))
     and (%(since)s::timestamptz is null or h.at >= %(since)s)
+    and (%(until)s::timestamptz is null or h.at < %(until)s)
     and (
         %(batch)s::bigint is null
         or h.at = (select s.at from rollbook.history as s where s.id = %(batch)s)
@@ -99,6 +101,8 @@ select
     h.reason, h.on_behalf_of
 from rollbook.history as h
 where h.outcome = 'imported'
+    and (%(since)s::timestamptz is null or h.at >= %(since)s)
+    and (%(until)s::timestamptz is null or h.at < %(until)s)
     and (%(match)s::text is null or strpos(lower(h.object || ' ' || coalesce(h.reason, '')), lower(%(match)s)) > 0)
 order by h.id desc
 limit %(limit)s
@@ -116,9 +120,9 @@ def list_history(conn: Conn, **filters: Any) -> list[Row]:  # noqa: ANN401
     return conn.execute(HISTORY, filters).fetchall()
 
 
-def list_imports(conn: Conn, match: str | None, limit: int | None) -> list[Row]:
+def list_imports(conn: Conn, match: str | None, limit: int | None, period: Period) -> list[Row]:
     """Return the imports, newest first: batch at actor command file counts undone_by reason on_behalf_of."""
-    return conn.execute(IMPORTS, {"match": match, "limit": limit}).fetchall()
+    return conn.execute(IMPORTS, {"match": match, "limit": limit, **period}).fetchall()
 
 
 def find_history_entry(conn: Conn, number: int) -> Row:

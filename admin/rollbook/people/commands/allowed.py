@@ -13,6 +13,7 @@ from rollbook.core.errors import PartialError, RefusedError
 from rollbook.core.nouns import noun
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
+from rollbook.core.since import ALWAYS
 from rollbook.core.unknown_names import note_unknown
 from rollbook.core.users import expanded
 from rollbook.people.queries import allowed
@@ -94,7 +95,7 @@ def remove(run: Run, course: Course, email: Emails) -> int:
     """Remove e-mail addresses from the allowed list. Existing enrollments stay."""
     good, bad = judged(run, email)
     with run.connect() as conn:
-        if not allowed.listed(conn, 1, {"course": course, "match": None, "user_exists": None})[0]:
+        if not allowed.listed(conn, 1, {"course": course, "match": None, "user_exists": None, **ALWAYS})[0]:
             known_courses(conn, [course])
         history.begin(conn)
         found = allowed.remove(conn, course, good)
@@ -110,7 +111,7 @@ def remove(run: Run, course: Course, email: Emails) -> int:
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="created",
     examples=("allowed list --course edX/DemoX/2012_Fall", "allowed list --without-account --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook allowed add",
 )  # fmt: skip
@@ -124,9 +125,8 @@ def list_(
 ) -> None:
     """List the addresses that may enroll, whether a user has the address, and whether that user is enrolled."""
     with run.connect() as conn:
-        found, total = allowed.listed(
-            conn, render.fetch_limit(run), {"course": course, "match": run.match, "user_exists": user_exists}
-        )
+        filters = {"course": course, "match": run.match, "user_exists": user_exists, **run.period}
+        found, total = allowed.listed(conn, render.fetch_limit(run), filters)
         if not found:
             note_unknown(conn, run, course=course)
     render.listing(run, found, COLUMNS, empty="no addresses; rollbook allowed add COURSE EMAIL...", total=total)

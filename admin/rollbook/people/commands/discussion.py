@@ -107,7 +107,7 @@ def look(run: Run) -> watch.Look:
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=LISTED,
+    app, "list", sets=("data", "listing"), columns=LISTED, times="since",
     examples=("discussion list --state failed", "discussion list --match ada --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook discussion sync --failed",
 )  # fmt: skip
@@ -120,10 +120,10 @@ def list_(
     """List the undelivered changes, the oldest first."""
     with run.connect() as conn:
         found = queries.outbox(
-            conn, failed=state is State.failed, match=run.match, limit=render.fetch_limit(run)
-        )  # fmt: skip
+            conn, failed=state is State.failed, match=run.match, limit=render.fetch_limit(run), period=run.period
+        )
         counts = queries.state(conn)
-    total = None if run.match else counts.failed if state is State.failed else counts.pending
+    total = None if run.match or run.since or run.until else counts.failed if state is State.failed else counts.pending
     render.listing(run, found, LISTED, empty="everything is delivered", total=total)
 
 

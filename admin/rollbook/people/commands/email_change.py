@@ -74,7 +74,7 @@ def checked_address(email: str) -> str:
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="requested_at",
     examples=("email-change list", "email-change list --sort expires_at --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook email-change confirm, rollbook email-change cancel",
@@ -82,7 +82,7 @@ def checked_address(email: str) -> str:
 def list_(run: Run) -> None:
     """List pending changes of e-mail address. `conflict`: another user has taken the address since."""
     with run.connect() as conn:
-        found, total = change.email_changes(conn, run.match, render.fetch_limit(run))
+        found, total = change.email_changes(conn, run.match, render.fetch_limit(run), run.period)
     render.listing(run, found, COLUMNS, empty="no pending changes of e-mail address", total=total)
 
 

@@ -40,6 +40,8 @@ class By(StrEnum):
 
     course = "course"
     day = "day"
+    week = "week"
+    month = "month"
 
 
 def link(run: Run, course: str, users: list[str], wait: float | None, *, join: bool) -> int:
@@ -242,7 +244,7 @@ def export(
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="created",
     examples=("enrollment list --course edX/DemoX/2012_Fall", "enrollment list --user ada --json"),
     exits="0 even if there is none, 1 unknown user, 3 unreachable, 4 not migrated",
     see="rollbook enrollment count",
@@ -256,7 +258,7 @@ def list_(
     with run.connect() as conn:
         user_id = find_users(conn, [user])[0]["id"] if user is not None else None
         found, total = queries.list_enrollments(
-            conn, course=course, user_id=user_id, match=run.match, limit=render.fetch_limit(run)
+            conn, course=course, user_id=user_id, match=run.match, limit=render.fetch_limit(run), period=run.period
         )
         if not found:
             note_unknown(conn, run, course=course)
@@ -264,8 +266,11 @@ def list_(
 
 
 @command(
-    app, "count", sets=("data",), columns=COUNTED,
-    examples=("enrollment count", "enrollment count --by day --course edX/DemoX/2012_Fall"),
+    app, "count", sets=("data",), columns=COUNTED, times="created",
+    examples=(
+        "enrollment count", "enrollment count --by day --course edX/DemoX/2012_Fall",
+        "enrollment count --by week --since -90d",
+    ),
     exits="0 counted, 3 unreachable, 4 not migrated", see="rollbook enrollment list",
 )  # fmt: skip
 def count(
@@ -273,9 +278,12 @@ def count(
     by: Annotated[By | None, typer.Option(help="One row for each value.")] = None,
     course: OfCourse = None,
 ) -> None:
-    """Count enrollments: all, by course, or by day; on a terminal with bars."""
+    """Count enrollments: all, by course, or over time; on a terminal with bars.
+
+    Over time each day, ISO week (from Monday) or month of UTC has a row, also an empty one.
+    """
     with run.connect() as conn:
-        found = queries.count_enrollments(conn, course, by)
+        found = queries.count_enrollments(conn, course, by, run.period)
         if not any(row["enrollments"] for row in found):
             note_unknown(conn, run, course=course)
     render.rows(run, found, COUNTED if by else COUNTED[1:], empty="no enrollments", bar="enrollments" if by else None)

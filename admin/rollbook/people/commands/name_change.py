@@ -70,7 +70,7 @@ def asked(request: render.Row) -> render.Row:
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="requested_at",
     examples=("name-change list", "name-change list --state rejected --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook name-change approve, rollbook name-change reject",
@@ -80,7 +80,7 @@ def list_(
 ) -> None:  # fmt: skip
     """List changes of name that are pending, approved or rejected; the oldest first."""
     with run.connect() as conn:
-        found, total = change.name_changes(conn, state, run.match, render.fetch_limit(run))
+        found, total = change.name_changes(conn, state, run.match, render.fetch_limit(run), run.period)
     render.listing(run, found, COLUMNS, empty=f"no name change is {state}; --state shows others", total=total)
 
 

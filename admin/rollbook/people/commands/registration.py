@@ -33,7 +33,7 @@ class State(StrEnum):
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="created",
     examples=("registration list --state pending", "registration list --state expired --sort created --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook registration renew",
 )  # fmt: skip
@@ -41,8 +41,8 @@ def list_(run: Run, state: Annotated[State | None, typer.Option(help="Only keys 
     """List the users with an activation key, and its state. The key itself is never shown."""
     with run.connect() as conn:
         found, total = registration.registrations(
-            conn, state=state, match=run.match, limit=render.fetch_limit(run)
-        )  # fmt: skip
+            conn, state=state, match=run.match, limit=render.fetch_limit(run), period=run.period
+        )
     render.listing(run, found, COLUMNS, empty="no keys; rollbook user create makes one with the account", total=total)
 
 

@@ -25,13 +25,18 @@ class By(StrEnum):
     """How users are counted."""
 
     course = "course"
+    day = "day"
+    week = "week"
     month = "month"
     country = "country"
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
-    examples=("user list --match ada", "user list --course edX/DemoX/2012_Fall --inactive --csv"),
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="date_joined",
+    examples=(
+        "user list --match ada", "user list --since yesterday",
+        "user list --course edX/DemoX/2012_Fall --inactive --csv",
+    ),
     exits="0 even if no user is found, 1 unknown course or group, 3 unreachable, 4 not migrated",
     see="rollbook user show",
 )  # fmt: skip
@@ -49,7 +54,7 @@ def list_(
     """List users by id. --match searches username, e-mail and name."""
     filters = {
         "match": run.match, "course": course, "group": group, "pending": pending, "is_active": active,
-        "is_staff": staff, "is_superuser": superuser,
+        "is_staff": staff, "is_superuser": superuser, **run.period,
     }  # fmt: skip
     with run.connect() as conn:
         if course is not None:
@@ -99,12 +104,15 @@ def show(run: Run, user: Users, course: OfCourses = []) -> int:  # noqa: B006
 
 
 @command(
-    app, "count", sets=("data",), columns=COUNTED,
-    examples=("user count", "user count --by course"),
+    app, "count", sets=("data",), columns=COUNTED, times="date_joined",
+    examples=("user count", "user count --by course", "user count --by day --since -7d"),
     exits="0 counted, 3 unreachable, 4 not migrated", see="rollbook user list",
 )  # fmt: skip
 def count(run: Run, by: Annotated[By | None, typer.Option(help="One row for each.")] = None) -> None:
-    """Count users and active users: all, by course, by month of joining, or by country of the candidate record."""
+    """Count users and active users: all, by course, by country of the candidate record, or over the time of joining.
+
+    Over time each day, ISO week (from Monday) or month of UTC has a row, also an empty one; on a terminal with bars.
+    """
     with run.connect() as conn:
-        found = accounts.count(conn, by)
+        found = accounts.count(conn, by, run.period)
     render.rows(run, found, COUNTED if by else COUNTED[1:], empty="nobody", bar="users" if by else None)

@@ -172,6 +172,8 @@ from rollbook.allowed_status as s
 where (%(course)s::text is null or s.course_id = %(course)s)
     and (%(match)s::text is null or strpos(lower(s.email), lower(%(match)s)) > 0)
     and (%(user_exists)s::boolean is null or s.user_exists = %(user_exists)s)
+    and (%(since)s::timestamptz is null or s.created >= %(since)s)
+    and (%(until)s::timestamptz is null or s.created < %(until)s)
 order by s.id
 limit %(limit)s
 """
@@ -182,6 +184,8 @@ from rollbook.allowed_status as s
 where (%(course)s::text is null or s.course_id = %(course)s)
     and (%(match)s::text is null or strpos(lower(s.email), lower(%(match)s)) > 0)
     and (%(user_exists)s::boolean is null or s.user_exists = %(user_exists)s)
+    and (%(since)s::timestamptz is null or s.created >= %(since)s)
+    and (%(until)s::timestamptz is null or s.created < %(until)s)
 """
 
 EXPORT = """

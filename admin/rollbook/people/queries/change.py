@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rollbook.core.db import Conn
+    from rollbook.core.since import Period
 
 NAME_CHANGES = """
 select
@@ -20,6 +21,8 @@ select
     count(*) over () as total
 from rollbook.name_change_status
 where state = %(state)s
+    and (%(since)s::timestamptz is null or requested_at >= %(since)s)
+    and (%(until)s::timestamptz is null or requested_at < %(until)s)
     and (
         %(match)s::text is null
         or strpos(lower(concat_ws(' ', username, old_name, new_name)), lower(%(match)s)) > 0
@@ -44,8 +47,12 @@ EMAIL_CHANGES = """
 select
     id, username, old_email, new_email, requested_at, expires_at, conflict, user_id, count(*) over () as total
 from rollbook.email_change_status
-where %(match)s::text is null
-    or strpos(lower(concat_ws(' ', username, old_email, new_email)), lower(%(match)s)) > 0
+where (
+        %(match)s::text is null
+        or strpos(lower(concat_ws(' ', username, old_email, new_email)), lower(%(match)s)) > 0
+    )
+    and (%(since)s::timestamptz is null or requested_at >= %(since)s)
+    and (%(until)s::timestamptz is null or requested_at < %(until)s)
 order by id
 limit %(limit)s
 """
@@ -122,9 +129,9 @@ delete from portal.student_pendingemailchange where user_id = any(%s) returning 
 """
 
 
-def name_changes(conn: Conn, state: str, match: str | None, limit: int | None) -> tuple[list[Row], int]:
+def name_changes(conn: Conn, state: str, match: str | None, limit: int | None, period: Period) -> tuple[list[Row], int]:
     """Return changes of name in one state, the oldest first, and how many there are without the limit."""
-    found = conn.execute(NAME_CHANGES, {"state": state, "match": match, "limit": limit}).fetchall()
+    found = conn.execute(NAME_CHANGES, {"state": state, "match": match, "limit": limit, **period}).fetchall()
     return found, found[0]["total"] if found else 0
 
 
@@ -168,9 +175,9 @@ def decide_name_change(conn: Conn, number: int, *, approved: bool, reason: str |
     return one(conn, NAME_CHANGE + " id = %s and state <> 'pending'", [number])
 
 
-def email_changes(conn: Conn, match: str | None, limit: int | None) -> tuple[list[Row], int]:
+def email_changes(conn: Conn, match: str | None, limit: int | None, period: Period) -> tuple[list[Row], int]:
     """Return the pending changes of address, the oldest first, and their number without the limit."""
-    found = conn.execute(EMAIL_CHANGES, {"match": match, "limit": limit}).fetchall()
+    found = conn.execute(EMAIL_CHANGES, {"match": match, "limit": limit, **period}).fetchall()
     return found, found[0]["total"] if found else 0
 
 

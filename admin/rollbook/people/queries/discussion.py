@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, one, typed
+from rollbook.core.since import ALWAYS, Period
 from rollbook.core.users import find_users
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ from rollbook.discussion_outbox as o
 left join portal.auth_user as u on u.id = o.user_id
 where (%(ids)s::bigint[] is null or o.user_id = any(%(ids)s))
     and (not %(failed)s or o.attempts > 0)
+    and (%(since)s::timestamptz is null or o.created_at >= %(since)s)
+    and (%(until)s::timestamptz is null or o.created_at < %(until)s)
     and (
         %(match)s::text is null
         or strpos(lower(concat_ws(' ', o.username, u.username, o.error)), lower(%(match)s)) > 0
@@ -179,10 +182,10 @@ def state(conn: Conn) -> State:
 
 def outbox(
     conn: Conn, *, ids: list[int] | None = None, failed: bool = False, match: str | None = None,
-    limit: int | None = None,
+    limit: int | None = None, period: Period = ALWAYS,
 ) -> list[Row]:  # fmt: skip
     """Return the undelivered changes, the oldest first: id user_id username operation attempts next_try error since."""
-    return conn.execute(OUTBOX, {"ids": ids, "failed": failed, "match": match, "limit": limit}).fetchall()
+    return conn.execute(OUTBOX, {"ids": ids, "failed": failed, "match": match, "limit": limit, **period}).fetchall()
 
 
 def total(conn: Conn, ids: list[int] | None, until: int | None) -> int:

@@ -11,11 +11,13 @@ from rollbook.core.referring import deleting, with_ids
 from rollbook.core.rows import Row, one, typed
 from rollbook.people.queries.names import find_hits, unambiguous
 from rollbook.people.queries.staged import add_nearest
+from rollbook.people.queries.time_axis import UNITS, axis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rollbook.core.db import Conn
+    from rollbook.core.since import Period
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ ENROLLMENTS = """
 select course_id as course, username, email, created, replicated
 from rollbook.enrollment_status
 where (%(course)s::text is null or course_id = %(course)s) and (%(user_id)s::bigint is null or user_id = %(user_id)s)
+    and (%(since)s::timestamptz is null or created >= %(since)s)
+    and (%(until)s::timestamptz is null or created < %(until)s)
     and (%(match)s::text is null or strpos(lower(username || ' ' || email), lower(%(match)s)) > 0)
 order by id
 limit %(limit)s
@@ -72,24 +76,30 @@ ENROLLMENTS_TOTAL = """
 select count(*) as n
 from portal.student_courseenrollment as e inner join portal.auth_user as u on u.id = e.user_id
 where (%(course)s::text is null or e.course_id = %(course)s) and (%(user_id)s::bigint is null or u.id = %(user_id)s)
+    and (%(since)s::timestamptz is null or e.created >= %(since)s)
+    and (%(until)s::timestamptz is null or e.created < %(until)s)
     and (%(match)s::text is null or strpos(lower(u.username || ' ' || u.email), lower(%(match)s)) > 0)
 """
 
 COUNT_ENROLLMENTS: dict[str, LiteralString] = {
     "": """
         select count(*) as enrollments from portal.student_courseenrollment
-        where %(course)s::text is null or course_id = %(course)s
+        where (%(course)s::text is null or course_id = %(course)s)
+            and (%(since)s::timestamptz is null or created >= %(since)s)
+            and (%(until)s::timestamptz is null or created < %(until)s)
         """,
     "course": """
         select course_id as key, count(*) as enrollments from portal.student_courseenrollment
-        where %(course)s::text is null or course_id = %(course)s group by 1 order by 2 desc, 1
-        """,
-    "day": """
-        select to_char(created at time zone 'UTC', 'YYYY-MM-DD') as key, count(*) as enrollments
-        from portal.student_courseenrollment
-        where %(course)s::text is null or course_id = %(course)s group by 1 order by 1
+        where (%(course)s::text is null or course_id = %(course)s)
+            and (%(since)s::timestamptz is null or created >= %(since)s)
+            and (%(until)s::timestamptz is null or created < %(until)s)
+        group by 1 order by 2 desc, 1
         """,
 }
+# Over time: the parts of which `time_axis` makes a query.
+ENROLLED_AT = """
+select created as at from portal.student_courseenrollment where %(course)s::text is null or course_id = %(course)s
+"""
 
 
 def enroll(conn: Conn, course_id: str, user_ids: list[int]) -> dict[int, Row]:
@@ -106,18 +116,20 @@ def leave(conn: Conn, course_id: str, user_ids: list[int]) -> dict[int, Row]:
 
 
 def list_enrollments(
-    conn: Conn, *, course: str | None, user_id: int | None, match: str | None, limit: int | None
+    conn: Conn, *, course: str | None, user_id: int | None, match: str | None, limit: int | None, period: Period
 ) -> tuple[list[Row], int]:
     """Return enrollments by id, and how many there are without the limit."""
-    parameters = {"course": course, "user_id": user_id, "match": match, "limit": limit}
+    parameters = {"course": course, "user_id": user_id, "match": match, "limit": limit, **period}
     found = conn.execute(ENROLLMENTS, parameters).fetchall()
     full = limit is not None and len(found) == limit
     return found, one(conn, ENROLLMENTS_TOTAL, parameters)["n"] if full else len(found)  # type: ignore[arg-type]
 
 
-def count_enrollments(conn: Conn, course: str | None, by: str | None) -> list[Row]:
-    """Return how many enrollments there are: all, by course, or by day (UTC)."""
-    return conn.execute(COUNT_ENROLLMENTS[by or ""], {"course": course}).fetchall()
+def count_enrollments(conn: Conn, course: str | None, by: str | None, period: Period) -> list[Row]:
+    """Return how many enrollments there are: all, by course, or for each day, week or month (UTC)."""
+    if by in UNITS:
+        return conn.execute(axis(by, ENROLLED_AT, enrollments="count(*)"), {"course": course, **period}).fetchall()
+    return conn.execute(COUNT_ENROLLMENTS[by or ""], {"course": course, **period}).fetchall()
 
 
 COLUMNS = ("course_id", "user", "status")

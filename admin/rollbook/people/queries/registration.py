@@ -8,11 +8,14 @@ from rollbook.core.rows import Row, one
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.core.since import Period
 
 REGISTRATIONS = """
 select username, email, created_at as created, expires_at as expires, state, count(*) over () as total
 from rollbook.registration_status
 where (%(state)s::text is null or state = %(state)s)
+    and (%(since)s::timestamptz is null or created_at >= %(since)s)
+    and (%(until)s::timestamptz is null or created_at < %(until)s)
     and (%(match)s::text is null or strpos(lower(username || ' ' || email), lower(%(match)s)) > 0)
 order by id
 limit %(limit)s
@@ -39,9 +42,11 @@ select rollbook.renew_registration(%(id)s, make_interval(days => %(days)s)) as a
 """
 
 
-def registrations(conn: Conn, *, state: str | None, match: str | None, limit: int | None) -> tuple[list[Row], int]:
+def registrations(
+    conn: Conn, *, state: str | None, match: str | None, limit: int | None, period: Period
+) -> tuple[list[Row], int]:
     """Return username email created expires state, and how many there are without the limit. Never a key."""
-    found = conn.execute(REGISTRATIONS, {"state": state, "match": match, "limit": limit}).fetchall()
+    found = conn.execute(REGISTRATIONS, {"state": state, "match": match, "limit": limit, **period}).fetchall()
     return found, found[0]["total"] if found else 0
 
 

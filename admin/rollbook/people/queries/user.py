@@ -13,9 +13,11 @@ from rollbook.core.referring import deleting, with_ids
 from rollbook.core.rows import Row, one
 from rollbook.people.fields import PROFILE_FIELDS, USER_FIELDS, names
 from rollbook.people.queries.field_sql import each
+from rollbook.people.queries.time_axis import UNITS, axis
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.core.since import Period
 
 
 class Change(TypedDict):
@@ -76,6 +78,8 @@ CONDITIONS: dict[str, LiteralString] = {
     "is_active": "u.is_active = %(is_active)s",
     "is_staff": "u.is_staff = %(is_staff)s",
     "is_superuser": "u.is_superuser = %(is_superuser)s",
+    "since": "u.date_joined >= %(since)s",
+    "until": "u.date_joined < %(until)s",
 }
 
 # The kind of the hash, never the hash.
@@ -183,23 +187,27 @@ inner join portal.auth_user as u on u.id = e.user_id
 """
 
 COUNT: dict[str, LiteralString] = {
-    "": "select count(*) as users, count(*) filter (where is_active) as active from portal.auth_user",
+    "": """
+        select count(*) as users, count(*) filter (where is_active) as active from portal.auth_user
+        where (%(since)s::timestamptz is null or date_joined >= %(since)s)
+            and (%(until)s::timestamptz is null or date_joined < %(until)s)
+        """,
     "course": """
         select e.course_id as key, count(*) as users, count(*) filter (where u.is_active) as active
         from portal.student_courseenrollment as e inner join portal.auth_user as u on u.id = e.user_id
+        where (%(since)s::timestamptz is null or u.date_joined >= %(since)s)
+            and (%(until)s::timestamptz is null or u.date_joined < %(until)s)
         group by 1 order by 2 desc, 1
-        """,
-    "month": """
-        select to_char(date_joined at time zone 'UTC', 'YYYY-MM') as key, count(*) as users,
-            count(*) filter (where is_active) as active
-        from portal.auth_user group by 1 order by 1
         """,
     "country": """
         select t.country as key, count(*) as users, count(*) filter (where u.is_active) as active
         from portal.student_testcenteruser as t inner join portal.auth_user as u on u.id = t.user_id
+        where (%(since)s::timestamptz is null or u.date_joined >= %(since)s)
+            and (%(until)s::timestamptz is null or u.date_joined < %(until)s)
         group by 1 order by 2 desc, 1
         """,
 }
+JOINED_AT = "select date_joined as at, is_active from portal.auth_user"
 
 # What goes with a user: the foreign keys that cascade, one level and two, and the copies.
 BELONGINGS = """
@@ -420,6 +428,12 @@ def delete(conn: Conn, user_id: int) -> None:
         conn.execute("delete from portal.auth_user where id = %s", [user_id])
 
 
-def count(conn: Conn, by: str | None) -> list[Row]:
-    """Return users and active users: all, or by course, month of joining (UTC), or country of the candidate record."""
-    return conn.execute(COUNT[by or ""]).fetchall()
+def count(conn: Conn, by: str | None, period: Period) -> list[Row]:
+    """Return how many users joined in a period, and how many of them are active.
+
+    All, or by course, by country of the candidate record, or by day, week or month of joining (UTC).
+    """
+    if by in UNITS:
+        query = axis(by, JOINED_AT, users="count(*)", active="count(*) filter (where c.is_active)")
+        return conn.execute(query, {**period}).fetchall()
+    return conn.execute(COUNT[by or ""], {**period}).fetchall()

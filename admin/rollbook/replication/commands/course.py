@@ -61,7 +61,7 @@ def column_names(without: str | None) -> list[str] | None:
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="since",
     examples=("course list", "course list --match 2012 --json"),
     exits="0 even if there is no course, or one has drifted, 3 unreachable, 4 not migrated",
     see="rollbook status, rollbook course show",
@@ -74,7 +74,7 @@ def list_(run: Run) -> None:
     from rollbook.replication.queries.courses import list_courses
 
     with run.connect() as conn:
-        found = list_courses(conn, run.match)
+        found = list_courses(conn, run.match, run.period)
     rows = [vars(course) for course in found]
     render.listing(run, rows, COLUMNS, empty="no courses yet: rollbook course create COURSE")
     closed = sum(course.closed_at is not None for course in found)

@@ -34,7 +34,7 @@ def lag(
     run: Run,
     server: AnyServers = [],  # noqa: B006
     since: Annotated[
-        str, typer.Option(metavar="AGE", help="For how long: 90s, 30m, 1h, 2d; or since a time (UTC).")
+        str, typer.Option(metavar="TIME", help="For how long: 90s, 30m, 1h, 2d; or since a time (UTC): yesterday.")
     ] = "1h",
 ) -> int:
     """Show how long the heartbeats of the last hour took to each server: a chart on a terminal, rows elsewhere.

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, nearest, one, typed
+from rollbook.core.since import ALWAYS, Period
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -20,7 +21,9 @@ select
     course_id as course, schema_name::text as schema_name, state, on_leave, enrolled, copied_users, server,
     created_at as since, on_fault, paused_at, pause_reason, moving_to, without, closed_at
 from rollbook.course_status
-where %(match)s::text is null or strpos(lower(course_id), lower(%(match)s)) > 0
+where (%(match)s::text is null or strpos(lower(course_id), lower(%(match)s)) > 0)
+    and (%(since)s::timestamptz is null or created_at >= %(since)s)
+    and (%(until)s::timestamptz is null or created_at < %(until)s)
 order by course_id
 """
 
@@ -165,9 +168,9 @@ class CourseState:
     fault: str | None  # why a copy in the portal's database is broken
 
 
-def list_courses(conn: Conn, match: str | None = None) -> list[CourseLine]:
-    """Return the courses whose ids contain `match`, all for None."""
-    return typed(CourseLine, conn, COURSES, {"match": match})
+def list_courses(conn: Conn, match: str | None = None, period: Period = ALWAYS) -> list[CourseLine]:
+    """Return the courses whose ids contain `match`, all for None, and that were created in a period."""
+    return typed(CourseLine, conn, COURSES, {"match": match, **period})
 
 
 def find_course(conn: Conn, course_id: str) -> Course:

@@ -22,8 +22,8 @@ COLUMNS = ("id", "at", "actor", "role", "command", "object", "outcome", "reason"
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
-    examples=("history list --user ada", "history list --command 'user update' --since 2012-09-01 --json"),
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="at",
+    examples=("history list --user ada", "history list --command 'user update' --since -7d --json"),
     exits="0 even if there is none, 1 unknown user, 2 invalid time, 3 unreachable", see="rollbook history show",
 )  # fmt: skip
 def list_(
@@ -35,14 +35,11 @@ def list_(
         str | None,
         typer.Option(metavar="WORDS", help="Only this command: `user update`, or `user` for all of its verbs."),
     ] = None,
-    since: Annotated[datetime | None, typer.Option(metavar="TIME", help="Only from this time on (UTC).")] = None,
     batch: Annotated[
         int | None, typer.Option(metavar="ID", help="Only this import and its rows, see rollbook import list.")
     ] = None,
 ) -> None:
     """List the recorded changes, newest first."""
-    from datetime import UTC
-
     from rollbook.core.history import list_history
     from rollbook.core.unknown_names import note_unknown
     from rollbook.core.users import find_recorded
@@ -50,8 +47,7 @@ def list_(
     with run.connect() as conn:
         found = list_history(
             conn, user_id=find_recorded(conn, [user])[0]["id"] if user else None, course=course, actor=actor,
-            command=command, since=since and since.replace(tzinfo=UTC), batch=batch, match=run.match,
-            limit=render.fetch_limit(run),
+            command=command, batch=batch, match=run.match, limit=render.fetch_limit(run), **run.period,
         )  # fmt: skip
         if not found:
             note_unknown(conn, run, course=course)

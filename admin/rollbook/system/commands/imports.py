@@ -10,8 +10,8 @@ COLUMNS = ("batch", "at", "actor", "command", "file", "counts", "undone_by", "re
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
-    examples=("import list", "import list --match people.csv --json"),
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="at",
+    examples=("import list", "import list --since yesterday --match people.csv --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook history list --batch, rollbook history undo",
 )  # fmt: skip
@@ -20,5 +20,5 @@ def list_(run: Run) -> None:
     from rollbook.core.history import list_imports
 
     with run.connect() as conn:
-        found = list_imports(conn, run.match, render.fetch_limit(run))
+        found = list_imports(conn, run.match, render.fetch_limit(run), run.period)
     render.listing(run, found, COLUMNS, empty="no imports are recorded")

@@ -61,7 +61,7 @@ Exam = Annotated[str | None, typer.Option("--exam", "--exam-series-code", metava
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="sent_at",
     examples=("authorization list --accommodation pending", "authorization list --exam DEMO1 --state rejected --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook authorization show, rollbook pearson report",
@@ -78,7 +78,7 @@ def list_(
     """List authorizations: candidate, exam, dates, accommodation, and the test centre's answer."""
     filters = {"course": course, "exam": exam, "state": state, "accommodation": accommodation, "match": run.match}
     with run.connect() as conn:
-        found, total = authorization.listed(conn, render.fetch_limit(run), filters)
+        found, total = authorization.listed(conn, render.fetch_limit(run), {**filters, **run.period})
         if not found:
             note_unknown(conn, run, course=course, exam=exam)
     render.listing(run, found, COLUMNS, empty="no authorizations", total=total)

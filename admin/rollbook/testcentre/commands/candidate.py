@@ -47,7 +47,7 @@ class State(StrEnum):
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="sent_at",
     examples=("candidate list --state rejected", "candidate list --match ada --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated",
     see="rollbook candidate show, rollbook pearson report",
@@ -60,7 +60,8 @@ def list_(
 ) -> None:
     """List candidates with the state of their record, and the reason of a rejection."""
     with run.connect() as conn:
-        found, total = candidate.listed(conn, render.fetch_limit(run), {"state": state, "match": run.match})
+        filters = {"state": state, "match": run.match, **run.period}
+        found, total = candidate.listed(conn, render.fetch_limit(run), filters)
     render.listing(run, found, COLUMNS, empty="no candidates", total=total)
 
 

@@ -23,14 +23,14 @@ IMPORTED = ("course", "exam", "display_name", "first_appointment", "last_appoint
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=COLUMNS,
+    app, "list", sets=("data", "listing"), columns=COLUMNS, times="first_appointment",
     examples=("exam list", "exam list --course edX/DemoX/2012_Fall --json"),
     exits="0 even if there is none, 3 unreachable, 4 not migrated", see="rollbook exam import",
 )  # fmt: skip
 def list_(run: Run, course: OfCourse = None) -> None:
     """List exams: appointment dates, registration period and number of authorizations."""
     with run.connect() as conn:
-        found = exam.listed(conn, course=course, match=run.match)
+        found = exam.listed(conn, course=course, match=run.match, period=run.period)
         if not found:
             note_unknown(conn, run, course=course)
     render.listing(run, found, COLUMNS, empty="no exams; rollbook exam import COURSE FILE")

@@ -136,7 +136,7 @@ def import_(
 
 
 @command(
-    app, "list", sets=("data", "listing"), columns=LISTED,
+    app, "list", sets=("data", "listing"), columns=LISTED, times="at",
     examples=("pearson list", "pearson list --kind cdd --max-age 72", "pearson list --json"),
     exits="0 even if there is none, 3 unreachable, 4 a file has waited longer than --max-age for answers",
     see="rollbook pearson show, rollbook pearson report waiting",
@@ -151,7 +151,7 @@ def list_(
 ) -> int:
     """List the exchange files, newest first, and how many of their rows were answered."""
     with run.connect() as conn:
-        found = pearson.files(conn, render.fetch_limit(run), kind=kind, match=run.match)
+        found = pearson.files(conn, render.fetch_limit(run), kind=kind, match=run.match, period=run.period)
         late = pearson.overdue(conn, max_age) if max_age is not None else 0
     render.listing(run, found, LISTED, empty="no files yet; rollbook pearson export -o DIR")
     if not late:

@@ -39,6 +39,8 @@ where (%(course)s::text is null or a.course_id = %(course)s)
         %(accommodation)s::text is null
         or (lower(a.accommodation_status) = %(accommodation)s and a.cancelled_at is null)
     )
+    and (%(since)s::timestamptz is null or a.uploaded_at >= %(since)s)
+    and (%(until)s::timestamptz is null or a.uploaded_at < %(until)s)
     and (
         %(match)s::text is null
         or strpos(lower(a.username || ' ' || a.client_authorization_id), lower(%(match)s)) > 0

@@ -28,6 +28,8 @@ select
     c.upload_error_message as error, count(*) over () as total
 from rollbook.candidate_status as c
 where (%(state)s::text is null or c.progress = %(state)s)
+    and (%(since)s::timestamptz is null or c.uploaded_at >= %(since)s)
+    and (%(until)s::timestamptz is null or c.uploaded_at < %(until)s)
     and (
         %(match)s::text is null or strpos(
             lower(concat_ws(' ', c.client_candidate_id, c.username, c.email, c.name, c.first_name, c.last_name)),

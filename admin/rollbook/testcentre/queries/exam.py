@@ -8,6 +8,7 @@ from rollbook.core.rows import Row, as_json, nearest
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.core.since import Period
 
 LISTED = """
 select
@@ -15,6 +16,8 @@ select
     e.is_open, e.is_current, e.authorizations, e.registration_start, e.registration_end, e.name
 from rollbook.exam_status as e
 where (%(course)s::text is null or e.course_id = %(course)s)
+    and (%(since)s::timestamptz is null or e.first_appointment >= %(since)s)
+    and (%(until)s::timestamptz is null or e.first_appointment < %(until)s)
     and (
         %(match)s::text is null
         or strpos(lower(concat_ws(' ', e.exam_series_code, e.name, e.display_name)), lower(%(match)s)) > 0
@@ -70,9 +73,9 @@ order by first_appointment, exam
 """
 
 
-def listed(conn: Conn, *, course: str | None, match: str | None) -> list[Row]:
-    """Return the exams of a course, or of all. Source: exam_status."""
-    return conn.execute(LISTED, {"course": course, "match": match}).fetchall()
+def listed(conn: Conn, *, course: str | None, match: str | None, period: Period) -> list[Row]:
+    """Return the exams of a course, or of all, by first appointment in a period. Source: exam_status."""
+    return conn.execute(LISTED, {"course": course, "match": match, **period}).fetchall()
 
 
 def undefined(conn: Conn, course: str, exam: str) -> str | None:

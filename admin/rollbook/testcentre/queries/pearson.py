@@ -10,12 +10,15 @@ from rollbook.core.rows import Row, one
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
+    from rollbook.core.since import Period
 
 FILES = """
 select batch, at, kind, file, rows, accepted, rejected, waiting, set_aside, archive, sha256
 from rollbook.exchange_file_status
 where (%(match)s::text is null or strpos(lower(file), lower(%(match)s)) > 0)
     and (%(kind)s::text is null or kind = %(kind)s)
+    and (%(since)s::timestamptz is null or at >= %(since)s)
+    and (%(until)s::timestamptz is null or at < %(until)s)
 order by batch desc
 limit %(limit)s
 """
@@ -87,9 +90,9 @@ order by a.course_id, a.exam_series_code, d.day
 }
 
 
-def files(conn: Conn, limit: int | None, *, kind: str | None, match: str | None) -> list[Row]:
+def files(conn: Conn, limit: int | None, *, kind: str | None, match: str | None, period: Period) -> list[Row]:
     """Return the exchange files, newest first. Source: exchange_file_status."""
-    return conn.execute(FILES, {"limit": limit, "kind": kind, "match": match}).fetchall()
+    return conn.execute(FILES, {"limit": limit, "kind": kind, "match": match, **period}).fetchall()
 
 
 def overdue(conn: Conn, hours: float) -> int:
