@@ -130,7 +130,8 @@ def test_counts_have_a_row_for_each_day_week_and_month(rollbook: Rollbook, schoo
     school.execute("update portal.auth_user set date_joined = '2012-09-01', is_active = id % 2 = 0")
     (row,) = rollbook("user", "count", "--by", "week", "--json").data
     assert (row["key"], row["users"] > row["active"] > 0) == ("2012-W35", True)  # a Saturday
-    assert rollbook("user", "count", "--by", "day", "--since", "2012-08-31", "--until", "2012-09-03", "--json").data == [
+    days = ("--by", "day", "--since", "2012-08-31", "--until", "2012-09-03")
+    assert rollbook("user", "count", *days, "--json").data == [
         {"key": "2012-08-31", "users": 0, "active": 0}, {**row, "key": "2012-09-01"},
         {"key": "2012-09-02", "users": 0, "active": 0},
     ]  # fmt: skip
