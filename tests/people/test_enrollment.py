@@ -100,8 +100,9 @@ def test_enrollments_are_counted(rollbook: Rollbook, seen: str) -> None:
     assert rollbook("enrollment", "count", "--course", KEEP, "--json").row == {"enrollments": 2}
     by_course = rollbook("enrollment", "count", "--by", "course", "--json").data
     assert [tuple(row.values()) for row in by_course] == [(KEEP, 2), ("edX/later/2014", 1), (REMOVE, 1)]
-    by_day = rollbook("enrollment", "count", "--by", "day", "--csv", "--no-header").out
-    assert by_day == "2012-09-02,2\n2012-09-03,1\n2012-10-03,1\n"
+    by_day = rollbook("enrollment", "count", "--by", "day", "--csv", "--no-header").out.splitlines()
+    assert [day for day in by_day if not day.endswith(",0")] == ["2012-09-02,2", "2012-09-03,1", "2012-10-03,1"]
+    assert len(by_day) == 32
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
