@@ -151,7 +151,7 @@ def test_the_more_serious_code_wins(rollbook: Rollbook, school: Connection[Any])
 def test_a_statement_that_takes_too_long_is_3(rollbook: Rollbook, school: Connection[Any], dsn: str) -> None:
     with psycopg.connect(dsn) as other:
         other.execute("lock table portal.auth_user in access exclusive mode")
-        before = same_in_json(rollbook, 3, "user", "update", "ada", "--name", "x", "--timeout", "0.2")
+        before = same_in_json(rollbook, 3, "user", "update", "ada", "--name", "x", "--timeout", "0.5")
     assert "another session holds a lock" in before
     assert "select pg_terminate_backend(" in before
     assert school.execute("select count(*) from portal.auth_userprofile where name = 'x'").fetchone() == (0,)
