@@ -172,6 +172,61 @@ def referring_to(conn: Conn, oid: int, deleted: sql.Composed, above: tuple[int, 
             yield Referring(f"{key['schema_name']}.{key['table_name']}", key["name"], count)
 
 
+@dataclass(frozen=True)
+class Belonging:
+    """Rows of a table that belong to rows of another by a foreign key; `action`: what a deletion there does to them.
+
+    `condition` finds them, as the alias r. An `action` as PostgreSQL has it: a no action, r restrict, c cascade, n set
+    null, d set default.
+    """
+
+    schema: str
+    table: str
+    key: str
+    columns: tuple[str, ...]
+    action: str
+    condition: sql.Composed
+
+    @property
+    def name(self) -> str:
+        """Return the table with its schema."""
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def rows(self) -> sql.Composed:
+        """Return the query for the rows."""
+        place = sql.Identifier(self.schema, self.table)
+        return sql.SQL("select r.* from {} as r where {}").format(place, self.condition)
+
+    @property
+    def forbids(self) -> bool:
+        """Return whether the rows forbid the deletion."""
+        return self.action in ("a", "r")
+
+    def removal(self) -> sql.Composed:
+        """Return the statement that deletes the rows, or takes the reference out of them where the key does so."""
+        place = sql.Identifier(self.schema, self.table)
+        if self.action in ("n", "d"):
+            value = sql.SQL("null" if self.action == "n" else "default")
+            sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(each), value) for each in self.columns)
+            return sql.SQL("update {} as r set {} where {}").format(place, sets, self.condition)
+        return sql.SQL("delete from {} as r where {}").format(place, self.condition)
+
+
+def belonging(conn: Conn, oid: int, rows: sql.Composed, above: tuple[int, ...] = ()) -> Iterator[Belonging]:
+    """Yield what belongs to the rows of the query `rows` of a table, by foreign keys of any depth: children first."""
+    for key in conn.execute(KEYS, [oid]).fetchall():
+        condition = sql.SQL("({}) in (select {} from ({}) as d)").format(
+            columns("r", key["columns"]), columns("d", key["referred"]), rows
+        )
+        found = Belonging(
+            key["schema_name"], key["table_name"], key["name"], tuple(key["columns"]), key["action"], condition
+        )
+        if key["action"] in ("a", "r", "c") and key["oid"] not in (*above, oid):
+            yield from belonging(conn, key["oid"], found.rows, (*above, oid))
+        yield found
+
+
 def columns(alias: str, names: Sequence[str]) -> sql.Composed:
     """Return columns of an alias."""
     return sql.SQL(", ").join(sql.Identifier(alias, name) for name in names)

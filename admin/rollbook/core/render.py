@@ -22,10 +22,10 @@ Row = dict[str, Any]
 
 # What a dry run reports in place of an outcome.
 PLANNED = {
-    "activated": "would activate", "cancelled": "would cancel", "changed": "would change", "closed": "would close",
-    "created": "would create", "deactivated": "would deactivate", "discarded": "would discard",
-    "granted": "would grant", "moved": "would move", "opened": "would open", "removed": "would remove",
-    "renamed": "would rename", "restored": "would restore", "revoked": "would revoke",
+    "activated": "would activate", "cancelled": "would cancel", "changed": "would change", "cleared": "would clear",
+    "closed": "would close", "created": "would create", "deactivated": "would deactivate",
+    "discarded": "would discard", "granted": "would grant", "moved": "would move", "opened": "would open",
+    "removed": "would remove", "renamed": "would rename", "restored": "would restore", "revoked": "would revoke",
 }  # fmt: skip
 LIMIT_ON_TERMINAL = 100
 

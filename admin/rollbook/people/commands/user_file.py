@@ -14,7 +14,15 @@ from rollbook.core.errors import UsageError
 from rollbook.core.rows import Row
 from rollbook.core.sheet import Sheet
 from rollbook.people import oneroster as roster
-from rollbook.people.commands import user_access, user_link, user_merge, user_password, user_pseudonym, user_write  # noqa: F401 (each adds its commands to app)
+from rollbook.people.commands import (  # noqa: F401 (each adds its commands to app)
+    user_access,
+    user_link,
+    user_merge,
+    user_password,
+    user_privacy,
+    user_pseudonym,
+    user_write,
+)
 from rollbook.people.commands.removals_option import MaxRemovals
 from rollbook.people.commands.source_option import Source
 from rollbook.people.commands.user import app
