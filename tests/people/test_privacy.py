@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ ALIASES = ("Zelda77@Qwirk.example", "zelda77@old-qwirk.example", "ZELDA77@OLD-QW
 
 
 def dump(dsn: str) -> str:
-    """All rows of a database as text."""
+    """A database as text, in lower case."""
     return subprocess.run(
-        [postgres_program("pg_dump"), "--data-only", "-d", dsn], check=True, capture_output=True, text=True
+        [postgres_program("pg_dump"), "-d", dsn], check=True, capture_output=True, text=True
     ).stdout.lower()
 
 
@@ -32,7 +33,7 @@ def found(text: str, *words: str) -> list[str]:
     return [word for word in words or WORDS if word.lower() in text]
 
 
-def live(rollbook: Rollbook, db: Db) -> None:
+def live(rollbook: Callable[..., Result], db: Db) -> None:
     """A life of zelda: commands that leave her in every table, and in the history of others."""
     policy = {"testcenter_info": {"Final": {
         "First_Eligible_Appointment_Date": "2013-01-25T00:00", "Last_Eligible_Appointment_Date": "2013-01-26T00:00",
