@@ -167,7 +167,7 @@ ELSEWHERE = {
     "course attach", "course detach", "course move", "replication repair", "replication resync", "replication canary",
     "replication pause", "replication resume", "server add", "server show", "server ping", "server remove",
     "schema upgrade", "schema downgrade", "schema grant",  # below, and in tests/system/test_schema_check.py
-    "history erase",  # whoever migrates: tests/system/test_history_erase.py
+    "user report", "user erase", "history erase",  # whoever migrates: tests/people/test_privacy.py
     "schema adopt",  # by who owns the site's tables: tests/system/test_adopt_plan.py
     "schema django",  # tests/django
 }  # fmt: skip

@@ -49,7 +49,8 @@ def examples(command: Any) -> Iterator[str]:
 CHANGES: set[str] = set()  # examples that write
 ALL = [example for command in every_command().values() for example in examples(command)]
 LIVE = re.compile(
-    r"(status|doctor|replication|server|course (attach|detach|move)|user show|demo|shape (column|where|apply))\b"
+    r"(status|doctor|replication|server|course (attach|detach|move)|user (show|report|erase)|demo|"
+    r"shape (column|where|apply))\b"
 )
 MIGRATING = re.compile(r"schema (upgrade|downgrade|adopt)\b")
 ENDLESS = re.compile(r"--watch|--follow")
@@ -104,6 +105,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     r"course detach": (f"course attach {MITX} --to east",),
     r"course close \S+$": (f"course open {MITX}",),
     r"course move": ("course detach edX/DemoX/2012_Fall --yes",),
+    r"user erase ada --confirm": ("user create ada --email ada@example.org --name 'Ada'",),
     r"replication pause": ("replication resume --server east",),
     r"server add .*--dry-run": ("server add east --admin-dsn service=east --subscription-dsn service=portal",),
     r"server add": (f"course attach {MITX} --to east",),
@@ -127,6 +129,7 @@ FILES = {
     "members.csv": "group,user\ntesters,id:42\n",
     "seats.csv": "course_id,user\nedX/DemoX/2012_Fall,id:42\n",
     "addresses.csv": "user,email\nada,ada@example.com\n",
+    "policy.toml": "[[keep]]\ntable = 'portal.student_testcenteruser'\nreason = 'the law'\n",
     "policy.json": json.dumps({"testcenter_info": {"Final": {
         "Exam_Series_Code": "Final", "Exam_Display_Name": "Final exam",
         "First_Eligible_Appointment_Date": "2013-01-25T00:00", "Last_Eligible_Appointment_Date": "2013-01-26T23:59",
