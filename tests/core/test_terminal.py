@@ -312,3 +312,45 @@ def test_a_superuser_is_told_so_once_on_a_terminal_and_nowhere_else(db: Connecti
     db.execute("grant rollbook_monitor to rb_watch")
     assert "superuser" not in terminal("user", "list", "-d", dsn.replace("user=postgres", "user=rb_watch"))[1]
     db.execute("revoke rollbook_monitor from rb_watch")
+
+
+def test_verify_and_repair_show_rate_and_end_once_something_is_done(db: Connection[Any], dsn: str) -> None:
+    db.execute("select rollbook.create_course(format('c%s', lpad(n::text, 2, '0'))) from generate_series(1, 26) as n")
+    db.execute("insert into portal.auth_user (username) select 'u' || n from generate_series(1, 500) as n")
+    for course in ("c01", "c26"):
+        db.execute(
+            "insert into portal.student_courseenrollment (user_id, course_id) select id, %s from portal.auth_user",
+            [course],
+        )
+
+    def held() -> Connection[Any]:
+        holder = Connection.connect(dsn)
+        holder.execute("lock table course_c26.auth_user in access exclusive mode")
+        return holder
+
+    def spawned(*command: str) -> Any:
+        return pexpect.spawn(
+            PROGRAM, [*command, "-d", dsn], dimensions=(50, 110), encoding="utf-8", timeout=30,
+            env=environment(TERM="xterm-256color", NO_COLOR="1"),
+        )  # fmt: skip
+
+    end = r"[\d,.]+ rows/s +\d:\d\d:\d\d left, ends \d\d:\d\d:\d\d"
+    with held() as holder:
+        child = spawned("replication", "verify")
+        child.expect(f"verify +25/26 .*{end}")
+        assert "-:--:--" in child.before + child.after.split("25/26")[0]  # nothing was done yet
+        holder.rollback()
+    child.expect("all copies are equal")
+    db.execute("set session_replication_role = replica")
+    for course in ("c01", "c26"):
+        db.execute(f"delete from course_{course}.auth_user".encode())
+    db.execute("reset session_replication_role")
+    child = spawned("replication", "repair")
+    child.expect(r"\[y/N\] ")
+    with held() as holder:
+        child.sendline("y")
+        child.expect(f"repair +1/2 .*{end}")
+        holder.rollback()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert (child.exitstatus, child.before.count("500")) == (0, 2), child.before

@@ -163,16 +163,18 @@ def repair_all(run: Run, plan: Plan, progress: Progress) -> tuple[list[Repaired]
     """Repair the courses of a plan, each in a transaction of its own; a failure does not stop the others."""
     result: list[Repaired] = []
     failures = list(plan.failures)
+    expected = {course: count + 1 for course, count in plan.rows().items()}  # one for the look at the course
+    progress.expect(sum(expected.values()))
     for course in plan.written:
-        try:
-            result += repair_course(run, course, plan, progress.note)
-        except AdminError as exc:
-            failures.append(Failure(course, exc))
-        progress.advance(1)
+        with progress.part(expected[course]) as part:
+            try:
+                result += repair_course(run, course, plan, part)
+            except AdminError as exc:
+                failures.append(Failure(course, exc))
     return result, failures
 
 
-def repair_course(run: Run, course: str, plan: Plan, note: Callable[[str], None]) -> list[Repaired]:
+def repair_course(run: Run, course: str, plan: Plan, progress: Progress) -> list[Repaired]:
     """Repair one course beside the portal, then on its server, and verify it. A dry run changes no server."""
     server = plan.servers.get(course)
     with run.connect() as conn:
@@ -184,14 +186,16 @@ def repair_course(run: Run, course: str, plan: Plan, note: Callable[[str], None]
             record_verdicts(conn, report, portal_time(conn))
         if written:
             done: dict[str, Any] = {"portal": [{"course": course, **vars(part)} for part in written]}
-            record(run, conn, course, done, note)
+            record(run, conn, course, done, progress.note)
+        count = sum(part.inserted + part.updated + part.deleted for part in written)
+        progress.rows(count, count)
     if server is not None and run.dry_run:
         written = total(*plan.written[course])
     elif server is not None:
-        there, after = repair_on_server(run, course, server, Progress(note=note), found=plan.on_server.get(course))
+        there, after = repair_on_server(run, course, server, progress, found=plan.on_server.get(course))
         with run.connect() as conn:
             done = {"server": server, "written_there": [{"course": course, **vars(part)} for part in there]}
-            record(run, conn, course, done, note)
+            record(run, conn, course, done, progress.note)
         written = total(*written, *there)
     prefix = "would " if run.dry_run and set(after.values()) <= {"match"} else ""
     tables = {part.table for part in written}
@@ -257,6 +261,7 @@ def write_until_equal(
                 found = compare(session, course.schema_name, judged=looks > 1)
             if looks == LOOKS or not any(part.findings for part in found):
                 break
+            progress.expect(sum(len(part.findings) for part in found))
             written += write_rows(session, holder, course, found, progress)
         except FaultError:  # a change that arrived meanwhile met a row that was not repaired yet
             if looks == LOOKS:

@@ -75,4 +75,5 @@ def resync_all(run: Run, servers: dict[str, str], progress: Progress) -> tuple[l
             result += resync_course(run, course, server, progress)
         except AdminError as exc:
             failures.append(Failure(course, exc))
+        progress.advance(1)
     return result, failures

@@ -56,13 +56,35 @@ def opened(
         )
 
 
-def ignore(_: object) -> None:
+def ignore(*_: object) -> None:
     """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How long work reports to its caller: how much more is done, and sentences for the operator."""
+    """How long work reports to its caller: how much more is done, and sentences for the operator.
+
+    `rows` takes how many more rows were compared or written, and how many of those that `expect` announced that was.
+    """
 
     advance: Callable[[int], None] = ignore
     note: Callable[[str], None] = ignore
+    rows: Callable[[int, int], None] = ignore
+    expect: Callable[[int], None] = ignore
+
+    @contextmanager
+    def part(self, expected: int) -> Iterator[Progress]:
+        """Yield the progress of a part of the work, for which `expected` rows were announced: however many it has."""
+        left = expected
+
+        def rows(count: int, reached: int) -> None:
+            nonlocal left
+            step = min(reached, left)
+            left -= step
+            self.rows(count, step)
+
+        try:
+            yield Progress(note=self.note, rows=rows)
+        finally:
+            self.rows(0, left)
+            self.advance(1)

@@ -21,6 +21,7 @@ from rollbook.replication.queries.copies import (
     Comparison,
     Finding,
     compare_copies,
+    estimated_rows,
     list_differences,
     list_resumable,
     portal_time,
@@ -140,6 +141,8 @@ def compare_all(
         server.name: [row for row in catalog.placements(portal, server) if row.course in wanted] for server in servers
     }
     on_server = {row.course for courses in placed.values() for row in courses}
+    expected = estimated_rows(portal, asked)
+    progress.expect(sum(expected[name] * (2 if name in on_server else 1) for name in expected))
     size = max(BATCH, -(-len(asked) // BATCHES))
     for start in range(0, len(asked), size):
         batch = list(asked[start : start + size])
@@ -154,6 +157,7 @@ def compare_all(
         here = [row for row in found if row.course not in on_server]
         if here or findings:
             yield Part(here, findings, at)
+        progress.rows(sum(row.portal_rows or 0 for row in found), sum(expected.get(name, 0) for name in batch))
         progress.advance(len([name for name in batch if name not in on_server]))
     portal.rollback()
     portal.isolation_level = None
@@ -163,6 +167,7 @@ def compare_all(
             courses = [(course, local[course.course]) for course in placed[server.name]]
             for part in compare_server(portal, server, courses, caller, progress.note, with_findings=with_findings):
                 yield part
+                progress.rows(sum(table.rows for table in part.on_server), expected.get(part.rows[0].course, 0))
                 progress.advance(1)
 
 

@@ -27,7 +27,7 @@ HOLD = "select from rollbook.route where user_id = any(%s) order by user_id for 
 def write_rows(
     session: Session, holder: Conn, course: Placement, found: Sequence[Compared], progress: Progress
 ) -> list[Written]:
-    """Write what differs on the server; return what was written by table. `progress` counts users.
+    """Write what differs on the server; return what was written by table. `progress` counts rows.
 
     Users are written in batches. During a batch the portal holds their routes (in `holder`, a second session), so that
     none of their changes is under way: the server has all that was committed before, and nothing comes after. Readers
@@ -50,7 +50,8 @@ def write_rows(
                     write_batch(session, course.schema_name, row_ids, written)
             except psycopg.Error as exc:
                 raise refused_write(session, course.schema_name, exc) or exc from exc
-        progress.advance(len(batch))
+        count = sum(map(len, row_ids.values()))
+        progress.rows(count, count)
     return [row for row in written.values() if row]
 
 

@@ -221,7 +221,7 @@ def resync(run: Run, course: Courses) -> int:
         render.rows(run, [vars(row) for row in planned], RESYNCED)
         return 0
     render.confirm(run, "resync " + ", ".join(f"{name} on {server}" for name, server in servers.items()))
-    with reporting(run, "resync", None) as progress:
+    with reporting(run, "resync", len(servers)) as progress:
         result, failures = resync_all(run, servers, progress)
     render.rows(run, [vars(row) for row in result], RESYNCED, empty="nothing was resynced")
     show_failures(run, failures)
@@ -232,9 +232,9 @@ def resync(run: Run, course: Courses) -> int:
 
 @contextmanager
 def reporting(run: Run, label: str, total: int | None) -> "Iterator[Progress]":
-    """Yield how work below the commands reports: a bar, and notes on stderr."""
+    """Yield how work below the commands reports: a bar with rows/s and the end, and notes on stderr."""
     from rollbook.core.progress import progress
     from rollbook.replication.session import Progress
 
-    with progress(run, label, total) as advance:
-        yield Progress(advance, lambda text: render.note(run, text))
+    with progress(run, label, total) as reporter:
+        yield Progress(reporter, lambda text: render.note(run, text), reporter.rows, reporter.expect)

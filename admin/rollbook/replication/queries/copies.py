@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rollbook.core.rows import Row, one, typed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rollbook.core.db import Conn
 
 COMPARE = """
@@ -32,6 +34,17 @@ with recorded as (
 )
 update rollbook.course set state = 'ok'
 where course_id = %(course)s and state in ('copying', 'unknown') and %(verdict)s = 'match'
+"""
+
+ESTIMATED = """
+select c.course_id as course, 1 + coalesce(sum(greatest(k.reltuples, 0)), 0)::bigint as rows
+from rollbook.course as c
+inner join pg_namespace as n on n.nspname = c.schema_name
+left join pg_class as k
+    on k.relnamespace = n.oid and k.relkind = 'r'
+    and k.relname = any (array(select t.table_name from rollbook.copied_tables() as t))
+where c.course_id = any (%s)
+group by c.course_id
 """
 
 RESUMABLE = """
@@ -121,6 +134,11 @@ def total(*parts: Written) -> list[Written]:
             deleted=known.deleted + part.deleted,
         )  # fmt: skip
     return list(found.values())
+
+
+def estimated_rows(conn: Conn, courses: Sequence[str]) -> dict[str, int]:
+    """Return about how many rows the copies of each course have, by PostgreSQL's statistics; at least one."""
+    return {row["course"]: row["rows"] for row in conn.execute(ESTIMATED, [list(courses)])}
 
 
 def compare_copies(conn: Conn, course_ids: list[str]) -> list[Comparison]:
