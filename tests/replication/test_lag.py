@@ -8,10 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pexpect
-import pytest
 
-from rollbook.core.errors import UsageError
-from rollbook.core.since import since
 from rollbook.replication.lag import Answer, Arrived, Beat, Clock, Sent, curve, history
 from tests.program import PROGRAM, environment
 from tests.replication.conftest import Site, remedy
@@ -160,20 +157,3 @@ def test_a_chart_rises_while_a_heartbeat_is_missing_and_has_gaps() -> None:
     assert found() == [None] * 10
     rare = found((10, 1), (310, 2))  # every five minutes
     assert rare == [1] * 5 + [2] * 5
-
-
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ("90s", timedelta(seconds=90)), ("30m", timedelta(minutes=30)), ("1 h", timedelta(hours=1)),
-        ("2d", timedelta(days=2)), ("2026-01-01", START), ("2026-01-01T01:00+01:00", START),
-    ],
-)  # fmt: skip
-def test_since_is_an_age_or_a_time(given: str, meant: timedelta | datetime) -> None:
-    assert since("--since", given) == meant
-
-
-@pytest.mark.parametrize("given", ["", "1", "h", "-1h", "1y", "yesterday", "9999999d"])
-def test_what_is_neither_is_refused(given: str) -> None:
-    with pytest.raises(UsageError, match="neither an age nor a time"):
-        since("--since", given)
