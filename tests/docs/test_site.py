@@ -16,7 +16,7 @@ import pytest
 
 from tests.tools.site import BUILD, ROOT, documents, place
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # thirty pages in a browser, on a busy machine
 SITE = BUILD / "site"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGES = [f"/{place(path).with_suffix('.html')}".replace("README.html", "index.html") for path in documents()]
@@ -116,7 +116,7 @@ def seen(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
             [BROWSER, *options, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as browser:
             try:
-                assert Handler.is_done.wait(100), "the browser did not finish"
+                assert Handler.is_done.wait(200), "the browser did not finish"
             finally:
                 browser.terminate()
         server.shutdown()
