@@ -47,6 +47,7 @@ CASES: dict[str, list[Case]] = {
     "course delete": [Case(COURSES, f"{KEEP} -n")],
     "course update": [Case(COURSES, f"{KEEP} --on-fault pause --without last_login -n")],
     "course close": [Case(COURSES, f"{KEEP} -n")],
+    "course archive": [Case(COURSES, f"{KEEP} -o {{out}}/course -n")],
     "course open": [Case(COURSES, f"{KEEP} -n")],
     "course pause": [Case(COURSES, f"{KEEP} -n")],
     "course resume": [Case(COURSES, f"{KEEP} -n")],
@@ -164,6 +165,7 @@ CASES: dict[str, list[Case]] = {
 }  # fmt: skip
 # What needs a course server, or a difference: tests/replication/test_roles.py.
 ELSEWHERE = {
+    "course restore",  # needs an archive: tests/replication/test_archive.py
     "course attach", "course detach", "course move", "replication repair", "replication resync", "replication canary",
     "replication pause", "replication resume", "server add", "server show", "server ping", "server remove",
     "schema upgrade", "schema downgrade", "schema grant",  # below, and in tests/system/test_schema_check.py

@@ -94,6 +94,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
         ".execute('truncate rollbook.history restart identity')\"",
         "user update ada --goals 'To undo'",
     ),
+    r"course restore": ("course archive edX/DemoX/2012_Fall -o demox.tar.gz --drop --confirm edX/DemoX/2012_Fall",),
     r"course move .*--finish": ("course attach edX/DemoX/2012_Fall --to east",),
 }  # fmt: skip
 # Pattern of examples on the demo itself -> commands that bring it back to what it was.
@@ -102,6 +103,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     r"shape column drop": ("shape column add auth_userprofile goals",),
     r"shape column rename .*--dry-run": ("shape column drop auth_userprofile pronouns --yes",),
     r"shape column rename \S+ \S+ \S+$": ("shape column drop auth_userprofile pronoun --yes",),
+    r"course archive .*--drop|course restore .*--dry-run": ("course restore demox.tar.gz",),
     r"course detach": (f"course attach {MITX} --to east",),
     r"course close \S+$": (f"course open {MITX}",),
     r"course move": ("course detach edX/DemoX/2012_Fall --yes",),

@@ -14,6 +14,7 @@ TESTED_IN = {
     "core/test_shell.py": ["shell_quote"],
     "people/test_allowed.py": ["allowed_status"],
     "people/test_user.py": ["password_kind"],
+    "replication/test_archive.py": ["claim_course_id", "readmit", "readmit_course", "readmit_schema"],
     "replication/test_attach.py": ["publish_courses"],
     "replication/test_failover.py": ["portal_identity"],
     "replication/test_roles.py": [

@@ -22,8 +22,9 @@ Row = dict[str, Any]
 
 # What a dry run reports in place of an outcome.
 PLANNED = {
-    "activated": "would activate", "cancelled": "would cancel", "changed": "would change", "cleared": "would clear",
-    "closed": "would close", "created": "would create", "deactivated": "would deactivate",
+    "activated": "would activate", "archived": "would archive", "archived and removed": "would archive and remove",
+    "cancelled": "would cancel", "changed": "would change", "cleared": "would clear", "closed": "would close",
+    "created": "would create", "deactivated": "would deactivate",
     "discarded": "would discard", "granted": "would grant", "moved": "would move", "opened": "would open",
     "removed": "would remove", "renamed": "would rename", "restored": "would restore", "revoked": "would revoke",
 }  # fmt: skip

@@ -9,8 +9,9 @@
 -- Locks:    first the tables that it reads, so that a TRUNCATE of them waits before anybody holds a route; then
 --           lock_courses; then a write of each user's rollbook.route row, in user-id order.
 -- Security: INVOKER, called with the rights of rollbook_owner.
-create or replace function rollbook.join_courses(user_ids bigint[], course_ids text[], new_course_ids text[] default '{}')
-returns void
+create or replace function rollbook.join_courses(
+    user_ids bigint[], course_ids text[], new_course_ids text[] default '{}'
+) returns void
 language plpgsql
 as $$
 declare

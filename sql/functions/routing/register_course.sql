@@ -1,7 +1,6 @@
 -- register_course: the first half of create_course, run as rollbook_owner: check the ID, choose the schema, record
 -- both.
--- Locks:    lock_course_set, so that one course is created at a time; a write of the ID's rollbook.course_latch row,
---           where it meets every uncommitted enrollment with that ID (lock_courses has the other end).
+-- Locks:    see claim_course_id.
 -- Security: DEFINER, owned by rollbook_owner.
 create or replace function rollbook.register_course(new_course_id text, new_on_leave text, new_without text[])
 returns name
@@ -11,49 +10,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     chosen name;
-    membership record;
-    held text;
 begin
     perform rollbook.require_owner('create courses');
-    if length(new_course_id) > 255 then
-        raise exception 'a course ID has at most 255 characters; this one has %', length(new_course_id)
-            using errcode = 'RB003', hint = 'Use the course ID of the enrollments; they have the same limit.';
-    end if;
-    if new_course_id is null or new_course_id !~ '[^[:space:]]' then
-        raise exception 'a course ID cannot be empty or blank'
-            using errcode = 'RB003', hint = 'Use the course ID of the enrollments, such as MITx/6.002x/2012_Fall.';
-    end if;
-    if new_course_id = 'default' then
-        raise exception 'the ID "default" means the portal and cannot be a course'
-            using errcode = 'RB003', hint = 'Use the course ID of the enrollments, such as MITx/6.002x/2012_Fall.';
-    end if;
     if new_on_leave is null or new_on_leave not in ('keep', 'remove') then
         raise exception 'on_leave must be "keep" or "remove", not "%"', new_on_leave
             using errcode = 'RB003', hint = 'keep: user and profile stay and stay current. remove: they are deleted.';
     end if;
-    begin
-        execute format('select %L::%s::text', new_course_id, rollbook.course_type()) into held;
-    exception when data_exception or check_violation then
-        null;  -- held is null
-    end;
-    if held is distinct from new_course_id then
-        select t.relation, t.course_column into membership
-        from rollbook.copied_tables() as t where t.role = 'membership';
-        raise exception 'the enrollments cannot have the course ID %', new_course_id
-            using errcode = 'RB003',
-                detail = format(
-                    'Column %I of %s holds it as %s: %s.', membership.course_column, membership.relation,
-                    rollbook.course_type(), coalesce(held, 'not at all')
-                ),
-                hint = format('Use the course ID as %s has it.', membership.relation);
-    end if;
-    perform rollbook.lock_course_set(is_exclusive => true);
-    insert into rollbook.course_latch as latch (course_id) values (new_course_id)
-    on conflict (course_id) do update set written = latch.written + 1;
-    if exists (select from rollbook.course as c where c.course_id = new_course_id) then
-        raise exception 'course % already exists', new_course_id
-            using errcode = 'RB005', hint = 'See rollbook.course_status, or `rollbook course show`.';
-    end if;
+    perform rollbook.claim_course_id(new_course_id);
     insert into rollbook.course (course_id, schema_name, on_leave, without)
     values (
         new_course_id, rollbook.choose_schema_name(new_course_id), new_on_leave,
@@ -63,5 +26,5 @@ begin
     return chosen;
 end $$;
 comment on function rollbook.register_course(text, text, text[]) is
-    'First half of create_course, run as rollbook_owner: check the ID and on_leave, choose the schema, record the '
+    'First half of create_course, run as rollbook_owner: claim the ID, check on_leave, choose the schema, record the '
     'course. Raises RB003, RB005.';

@@ -1,11 +1,16 @@
 """`rollbook course close`, `open`, `archive`, `restore`, `rename`: the life of a course; course.py has the others."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from rollbook.core import render
 from rollbook.core.arguments import Course
 from rollbook.core.command import Format, Run, command
+from rollbook.core.errors import NotConfirmedError, UsageError
+from rollbook.core.remains import Remain
+from rollbook.core.shell import course_word
 from rollbook.replication.commands.course import app
 
 if TYPE_CHECKING:
@@ -13,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+ARCHIVED = ("course", "place", "file", "bytes", "enrollments", "copied_users", "outcome")
+RESTORED = ("course", "schema_name", "enrolled", "copied_users", "rows", "enrolled_again", "outcome")
+SHOWN = 5  # users that a line names
 CLOSED = ("course", "state", "enrolled", "closed_at", "closed_by", "outcome")
 
 
@@ -62,3 +70,78 @@ def change(run: Run, course: str, write: "Callable[[Conn, str], bool]", outcome:
     if run.dry_run and render.chosen_format(run) is Format.table:
         render.text(run, statement)
     render.rows(run, [{**vars(found), "outcome": outcome if is_new else "unchanged"}], CLOSED)
+
+
+@command(
+    app, "archive", sets=("data", "writes"), columns=ARCHIVED, long=True,
+    examples=(
+        "course archive edX/DemoX/2012_Fall -o demox.tar.gz",
+        "course archive edX/DemoX/2012_Fall -o demox.tar.gz --drop --confirm edX/DemoX/2012_Fall",
+    ),
+    exits="0 archived, 1 unknown course, no pg_dump that fits, or it is moving, 2 FILE cannot be written, "
+    "3 unreachable, 6 not confirmed",
+    see="rollbook course restore, rollbook course delete",
+)  # fmt: skip
+def archive(
+    run: Run,
+    course: Course,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="The file to write.")],
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop the course when the file was written and read again.")
+    ] = False,
+    confirm: Annotated[
+        str | None, typer.Option(metavar="COURSE", help="Repeat the course ID to confirm --drop.")
+    ] = None,
+) -> None:
+    """Archive a course in one file: its schema with all that it added, the enrollments, and how it was.
+
+    What lives on a course server is read there, with pg_dump. --drop also drops the course as course delete does, and
+    on its server; the portal's enrollments stay. The file holds personal data and is readable by you alone.
+    """
+    from rollbook.replication import archive as archiving
+
+    if confirm is not None and not drop:
+        raise UsageError("--confirm is for --drop", fix="add --drop, or leave it out")
+    found = archiving.check_drop(run, course) if drop else None
+    if found and not run.dry_run and confirm != course:
+        message = f"not confirmed: this drops schema {found.schema_name} once it is archived"
+        if confirm is not None:
+            message = f"--confirm {confirm} is not the course {course}"
+        raise NotConfirmedError(message, fix=f"add --confirm {course_word(course)}")
+    done = vars(archiving.archive(run, course, output))
+    if found and not run.dry_run:
+        archiving.drop(run, found)
+    render.rows(run, [{**done, "outcome": "archived and removed" if drop else "archived"}], ARCHIVED)
+
+
+@command(
+    app, "restore", sets=("data", "writes"), columns=RESTORED, long=True,
+    examples=("course restore demox.tar.gz --dry-run", "course restore demox.tar.gz --enroll"),
+    exits="0 restored and equal to the portal, 1 the file is damaged or newer, the course exists, or rows of its own "
+    "need a user who is gone, 3 unreachable, 4 not migrated",
+    see="rollbook course archive, rollbook course attach",
+)  # fmt: skip
+def restore(
+    run: Run,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file of course archive.")],
+    enroll: Annotated[
+        bool, typer.Option("--enroll", help="Enroll again who was enrolled then, has an account, and is not now.")
+    ] = False,
+) -> None:
+    """Restore a course from its archive, into the portal: all that it added, and copies as the portal has them now.
+
+    It is one transaction. Users who were enrolled and have no account any more are listed, and not created.
+    """
+    from rollbook.replication import archive as archiving
+
+    done = archiving.restore(run, file, enroll=enroll)
+    remains = [
+        Remain("archive", f"{what}: {', '.join(f'id:{user}' for user in users[:SHOWN])}"
+               f"{', ...' if len(users) > SHOWN else ''}", len(users), fix)
+        for what, users, fix in (
+            ("users who were enrolled and have no account any more", done.gone, None),
+            ("users who were enrolled and are not now", done.ended, "restore with --enroll enrolls them again"),
+        )
+        if users
+    ]  # fmt: skip
+    render.removed(run, [{**vars(done), "remains": remains}], RESTORED)

@@ -1,0 +1,391 @@
+"""Archiving a course, and taking it back.
+
+An archive is made in one snapshot of the place where the course lives, and published under its name when it is whole.
+Restoring is one transaction: the scripts of the archive are executed in it, so that nothing of a refused one is left.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, LiteralString
+
+from psycopg import IsolationLevel, errors, sql
+from psycopg.types.json import Jsonb
+
+from rollbook.core import history
+from rollbook.core.conninfo import masked
+from rollbook.core.db import Conn, require_own_session
+from rollbook.core.errors import RefusedError, UnreachableError
+from rollbook.core.files import Aside, check_writable, hidden_name, is_special, remove_leftovers, way_out
+from rollbook.core.programs import Program, find_program
+from rollbook.core.rows import Row, one
+from rollbook.replication import attach, catalog, link
+from rollbook.replication.archive_file import ENROLLMENTS, FORMAT, SCRIPTS, Archive, Manifest, Writer, damaged
+from rollbook.replication.queries.courses import Course, drop_course, find_course
+from rollbook.replication.steps import Steps
+
+if TYPE_CHECKING:
+    from rollbook.core.command import Run
+
+LOCK_MS = 10_000  # how long pg_dump waits for a lock
+HEAD = b"SET row_security = off;\n"  # the last line of the settings with which a script of pg_dump begins
+
+SHAPE: LiteralString = "select to_jsonb(t) as line from rollbook.shape_table as t order by t.table_name"
+KEPT: LiteralString = """
+select jsonb_build_object(
+    'schema_name', c.schema_name, 'on_leave', c.on_leave, 'on_fault', c.on_fault, 'without', to_jsonb(c.without),
+    'closed_at', c.closed_at, 'closed_by', c.closed_by
+) as kept
+from rollbook.course as c where c.course_id = %s
+"""
+MEMBERSHIP: LiteralString = """
+select t.relation, t.course_column, t.user_column, t.key_column, t.course_type from rollbook.shape_table as t
+where t.role = 'membership'
+"""
+# A script's own settings are not executed: these are, for the transaction.
+SETTINGS: LiteralString = """
+select
+    set_config('search_path', '', true), set_config('check_function_bodies', 'off', true),
+    set_config('standard_conforming_strings', 'on', true), set_config('xmloption', 'content', true),
+    set_config('client_min_messages', 'warning', true)
+"""
+RESET: LiteralString = """
+set local search_path to default; set local check_function_bodies to default; set local xmloption to default
+"""
+# Who was enrolled then: without an account now, or with one and not enrolled.
+GONE: LiteralString = """
+select k.user_id, u.id is null as is_gone
+from (select distinct cast({user} as bigint) as user_id from pg_temp.archived) as k
+left join rollbook.persons() as u on u.id = k.user_id
+where u.id is null or not exists (
+    select from rollbook.memberships_of(%(course)s) as m where m.user_id = k.user_id
+)
+order by k.user_id
+"""
+
+
+@dataclass(frozen=True)
+class Archived:
+    """A row of `course archive`; the fields are its columns."""
+
+    course: str
+    place: str  # `portal` or `server NAME`
+    file: str
+    bytes: int | None
+    enrollments: int
+    copied_users: int | None
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A row of `course restore`; the fields but the last two are its columns."""
+
+    course: str
+    schema_name: str
+    enrolled: int
+    copied_users: int | None
+    rows: int  # that were not as the portal has them
+    enrolled_again: int
+    outcome: str
+    gone: list[int]  # users who were enrolled and have no account any more
+    ended: list[int]  # users who were enrolled, have an account, and are not enrolled
+
+
+# --- archive ----------------------------------------------------------------------------------------------------------
+
+
+def archive(run: Run, course_id: str, name: str) -> Archived:
+    """Write the archive of a course; with --dry-run only look at what would be in it.
+
+    Raises RefusedError for an unknown course, one that moves, or where no pg_dump fits; UnreachableError.
+    """
+    check_writable(name, "-o")
+    path = Path(name)
+    if is_special(path):
+        raise RefusedError(f"cannot archive to {name}", why="it is not a file", fix="name a file with -o")
+    with ExitStack() as stack:
+        portal = stack.enter_context(run.connect())
+        portal.isolation_level = IsolationLevel.REPEATABLE_READ
+        portal.execute("select rollbook.require_owner('archive courses')")
+        course = find_course(portal, course_id)
+        attach.refuse_moving(course)
+        place, conn = "portal", portal
+        if course.server is not None:
+            place = f"server {course.server}"
+            conn = stack.enter_context(link.reached(link.find_server(portal, course.server), run.caller(), long=True))
+            conn.isolation_level = IsolationLevel.REPEATABLE_READ
+            stack.enter_context(conn.transaction())
+        require_own_session(conn, "an archive")
+        program = find_program("pg_dump", conn.info.server_version)
+        manifest = describe(portal, conn, course, place, program)
+        if run.dry_run:
+            return Archived(course_id, place, name, None, manifest.enrollments, manifest.copied_users, "archived")
+        try:
+            size = publish(portal, conn, manifest, program, path)
+        except OSError as exc:
+            raise UnreachableError(f"cannot write {name}", why=exc.strerror, fix=way_out(exc, "-o")) from exc
+    with run.connect() as portal:
+        history.record(
+            portal, run, course_id, "archived", after={"file": str(path.absolute()), "bytes": size}, course_id=course_id
+        )
+    return Archived(course_id, place, name, size, manifest.enrollments, manifest.copied_users, "archived")
+
+
+def describe(portal: Conn, conn: Conn, course: Course, place: str, program: Program) -> Manifest:
+    """Return how a course is; `conn` is with the place where it lives."""
+    own = (
+        catalog.local_objects(conn, course.schema_name, on_copies=True) if conn is not portal else course.local_objects
+    )
+    return Manifest(
+        format=FORMAT, rollbook=version("rollbook"), archived_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        course=course.course, place=place, server_version=conn.info.server_version, pg_dump=program.version,
+        kept=one(portal, KEPT, [course.course])["kept"], tables=[row["line"] for row in portal.execute(SHAPE)],
+        own=own, enrollments=course.enrolled, copied_users=course.copied_users,
+    )  # fmt: skip
+
+
+def publish(portal: Conn, conn: Conn, manifest: Manifest, program: Program, path: Path) -> int:
+    """Write the file beside its name, read it again, and give it its name; return its bytes."""
+    remove_leftovers(path.parent, f".{glob.escape(path.name[:40])}.*.part")
+    aside = Aside(path.with_name(hidden_name(path)))
+    try:
+        writer = Writer(aside.file, path.parent)
+        with writer.member(ENROLLMENTS) as file:
+            write_enrollments(portal, manifest.course, file)
+        snapshot = str(one(conn, "select pg_export_snapshot() as name")["name"])
+        for name, section in SCRIPTS.items():
+            with writer.member(name) as file:
+                dump(conn, program, manifest, section, snapshot, file)
+        writer.finish(manifest)
+        aside.flush()
+        with Archive(aside.hidden):  # every checksum, from the disk
+            size = aside.hidden.stat().st_size
+        aside.publish(path)
+    finally:
+        aside.discard()
+    return size
+
+
+def write_enrollments(portal: Conn, course_id: str, file: IO[bytes]) -> None:
+    """Write the portal's rows of a course, all columns, in the order of their keys."""
+    table = one(portal, MEMBERSHIP)
+    query = sql.SQL("copy (select * from {} where {} = {} order by {}) to stdout (format csv, header)").format(
+        sql.SQL(table["relation"]), sql.Identifier(table["course_column"]),
+        sql.SQL("cast({} as " + table["course_type"] + ")").format(course_id), sql.Identifier(table["key_column"]),
+    )  # fmt: skip
+    with portal.cursor() as cursor, cursor.copy(query) as copy:
+        for chunk in copy:
+            file.write(chunk)
+
+
+def dump(conn: Conn, program: Program, manifest: Manifest, section: str, snapshot: str, file: IO[bytes]) -> None:
+    """Write one section of the schema's dump. A password goes in the environment."""
+    pattern = '"' + manifest.schema_name.replace('"', '""') + '"'
+    words = [
+        str(program.path), f"--dbname={conn.info.dsn}", f"--schema={pattern}", f"--section={section}",
+        f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_MS}", "--no-publications", "--no-subscriptions",
+        "--no-security-labels", "--no-password", "--encoding=UTF8",
+    ]  # fmt: skip
+    if manifest.place != "portal":  # its roles are those of another cluster
+        words += ["--no-owner", "--no-privileges"]
+    given = {"PGPASSWORD": conn.info.password} if conn.info.password else {}
+    done = subprocess.run(words, stdout=file, stderr=subprocess.PIPE, env=os.environ | given, check=False)
+    if done.returncode:
+        said = masked(" ".join(done.stderr.decode(errors="replace").split()))
+        raise UnreachableError(
+            f"pg_dump of schema {manifest.schema_name} failed", why=said[:500] or f"it ended with {done.returncode}",
+            fix="let a role that may read all of the schema archive it, such as a member of rollbook_owner",
+        )  # fmt: skip
+
+
+def check_drop(run: Run, course_id: str) -> Course:
+    """Return a course that is dropped once it is archived. Raises RefusedError where not all of it is archived."""
+    with run.connect() as portal:
+        course = find_course(portal, course_id)
+        own = list(catalog.local_objects(portal, course.schema_name, on_copies=False)) if course.server else []
+    if own:
+        raise RefusedError(
+            f"course {course_id} lives on server {course.server} and has data of its own in the portal too",
+            why=", ".join(own),
+            fix=f"save it and drop it there: it is in schema {course.schema_name}, and not in the archive",
+        )  # fmt: skip
+    return course
+
+
+def drop(run: Run, course: Course) -> None:
+    """Drop a course that was archived, from its server too."""
+    if course.server is not None:
+        attach.detach(run, [course], attach.Detaching(drop_local=True), Steps())
+    with run.connect() as portal:
+        drop_course(portal, course.course, drop_local=True)
+        before = {name: vars(course)[name] for name in ("schema_name", "on_leave", "copied_users", "local_objects")}
+        history.record(portal, run, course.course, "removed", before=before, course_id=course.course)
+
+
+# --- restore ----------------------------------------------------------------------------------------------------------
+
+
+def restore(run: Run, name: str, *, enroll: bool) -> Restored:
+    """Take a course back from its archive, into the portal, and make its copies current; a dry run rolls that back.
+
+    `enroll`: enroll again who was enrolled then, has an account, and is not enrolled now. Raises RefusedError for a
+    file that is damaged or of a newer version, a course that exists, and what the database does not take.
+    """
+    with Archive(Path(name)) as found, run.connect() as portal:
+        manifest = found.manifest
+        portal.execute("select rollbook.require_owner('restore courses')")
+        check_place(portal, manifest)
+        with explained(manifest):
+            portal.execute(SETTINGS)
+            for script in SCRIPTS:
+                execute(portal, found.files[script], name, has_rows=SCRIPTS[script] == "data")
+            portal.execute(RESET)
+        table = one(portal, MEMBERSHIP)
+        load_enrollments(portal, found)
+        again = enroll_again(portal, table, manifest.course) if enroll else 0
+        written = portal.execute(
+            "select inserted, updated, deleted from rollbook.readmit(%s, %s)", [manifest.course, Jsonb(manifest.kept)]
+        ).fetchall()
+        gone = portal.execute(
+            sql.SQL(GONE).format(user=sql.Identifier(table["user_column"])), {"course": manifest.course}
+        ).fetchall()
+        course = find_course(portal, manifest.course)
+        history.record(
+            portal, run, course.course, "restored", course_id=course.course,
+            after={"file": str(Path(name).absolute()), "archived_at": manifest.archived_at, "enrolled_again": again},
+        )  # fmt: skip
+    return Restored(
+        course.course, course.schema_name, course.enrolled, course.copied_users,
+        sum(row["inserted"] + row["updated"] + row["deleted"] for row in written), again, "restored",
+        [row["user_id"] for row in gone if row["is_gone"]], [row["user_id"] for row in gone if not row["is_gone"]],
+    )  # fmt: skip
+
+
+def check_place(portal: Conn, manifest: Manifest) -> None:
+    """Raise RefusedError where the database cannot take this course."""
+    course, schema = manifest.course, manifest.schema_name
+    if portal.execute("select 1 from rollbook.course where course_id = %s", [course]).fetchone():
+        raise RefusedError(f"course {course} already exists", fix="rollbook course show, or course delete")
+    if portal.execute("select 1 from pg_namespace where nspname = %s", [schema]).fetchone():
+        raise RefusedError(
+            f"schema {schema} of course {course} exists already", why="another course, or a dump, has it",
+            fix=f"rename that course's schema or drop it: drop schema {schema} cascade",
+        )  # fmt: skip
+    theirs, ours = manifest.server_version // 10_000, portal.info.server_version // 10_000
+    if theirs > ours:
+        raise RefusedError(
+            f"the archive is of PostgreSQL {theirs}, and the portal is PostgreSQL {ours}",
+            why="an older PostgreSQL does not read all that a newer one writes",
+            fix=f"restore it into a portal on PostgreSQL {theirs} or newer",
+        )
+    keys = ("role", "table_name", "key_column", "user_column", "course_column")
+    now = [row["line"] for row in portal.execute(SHAPE)]
+    if [[line[key] for key in keys] for line in now] != [[line[key] for key in keys] for line in manifest.tables]:
+        raise RefusedError(
+            "the archive has another shape",
+            why="the tables that are copied, or their keys, were others then",
+            fix="restore it into an installation of that shape: tables in its manifest.json",
+        )
+
+
+@contextmanager
+def explained(manifest: Manifest) -> Iterator[None]:
+    """Say what to do where a script is refused."""
+    try:
+        yield
+    except errors.UndefinedObject as exc:
+        if "role" not in str(exc):
+            raise
+        raise RefusedError(
+            f"a role that course {manifest.course} used is gone",
+            why=str(exc.diag.message_primary),
+            fix="create that role again, without a login: create role NAME; then restore",
+        ) from exc
+    except errors.InsufficientPrivilege as exc:
+        raise UnreachableError(
+            f"this role may not restore what course {manifest.course} has added",
+            why=str(exc.diag.message_primary),
+            fix="restore it as a superuser, or as the role that archived it",
+        ) from exc
+
+
+def execute(portal: Conn, file: IO[bytes], name: str, *, has_rows: bool) -> None:
+    """Execute a script of pg_dump: statements and, in the one that has rows, COPY."""
+    begun = False
+    statements: list[bytes] = []
+    for line in file:
+        if not begun:  # settings, comments
+            begun = line == HEAD
+        elif line.startswith((b"\\restrict ", b"\\unrestrict ")):
+            continue
+        elif line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n") and has_rows:
+            run_all(portal, statements)
+            with portal.cursor() as cursor, cursor.copy(line) as copy:
+                for row in file:
+                    if row == b"\\.\n":
+                        break
+                    copy.write(row)
+                else:
+                    raise damaged(Path(name), "its rows end too early")
+        else:
+            statements.append(line)
+    run_all(portal, statements)
+
+
+def run_all(portal: Conn, statements: list[bytes]) -> None:
+    """Execute what is collected, and forget it."""
+    if any(line.strip() and not line.startswith(b"--") for line in statements):
+        portal.execute(b"".join(statements))
+    statements.clear()
+
+
+def load_enrollments(portal: Conn, found: Archive) -> None:
+    """Make pg_temp.archived: the enrollments of the archive, in the columns that the portal's table still has."""
+    header = next(csv.reader([found.files[ENROLLMENTS].readline().decode()]))
+    names = sql.SQL(", ").join(map(sql.Identifier, header))
+    texts = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in header)
+    portal.execute(sql.SQL("create temporary table archived ({}) on commit drop").format(texts))
+    statement = sql.SQL("copy pg_temp.archived ({}) from stdin (format csv)").format(names)
+    with portal.cursor() as cursor, cursor.copy(statement) as copy:
+        while chunk := found.files[ENROLLMENTS].read(65536):
+            copy.write(chunk)
+
+
+def enroll_again(portal: Conn, table: Row, course_id: str) -> int:
+    """Insert the enrollments of the archive that the portal lacks, with their ids, for users who have an account."""
+    columns = portal.execute(
+        "select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type "
+        "from pg_attribute as a inner join pg_attribute as k on k.attrelid = 'pg_temp.archived'::regclass "
+        "and k.attname = a.attname "
+        "where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = '' "
+        "order by a.attnum",
+        [table["relation"]],
+    ).fetchall()
+    user = sql.Identifier(table["user_column"])
+    done: Any = portal.execute(
+        sql.SQL(
+            "insert into {} ({}) overriding system value select {} from pg_temp.archived as k "
+            "where exists (select from rollbook.persons() as u where u.id = cast(k.{} as bigint)) and not exists ("
+            "select from rollbook.memberships_of(%s) as m where m.user_id = cast(k.{} as bigint)) "
+            "on conflict do nothing"
+        ).format(
+            sql.SQL(table["relation"]),
+            sql.SQL(", ").join(sql.Identifier(row["name"]) for row in columns),
+            sql.SQL(", ").join(
+                sql.SQL("cast(k.{} as " + row["type"] + ")").format(sql.Identifier(row["name"])) for row in columns
+            ),
+            user, user,
+        ),
+        [course_id],
+    )  # fmt: skip
+    return int(done.rowcount)
