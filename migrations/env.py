@@ -7,7 +7,7 @@ from typing import Any
 from alembic import context
 from sqlalchemy import create_engine, pool
 
-from rollbook.core.migrating import VERSION_TABLE
+from rollbook.core.migrating import MIGRATION_LOCK, VERSION_TABLE
 
 options: dict[str, Any] = {
     "version_table": VERSION_TABLE,
@@ -35,8 +35,9 @@ if context.is_offline_mode():
 else:
     engine = create_engine("postgresql+psycopg://", creator=connector(), poolclass=pool.NullPool)
     with engine.connect() as connection:
-        # One upgrade at a time: a second one waits here, and then finds nothing left to do.
-        connection.exec_driver_sql("select pg_catalog.pg_advisory_lock(pg_catalog.hashtext('rollbook migrations'))")
+        # One upgrade at a time: a second one waits here, and then finds nothing left to do. Commands that write finish
+        # their transactions before, and read the revision after.
+        connection.exec_driver_sql(f"select pg_catalog.pg_advisory_lock({MIGRATION_LOCK})")
         connection.commit()
         context.configure(connection=connection, **options)
         with context.begin_transaction():

@@ -3,7 +3,7 @@
 Locks: say which, for how long, and whether old code still runs.
 """
 
-from rollbook.core.migrating import apply_objects, run_sql
+from rollbook.core.migrating import LOCK_TIMEOUT, apply_objects, run_sql
 
 revision = "${up_revision}"
 down_revision = ${'"' + down_revision + '"' if down_revision else None}
@@ -12,8 +12,10 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
+    run_sql(LOCK_TIMEOUT)
     ${upgrades if upgrades else "pass"}
 
 
 def downgrade() -> None:
+    run_sql(LOCK_TIMEOUT)
     ${downgrades if downgrades else "pass"}

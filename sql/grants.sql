@@ -19,14 +19,25 @@ begin
     -- Who takes over a function needs CREATE on its schema, for this moment.
     grant create on schema rollbook to rollbook_owner, rollbook_writer;
     for object in
-        select p.oid::regprocedure::text as name, p.prosecdef, p.proname = any (writers) as is_writers,
-            p.prorettype = 'trigger'::regtype as is_trigger, p.provolatile <> 'v' as is_reader, p.oid
+        select p.oid::regprocedure::text as name, p.prosecdef, p.proowner::regrole::text as owner,
+            case
+                when not p.prosecdef then migrator
+                when p.proname = any (writers) then 'rollbook_writer'
+                else 'rollbook_owner'
+            end as wanted,
+            p.prorettype = 'trigger'::regtype as is_trigger, p.provolatile <> 'v' as is_reader, p.oid,
+            array(
+                select case a.grantee when 0 then 'public' else a.grantee::regrole::text end
+                from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) as a
+            ) as grantees
         from pg_proc as p where p.pronamespace = 'rollbook'::regnamespace
     loop
-        execute format('alter function %s owner to %s', object.name, case
-            when not object.prosecdef then migrator when object.is_writers then 'rollbook_writer' else 'rollbook_owner'
-        end);
-        execute format('revoke execute on function %s from public', object.name);
+        if object.owner <> object.wanted then
+            execute format('alter function %s owner to %s', object.name, object.wanted);
+        end if;
+        if 'public' = any (object.grantees) then
+            execute format('revoke execute on function %s from public', object.name);
+        end if;
         if object.is_trigger then  -- a trigger fires without EXECUTE; who has it could hang it elsewhere
             for grantee in
                 select distinct a.grantee::regrole::text as name
@@ -37,20 +48,28 @@ begin
             end loop;
             continue;
         end if;
-        if not object.prosecdef then  -- runs with the caller's rights: EXECUTE alone gives none
+        -- What runs with the caller's rights: EXECUTE alone gives none.
+        if not object.prosecdef
+            and not '{rollbook_owner,rollbook_writer,rollbook_operator}'::text[] <@ object.grantees
+        then
             execute format(
                 'grant execute on function %s to rollbook_owner, rollbook_writer, rollbook_operator', object.name
             );
         end if;
-        if object.is_reader then  -- STABLE or IMMUTABLE
+        if object.is_reader and 'rollbook_monitor' <> all (object.grantees) then  -- STABLE or IMMUTABLE
             execute format('grant execute on function %s to rollbook_monitor', object.name);
         end if;
     end loop;
     for object in
-        select format('%s %s', case c.relkind when 'r' then 'table' when 'v' then 'view' else 'type' end,
-                      c.oid::regclass) as name,
-            case c.oid when 'rollbook.heartbeat'::regclass then 'rollbook_owner' else migrator end as owner
-        from pg_class as c where c.relnamespace = 'rollbook'::regnamespace and c.relkind in ('r', 'v', 'c')
+        select k.name, k.owner  -- a right owner is not set again: that would lock the table against everybody
+        from (
+            select format('%s %s', case c.relkind when 'r' then 'table' when 'v' then 'view' else 'type' end,
+                          c.oid::regclass) as name,
+                case c.oid when 'rollbook.heartbeat'::regclass then 'rollbook_owner' else migrator end as owner,
+                c.relowner
+            from pg_class as c where c.relnamespace = 'rollbook'::regnamespace and c.relkind in ('r', 'v', 'c')
+        ) as k
+        where k.owner <> k.relowner::regrole::text
     loop
         execute format('alter %s owner to %s', object.name, object.owner);
     end loop;
@@ -106,16 +125,6 @@ to rollbook_owner;
 grant select on rollbook.server, rollbook.discussion to rollbook_owner;
 grant select, update on rollbook.shape to rollbook_owner;
 grant select on rollbook.shape_table to rollbook_owner;
--- If somebody enables row security, routing must still see every row, or it would treat hidden rows as deleted.
-drop policy if exists rollbook_reads on :person;
-drop policy if exists rollbook_reads on :profile;
-drop policy if exists rollbook_reads on :membership;
-create policy rollbook_reads on :person for select to rollbook_owner using (true);
-create policy rollbook_reads on :profile for select to rollbook_owner using (true);
-create policy rollbook_reads on :membership for select to rollbook_owner using (true);
-comment on policy rollbook_reads on :person is 'Rollbook sees every row, also under row security.';
-comment on policy rollbook_reads on :profile is 'Rollbook sees every row, also under row security.';
-comment on policy rollbook_reads on :membership is 'Rollbook sees every row, also under row security.';
 
 -- rollbook_writer -----------------------------------------------------------------------------------------------------
 -- An e-mail address that changes makes the candidate's record due, whoever changed it.
@@ -131,21 +140,49 @@ grant select (user_id, course_id) on portal.student_courseenrollment to rollbook
 -- The e-mail address is a part of a candidate's record; a username may be there already.
 grant select (id, username, email) on portal.auth_user to rollbook_writer;
 grant select on rollbook.country, rollbook.exam, rollbook.exam_status to rollbook_writer;
-drop policy if exists rollbook_renews on portal.student_testcenteruser;
-drop policy if exists rollbook_registers on portal.student_testcenterregistration;
-drop policy if exists rollbook_registers on portal.student_courseenrollment;
-drop policy if exists rollbook_registers on portal.auth_user;
-create policy rollbook_renews on portal.student_testcenteruser to rollbook_writer using (true);
-create policy rollbook_registers on portal.student_testcenterregistration to rollbook_writer using (true);
-create policy rollbook_registers on portal.student_courseenrollment for select to rollbook_writer using (true);
-create policy rollbook_registers on portal.auth_user for select to rollbook_writer using (true);
-comment on policy rollbook_renews on portal.student_testcenteruser is
-    'Rollbook sees every row, also under row security.';
-comment on policy rollbook_registers on portal.student_testcenterregistration is
-    'Rollbook sees every row, also under row security.';
-comment on policy rollbook_registers on portal.student_courseenrollment is
-    'Rollbook sees every row, also under row security.';
-comment on policy rollbook_registers on portal.auth_user is 'Rollbook sees every row, also under row security.';
+
+-- If somebody enables row security, Rollbook must still see every row: routing would treat hidden rows as deleted.
+-- A policy that is right is not made again: that would lock the table against its readers too.
+do $$
+declare
+    wanted record;
+begin
+    for wanted in
+        select d.policy, d.place, d.role, d.command
+        from (
+            select
+                'rollbook_reads' as policy, rollbook.portal_table(t.table_name) as place, 'rollbook_owner' as role,
+                'select' as command
+            from rollbook.copied_tables() as t
+            union all
+            select o.policy, rollbook.portal_table(o.table_name), 'rollbook_writer', o.command
+            from (
+                values
+                ('rollbook_renews', 'student_testcenteruser', 'all'),
+                ('rollbook_registers', 'student_testcenterregistration', 'all'),
+                ('rollbook_registers', 'student_courseenrollment', 'select'),
+                ('rollbook_registers', 'auth_user', 'select')
+            ) as o (policy, table_name, command)
+        ) as d
+        where not exists (
+            select from pg_policy as p
+            where p.polrelid = d.place and p.polname = d.policy and p.polpermissive
+                and p.polcmd = case d.command when 'all' then '*' else 'r' end
+                and p.polroles = array[d.role::regrole::oid]
+                and pg_get_expr(p.polqual, p.polrelid) = 'true' and p.polwithcheck is null
+                and obj_description(p.oid, 'pg_policy') is not null
+        )
+    loop
+        execute format('drop policy if exists %I on %s', wanted.policy, wanted.place);
+        execute format(
+            'create policy %I on %s for %s to %I using (true)', wanted.policy, wanted.place, wanted.command, wanted.role
+        );
+        execute format(
+            'comment on policy %I on %s is %L', wanted.policy, wanted.place,
+            'Rollbook sees every row, also under row security.'
+        );
+    end loop;
+end $$;
 
 -- rollbook_monitor ----------------------------------------------------------------------------------------------------
 grant select (

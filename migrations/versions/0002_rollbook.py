@@ -5,7 +5,7 @@ authorizations) until commit; no table is rewritten or scanned. Writes of applic
 are routed afterwards.
 """
 
-from rollbook.core.migrating import apply_objects, run_sql, run_tables
+from rollbook.core.migrating import LOCK_TIMEOUT, apply_objects, run_sql, run_tables
 
 revision = "0002"
 down_revision = "0001"
@@ -92,12 +92,12 @@ end $$;
 
 
 def upgrade() -> None:
-    run_sql("set local lock_timeout = '10s'")
+    run_sql(LOCK_TIMEOUT)
     run_tables("0002", "roles", "schema", "servers", "routing", "accounts", "privacy", "test_centre", "countries")
     apply_objects("0002")
     run_sql(SEED)
 
 
 def downgrade() -> None:
-    run_sql("set local lock_timeout = '10s'")
+    run_sql(LOCK_TIMEOUT)
     run_sql(DROP)

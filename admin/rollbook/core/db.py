@@ -16,7 +16,7 @@ from psycopg.rows import dict_row, tuple_row
 from rollbook.core.conninfo import conninfo, masked
 from rollbook.core.errors import COMMITTING, AdminError, AttentionError, RefusedError
 from rollbook.core.lock_wait import watched
-from rollbook.core.migrating import VERSION_TABLE, known_revisions
+from rollbook.core.migrating import MIGRATION_LOCK, VERSION_TABLE, known_revisions
 from rollbook.core.sqlstate import translate, translated
 
 Conn = Connection[dict[str, Any]]
@@ -68,6 +68,11 @@ PEOPLE = """array(
     select t.relation from rollbook.copied_tables() as t where t.role in ('person', 'membership') order by t.ordinal
 )"""
 POOLED = "a pooler, such as PgBouncer, is in between: another client may get this session and its locks"
+# No migration is under way while a transaction holds this; the revision is read after it was got.
+SHARED_REVISION = f"""
+select pg_catalog.pg_advisory_xact_lock_shared({MIGRATION_LOCK});
+select version_num from public.{VERSION_TABLE}
+"""  # noqa: S608 (constants)
 DEFAULT_TABLES = ("portal.auth_user", "portal.student_courseenrollment")
 
 
@@ -91,6 +96,7 @@ class Session(Connection[dict[str, Any]]):
     seconds = 0.0  # bound of a statement; 0 = none
     writes = False
     is_pooled: bool | None = None  # None until the server has been asked
+    revision: str | None = None  # with `writes`: what each transaction must find; None = it does not matter
 
     def settle(self) -> None:
         """Make the settings, for this transaction; in autocommit for the session, unless a pooler lends it."""
@@ -117,6 +123,24 @@ class Session(Connection[dict[str, Any]]):
             if self.writes and role == "replica":
                 raise triggers_are_off(self)
 
+    def hold_revision(self) -> None:
+        """Hold the schema as it is for this transaction, where a command writes. Raises AttentionError if it changed.
+
+        A program that began before an upgrade, such as a long import, would write what the new schema does not expect.
+        """
+        if not self.writes or self.revision is None:
+            return
+        with Cursor(self, row_factory=tuple_row) as cursor:
+            cursor.execute(SHARED_REVISION, prepare=False)  # two statements: the second one sees what was committed
+            cursor.nextset()
+            (found,) = cursor.fetchone() or (None,)
+        if found != self.revision:
+            refuse_newer(found)
+            raise AttentionError(
+                f"the database's schema changed from {self.revision} to {found} while this command ran",
+                fix="run the command again",
+            )
+
     @contextmanager
     def settled(self) -> Iterator[None]:
         """Begin a transaction with our settings, where a statement inside would begin one."""
@@ -124,6 +148,7 @@ class Session(Connection[dict[str, Any]]):
             yield
         elif not self.autocommit:
             self.settle()
+            self.hold_revision()
             yield
         elif self.is_pooled:
             with self.transaction():
@@ -138,6 +163,8 @@ class Session(Connection[dict[str, Any]]):
         with super().transaction(savepoint_name, force_rollback) as transaction:
             if begins and (self.is_pooled or not self.autocommit):
                 self.settle()
+            if begins:
+                self.hold_revision()
             yield transaction
 
     def set_autocommit(self, value: bool) -> None:
@@ -278,6 +305,7 @@ def connect(
         if migrated:
             check_revision(conn, default_tables=default_tables)
             conn.commit()
+            conn.revision = known_revisions()[-1]
         try:
             yield conn
         except errors.CharacterNotInRepertoire as exc:

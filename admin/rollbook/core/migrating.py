@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -19,6 +19,64 @@ SQL = ROOT / "sql"
 # A database is built from sql/ in this order: views need functions; bodies are checked when all exist.
 KINDS = ("functions", "triggers", "views")
 VERSION_TABLE = "rollbook_revision"
+
+# Migrations hold this lock alone; each transaction of a command that writes shares it.
+MIGRATION_LOCK = "pg_catalog.hashtext('rollbook migrations')"
+
+# A lock that is not free within this time is given up, with the revision: who writes waits no longer than this for it.
+LOCK_SECONDS = 0.5
+LOCK_TIMEOUT: LiteralString = "set local lock_timeout = '500ms'"
+
+# Between what a statement of a writer calls first and last, no code may change: until the commit none is under way on a
+# table whose changes are routed, and no course is created or dropped. For two seconds a moment is looked for in which
+# none is, without a wait of anybody. Where there is none, new writers are held back, half as long as PostgreSQL waits
+# before it looks for a deadlock, so that none becomes the victim of one.
+BARRIER = """
+do $$
+declare
+    before constant text := current_setting('lock_timeout');
+    began constant timestamptz := clock_timestamp();
+    places constant text[] := array(
+        select t.place::text
+        from (
+            select distinct g.tgrelid::regclass as place
+            from pg_trigger as g where g.tgname ~ '^rollbook_(route|hold|refuse|check|note)_' and not g.tgisinternal
+            union all select 'rollbook.course_set'::regclass
+        ) as t
+        left join rollbook.copied_tables() as c on rollbook.portal_table(c.table_name) = t.place
+        order by c.ordinal nulls last, t.place::text  -- as applications write: accounts first
+    );
+    is_patient boolean;
+    until timestamptz;
+    place text;
+begin
+    loop
+        is_patient := clock_timestamp() > began + interval '2 seconds';
+        until := clock_timestamp() + current_setting('deadlock_timeout')::interval / 2;
+        begin
+            foreach place in array places loop
+                perform set_config('lock_timeout', greatest(
+                    1, extract(epoch from until - clock_timestamp()) * 1000)::integer || 'ms', true);
+                execute format('lock table %s in share row exclusive mode', place)
+                    || case when is_patient then '' else ' nowait' end;
+            end loop;
+            exit;
+        exception when lock_not_available then
+            if is_patient then
+                raise exception '% is written all the time, or by a transaction that stays open', place
+                    using errcode = 'lock_not_available', detail = (
+                        select string_agg(distinct d.holder, ', ')
+                        from pg_locks as l cross join lateral rollbook.describe_holder(l.pid, null) as d
+                        where l.relation = place::regclass and l.granted and l.pid <> pg_backend_pid()
+                            and l.mode not in ('AccessShareLock', 'RowShareLock')
+                    );
+            end if;
+            perform pg_sleep(0.01);
+        end;
+    end loop;
+    perform set_config('lock_timeout', before, true);
+end $$;
+"""
 
 # Where a site was adopted in place, portal.X is a view: X -> the name of the table under it, as SQL spells it.
 Places = Mapping[str, str]
@@ -35,6 +93,8 @@ inner join pg_catalog.pg_namespace as s on s.oid = t.relnamespace
 where v.relkind = 'v'
 group by 1, 2
 """
+
+TRIGGER_STATEMENT = re.compile(r"^(?:create or replace|comment on) trigger\s", re.MULTILINE)
 
 # Where SQL needs the table itself: triggers, policies and their comments, tg_relid, foreign keys, versions of rows.
 REAL = re.compile(
@@ -81,6 +141,26 @@ def object_files(directory: Path) -> list[Path]:
     return files + list(directory.glob("grants.sql"))
 
 
+def object_scripts(directory: Path) -> list[str]:
+    """Return what the files hold, in an order in which writers wait for a moment: functions lock no table.
+
+    Then the barrier, and what locks: triggers, views, and the grants on them.
+    """
+    from rollbook.core.shape import statements
+
+    free: list[str] = []
+    locking: list[str] = []
+    for path in object_files(directory):
+        kind, text = path.relative_to(directory).parts[0], path.read_text()
+        if kind == "triggers":
+            parts = statements(text)
+            hooks = [part for part in parts if TRIGGER_STATEMENT.search(part)]
+            locking.append("".join(hooks))
+            text = "".join(part for part in parts if part not in hooks)
+        (free if kind in ("functions", "triggers") else locking).append(text)
+    return [*free, BARRIER, *locking]
+
+
 def run_sql(script: str) -> None:
     """Run a script of several statements unchanged: colons are not parameters."""
     from alembic import op  # 0.8 s, only for migrations
@@ -112,10 +192,10 @@ def apply_objects(revision: str) -> None:
     """Create the functions, triggers, views and grants that a revision ships.
 
     A released revision has a frozen copy, migrations/frozen/REVISION, of the files that it changed; a revision that is
-    not released yet takes `sql/` as it is.
+    not released yet takes `sql/` as it is. Writers wait from here to the commit: call it last.
     """
     frozen = MIGRATIONS / "frozen" / revision
     run_sql("set local check_function_bodies = off")
-    for path in object_files(frozen if frozen.is_dir() else SQL):
-        run_sql(path.read_text())
+    for script in object_scripts(frozen if frozen.is_dir() else SQL):
+        run_sql(script)
     run_sql("set local check_function_bodies = on")

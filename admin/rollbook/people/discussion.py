@@ -228,12 +228,15 @@ class Delivery:
 def follow(
     conn: Conn, ids: list[int] | None, *, at_once: bool, report: Callable[[Sequence[Result]], None]
 ) -> None:  # fmt: skip
-    """Deliver present and new changes without end; each round reads the settings again."""
+    """Deliver present and new changes without end; each round reads the settings again, and the revision."""
+    from rollbook.core.db import check_revision  # psycopg, which --help does not need
+
     queries.listen(conn)
     while True:
         to = active_service(conn)
         with Client(to) as client:
             while active_service(conn) == to:
+                check_revision(conn)
                 work = Delivery(conn, client, ids, at_once=at_once, patience=0)
                 results: list[Result] = []
                 try:

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from psycopg.rows import tuple_row
 
 from rollbook.core.db import require_own_session, session
-from rollbook.core.errors import RefusedError
-from rollbook.core.migrating import MIGRATIONS, SQL, VERSION_TABLE, Places, object_files, places, rendered
+from rollbook.core.errors import RefusedError, UnreachableError
+from rollbook.core.lock_wait import holders_of
+from rollbook.core.migrating import (
+    LOCK_SECONDS,
+    LOCK_TIMEOUT,
+    MIGRATIONS,
+    SQL,
+    VERSION_TABLE,
+    Places,
+    object_scripts,
+    places,
+    rendered,
+)
 from rollbook.core.shape import Shape, of
 from rollbook.core.sqlstate import EXISTING, NOT_MIGRATED, translate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import psycopg
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
     from rollbook.core.db import Conn
     from rollbook.core.errors import AdminError
+
+
+RETRY_SECONDS = 60.0  # how long a step is tried again that finds a lock taken
+PAUSE_SECONDS = 1.0  # between two attempts: who waited for the locks passes
 
 
 def configuration(output: TextIO | None = None, **attributes: Any) -> Config:  # noqa: ANN401
@@ -51,14 +69,19 @@ def known(revision: str) -> str:
         raise RefusedError(f"there is no revision {revision}", why=str(exc), fix="rollbook schema history") from exc
 
 
-def move(dsn: str | None, revision: str, *, up: bool, shape: Shape | None = None, **how: Any) -> None:  # noqa: ANN401
+def move(
+    dsn: str | None, revision: str, *, up: bool, shape: Shape | None = None,
+    report: Callable[[str], None] = lambda _: None, **how: Any,  # noqa: ANN401
+) -> None:  # fmt: skip
     """Upgrade or downgrade the database to a revision, one transaction a step. `how` goes to db.session.
 
-    shape: one that was checked, of tables that are there, beside which revision 0001 is wanted. Raises our errors, not
-    Alembic's.
+    A step gives up where a lock is not free at once, so that nobody waits behind it, and is tried again for a minute;
+    `report` gets who held it. shape: one that was checked, of tables that are there, beside which revision 0001 is
+    wanted. Raises our errors, not Alembic's.
     """
     import psycopg
     from alembic import command
+    from psycopg import errors
     from sqlalchemy.exc import DBAPIError
 
     how = {"name": "rollbook schema", "long": True, "writes": True, **how}
@@ -72,21 +95,38 @@ def move(dsn: str | None, revision: str, *, up: bool, shape: Shape | None = None
             raise
         if shape is not None:
             conn.execute("set rollbook.beside = 'on'")
+        conn.execute("set lock_timeout = '500ms'")  # also for the lock that migrations hold
+        conn.seconds = LOCK_SECONDS  # an error has who held the lock
         conn.commit()
         conn.row_factory = tuple_row  # type: ignore[assignment]
         return conn
 
-    try:
-        (command.upgrade if up else command.downgrade)(configuration(connect=connected, shape=shape), known(revision))
-        if not up and revision == "base":
-            with session(dsn, **how) as conn:
-                conn.execute(f"drop table if exists public.{VERSION_TABLE}")
-    except psycopg.Error as exc:
-        raise refused(exc) from exc
-    except DBAPIError as exc:
-        if isinstance(exc.orig, psycopg.Error):
-            raise refused(exc.orig) from exc
-        raise
+    end = time.monotonic() + RETRY_SECONDS
+    while True:
+        try:
+            (command.upgrade if up else command.downgrade)(
+                configuration(connect=connected, shape=shape), known(revision)
+            )
+            if not up and revision == "base":
+                with session(dsn, **how) as conn:
+                    conn.execute(f"drop table if exists public.{VERSION_TABLE}")
+            return
+        except (psycopg.Error, DBAPIError) as exc:
+            cause = exc.orig if isinstance(exc, DBAPIError) else exc
+            if not isinstance(cause, psycopg.Error):
+                raise
+            if not isinstance(cause, errors.LockNotAvailable):
+                raise refused(cause) from exc
+            said = cause.diag.message_primary or ""
+            held_by = cause.diag.message_detail or ", ".join(holder.words for holder in holders_of(cause))
+            if time.monotonic() > end:
+                raise UnreachableError(
+                    "a lock did not become free; nothing was changed",
+                    why=said + (f": {held_by}" if held_by else ""), sqlstate=cause.sqlstate,
+                    fix="run the command again when that session is done, or at a quieter hour",
+                ) from exc  # fmt: skip
+            report(f"trying again: {said}" + (f": {held_by}" if held_by else ""))
+            time.sleep(PAUSE_SECONDS)
 
 
 def refused(exc: psycopg.Error) -> AdminError:
@@ -130,13 +170,13 @@ def grants(shape: Shape, where: Places) -> str:
 
     It can be run at any time. psql cannot run the files: their variables stand for what the shape declares.
     """
-    texts = [path.read_text() for path in (MIGRATIONS / "tables" / "0002" / "roles.sql", *object_files(SQL))]
+    texts = [(MIGRATIONS / "tables" / "0002" / "roles.sql").read_text(), *object_scripts(SQL)]
     return rendered("\n".join(texts), shape, where)
 
 
 def grant_all(conn: Conn) -> None:
     """Run `grants`. What the database refuses is our error RB010 or the server's 42501."""
-    conn.execute("set local lock_timeout = '10s'")
+    conn.execute(LOCK_TIMEOUT)
     conn.execute("set local check_function_bodies = off")
     conn.execute(grants(of(conn), places(conn)).encode())
 

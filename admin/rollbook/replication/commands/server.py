@@ -7,7 +7,7 @@ import typer
 from rollbook.core import render
 from rollbook.core.arguments import ServerName
 from rollbook.core.command import Format, Run, command
-from rollbook.core.errors import RefusedError
+from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import course_word
 
@@ -27,17 +27,31 @@ REMOVED = ("server", "what", "outcome")
     examples=(
         "server add east --admin-dsn 'host=east.example dbname=courses' --subscription-dsn 'service=portal'",
         "server add east --admin-dsn service=east --subscription-dsn service=portal --dry-run",
+        "server add east",
     ),
-    exits="0 added, or already there, 1 refused, 2 a conninfo without host or database, 3 a route does not work",
+    exits="0 added, or already there, 1 refused, 2 no conninfo, or one without host or database, 3 a route does not "
+    "work",
     see="rollbook server ping, rollbook course attach",
 )  # fmt: skip
 def add(
     run: Run,
     name: Annotated[str, typer.Argument(metavar="SERVER", help="The new server's name: a to z, 0 to 9 and _.")],
-    admin_dsn: Annotated[str, typer.Option(metavar="CONNINFO", help="How this program connects to the server.")],
+    admin_dsn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONNINFO",
+            show_default=False,
+            help="How this program connects to the server. Default: as it is recorded, for a known server.",
+        ),
+    ] = None,
     subscription_dsn: Annotated[
-        str, typer.Option(metavar="CONNINFO", help="How the server connects to the portal; resolved on the server.")
-    ],
+        str | None,
+        typer.Option(
+            metavar="CONNINFO",
+            show_default=False,
+            help="How the server connects to the portal; resolved on the server. Default: as it is recorded.",
+        ),
+    ] = None,
     take_over: Annotated[
         bool,
         typer.Option(
@@ -45,18 +59,27 @@ def add(
         ),
     ] = False,
 ) -> None:
-    """Add a course server: create its publication, slot and subscription, and wait for a heartbeat to arrive."""
+    """Add a course server with publication, slot and subscription, or give a known one what it lacks."""
     from rollbook.replication import link, provision
     from rollbook.replication.queries.servers import checked_server_name, wal_is_unbounded
     from rollbook.replication.steps import Steps
 
-    routes = {"--admin-dsn": admin_dsn, "--subscription-dsn": subscription_dsn}
-    for option, dsn in routes.items():
-        link.checked_conninfo(option, dsn)
     checked_server_name(name)
+    for option, dsn in (("--admin-dsn", admin_dsn), ("--subscription-dsn", subscription_dsn)):
+        if dsn is not None:
+            link.checked_conninfo(option, dsn)
     steps = Steps(dry=run.dry_run)
     with run.connect() as portal:
         portal.autocommit = True
+        known = next((server for server in link.list_servers(portal) if server.name == name), None)
+        if known is not None:
+            admin_dsn, subscription_dsn = admin_dsn or known.admin_dsn, subscription_dsn or known.subscription_dsn
+        if admin_dsn is None or subscription_dsn is None:
+            raise UsageError(
+                f"there is no server {name} yet: its routes are needed",
+                fix=f"rollbook server add {name} --admin-dsn CONNINFO --subscription-dsn CONNINFO",
+            )
+        routes = {"--admin-dsn": admin_dsn, "--subscription-dsn": subscription_dsn}
         server = link.Server(name, admin_dsn, subscription_dsn, link.identity(portal).database)
         added = provision.add(run, portal, server, steps, take_over=take_over)
         unbounded = wal_is_unbounded(portal)

@@ -260,7 +260,10 @@ def move(run: Run, target: str, database: str, found: str | None, *, up: bool, s
         with run.connect(migrated=False) as conn:
             render.text(run, placed(schema.offline(found or "base", target, shape), places(conn)))
         return
-    schema.move(run.dsn, target, up=up, shape=shape, name=run.name, timeout=run.timeout, verbose=run.verbose)
+    schema.move(
+        run.dsn, target, up=up, shape=shape, report=lambda words: render.note(run, words), name=run.name,
+        timeout=run.timeout, verbose=run.verbose,
+    )  # fmt: skip
     reached = current_revision(run)[1]
     outcome = "unchanged" if reached == found else "upgraded" if up else "downgraded"
     render.rows(run, [dict(zip(MOVED, (database, found, reached, outcome), strict=True))], MOVED)
