@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE_SCHEMA, postgres_program, snapshot
-from tests.replication.conftest import Db, Site, remedy
+from tests.replication.conftest import Db, Site, remedy, until
 
 pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
 
@@ -221,3 +221,177 @@ def test_each_trap_is_named_and_gone_once_its_fix_has_run(roles: Site) -> None:
                       f"alter table {A}.auth_user drop column if exists dr_room; drop table if exists {A}.dr_answer; "
                       "drop publication if exists dr_other; drop table if exists portal.dr_note; "
                       "drop function if exists public.dr_note() cascade")  # fmt: skip
+
+
+def test_a_stream_that_lost_a_part_is_rebuilt_by_what_is_printed(shared: Site) -> None:
+    site = shared
+    harms = [
+        (site.server, "alter subscription rollbook_east disable", "subscription", "is disabled", "east"),
+        (site.portal, "drop publication rollbook_east", "publication", "of server east is gone", "portal"),
+        (site.portal, "drop publication rollbook_east; create publication rollbook_east for all tables", "publication",
+         "lists all tables", "portal"),
+        (site.server, "alter subscription rollbook_east disable; "
+                      "alter subscription rollbook_east set (slot_name = none); drop subscription rollbook_east",
+         "subscription", "rollbook_east is gone", "east"),
+    ]  # fmt: skip
+    for side, harm, check, found, where in harms:
+        run_sql(side, harm)
+        trap = Trap(harm, check, found, where)
+        (line,) = named(findings(site, KEEP), trap)
+        follow(site, line)
+        assert named(findings(site, KEEP), trap) == [], harm
+        site.run("replication", "resync", KEEP, "--yes")
+        site.wait()
+    assert site.is_equal(KEEP)
+
+
+def test_a_course_is_looked_at_alone_with_its_server_and_the_portal(shared: Site) -> None:
+    site = shared
+    for side in (site.portal, site.server):
+        run_sql(side, f"create unique index dr_keep on {A}.auth_user (email); "
+                      f"create unique index dr_remove on {B}.auth_user (email); "
+                      f"alter table {B}.auth_user disable trigger rollbook_guard_copy")  # fmt: skip
+    try:
+        words = [each["found"] for each in findings(site, KEEP)]
+        assert sum("dr_keep" in each for each in words) == 2
+        assert [each for each in words if B in each] == []
+        assert sum(B in each["found"] for each in findings(site)) >= 4
+        assert site.run("doctor", "x/y").code == 1
+        site.portal.execute("update rollbook.server set admin_dsn = 'host=/nonexistent dbname=x'")
+        answer = site.run("doctor", "--json", KEEP)
+        assert answer.code == 3
+        (line,) = [each for each in answer.data if each["check"] == "server"]
+        assert (line["where"], line["state"], line["fix"]) == ("east", "unknown", "rollbook server ping east")
+        assert "dr_keep" in answer.out
+    finally:
+        site.portal.execute("update rollbook.server set admin_dsn = %s", [site.server_dsn])
+        for side in (site.portal, site.server):
+            run_sql(side, f"drop index {A}.dr_keep; drop index {B}.dr_remove; "
+                          f"alter table {B}.auth_user enable trigger rollbook_guard_copy")  # fmt: skip
+
+
+def test_the_login_of_a_subscription_has_its_rights_and_no_others(shared: Site) -> None:
+    site = shared
+    superuser = Trap("", "superuser", "the subscription of server east logs in as superuser postgres")
+    backup = Trap("", "base backup", "may copy the whole cluster")
+    reader = "select usename from pg_stat_replication where application_name = 'rollbook_east'"
+    with kept_settings(site.portal):
+        try:
+            site.wait()
+            (line,) = named(findings(site), superuser)
+            follow(site, line)
+            until(lambda: site.portal.execute(reader).fetchone() == ("east_stream",))
+            site.wait()
+            found = findings(site)
+            assert named(found, superuser) == []
+            (line,) = named(found, backup)
+            follow(site, line)
+            rows = "select count(*) from pg_hba_file_rules where error is not null"
+            assert site.portal.execute(rows).fetchone() == (0,)
+            run_sql(site.portal, "alter role east_stream createdb createrole bypassrls; grant pg_monitor to "
+                                 "east_stream;"
+                                 f"revoke all on all tables in schema {A} from east_stream")  # fmt: skip
+            found = findings(site)
+            assert named(found, backup) == []
+            lines = [each for each in found if each["check"] == "subscription login"]
+            assert sorted(each["found"].split("east_stream ")[1] for each in lines) == [
+                "of a subscription has BYPASSRLS", "of a subscription has CREATEDB", "of a subscription has CREATEROLE",
+                "of a subscription has membership in pg_monitor", f"of server east may not read {A}, {A}, {A}",
+            ]  # fmt: skip
+            for line in lines:
+                follow(site, line)
+            assert [each for each in findings(site) if each["check"] == "subscription login"] == []
+        finally:
+            site.portal.execute("update rollbook.server set subscription_dsn = %s", [site.portal_dsn])
+            connection = sql.SQL("alter subscription rollbook_east connection {}").format(site.portal_dsn)
+            site.server.execute(connection)
+            until(lambda: site.portal.execute(reader).fetchone() == ("postgres",))
+            site.portal.execute("drop owned by east_stream; drop role east_stream")
+
+
+def test_open_lines_of_pg_hba_are_named_and_closed(shared: Site) -> None:
+    site = shared
+    row = site.server.execute("select current_setting('hba_file')").fetchone()
+    assert row is not None
+    with kept_settings(site.portal, site.server):
+        path = Path(row[0])
+        path.write_text(path.read_text() + "host all all 192.0.2.0/24 trust\nhost all all 192.0.2.7/32 password\n"
+                        "host all all 198.51.100.0/24 nonsense\n")  # fmt: skip
+        lines = [each for each in findings(site) if each["check"] == "pg_hba"]
+        assert sorted(each["found"].split(path.name)[1][:20] for each in lines) == [
+            " is wrong, and none ", " lets in other machi", " lets passwords cros",
+        ]  # fmt: skip
+        for line in lines:
+            follow(site, line)
+        assert [each for each in findings(site) if each["check"] == "pg_hba"] == []
+        query = "select auth_method from pg_hba_file_rules where address like '192.0.2.%' order by line_number"
+        assert site.server.execute(query).fetchall() == [("scram-sha-256",)] * 2
+
+
+def test_who_may_not_look_is_told_the_grant_that_lets_it(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = shared
+    for side in (site.portal, site.server):
+        side.execute("create role dr_looker login; grant rollbook_monitor to dr_looker")
+    site.portal.execute("update rollbook.server set admin_dsn = %s", [site.server_dsn.replace(" user=postgres", "")])
+    monkeypatch.setenv("PGUSER", "dr_looker")
+    looker = replace(site, portal_dsn=site.portal_dsn.replace("user=postgres", "user=dr_looker"))
+    try:
+        answer = looker.run("doctor", "--json")
+        assert answer.code == 4
+        hidden = [each for each in answer.data if each["state"] == "unknown"]
+        assert {(each["check"], each["where"]) for each in hidden} == {
+            *((check, where) for check in ("WAL", "pg_hba", "transaction") for where in ("portal", "east")),
+            ("standby", "portal"),
+        }
+        assert "7 checks could not be made" in answer.err
+        for each in hidden:
+            follow(site, each)
+        after = looker.run("doctor", "--json").data
+        assert [each for each in after if each["state"] == "unknown"] == []
+        assert any(each["check"] == "base backup" for each in after)
+    finally:
+        site.portal.execute("update rollbook.server set admin_dsn = %s", [site.server_dsn])
+        for side in (site.portal, site.server):
+            side.execute("drop owned by dr_looker; drop role dr_looker")
+
+
+def test_what_removed_servers_have_left_is_found_as_long_as_they_answer(site: Site) -> None:
+    site = replace(site, name="west")  # the cluster has a slot of the shared site
+    site.add()
+    site.attach(KEEP)
+    site.portal.execute("update rollbook.server set admin_dsn = 'host=/nonexistent dbname=x'")
+    assert site.run("server", "remove", "west", "--unreachable", "--yes").code == 5
+    (line,) = [each for each in findings(site) if each["check"] == "left-over"]
+    assert line["found"] == f"it was removed, and still has subscription rollbook_west, schema {A}"
+    follow(site, line)
+    assert [each for each in findings(site) if each["check"] == "left-over"] == []
+    assert [word for word in site.remains() if word.startswith("server")] == []
+    site.portal.execute(
+        "update rollbook.history set after = jsonb_set(after, '{admin_route}', '\"host=/nonexistent dbname=x\"') "
+        "where object = 'west' and after ? 'admin_route'"
+    )
+    answer = site.run("doctor", "--json")
+    (line,) = [each for each in answer.data if each["check"] == "left-over"]
+    assert (answer.code, line["state"], line["where"]) == (4, "unknown", "west")
+    site.portal.execute("delete from rollbook.history")
+
+
+def test_changes_that_found_no_row_and_other_portals_are_named(shared: Site) -> None:
+    site = shared
+    if site.server.info.server_version >= 180000:
+        trap = Trap("", "missed changes", "1 updates and deletes", "east")
+        site.as_worker(f"delete from {A}.auth_userprofile where user_id = 101; "
+                       f"delete from {A}.auth_user where id = 101")  # fmt: skip
+        site.portal.execute("update portal.auth_user set first_name = 'Missed' where id = 101")
+        site.wait()
+        until(lambda: bool(named(findings(site), trap)))
+        (line,) = named(findings(site), trap)
+        follow(site, line)
+        assert named(findings(site), trap) == []
+        assert site.is_equal(KEEP)
+    site.portal.execute("update rollbook.server set portal_identity = '1/1'")
+    (line,) = [each for each in findings(site) if each["check"] == "portal"]
+    assert line["fix"].endswith("rollbook server add east ... --take-over")
+    site.ok("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn,
+            "--take-over")  # fmt: skip
+    assert [each for each in findings(site) if each["check"] == "portal"] == []

@@ -27,7 +27,7 @@ select
     (select count(*) from pg_stat_replication) as used_senders,
     r.rolreplication or r.rolsuper as may_replicate,
     has_database_privilege(current_database(), 'create') as may_create,
-    pg_has_role('rollbook_owner', 'usage') as may_own
+    exists (select from pg_roles as o where o.rolname = 'rollbook_owner' and pg_has_role(o.oid, 'usage')) as may_own
 from pg_roles as r where r.rolname = current_user
 """
 

@@ -6,7 +6,7 @@ temporary ones; it has a transaction of its own, which is rolled back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -95,8 +95,9 @@ def examine(conn: Conn, dsn: str | None, asked: Sequence[str], caller: Caller) -
     ]
     found += here.look(dsn, servers)
     found += portal(conn, [place.schema for place in places], has_servers=bool(link.list_servers(conn)))
-    found += shipped(conn, {place.schema for place in every} - {place.schema for place in places})
-    seen, are_all = of_servers(conn, servers, every, places, caller, removed=not asked)
+    others = {place.schema for place in every} - {place.schema for place in places}
+    found += shipped(conn, others)
+    seen, are_all = of_servers(conn, servers, every, others, caller, removed=not asked)
     return settled(found + seen), are_all
 
 
@@ -195,29 +196,28 @@ def shipped(conn: Conn, others: set[str]) -> list[Finding]:
             found = [*schema_check.portal_differences(conn), *schema_check.published(conn)]
     except errors.InsufficientPrivilege as exc:
         return [forbidden(conn, "schema", PORTAL, str(exc.diag.message_primary))]
-    return as_findings([each for each in found if each.object.split(".")[0] not in others], PORTAL)
+    return as_findings(found, PORTAL, others)
 
 
-def as_findings(found: Sequence[Difference], where: str) -> list[Finding]:
-    """Return what `schema check` finds as findings; `schema` is ok where there is nothing."""
-    if not found:
-        return [Finding("schema", where, "ok", "nothing", None, None)]
-    return [
+def as_findings(differences: Sequence[Difference], where: str, others: Container[str] = ()) -> list[Finding]:
+    """Return what `schema check` finds, but for the schemas of `others`; `schema` is ok where there is nothing."""
+    found = [
         attention(each.kind.split(" on server ")[0], where, f"{each.object}: {each.difference}", WANTED, each.fix)
-        for each in found
-    ]
+        for each in differences if each.object.split(".")[0] not in others
+    ]  # fmt: skip
+    return found or [Finding("schema", where, "ok", "nothing", None, None)]
 
 
 # --- servers ----------------------------------------------------------------------------------------------------------
 
 
 def of_servers(
-    conn: Conn, servers: Sequence[Server], every: Sequence[Place], places: Sequence[Place], caller: Caller, *,
+    conn: Conn, servers: Sequence[Server], every: Sequence[Place], others: Container[str], caller: Caller, *,
     removed: bool,
 ) -> tuple[list[Finding], bool]:  # fmt: skip
     """Ask all servers at once, those that were removed too; return what was found, and whether all of them answered."""
     gone = {each.name: each for each in leftovers.removed_servers(conn)} if removed else {}
-    examiner = Examiner(conn, every, places, servers)
+    examiner = Examiner(conn, every, others, servers)
 
     def question(server: Server, there: Conn) -> Any:  # noqa: ANN401 (an Answer, or what is left)
         if server.name in gone:
@@ -238,7 +238,7 @@ def of_servers(
             found.append(silent(server, answer))
             continue
         found += [*answer.findings, *answer.kept, *clocks(server, answer, ours), *identity(conn, server, me, answer)]
-        found += as_findings(examiner.asked.differences(server.name, answer.differences), server.name)
+        found += as_findings(examiner.asked.differences(server.name, answer.differences), server.name, others)
     are_all = not any(each.state == "unknown" and each.check == "server" for each in found)
     return found, are_all
 
@@ -246,13 +246,13 @@ def of_servers(
 class Examiner:
     """What course servers are asked with: read from the portal once, before they are asked at the same time."""
 
-    def __init__(self, conn: Conn, every: Sequence[Place], places: Sequence[Place], servers: Sequence[Server]) -> None:
+    def __init__(self, conn: Conn, every: Sequence[Place], others: Container[str], servers: Sequence[Server]) -> None:
         self.asked = schema_check.to_ask(conn, servers)
         self.comment = build.version_comment(build.shipped_texts(conn))
         self.me = link.identity(conn)
         self.time_zone = one(conn, "select reset_val as zone from pg_settings where name = 'TimeZone'")["zone"]
         self.read = {slot.server for slot in list_slots(conn) if slot.active}
-        self.places = places
+        self.others = others
         self.courses = {place.schema: (place.course, place.server) for place in every}
         self.every = every
 
@@ -273,7 +273,7 @@ class Examiner:
                     "prepare": self.add(server) or resync(words[:1]), "columns": self.asked.columns,
                     "left_out": self.asked.left_out,
                     "repair": f"rollbook replication repair {' '.join(map(course_word, words))}" if words else None,
-                    "schemas": [place.schema for place in self.places if place.is_on(server.name)],
+                    "schemas": [schema for schema in schemas if schema not in self.others],
                 },
             )  # fmt: skip
             found += access.look(there, server.name, logins=False)

@@ -40,6 +40,7 @@ class Check:
     name: str
     query: LiteralString
     right: str | None = None  # what a role needs to look, if every role may not
+    since: int = 0  # the version of PostgreSQL from which on it can be asked
     of_sessions: bool = False  # it reads columns that are null for who may not see other roles' sessions
 
 
@@ -58,6 +59,8 @@ def run(conn: Conn, where: str, checks: Iterable[Check], asked: Mapping[str, Any
     found: list[Finding] = []
     sees = one(conn, "select pg_has_role('pg_read_all_stats', 'usage') as sees")["sees"]
     for check in checks:
+        if check.since > conn.info.server_version:
+            continue
         if check.of_sessions and not sees:
             found.append(forbidden(conn, check.name, where, "sessions of other roles are hidden", MONITOR))
             continue

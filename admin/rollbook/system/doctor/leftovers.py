@@ -41,7 +41,9 @@ LEFT = """
 select n.nspname::text as schema
 from pg_namespace as n
 where (pg_get_userbyid(n.nspowner) = 'rollbook_owner' or n.nspname = any (%(named)s)) and not exists (
-    select from pg_subscription_rel as r inner join pg_class as c on c.oid = r.srrelid
+    select from pg_subscription_rel as r
+    inner join pg_class as c on c.oid = r.srrelid
+    inner join pg_subscription as s on s.oid = r.srsubid and s.subname <> %(stream)s
     where c.relnamespace = n.oid
 ) and n.nspname not in ('portal', 'public')
 order by 1
@@ -99,7 +101,7 @@ def removed_servers(portal: Conn) -> list[Removed]:
 
 def question(removed: Removed, conn: Conn) -> Left:
     """Ask a removed server what it still has."""
-    schemas = [row["schema"] for row in conn.execute(LEFT, {"named": removed.schemas})]
+    schemas = [row["schema"] for row in conn.execute(LEFT, {"named": removed.schemas, "stream": removed.server.stream})]
     return Left(schemas, [row["name"] for row in conn.execute(STREAMS, [removed.server.stream])])
 
 

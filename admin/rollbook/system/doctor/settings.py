@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 FREE = 2  # slots, senders, origins and workers that a first copy takes for a moment
 
-# A value of the role or of the session is not the server's. `bad` null: everything but 0.
+# A value of the role or of the session is not the server's; one that takes a restart is pending once it is reloaded.
+# `bad` null: everything but 0.
 VALUES = """
 select
     format('%%s is %%s: %%s', s.name, current_setting(s.name), r.why) as found,
     r.wanted || case s.context when 'postmaster' then ', after a restart' else '' end as wanted,
-    format('alter system set %%s = %%L;', s.name, r.value)
-        || case s.context when 'postmaster' then '' else ' select pg_reload_conf();' end as fix
+    format('alter system set %%s = %%L; select pg_reload_conf();', s.name, r.value) as fix
 from (
     values
     ('wal_level', %(feeds)s, '{minimal,replica}', 'logical', 'logical', 'no course server can be fed'),
@@ -59,7 +59,7 @@ select
     format('the lock table has room for %%s locks; a statement over all %%s courses takes %%s', l.capacity, l.courses,
            10 * l.courses) as found,
     format('room for twice as many: max_locks_per_transaction = %%s, after a restart', w.value) as wanted,
-    format('alter system set max_locks_per_transaction = %%s;', w.value) as fix
+    format('alter system set max_locks_per_transaction = %%s; select pg_reload_conf();', w.value) as fix
 from (
     select
         s.sessions, s.sessions * current_setting('max_locks_per_transaction')::bigint as capacity,
@@ -94,7 +94,7 @@ def room(where: str, found: Iterable[Room]) -> Iterator[Finding]:
             yield attention(
                 "room", where, f"{each.what}: {each.used} of {each.limit} are used",
                 f"{FREE} free ones for a first copy; {each.setting} = {each.used + FREE + 8}, after a restart",
-                alter_system(each, each.used + FREE + 8) + ";",
+                f"{alter_system(each, each.used + FREE + 8)}; select pg_reload_conf();",
             )  # fmt: skip
 
 

@@ -150,7 +150,8 @@ select
     'a replica identity that is published' as wanted, k.fix
 from pg_publication as p
 inner join pg_publication_tables as l on l.pubname = p.pubname
-inner join pg_class as c on c.oid = to_regclass(format('%%I.%%I', l.schemaname, l.tablename))
+inner join pg_namespace as n on n.nspname = l.schemaname
+inner join pg_class as c on c.relnamespace = n.oid and c.relname = l.tablename
 left join pg_publication_rel as r on r.prpubid = p.oid and r.prrelid = c.oid
 cross join lateral (select format('%%I.%%I', l.schemaname, l.tablename) as name) as t
 left join pg_index as i on i.indrelid = c.oid

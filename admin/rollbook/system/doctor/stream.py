@@ -6,7 +6,8 @@ from rollbook.system.doctor.finding import Check
 
 SUBSCRIPTION = """
 with ours as (
-    select s.*, to_jsonb(s) as row from pg_subscription as s
+    select s.subname, s.subenabled, s.subdisableonerr, s.subsynccommit, s.subpublications
+    from pg_subscription as s
     where s.subname = %(stream)s
         and s.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
 )
@@ -37,11 +38,6 @@ cross join lateral (
         o.subpublications <> array[o.subname::text], 'subscribes to ' || array_to_string(o.subpublications, ', '),
         o.subname::text,
         format('alter subscription %%1$I set publication %%1$I with (refresh = false);', o.subname)
-    ),
-    (
-        coalesce((o.row ->> 'subrunasowner')::boolean, false),
-        'runs the triggers of courses as ' || o.subowner::regrole, 'run_as_owner = false',
-        format('alter subscription %%I set (run_as_owner = false);', o.subname)
     )
 ) as k (holds, words, wanted, fix)
 where k.holds
@@ -54,6 +50,16 @@ from pg_subscription as s
 where starts_with(s.subname, 'rollbook_') and s.subname <> %(stream)s
     and s.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
 order by 1
+"""
+
+RUNS_AS = """
+select
+    format('subscription %%s runs the triggers of courses as %%s', s.subname, s.subowner::regrole) as found,
+    'run_as_owner = false' as wanted,
+    format('alter subscription %%I set (run_as_owner = false);', s.subname) as fix
+from pg_subscription as s
+where s.subname = %(stream)s and s.subrunasowner
+    and s.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
 """
 
 # Since 18 conflicts are counted by kind.
@@ -92,6 +98,6 @@ where to_regnamespace('rollbook') is not null
 """
 
 CHECKS = (
-    Check("subscription", SUBSCRIPTION), Check("missed changes", MISSED), Check("origin", ORIGINS),
-    Check("server version", PREPARED),
+    Check("subscription", SUBSCRIPTION), Check("subscription", RUNS_AS, since=160000), Check("missed changes", MISSED),
+    Check("origin", ORIGINS), Check("server version", PREPARED),
 )  # fmt: skip
