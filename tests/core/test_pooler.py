@@ -165,3 +165,23 @@ def test_a_course_server_is_neither_held_nor_changed_through_a_pooler(
     with session(dsn, name="test") as portal:
         portal.autocommit = True
         assert portal.is_pooled is False
+
+
+def test_doctor_names_each_pooler_in_the_way(
+    rollbook: Rollbook, school: Connection[Any], dsn: str, pooled: str
+) -> None:
+    def poolers(where: str) -> list[tuple[str, str]]:
+        found = rollbook("doctor", "--json", dsn=where).data
+        return [(each["where"], each["found"].split(":")[0]) for each in found if each["check"] == "pooler"]
+
+    school.execute(
+        "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity) values "
+        "('one', %(pooled)s, %(dsn)s, '1/1'), ('two', %(dsn)s, %(pooled)s, '1/1')", {"pooled": pooled, "dsn": dsn},
+    )  # fmt: skip
+    assert poolers(pooled) == [
+        ("portal", "a pooler in transaction mode is in between"),
+        ("one", "--admin-dsn leads to a pooler in transaction mode"),
+        ("two", "--subscription-dsn leads to a pooler"),
+    ]
+    school.execute("update rollbook.server set admin_dsn = %(dsn)s, subscription_dsn = %(dsn)s", {"dsn": dsn})
+    assert poolers(dsn) == []

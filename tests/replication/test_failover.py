@@ -20,6 +20,7 @@ from tests.replication.conftest import (
     remedy,
     until,
 )
+from tests.replication.doctor import findings, follow, run_sql
 from tests.replication.scenes import line
 
 
@@ -68,6 +69,14 @@ def test_copies_go_on_from_a_promoted_standby_whose_readiness_was_provable(
     standby = standby_of(site, place, sync_replication_slots="on")
     site.add()
     site.attach(KEEP)
+    run_sql(site.server, "alter subscription rollbook_east disable; "
+                         "alter subscription rollbook_east set (failover = false); "
+                         "alter subscription rollbook_east enable")  # fmt: skip
+    lines = [each for each in findings(site) if each["check"] == "standby"]
+    assert len(lines) == 2
+    for each in lines:
+        follow(site, each)
+    assert [each for each in findings(site) if each["check"] == "standby"] == []
     with psycopg.connect(standby.dsn("site"), autocommit=True) as conn:
         ready = ("select count(*) from pg_replication_slots where slot_name = 'rollbook_east' and failover and synced "
                  "and not temporary and invalidation_reason is null")  # fmt: skip

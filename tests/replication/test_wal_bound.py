@@ -17,6 +17,7 @@ from tests.replication.conftest import (
     remedy,
     until,
 )
+from tests.replication.doctor import findings
 from tests.replication.scenes import enroll, line
 
 
@@ -83,6 +84,10 @@ def test_an_alarm_comes_before_the_slot_of_a_server_that_is_down_is_lost_and_cou
     site.there.stop()
     assert fill_wal(site, "near") == [None, "near"]
     assert "before the slot is lost" in site.run("replication", "slots").err
+    answer = site.run("doctor", "--json")
+    near = [each for each in answer.data if each["check"] == "slot" and "near its bound" in each["found"]]
+    assert (answer.code, len(near)) == (3, 1)
+    assert near[0]["fix"].startswith("alter system set max_slot_wal_keep_size = '")
     site.again()  # in time: nothing was lost
     site.wait()
     until(lambda: all_clear(site))
@@ -97,6 +102,9 @@ def test_an_alarm_comes_before_the_slot_of_a_server_that_is_down_is_lost_and_cou
         assert found["state"] == "broken", found
         assert "slot was lost" in found["reason"]
         assert found["fix"] == f"rollbook replication resync '{found['course']}'"
+    (slot,) = [each for each in findings(site) if each["check"] == "slot"]
+    assert slot["found"] == "slot rollbook_east is lost: its server lacks what was committed since"
+    assert slot["fix"] == f"rollbook replication resync '{KEEP}' '{REMOVE}'"
     neighbour = site.copy(REMOVE)
     with reader(site) as least:
         assert remedy(site, f"rollbook replication resync '{KEEP}'").code == 0

@@ -39,9 +39,11 @@ where s.subname = %s and n.subdbid = (select d.oid from pg_database as d where d
 """
 
 # Null up to PostgreSQL 16: there no slot exists on a standby, and so no stream can have gone on from one by itself.
+# A slot that is lost is read by nobody, and the worker that tries is connected for a moment.
 UNREAD = """
 select max((to_jsonb(s) ->> 'inactive_since')::timestamptz) as since
-from pg_replication_slots as s where s.slot_name = %s and not s.active
+from pg_replication_slots as s
+where s.slot_name = %s and not s.active and s.wal_status is distinct from 'lost'
 """
 
 RECORD = """
