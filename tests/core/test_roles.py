@@ -33,6 +33,7 @@ class Case(NamedTuple):
 # rolls back, so that no case depends on another.
 CASES: dict[str, list[Case]] = {
     "status": [Case(LOOK, ""), Case(LOOK, KEEP), Case(LOOK, "--html -")],
+    "top": [Case(NOTHING, "", 2)],  # no terminal
     "course list": [Case(LOOK, "")],
     "course show": [Case(LOOK, KEEP)],
     "course create": [Case(COURSES, "new/1 -n"), Case(COURSES, "new/1 --without last_login -n")],

@@ -6,8 +6,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,20 @@ class LiveScreen:
         os.kill(os.getpid(), signal.SIGSTOP)
         self.live.start()
         self.redraw()
+
+
+@contextmanager
+def textual_streams() -> Iterator[None]:
+    """Give Textual a stream to draw on: it takes those that Python started with, which cli.main has replaced."""
+    names = ("__stdout__", "__stderr__")
+    before = {name: getattr(sys, name) for name in names}
+    for name in names:
+        setattr(sys, name, sys.stdout)
+    try:
+        yield
+    finally:
+        for name, stream in before.items():
+            setattr(sys, name, stream)
 
 
 def interrupt() -> None:

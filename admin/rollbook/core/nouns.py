@@ -24,6 +24,7 @@ NOUNS = {
         "replication.commands.status", "Look",
         "Show the portal and every course on one screen, the worst first, with the command to run next.",
     ),
+    "top": Noun("replication.commands.top", "Look", "Show the portal and every course full screen, and keep looking."),
     "course": Noun(
         "replication.commands.placement", "Courses and replication",
         "Courses: create, show, place on a server, delete.", reads="replication.commands.course",

@@ -147,6 +147,7 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     """Return rows with the headings and words of a terminal, but for times, which are not ages."""
     number = {
         name: all(isinstance(row[name], int | float | None) and not isinstance(row[name], bool) for row in rows)
+        and any(row[name] is not None for row in rows)
         for name in names
     }
     head = "".join(

@@ -79,6 +79,11 @@ def is_live(run: Run) -> bool:
     return is_drawn(run) and os.environ.get("TERM") != "dumb" and not run.verbose
 
 
+def has_screen() -> bool:
+    """Return whether a person types on, and looks at, a terminal that can be drawn on."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def has_terminal() -> bool:
     """Return whether a person reads stderr."""
     return sys.stderr.isatty()

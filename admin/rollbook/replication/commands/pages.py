@@ -63,7 +63,7 @@ def attention(faults: Sequence[Fault], found: Sequence[Line]) -> str:
     lines = [(fault.words, fault.fix, "") for fault in faults if fault.course is None]
     lines += [(f"{need.who}: {need.reason}", need.fix, "") for need in status.needs(found)]
     if not lines:
-        return '<p class="lead green">✓ every course is ok</p>\n' if found else ""
+        return '<p class="lead verdict green">✓ every course is ok</p>\n' if found else ""
     items = "".join(f"<li>{page.safe(words)}{command(fix)}</li>\n" for words, fix, _ in lines[: 2 * status.SHOWN])
     more = len(lines) - 2 * status.SHOWN
     rest = f"<li>{more} more reasons: rollbook status</li>\n" if more > 0 else ""

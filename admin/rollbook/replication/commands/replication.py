@@ -54,13 +54,18 @@ def show(run: Run, course: Course) -> int:
         portal.autocommit = True
         known_courses(portal, [course])
         found = state.describe_course(portal, course, run.caller())
+    render.document(run, found, lambda out: render.sections(run, out, shown_parts(found)))
+    return 0 if found["state"] == "ok" else 3 if found["state"] == "unreachable" else 4
+
+
+def shown_parts(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the document of `replication show` in parts for a reader."""
     parts: dict[str, Any] = {"Course": {k: v for k, v in found.items() if not isinstance(v, dict | list)}}
     parts |= {key.capitalize(): found[key] for key in ("error", "subscription", "slot", "tables") if found.get(key)}
     if there := found.get("moving_to"):
         parts["Server to which it moves"] = {k: v for k, v in there.items() if not isinstance(v, dict | list)}
         parts |= {f"{key.capitalize()} there": there[key] for key in ("error", "tables") if there.get(key)}
-    render.document(run, found, lambda out: render.sections(run, out, parts))
-    return 0 if found["state"] == "ok" else 3 if found["state"] == "unreachable" else 4
+    return parts
 
 
 @command(
