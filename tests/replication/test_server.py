@@ -133,6 +133,8 @@ def test_a_database_takes_one_stream(site: Site) -> None:
     assert answer.code == 1
     assert "already receives copies, by subscription rollbook_east" in refusal(answer)["message"]
     assert site.run("server", "list", "--json").column("server") == ["east"]
+    assert site.run("server", "list", "--json", "--since", "-1h", "--until", "now").column("server") == ["east"]
+    assert site.run("server", "list", "--json", "--until", "yesterday").data == []
     assert site.portal.execute("select pubname from pg_publication").fetchall() == [("rollbook_east",)]
 
 

@@ -167,7 +167,8 @@ class Run:
                 raise UsageError(f"there is no column {name}", fix=f"columns: {', '.join(columns)}")
         if self.json and self.csv:
             raise UsageError("--json and --csv exclude each other")
-        _ = self.period
+        if self.since is not None or self.until is not None:
+            _ = self.period
         if self.html is not None:
             style = None if "ROLLBOOK_FORMAT" in os.environ else self.format
             others = {

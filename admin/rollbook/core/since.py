@@ -23,6 +23,14 @@ class Period(TypedDict):
     until: datetime | None
 
 
+def within(period: Period, at: datetime | None) -> bool:
+    """Return whether a time is in a period; one that is not known is in none that has a bound."""
+    begin, end = period["since"], period["until"]
+    if at is None:
+        return begin is None and end is None
+    return (begin is None or at >= begin) and (end is None or at < end)
+
+
 ALWAYS = Period(since=None, until=None)
 
 

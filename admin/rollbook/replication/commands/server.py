@@ -10,6 +10,7 @@ from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import course_word
+from rollbook.core.since import within
 
 if TYPE_CHECKING:
     from rollbook.replication.steps import Steps
@@ -124,7 +125,7 @@ def show_steps(run: Run, steps: "Steps") -> None:
 
 
 @command(
-    app, "list", sets=("data",), columns=LISTED,
+    app, "list", sets=("data",), columns=LISTED, times="since",
     examples=("server list", "server list --json"),
     exits="0 even if there is none, 3 the portal is unreachable, 4 a server needs attention",
     see="rollbook server show",
@@ -136,6 +137,7 @@ def list_(run: Run) -> int:
     with run.connect() as portal:
         portal.autocommit = True
         found = inspection.list_servers(portal, run.caller())
+    found = [line for line in found if within(run.period, line.since)]
     render.rows(run, [vars(line) for line in found], LISTED, empty="no course servers: rollbook server add SERVER ...")
     return 4 if any(line.state != "ok" for line in found) else 0
 
