@@ -34,6 +34,8 @@ class Case(NamedTuple):
 CASES: dict[str, list[Case]] = {
     "status": [Case(LOOK, ""), Case(LOOK, KEEP), Case(LOOK, "--html -")],
     "top": [Case(NOTHING, "", 2)],  # no terminal
+    "check": [Case(LOOK, "", 4), Case(LOOK, "schema replication verify pearson")],
+    "metrics": [Case(LOOK, "--textfile {out}/rollbook.prom")],
     "course list": [Case(LOOK, "")],
     "course show": [Case(LOOK, KEEP)],
     "course create": [Case(COURSES, "new/1 -n"), Case(COURSES, "new/1 --without last_login -n")],

@@ -50,7 +50,7 @@ CHANGES: set[str] = set()  # examples that write
 # `top` needs a terminal: tests/core/test_top.py runs it on one.
 ALL = [example for noun, command in every_command().items() if noun != "top" for example in examples(command)]
 LIVE = re.compile(
-    r"(status|doctor|replication|server|course (attach|detach|move)|user (show|report|erase)|demo|"
+    r"(status|check|doctor|metrics|replication|server|course (attach|detach|move)|user (show|report|erase)|demo|"
     r"shape (column|where|apply))\b"
 )
 MIGRATING = re.compile(r"schema (upgrade|downgrade|adopt)\b")
@@ -180,6 +180,7 @@ class Demo:
         east = shlex.quote(f"host={self.home}/east port=5432 dbname=courses user=postgres")
         portal = shlex.quote(f"host={self.home} port=5432 dbname=portal user=postgres")
         line = line.replace("/srv/pearson", shlex.quote(str(folder)))
+        line = line.replace("/var/lib/node_exporter", shlex.quote(str(folder)))
         line = line.replace("--to west", "--to east")  # the demo has one server
         line = re.sub("'host=east.example dbname=courses'|service=east", lambda _: east, line)
         line = re.sub("'service=portal'|service=portal", lambda _: portal, line)
@@ -197,7 +198,10 @@ class Demo:
         if sent := sorted((folder / "sent").glob("*.dat")):
             archive = Centre().answer(sent, folder / "answers.zip", datetime.now(UTC))
             (folder / "in" / "answers.zip").write_bytes(archive.read_bytes())
-        done = self.shell(f"{example} --count 1" if ENDLESS.search(example) else example, folder, database)
+        line = f"{example} --count 1" if ENDLESS.search(example) else example
+        if "--listen" in example:
+            line += " & sleep 2; kill $!; wait $!"
+        done = self.shell(line, folder, database)
         return f"{example}: exit {done.returncode}: {done.stdout}{done.stderr}" if done.returncode else None
 
     def every(self, lines: dict[str, tuple[str, ...]], example: str, folder: Path, database: str = "portal") -> None:

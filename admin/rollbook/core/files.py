@@ -28,10 +28,11 @@ def way_out(exc: OSError, option: str) -> str:
 class Aside:
     """A file under a hidden name, which is created exclusively and locked while its writer lives."""
 
-    def __init__(self, hidden: Path) -> None:
+    def __init__(self, hidden: Path, mode: int = 0o600) -> None:
         """Create the hidden file. Raises OSError, FileExistsError where another writer has this name."""
         self.hidden = hidden
         descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(descriptor, mode)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.file: IO[bytes] = os.fdopen(descriptor, "wb", CHUNK)
 
@@ -107,12 +108,14 @@ def hidden_name(path: Path) -> str:
 
 @contextmanager
 def written(
-    name: str, option: str, *, encoding: str = "utf-8", errors: str = "strict", append: bool = False
-) -> Iterator[IO[str]]:
+    name: str, option: str, *, encoding: str = "utf-8", errors: str = "strict", append: bool = False,
+    mode: int = 0o600,
+) -> Iterator[IO[str]]:  # fmt: skip
     """Yield a text file that gets its name, and replaces the one that has it, when it is complete and on disk.
 
-    The file is readable by the user alone. With `append` it begins with what the one of this name holds. `option`
-    named the file. Raises UsageError where it cannot be written, UnreachableError where writing fails (a full disk).
+    The file is readable by the user alone, unless `mode` says otherwise. With `append` it begins with what the one of
+    this name holds. `option` named the file. Raises UsageError where it cannot be written, UnreachableError where
+    writing fails (a full disk).
     """
     check_writable(name, option)
     path = Path(name)
@@ -122,7 +125,7 @@ def written(
                 yield file
             return
         remove_leftovers(path.parent, f".{glob.escape(path.name[:40])}.*.part")
-        aside = Aside(path.with_name(hidden_name(path)))
+        aside = Aside(path.with_name(hidden_name(path)), mode)
         try:
             if append:
                 aside.file.write(path.read_bytes())

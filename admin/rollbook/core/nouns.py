@@ -25,6 +25,10 @@ NOUNS = {
         "Show the portal and every course on one screen, the worst first, with the command to run next.",
     ),
     "top": Noun("replication.commands.top", "Look", "Show the portal and every course full screen, and keep looking."),
+    "check": Noun("system.commands.check", "Look", "Judge what is watched, for a monitor such as Nagios."),
+    "metrics": Noun(
+        "system.commands.metrics", "Look", "Export metrics for Prometheus: to a file, or over HTTP.",
+    ),
     "course": Noun(
         "replication.commands.placement", "Courses and replication",
         "Courses: create, show, place on a server, delete.", reads="replication.commands.course",

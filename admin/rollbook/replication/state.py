@@ -54,6 +54,11 @@ class Line:
     closed_at: datetime | None  # since when it takes no new enrollments
 
 
+def server_name(line: Line) -> str | None:
+    """Return the server of a course's line, None for a course in the portal's database."""
+    return line.target.removeprefix("server ") if line.kind == "server" else None
+
+
 def lost(seen: Seen) -> tuple[str, str] | None:
     """Return the state of a server's courses, and why, where changes are lost for good; None where none are."""
     if seen.slot is None or seen.slot.alarm == "lost":
@@ -306,8 +311,16 @@ def status(portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], 
 
     `faults`: what routing_faults returns.
     """
+    return observed(portal, course_ids, faults, caller)[0]
+
+
+def observed(
+    portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], caller: Caller
+) -> tuple[list[Line], dict[str, Seen]]:
+    """Return the lines of `status`, and by server what it has answered; none that this role may not ask."""
     asked = course_states(portal, course_ids)
     wanted = {name for course in asked for name in (course.server, course.moving_to)}
+    seen: dict[str, Seen] = {}
     try:
         servers = [server for server in list_servers(portal) if server.name in wanted] if wanted - {None} else []
         seen = {each.server.name: each for each in observe.look(portal, servers, caller)}
@@ -316,7 +329,7 @@ def status(portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], 
     else:
         found = [with_move(line(course, seen.get(course.server or "")), course, seen) for course in asked]
     found = [with_faults(each, faults) for each in found]
-    return sorted(found, key=lambda each: (SEVERITY[each.state], each.course))
+    return sorted(found, key=lambda each: (SEVERITY[each.state], each.course)), seen
 
 
 def describe_course(portal: Conn, course_id: str, caller: Caller) -> dict[str, Any]:

@@ -52,6 +52,14 @@ select course_id as course, run_at, verdict from rollbook.verification
 where run_at = (select max(v.run_at) from rollbook.verification as v where v.run_at <= statement_timestamp())
 """
 
+# A verdict of the future, from a clock that was ahead, does not count. As in course_status.
+COMPARED = """
+select c.course_id as course, c.created_at, v.verified_at, v.verdict, v.differing_rows, now() as observed_at
+from rollbook.course as c
+left join rollbook.verification as v on v.course_id = c.course_id and v.verified_at <= statement_timestamp()
+order by c.course_id
+"""
+
 REPAIR = """
 select table_name as table, inserted::integer, updated::integer, deleted::integer from rollbook.repair(%s)
 """
@@ -110,6 +118,23 @@ class Verified:
     verdict: str
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The last verify of a course; None: never, or repaired since."""
+
+    course: str
+    created_at: datetime
+    verified_at: datetime | None
+    verdict: str | None
+    differing_rows: int | None
+    observed_at: datetime
+
+    @property
+    def compared_at(self) -> datetime | None:
+        """Return when its copies were last compared; None where the last verify could not."""
+        return self.verified_at if self.verdict in ("match", "differs") else None
+
+
 @dataclass
 class Written:
     """How many rows of one table were written, or would be."""
@@ -162,6 +187,11 @@ def record_verification(
 def list_resumable(conn: Conn) -> dict[str, Verified]:
     """Return by course what the latest verify has reported of those that it has compared."""
     return {row.course: row for row in typed(Verified, conn, RESUMABLE)}
+
+
+def list_compared(conn: Conn) -> list[Compared]:
+    """Return the last verify of each course, by course."""
+    return typed(Compared, conn, COMPARED)
 
 
 def repair_copies(conn: Conn, course_id: str) -> list[Written]:

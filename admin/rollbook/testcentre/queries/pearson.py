@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, LiteralString
 
 from rollbook.core.errors import RefusedError
-from rollbook.core.rows import Row, one
+from rollbook.core.rows import Row, one, typed
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rollbook.core.db import Conn
     from rollbook.core.since import Period
 
@@ -31,6 +34,29 @@ from rollbook.exchange_row as r where r.file_id = %s order by r.line
 OVERDUE = """
 select count(*) as n from rollbook.exchange_file_status where waiting > 0 and at < clock_timestamp() - %s
 """
+
+# What is due and what is unanswered, as candidate_status and authorization_status define it; without the accounts.
+WAITING = """
+select
+    'candidate' as kind,
+    count(*) filter (where w.is_due) as to_send,
+    count(*) filter (where not w.is_due and c.upload_status not in ('Accepted', 'Error')) as to_answer,
+    min(c.user_updated_at) filter (where w.is_due) as due_since
+from portal.student_testcenteruser as c
+cross join lateral (select c.uploaded_at is null or c.uploaded_at < c.user_updated_at as is_due) as w
+union all
+select
+    'authorization', count(*) filter (where w.is_due),
+    count(*) filter (where not w.is_due and r.uploaded_at is not null and r.upload_status not in ('Accepted', 'Error')),
+    min(r.user_updated_at) filter (where w.is_due)
+from portal.student_testcenterregistration as r
+cross join lateral (
+    select (r.uploaded_at is null or r.uploaded_at < r.user_updated_at)
+        and (r.cancelled_at is null or r.uploaded_at is not null) as is_due
+) as w
+"""
+
+LAST_EXPORT = "select max(at) as at from rollbook.exchange_file where direction = 'out'"
 
 DUMP = """
 select
@@ -88,6 +114,27 @@ group by a.course_id, a.exam_series_code, d.day
 order by a.course_id, a.exam_series_code, d.day
 """,
 }
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many records of a kind wait for an export, and how many for Pearson's answer."""
+
+    kind: str  # candidate or authorization
+    to_send: int
+    to_answer: int
+    due_since: datetime | None  # the oldest one to be sent
+
+
+def waiting(conn: Conn) -> list[Waiting]:
+    """Return what waits, by kind: what `pearson report waiting` lists."""
+    return typed(Waiting, conn, WAITING)
+
+
+def last_export(conn: Conn) -> datetime | None:
+    """Return when a file was last exported; None: never."""
+    found: datetime | None = one(conn, LAST_EXPORT)["at"]
+    return found
 
 
 def files(conn: Conn, limit: int | None, *, kind: str | None, match: str | None, period: Period) -> list[Row]:
