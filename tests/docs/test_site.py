@@ -60,19 +60,6 @@ const pause = ms => new Promise(done => setTimeout(done, ms));
 """
 
 
-@pytest.fixture(scope="module")
-def site() -> Path:
-    """The site, built as `make docs` builds it."""
-    packages = subprocess.run(["make", ".venv-docs/ready"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if packages.returncode:
-        pytest.skip(f"the packages of requirements-docs.lock cannot be had: {packages.stderr.strip()[-200:]}")
-    built = subprocess.run(["make", "docs"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (built.returncode, "No issues found" in built.stdout + built.stderr) == (0, True), (
-        built.stdout + built.stderr
-    )
-    return SITE
-
-
 class Handler(SimpleHTTPRequestHandler):
     """Serves the site and the harness, and takes what was seen."""
 
@@ -99,22 +86,29 @@ class Handler(SimpleHTTPRequestHandler):
         """Nothing."""
 
 
-@pytest.fixture(scope="module")
-def seen(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a browser that reaches this machine alone has seen."""
-    if BROWSER is None:
-        pytest.skip("chromium is not installed (Debian: apt install chromium)")
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(site))) as server:
+def build() -> None:
+    """Build the site as `make docs` does."""
+    packages = subprocess.run(["make", ".venv-docs/ready"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if packages.returncode:
+        pytest.skip(f"the packages of requirements-docs.lock cannot be had: {packages.stderr.strip()[-200:]}")
+    built = subprocess.run(["make", "docs"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (built.returncode, "No issues found" in built.stdout + built.stderr) == (0, True), (
+        built.stdout + built.stderr
+    )
+
+
+def look(profile: Path) -> dict[str, Any]:
+    """Return what a browser that reaches this machine alone sees of the site."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(SITE))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         options = [
             "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000", "--disable-background-networking",
-            "--disable-dev-shm-usage", "--remote-debugging-port=0", f"--user-data-dir={tmp_path_factory.mktemp('p')}",
+            "--disable-dev-shm-usage", "--remote-debugging-port=0", f"--user-data-dir={profile}",
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ]  # fmt: skip
         url = f"http://127.0.0.1:{server.server_port}/harness"
-        with subprocess.Popen(
-            [BROWSER, *options, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as browser:
+        command = [str(BROWSER), *options, url]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
             try:
                 assert Handler.is_done.wait(200), "the browser did not finish"
             finally:
@@ -123,20 +117,17 @@ def seen(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     return Handler.answer
 
 
-def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_the_site_is_whole_and_searched_without_the_net(tmp_path: Path) -> None:
+    """One test: two workers would build in the same place."""
+    build()
     loads = re.compile(r"<(?:script|img|link|iframe|source)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^\" >]*")
-    assert [found for page in site.rglob("*.html") for found in loads.findall(page.read_text())] == []
-
-
-def test_every_page_is_whole_at_every_width_without_the_net(seen: dict[str, Any]) -> None:
-    assert len(seen["seen"]) == len(FRAMES)
-    wrong = [
-        page
-        for page in seen["seen"]
-        if not page["title"] or page["elsewhere"] or page["broken"] or page["overflow"] > 0
-    ]
-    assert wrong == []
-
-
-def test_the_search_finds_a_word(seen: dict[str, Any]) -> None:
-    assert any("design.html" in href or "glossary.html" in href for href in seen["found"]), seen["found"]
+    assert [found for page in SITE.rglob("*.html") for found in loads.findall(page.read_text())] == []
+    if BROWSER is None:
+        pytest.skip("the site builds, and was not looked at: chromium is not installed (Debian: apt install chromium)")
+    answer = look(tmp_path)
+    seen, found = answer["seen"], answer["found"]
+    assert len(seen) == len(FRAMES)
+    assert [
+        each for each in seen if not each["title"] or each["elsewhere"] or each["broken"] or each["overflow"] > 0
+    ] == []
+    assert any("design.html" in href or "glossary.html" in href for href in found), found
