@@ -124,7 +124,7 @@ def bars(label: str, amounts: Sequence[Amount], top: float) -> str:
         title = f"{each.name}: {each.words}"
         drawn = drawing(100, 10, title, [rect(0, 0, max(width, 0.6 if each.value > 0 else 0), 10, title, each.color)])
         lines.append(
-            f'<div><div class="name" title="{safe(each.name)}">{safe(each.name)}</div>'
+            f'<div><div class="name" title="{safe(each.name)}">{breakable(each.name)}</div>'
             f'{drawn}<div class="amount">{safe(each.words)}</div></div>\n'
         )
     return f'<div class="bars" role="group" aria-label="{safe(label)}">\n{"".join(lines)}</div>\n'
