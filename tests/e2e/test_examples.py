@@ -202,7 +202,8 @@ class Demo:
         if "--listen" in example:
             line += " & sleep 2; kill $!; wait $!"
         done = self.shell(line, folder, database)
-        return f"{example}: exit {done.returncode}: {done.stdout}{done.stderr}" if done.returncode else None
+        fine = (0, 4) if example.startswith("doctor") else (0,)  # the demo is not a site to sleep well with
+        return None if done.returncode in fine else f"{example}: exit {done.returncode}: {done.stdout}{done.stderr}"
 
     def every(self, lines: dict[str, tuple[str, ...]], example: str, folder: Path, database: str = "portal") -> None:
         """Run what an example needs before it, or after it."""

@@ -96,7 +96,8 @@ from ours as o where o.oid is not null and (o.pubtruncate or not (o.pubinsert an
 union all
 select
     format('publication %%s lists all tables, of all persons', o.stream), 'the copies of its courses, each by name',
-    format('drop publication %%I; select rollbook.publish_courses(%%L);', o.stream, o.server)
+    format('drop publication %%I; select rollbook.publish_courses(%%L)', o.stream, o.server)
+        || coalesce('; then: rollbook replication resync ' || o.courses, ';')
 from ours as o where o.puballtables
 union all
 select
