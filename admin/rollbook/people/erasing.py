@@ -21,17 +21,18 @@ from rollbook.core.users import find_user, is_number
 from rollbook.people.queries import privacy
 from rollbook.people.queries import user as users
 from rollbook.replication import catalog, person_places
+from rollbook.replication.person_places import There
 from rollbook.replication.queries import person_rows
 from rollbook.replication.queries.courses import known_courses
 from rollbook.replication.queries.users import place_states
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
     from rollbook.people.queries.privacy import Holding, Kept, Opened, Words
-    from rollbook.replication.person_places import Held, There
+    from rollbook.replication.person_places import Held
 
 RETRIES = 3
 PORTAL = "portal"
@@ -159,7 +160,7 @@ def erase(run: Run, token: str, confirm: str | None, options: Options) -> tuple[
         position = person_rows.position(conn)
         lines = [replace(line, **position) for line in lines]
         lines += copies_here(conn, person, held, here.unsearched)
-        lines += servers(conn, run, person)
+        lines += servers(conn, run, person, there)
         lines += afterwards(conn, person, options)
         privacy.end(conn, person.id, [f"{line.place}: {line.object}" for line in lines if line.outcome == "open"])
         return person.id, lines
@@ -329,8 +330,8 @@ def paused_schemas(conn: Conn) -> dict[str, str]:
     return {place.schema_name: place.course for place in places if place.paused_at is not None}
 
 
-def servers(conn: Conn, run: Run, person: Person) -> list[Line]:
-    """Remove the person from the course servers, all at once."""
+def servers(conn: Conn, run: Run, person: Person, before: Mapping[str, There | UnreachableError]) -> list[Line]:
+    """Remove the person from the course servers, all at once. `before`: what they held; the stream may be quicker."""
     lines = []
     paused = paused_schemas(conn)
     for name, there in sorted(
@@ -340,10 +341,13 @@ def servers(conn: Conn, run: Run, person: Person) -> list[Line]:
         if isinstance(there, UnreachableError):
             lines.append(Line(place, "all courses", None, "open", there.why or there.message))
             continue
-        lines += [Line(place, held.object, held.count, "removed", **there.position) for held in there.held]
-        lines += [Line(place, held, None, "open", there.why) for held in there.left]
-        lines += not_searched(place, there.unsearched)
-        if not there.held and not there.left:
+        seen = before.get(name)
+        was = seen if isinstance(seen, There) else There()
+        held = {each.object: each.count for each in (*was.held, *there.held) if each.object not in there.left}
+        lines += [Line(place, each, count, "removed", **there.position) for each, count in sorted(held.items())]
+        lines += [Line(place, each, None, "open", there.why) for each in there.left]
+        lines += not_searched(place, was.unsearched)
+        if not held and not there.left:
             lines.append(Line(place, "all courses", 0, "removed", "nothing is held there", **there.position))
     return lines
 
