@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
     from rollbook.core.command import Run
     from rollbook.core.db import Conn
-    from rollbook.people.queries.privacy import Holding, Kept, Opened, Words
+    from rollbook.people.queries.privacy import Holding, Kept, Mentions, Opened, Words
     from rollbook.replication.person_places import Held
+
+    Seen = tuple[person_rows.PersonRows, privacy.Mentions]  # what was looked up before anything was locked
 
 RETRIES = 3
 PORTAL = "portal"
@@ -147,16 +149,17 @@ def erase(run: Run, token: str, confirm: str | None, options: Options) -> tuple[
         conn.autocommit = True
         here = look_here(conn, person)
         held = person_places.described(conn, catalog.copied(conn), here, whole=False)
+        seen = privacy.mentions(conn, person.ids, privacy.words(conn, person.ids))  # before anything is locked
         there = person_places.look(conn, person.ids, person.row_ids, run.caller(), whole=False)
         if not options.remove_references and (refusal := person_places.refused(held, there)):
             raise refusal
         if run.dry_run or confirm is None:
-            lines = planned(conn, run, person, options, here, held, there)
+            lines = planned(conn, run, person, options, (here, seen), held, there)
             if not run.dry_run:
                 check_confirmed(person, token, confirm, lines)
             return person.id, lines
         check_confirmed(person, token, confirm, [])
-        lines = in_turn(conn, run, person, options, here)
+        lines = in_turn(conn, run, person, options, (here, seen))
         position = person_rows.position(conn)
         lines = [replace(line, **position) for line in lines]
         lines += copies_here(conn, person, held, here.unsearched)
@@ -178,12 +181,12 @@ def look_here(conn: Conn, person: Person) -> person_rows.PersonRows:
 
 
 def planned(
-    conn: Conn, run: Run, person: Person, options: Options, here: person_rows.PersonRows, held: Sequence[Held],
+    conn: Conn, run: Run, person: Person, options: Options, seen: Seen, held: Sequence[Held],
     there: dict[str, There | UnreachableError],
 ) -> list[Line]:  # fmt: skip
     """Return what an erasure would do: the portal's part is done and rolled back."""
     with conn.transaction(force_rollback=True):
-        lines = in_portal(conn, run, person, options, here)
+        lines = in_portal(conn, run, person, options, seen)
     lines += [Line(PORTAL, each.object, each.count, "removed") for each in held]
     for name, answer in there.items():
         if isinstance(answer, UnreachableError):
@@ -200,19 +203,19 @@ def not_searched(place: str, names: Sequence[str]) -> list[Line]:
     return [Line(place, name, None, "unknown", detail) for name in names]
 
 
-def in_turn(conn: Conn, run: Run, person: Person, options: Options, here: person_rows.PersonRows) -> list[Line]:
+def in_turn(conn: Conn, run: Run, person: Person, options: Options, seen: Seen) -> list[Line]:
     """Do the portal's part in one transaction; again, where somebody else enrolls the person meanwhile."""
     for _ in range(RETRIES):
         try:
             with conn.transaction():
-                return in_portal(conn, run, person, options, here)
+                return in_portal(conn, run, person, options, seen)
         except errors.DeadlockDetected:
             continue
     with conn.transaction():
-        return in_portal(conn, run, person, options, here)
+        return in_portal(conn, run, person, options, seen)
 
 
-def in_portal(conn: Conn, run: Run, person: Person, options: Options, here: person_rows.PersonRows) -> list[Line]:
+def in_portal(conn: Conn, run: Run, person: Person, options: Options, seen: Seen) -> list[Line]:
     """Remove the person from the portal's tables and from the history, in the caller's transaction.
 
     Writers of the account wait from the first statement on; they find it gone.
@@ -233,10 +236,10 @@ def in_portal(conn: Conn, run: Run, person: Person, options: Options, here: pers
             privacy.keep(conn, ids, holding, law)
     if EXCHANGE_ROWS not in kept and (cleared := privacy.clear_messages(conn, ids)):
         lines.append(Line(PORTAL, EXCHANGE_ROWS, cleared, "cleared", "the test centre's messages"))
-    lines += forget(conn, ids, found, kept)
+    lines += forget(conn, ids, found, kept, seen[1])
     if options.remove_references:
         privacy.remove_referring(conn, ids)
-        for each in here.own:
+        for each in seen[0].own:
             if each.forbids:
                 conn.execute(each.removal())
     for number in there:
@@ -279,7 +282,7 @@ def real_name(conn: Conn, kept: Kept) -> str:
     return f"{place['schema_name']}.{place['table_name']}"
 
 
-def forget(conn: Conn, ids: Sequence[int], found: Words, kept: dict[str, Kept]) -> list[Line]:
+def forget(conn: Conn, ids: Sequence[int], found: Words, kept: dict[str, Kept], seen: Mentions) -> list[Line]:
     """Take names and values out of the history."""
     if HISTORY in kept:
         law, entries = kept[HISTORY], privacy.entries(conn, ids, found)
@@ -287,7 +290,7 @@ def forget(conn: Conn, ids: Sequence[int], found: Words, kept: dict[str, Kept]) 
     lines = []
     if mine := clear_users(conn, ids):
         lines.append(Line(PORTAL, HISTORY, mine, "cleared", "entries about the person: no names, no values, no undo"))
-    if others := privacy.clear_mentions(conn, ids, found):
+    if others := privacy.clear_mentions(conn, ids, found, seen):
         lines.append(Line(PORTAL, HISTORY, others, "cleared", "other entries that named the person"))
     return lines
 
