@@ -211,6 +211,11 @@ def test_init_writes_a_file_that_works_and_never_overwrites(rollbook: Rollbook, 
     assert found["dsn"][0] == "password=***"
 
 
+def forbidden(*_: object, **__: object) -> str:
+    """A file of somebody else's."""
+    raise PermissionError(13, "Permission denied")
+
+
 def test_a_file_that_was_named_must_be_there_and_one_of_a_variable_too(
     rollbook: Rollbook, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,5 +227,10 @@ def test_a_file_that_was_named_must_be_there_and_one_of_a_variable_too(
     answer = rollbook("config", "show", dsn=None)
     assert (answer.code, answer.err.splitlines()[0]) == (2, "error: ROLLBOOK_TIMEOUT has a wrong value")
     monkeypatch.delenv("ROLLBOOK_TIMEOUT")
+    files.system.mkdir()  # what cannot be read is an error, but for a system's file that is for others
+    assert rollbook("config", "show", dsn=None).code == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", forbidden)
+        assert rollbook("config", "path", "--json", dsn=None).column("state") == ["broken", "unreadable"]
     env = {"HOME": "", "XDG_CONFIG_HOME": "relative"}  # a user without a home
     assert process("config", "show", "--json", env=env).code == 0

@@ -97,7 +97,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class File:
-    """A file as it was found: `kind` is option, user or system; `state` is read, missing or broken."""
+    """A file as it was found: `kind` is option, user or system; `state` read, missing, unreadable or broken."""
 
     path: Path
     kind: str
@@ -144,6 +144,8 @@ def read(path: Path, kind: str) -> File:
         fix = "name a file that exists with --config or ROLLBOOK_CONFIG"
         return File(path, kind, problems=(Problem(str(path), None, None, "it cannot be read", exc.strerror, fix),))
     except (OSError, UnicodeDecodeError) as exc:
+        if kind == "system" and isinstance(exc, PermissionError):  # it is for others, such as a group
+            return File(path, kind, "unreadable")
         why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8"
         problem = Problem(str(path), None, None, "it cannot be read", why, "make it a readable text file, or remove it")
         return File(path, kind, "broken", problems=(problem,))

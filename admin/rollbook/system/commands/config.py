@@ -83,7 +83,7 @@ def check(run: Run) -> int:
         except UsageError as exc:
             row = {"file": None, "line": None, "key": None, "problem": exc.message, "why": exc.why, "fix": exc.fix}
             problems = [row]
-    read = [str(file.path) for file in found if file.state != "missing"]
+    read = [str(file.path) for file in found if file.state == "read"]
     empty = f"no problem in {' and '.join(read)}" if read else "there is no file; rollbook config init writes one"
     render.rows(run, problems, PROBLEMS, empty=empty)
     return RefusedError.exit_code if problems else 0
