@@ -99,6 +99,20 @@ def test_commands_do_as_the_files_say(
     assert school.execute("select on_behalf_of from rollbook.history order by id desc limit 1").fetchone() == ("Grace",)
     more = {"XDG_CONFIG_HOME": os.environ["XDG_CONFIG_HOME"]}
     assert in_bash("course", "show", "MI", ROLLBOOK_PROFILE="here", **more) == ([KEEP], "")
+    # The limits of rollbook check; a broken file is UNKNOWN to a monitor.
+    files.write(files.user, "check_warning = 20\ncheck_critical = 40\n")
+    monkeypatch.delenv("ROLLBOOK_PROFILE")
+    for options, fault in (
+        (("--warning", "50"), "40 is below --warning 50"),
+        (("--critical", "5"), "5 is below --warning 20"),
+    ):
+        answer = rollbook("check", "replication", *options, dsn=dsn)
+        assert (answer.code, fault in answer.err) == (2, True), answer.err
+    assert rollbook("check", "replication", "--warning", "30", dsn=dsn).code == 0
+    files.write(files.user, "check_max_age = 'old'\n")
+    answer = rollbook("check", "--nagios", dsn=dsn)
+    assert (answer.code, answer.out.startswith("ROLLBOOK UNKNOWN - ")) == (3, True)
+    monkeypatch.setenv("ROLLBOOK_PROFILE", "here")
     # PG* mean what they mean where no dsn is configured; and -d wins over a profile.
     files.write(files.user, "[profiles.here]\ntimeout = 5\n")
     monkeypatch.setenv("PGHOST", "/nonexistent")

@@ -120,6 +120,9 @@ class Run:
     pager: str | None = None
     actor: str | None = None
     log_file: str | None = None
+    check_warning: float | None = None  # seconds
+    check_critical: float | None = None  # seconds
+    check_max_age: str | None = None
     by_superuser: bool = False  # its session on the portal is a superuser's
 
     @property
@@ -137,6 +140,9 @@ class Run:
 
         found = {name: setting.value for name, setting in settings(self.config, self.profile, self.given).items()}
         self.dsn, self.pager, self.actor, self.log_file = (found[key] for key in ("dsn", "pager", "actor", "log_file"))
+        self.check_warning, self.check_critical, self.check_max_age = (
+            found[f"check_{name}"] for name in ("warning", "critical", "max_age")
+        )
         self.no_input, self.color = found["no_input"], When(found["color"])
         if self.timeout is None and not self.long:
             self.timeout = found["timeout"]

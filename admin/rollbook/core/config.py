@@ -18,7 +18,7 @@ from rollbook.core.errors import RefusedError, UnreachableError, UsageError
 SYSTEM = Path("/etc/rollbook/config.toml")
 MOST_SECONDS = 2_000_000  # PostgreSQL's statement_timeout is an integer of milliseconds
 WORDS = {"text": "a text", "path": "an absolute path, as a text", "seconds": "a number of seconds above 0",
-         "flag": "true or false"}  # fmt: skip
+         "flag": "true or false", "age": "an age, as a text such as 36h or 7d"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Key:
             "seconds": isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             and 0.001 <= value <= MOST_SECONDS,
             "flag": isinstance(value, bool),
+            "age": isinstance(value, str) and is_age(value),
         }[self.kind]  # fmt: skip
         return None if good else f"it must be {WORDS[self.kind]}"
 
@@ -63,6 +64,9 @@ KEYS = {
         Key("no_input", "flag", "Never ask; exit 6 if an answer is needed.", True, None, (), False),
         Key("actor", "text", "The person for whom you work; recorded in the history.", "ticket 4711", "ROLLBOOK_ACTOR"),
         Key("log_file", "path", "The file for tracebacks of bugs.", "/var/log/rollbook.log", "ROLLBOOK_LOG_FILE"),
+        Key("check_warning", "seconds", "The lag that is a warning of rollbook check, in seconds.", 30),
+        Key("check_critical", "seconds", "The lag that is critical in rollbook check, in seconds.", 300),
+        Key("check_max_age", "age", "The age of the last verify, and of records to export, in rollbook check.", "2d"),
     )
 }  # fmt: skip
 
@@ -105,6 +109,13 @@ class File:
     values: Mapping[str, Any] = field(default_factory=dict)  # for every profile
     profiles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+
+
+def is_age(text: str) -> bool:
+    """Return whether a text is an age, as --max-age takes it."""
+    from rollbook.core.since import AGE
+
+    return AGE.fullmatch(text.strip()) is not None
 
 
 def expanded(path: str) -> Path:

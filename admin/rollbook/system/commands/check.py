@@ -16,7 +16,7 @@ NAMES = ("replication", "schema", "verify", "pearson", "discussion")
 
 
 @command(
-    app, "check", sets=("data",), columns=COLUMNS,
+    app, "check", sets=("data",), columns=COLUMNS, configured=False,
     examples=("check replication schema", "check replication --nagios --timeout 10"),
     exits="0 all ok, 2 usage, 3 something is unknown or unreachable, 4 a warning or worse; with --nagios 0 ok, "
     "1 warning, 2 critical, 3 unknown",
@@ -51,14 +51,20 @@ def check(
     from rollbook.system.collection import Collected, collect
 
     try:
+        run.configure(lists=True)  # here, as a broken configuration is UNKNOWN, too
+        warning = run.check_warning if warning is None else warning
+        critical = run.check_critical if critical is None else critical
         for name in what:
             if name not in NAMES:
                 raise UsageError(f"there is no check {name}", fix=f"checks: {', '.join(NAMES)}")
         if warning is not None and critical is not None and critical < warning:
-            raise UsageError("--critical is below --warning", fix="swap them")
+            raise UsageError(
+                f"--critical {critical:g} is below --warning {warning:g}",
+                fix="swap them; rollbook config show prints configured ones",
+            )
         if nagios and (run.format or run.json or run.csv or run.output != "-"):
             raise UsageError("--nagios has a format of its own", fix="leave out --format, --json, --csv and -o")
-        limits = judging.Limits(warning, critical, age(max_age))
+        limits = judging.Limits(warning, critical, age(max_age or run.check_max_age))
         asked = what or list(NAMES)
         found = Collected()
         parts = {part for name in asked for part in judging.CHECKS[name]}
