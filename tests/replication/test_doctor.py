@@ -118,6 +118,7 @@ create unique index dr_mine on {A}.auth_user (email) where dr_own is not null;
 create unique index dr_key on {A}.auth_user (id, email);
 """
 
+UNREAD = "select active from pg_replication_slots where slot_name = 'rollbook_east'"
 ROLES = ("dr_team", "dr_site", "dr_dba", "dr_app")
 
 
@@ -184,8 +185,11 @@ def test_a_stream_that_lost_a_part_is_rebuilt_by_what_is_printed(shared: Site) -
     no_subscription = Trap("alter subscription rollbook_east disable; alter subscription rollbook_east "
                            "set (slot_name = none); drop subscription rollbook_east", "subscription",
                            "rollbook_east is gone", "east")  # fmt: skip
-    for traps in ([disabled], [everything], [no_subscription, no_publication]):
+    no_slot = Trap("select pg_drop_replication_slot('rollbook_east')", "slot", "rollbook_east of server east is gone")
+    for traps in ([disabled], [everything], [no_subscription, no_publication, no_slot]):
         for trap in traps:
+            if trap is no_slot:
+                until(lambda: site.portal.execute(UNREAD).fetchone() == (False,))
             run_sql(site.server if trap.where == "east" else site.portal, trap.harm)
         found = findings(site, KEEP)
         lines = [line for trap in traps for line in named(found, trap)]

@@ -48,6 +48,15 @@ cross join lateral (
     )
 ) as k (holds, words, wanted, fix)
 where k.holds
+union all
+select
+    format('slot rollbook_%%s of server %%1$s is gone', v.name), 'a slot that holds what the server lacks',
+    coalesce('rollbook replication resync ' || (
+        select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
+        from rollbook.course as c where v.name in (c.server, c.moving_to)
+    ), 'rollbook server remove ' || v.name || ' --yes')
+from rollbook.server_route as v
+where not exists (select from pg_replication_slots as s where s.slot_name = 'rollbook_' || v.name)
 order by 1
 """
 
