@@ -51,6 +51,7 @@ CASES: dict[str, list[Case]] = {
     "course update": [Case(COURSES, f"{KEEP} --on-fault pause --without last_login -n")],
     "course close": [Case(COURSES, f"{KEEP} -n")],
     "course archive": [Case(COURSES, f"{KEEP} -o {{out}}/course -n")],
+    "course rename": [Case(COURSES, f"{KEEP} new/1 -n")],
     "course open": [Case(COURSES, f"{KEEP} -n")],
     "course pause": [Case(COURSES, f"{KEEP} -n")],
     "course resume": [Case(COURSES, f"{KEEP} -n")],

@@ -106,6 +106,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     r"shape column rename \S+ \S+ \S+$": ("shape column drop auth_userprofile pronoun --yes",),
     r"course archive .*--drop|course restore .*--dry-run": ("course restore demox.tar.gz",),
     r"course detach": (f"course attach {MITX} --to east",),
+    r"course rename .*--reason": ("course rename edX/DemoX/2013_Spring edX/DemoX/2012_Fall",),
     r"course close \S+$": (f"course open {MITX}",),
     r"course move": ("course detach edX/DemoX/2012_Fall --yes",),
     r"user erase ada --confirm": ("user create ada --email ada@example.org --name 'Ada'",),

@@ -207,6 +207,16 @@ def test_a_course_on_a_server_is_archived_there(streaming: Site, tmp_path: Path)
     site.server.execute(f"create table {KEEP_SCHEMA}.grade (id bigint primary key, words text)")
     site.server.execute(f"insert into {KEEP_SCHEMA}.grade values (1, 'there')")
     site.server.execute(f"alter table {KEEP_SCHEMA}.auth_user add column note text default 'x'")
+    # a rename reaches the server as ordinary updates; nothing is copied again
+    first = site.server.execute("select srrelid, srsublsn from pg_subscription_rel order by 1").fetchall()
+    site.ok("course", "rename", KEEP, "new/1")
+    site.wait()
+    ids = site.server.execute(f"select distinct course_id from {KEEP_SCHEMA}.student_courseenrollment").fetchall()
+    assert ids == [("new/1",)]
+    site.ok("replication", "verify")
+    assert site.states()["new/1"] == "ok"
+    assert site.server.execute("select srrelid, srsublsn from pg_subscription_rel order by 1").fetchall() == first
+    site.ok("course", "rename", "new/1", KEEP)
     file = tmp_path / "course.tar.gz"
     site.portal.execute(f"create table {KEEP_SCHEMA}.here (id bigint)")
     two = site.run("course", "archive", KEEP, "-o", str(file), "--drop", "--confirm", KEEP)

@@ -223,3 +223,19 @@ def test_a_closed_course_refuses_every_command_that_enrolls(
         "opened", "closed",
     ]  # fmt: skip
     assert rollbook("replication", "verify").code == 0
+
+
+def test_rename_keeps_schema_and_history(rollbook: Rollbook, school: Connection[Any]) -> None:
+    rollbook("course", "update", KEEP, "--on-fault", "pause")
+    planned = rollbook("course", "rename", KEEP, "new/1", "-n", "--json").row
+    assert (planned["outcome"], rows(school, "rollbook.course", "course_id")) == ("would rename", [(KEEP,), (REMOVE,)])
+    assert rollbook("course", "rename", KEEP, "new/1", "--json").row == {
+        "course": "new/1", "former_id": KEEP, "schema_name": KEEP_SCHEMA, "server": None, "enrolled": 2,
+        "outcome": "renamed",
+    }  # fmt: skip
+    late = rollbook("enrollment", "add", "new/1", "dan")
+    assert late.code == 0
+    assert rollbook("course", "rename", "new/1", REMOVE).code == 1
+    done = rollbook("history", "list", "--course", "new/1", "--command", "course", "--json").column("outcome")
+    assert done == ["renamed", "renamed", "updated"]
+    assert (rollbook("replication", "verify").code, rollbook("course", "show", KEEP).code) == (0, 1)

@@ -45,6 +45,9 @@ TESTED_IN = {
     "sql/functions/test_register_for_exam.py": ["exam_status"],
     "sql/functions/test_request_email_change.py": ["email_change_status"],
     "sql/functions/test_request_name_change.py": ["name_change_status"],
+    "sql/functions/test_rename_course.py": [
+        *("begin_rename", "change_course_id", "end_rename", "refuse_former", "rename_memberships"),
+    ],
     "sql/functions/test_set_on_leave.py": ["change_on_leave"],
     "sql/functions/test_stray_routes.py": ["leaver_ids", "routed_courses"],
     "sql/functions/test_compare_users.py": ["repair_course", "repair_users", "user_rows"],

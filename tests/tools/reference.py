@@ -56,6 +56,7 @@ MEANINGS = {
     "RB024": "The database holds a Django site, which is adopted: an upgrade would make an empty portal beside it.",
     "RB025": "A downgrade to base would drop the tables of a site that was adopted.",
     "RB028": "A column that cannot be left out of a course: unknown, or a key.",
+    "RB055": "The course was renamed, or cannot be renamed now.",
     "RB054": "The schema that a course is restored with belongs to another course, or is none of a course.",
     "RB053": "The course is closed: it takes no new enrollments, by whatever path.",
 }

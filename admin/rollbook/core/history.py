@@ -56,7 +56,15 @@ where (%(user_id)s::bigint is null or h.user_id = any (array(
         )
         select a.id from account as a
     )))
-    and (%(course)s::text is null or h.course_id = %(course)s)
+    and (%(course)s::text is null or h.course_id = any (array(
+        with recursive named (id) as (  -- with the IDs that it had before
+            select %(course)s::text
+            union
+            select m.before ->> 'course' from rollbook.history as m inner join named as n on n.id = m.course_id
+            where m.outcome = 'renamed' and m.before ? 'course'
+        )
+        select n.id from named as n
+    )))
     and (%(actor)s::text is null or %(actor)s in (h.actor, h.role, h.os_user, h.on_behalf_of))
     and (%(command)s::text is null or h.command = %(command)s or starts_with(h.command, %(command)s || ' '))
     and (%(since)s::timestamptz is null or h.at >= %(since)s)

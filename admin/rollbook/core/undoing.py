@@ -97,6 +97,7 @@ REASONS = {
     "course close": "rollbook course open opens the course",
     "course create": "rollbook course delete deletes the course",
     "course open": "rollbook course close closes the course",
+    "course rename": "rename it back: rollbook course rename",
     "course restore": "rollbook course delete deletes the course",
     "discussion": "use the command that does the opposite: rollbook discussion --help",
     "email-change cancel": "keys are not kept; request it again: rollbook email-change create",

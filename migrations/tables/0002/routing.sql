@@ -20,6 +20,7 @@ create table rollbook.course (
     pause_reason text,
     closed_at timestamptz,
     closed_by text,
+    former_ids text[] not null default '{}',
     resumptions bigint not null default 0,
     without text[] not null default '{}',
     due text[] not null default '{}',
@@ -55,6 +56,8 @@ comment on column rollbook.course.paused_by is 'The role that paused it.';
 comment on column rollbook.course.pause_reason is 'Why it is paused: the reason given, or the fault.';
 comment on column rollbook.course.closed_at is 'Since when it takes no new enrollments; null = it is open.';
 comment on column rollbook.course.closed_by is 'The role that closed it.';
+comment on column rollbook.course.former_ids is
+    'The IDs that it had before: new enrollments with them are refused. Written by rename_course.';
 comment on column rollbook.course.resumptions is
     'How often it was resumed, closed, opened or renamed, or its columns or on_leave changed; the write makes racing '
     'enrollments notice.';
@@ -142,7 +145,7 @@ comment on column rollbook.route.schemas is 'Schemas of courses that receive cha
 comment on column rollbook.route.written is 'Counts the writes; the write makes racing transactions see one another.';
 
 create table rollbook.verification (
-    course_id text primary key references rollbook.course on delete cascade,
+    course_id text primary key references rollbook.course on delete cascade on update cascade,
     verified_at timestamptz not null default now(),
     verdict text not null
         constraint verification_verdict_word check (verdict in ('match', 'differs', 'not_comparable', 'unreachable')),

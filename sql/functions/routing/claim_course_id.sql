@@ -1,5 +1,5 @@
--- claim_course_id: check the ID of a new course, and that it is nobody's.
--- Called:   by register_course, readmit_course and change_course_id, which record it.
+-- claim_course_id: check the ID of a new course, and that it is nobody's. One that a renamed course had is free again.
+-- Called:   by register_course, readmit_course and begin_rename, which record it.
 -- Raises:   RB003, RB005.
 -- Locks:    lock_course_set, so that one course is created at a time; a write of the ID's rollbook.course_latch row,
 --           where it meets every uncommitted enrollment with that ID (lock_courses has the other end).
@@ -46,6 +46,8 @@ begin
         raise exception 'course % already exists', new_course_id
             using errcode = 'RB005', hint = 'See rollbook.course_status, or `rollbook course show`.';
     end if;
+    update rollbook.course as c set former_ids = array_remove(c.former_ids, new_course_id)
+    where new_course_id = any (c.former_ids);
 end $$;
 comment on function rollbook.claim_course_id(text) is
     'Check the ID of a new course and lock it until commit. Raises RB003 for an invalid one, RB005 for one that is '

@@ -3,9 +3,10 @@
 -- exist (yet) wait for create_course.
 -- Looks enrollments up by user and course, never by id: all new ids are on the last page of their index, and
 -- SERIALIZABLE writers who read that page and insert into it are refused.
--- new_course_ids: the courses of enrollments that did not count before: a closed course refuses them.
+-- new_course_ids: the courses of enrollments that did not count before: a closed course refuses them, and so
+--           does a former ID of one.
 -- Called:   by the routing of enrollments and by leave_courses, with users and courses of enrollments, in parallel.
--- Raises:   23R53.
+-- Raises:   23R53, 23R55.
 -- Locks:    first the tables that it reads, so that a TRUNCATE of them waits before anybody holds a route; then
 --           lock_courses; then a write of each user's rollbook.route row, in user-id order.
 -- Security: INVOKER, called with the rights of rollbook_owner.
@@ -16,6 +17,7 @@ language plpgsql
 as $$
 declare
     enrolled record;
+    joined_ids text[];
     courses rollbook.course[];
     course rollbook.course;
 begin
@@ -36,9 +38,11 @@ begin
     if enrolled.user_ids is null then
         return;
     end if;
-    courses := rollbook.lock_courses(
-        array(select distinct id.course_id from unnest(enrolled.course_ids) as id (course_id))
-    );
+    joined_ids := array(select distinct id.course_id from unnest(enrolled.course_ids) as id (course_id));
+    courses := rollbook.lock_courses(joined_ids);
+    if cardinality(courses) < cardinality(joined_ids) and new_course_ids <> '{}' then
+        perform rollbook.refuse_former(new_course_ids);
+    end if;
     foreach course in array courses loop
         if course.closed_at is not null and course.course_id = any (new_course_ids) then
             perform rollbook.refuse_closed(course);
@@ -73,4 +77,5 @@ begin
 end $$;
 comment on function rollbook.join_courses(bigint[], text[], text[]) is
     'Copy users into courses, as far as they are enrolled there: user, then profile, then enrollment. Arguments: user '
-    'ids and course IDs, in parallel; the courses of new enrollments, which a closed course refuses: 23R53.';
+    'ids and course IDs, in parallel; the courses of new enrollments. Raises 23R53 where one of these is closed, 23R55 '
+    'where it was renamed.';

@@ -1,5 +1,5 @@
--- readmit_course: record a course whose schema is there already, paused, with routes for whoever has copies in it and an
--- account in the portal, and for whoever is enrolled. reopen_course makes the copies current.
+-- readmit_course: record a course whose schema is there already, paused, with routes for whoever has copies in it and
+-- an account in the portal, and for whoever is enrolled. reopen_course makes the copies current.
 -- kept:     its row of rollbook.course as archive_course gave it: schema_name, on_leave, on_fault, without, closed_at,
 --           closed_by.
 -- Called:   by readmit_schema.

@@ -9,7 +9,8 @@ as $$
     from (
         values (array[
             'user_updated_at', 'updated_at', 'uploaded_at', 'processed_at', 'confirmed_at', 'accepted_at',
-            'upload_status', 'upload_error_message', 'candidate_id', 'authorization_id'
+            'upload_status', 'upload_error_message', 'candidate_id', 'authorization_id',
+            'course_id'  -- not sent; it follows a course that is renamed
         ])
     ) as exchanged (columns)
 $$;

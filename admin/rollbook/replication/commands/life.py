@@ -20,6 +20,7 @@ __all__ = ["app"]
 
 ARCHIVED = ("course", "place", "file", "bytes", "enrollments", "copied_users", "outcome")
 RESTORED = ("course", "schema_name", "enrolled", "copied_users", "rows", "enrolled_again", "outcome")
+RENAMED = ("course", "former_id", "schema_name", "server", "enrolled", "outcome")
 SHOWN = 5  # users that a line names
 CLOSED = ("course", "state", "enrolled", "closed_at", "closed_by", "outcome")
 
@@ -145,3 +146,39 @@ def restore(
         if users
     ]  # fmt: skip
     render.removed(run, [{**vars(done), "remains": remains}], RESTORED)
+
+
+@command(
+    app, "rename", sets=("data", "writes"), columns=RENAMED, long=True,
+    examples=(
+        "course rename edX/DemoX/2012_Fall edX/DemoX/2013_Spring --dry-run",
+        "course rename edX/DemoX/2012_Fall edX/DemoX/2013_Spring --reason 'moved by a term'",
+    ),
+    exits="0 renamed, 1 unknown course, the new ID is taken, or a lock was not free in time, 3 unreachable, "
+    "4 not migrated",
+    see="rollbook course show, rollbook history list --course",
+)  # fmt: skip
+def rename(
+    run: Run,
+    course: Course,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new course ID.", show_default=False)],
+) -> None:
+    """Rename a course: enrollments, allowed list, exams and authorizations follow; schema, server and data stay.
+
+    It is one transaction: writers of the course's members wait for it. New enrollments with the old ID are refused.
+    """
+    from rollbook.core import history
+    from rollbook.replication.queries.courses import course_sql, find_course, rename_course
+
+    with run.connect() as conn:
+        find_course(conn, course)
+        rename_course(conn, course, new)
+        found = find_course(conn, new)
+        history.record_many(conn, run, [
+            {"object": course, "outcome": "renamed", "course_id": course, "after": {"course": new}},
+            {"object": new, "outcome": "renamed", "course_id": new, "before": {"course": course}},
+        ])  # fmt: skip
+        statement = course_sql("rollbook.rename_course", [course, new])
+    if run.dry_run and render.chosen_format(run) is Format.table:
+        render.text(run, statement)
+    render.rows(run, [{**vars(found), "former_id": course, "outcome": "renamed"}], RENAMED)

@@ -243,6 +243,11 @@ def open_course(conn: Conn, course_id: str) -> bool:
     return bool(one(conn, "select rollbook.open_course(%s) as new", [course_id])["new"])
 
 
+def rename_course(conn: Conn, course_id: str, new_id: str) -> None:
+    """Give a course another ID. Raises RefusedError (RB003, RB005, RB006, RB009, RB019, RB022, 23R55)."""
+    conn.execute("select rollbook.rename_course(%s, %s)", [course_id, new_id])
+
+
 def left_out(conn: Conn, without: Sequence[str]) -> list[str]:
     """Return a list of columns that do not travel, checked and sorted. Raises RefusedError (RB028)."""
     return list(one(conn, "select rollbook.left_out(%s::text[]) as columns", [list(without)])["columns"])
