@@ -10,14 +10,14 @@ import pytest
 from psycopg import sql
 
 from rollbook.system.demo.server import PrivateServer
+from tests import runbook
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE
 from tests.replication.conftest import (
     Own,
-    drop_slots,
     drop_subscriptions,
     remedy,
 )
-from tests.replication.scenes import comes_back, enroll, later, line, slots
+from tests.replication.scenes import enroll, later, line, slots
 
 
 def dumped(server: PrivateServer, dbname: str) -> Path:
@@ -34,40 +34,42 @@ def restored(file: Path, server: PrivateServer, dbname: str) -> None:
     server._run("pg_restore", "-d", server.dsn(dbname), str(file))
 
 
-def gone(site: Own, server: PrivateServer) -> None:
-    """Lose the site's database on a server; a lost one cannot tell the other side."""
-    server_is_portal = server is site.here
-    with psycopg.connect(server.dsn("site"), autocommit=True) as conn:
-        if server_is_portal:
-            drop_slots(conn)
-        else:
-            drop_subscriptions(conn)
-    (site.portal if server_is_portal else site.server).close()
-    with psycopg.connect(server.dsn(), autocommit=True) as conn:
+def gone(site: Own) -> None:
+    """Lose the course server's database; a lost one cannot tell the portal."""
+    drop_subscriptions(site.server)
+    site.server.close()
+    with psycopg.connect(site.there.dsn(), autocommit=True) as conn:
         conn.execute("drop database site with (force)")
 
 
 @pytest.mark.slow
-def test_a_portal_restored_from_a_dump_is_a_copy_until_it_takes_over_and_then_all_is_right_again(
-    own: Callable[..., Own],
+def test_a_portal_restored_on_another_machine_is_a_copy_until_it_takes_over_and_then_all_is_right_again(
+    own: Callable[..., Own], place: Callable[..., PrivateServer]
 ) -> None:
     site = own()
     site.add()
     site.attach(KEEP, REMOVE)
-    file = dumped(site.here, "site")
-    later(site, "lost")
-    gone(site, site.here)
-    restored(file, site.here, "site")
+    new = place()
+    new.start()
+    runbook.follow(
+        "The portal on another machine, by dump and restore", new, OLD_PORTAL=site.portal_dsn, NEW_ADMIN=new.dsn()
+    )
+    later(site, "lost")  # somebody still wrote to the old one
+    old, site.here, site.portal_dsn = site.here, new, new.dsn("site")
     site.again()
     assert set(site.states().values()) == {"unknown"}
     assert "restored backup of the portal" in line(site)["reason"]
     refused = site.run("replication", "resync", KEEP, "--yes")
     assert refused.code == 1
     assert "--take-over" in refused.err
-    site.ok("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn,
-            "--take-over")  # fmt: skip
-    assert site.run("schema", "check").code == 0  # functions, triggers, guards, column lists
-    comes_back(site)
+    runbook.take_over(new, site.portal_dsn)
+    assert site.is_equal(KEEP)
+    assert site.is_equal(REMOVE)
+    enroll(site, 3)
+    site.wait()
+    assert site.is_equal(KEEP)
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+    old.stop("immediate")
 
 
 @pytest.mark.slow
@@ -80,7 +82,7 @@ def test_a_server_whose_database_was_restored_from_a_dump_gets_its_stream_back_b
     site.server.execute(f"alter table {KEEP_SCHEMA}.auth_user add column points int not null default 7")
     file = dumped(site.there, "site")
     later(site, "missed")
-    gone(site, site.there)
+    gone(site)
     restored(file, site.there, "site")
     site.again()
     assert "ok" not in site.states().values()

@@ -13,15 +13,17 @@ import psycopg
 import pytest
 
 from rollbook.system.demo.server import PrivateServer
+from tests import runbook
 from tests.program import KEEP, REMOVE
 from tests.replication.conftest import (
     Own,
     copied,
-    remedy,
     until,
 )
 from tests.replication.doctor import findings, follow, run_sql
 from tests.replication.scenes import line
+
+PROMOTED = "A standby of the portal is promoted"
 
 
 def standby_of(site: Own, place: Callable[..., PrivateServer], **settings: str) -> PrivateServer:
@@ -54,7 +56,7 @@ def fed_through(site: Own, standby_home: Path) -> None:
 def fail_over(site: Own, standby: PrivateServer) -> None:
     """Lose the primary, and let its standby take over."""
     site.here.stop("immediate")
-    standby._run("pg_ctl", "-D", str(standby.data), "-w", "promote")
+    runbook.follow(PROMOTED, standby, NEW=standby._program("postgres").parent, NEW_DATA=standby.data)
     site.here, site.portal_dsn = standby, standby.dsn("site")
     site.again()
 
@@ -78,12 +80,11 @@ def test_copies_go_on_from_a_promoted_standby_whose_readiness_was_provable(
         follow(site, each)
     assert [each for each in findings(site) if each["check"] == "standby"] == []
     with psycopg.connect(standby.dsn("site"), autocommit=True) as conn:
-        ready = ("select count(*) from pg_replication_slots where slot_name = 'rollbook_east' and failover and synced "
-                 "and not temporary and invalidation_reason is null")  # fmt: skip
+        ready = runbook.query(PROMOTED)
 
         def is_ready() -> bool:
             site.run("replication", "canary")  # something happens on a portal
-            return conn.execute(ready.encode()).fetchone() == (1,)
+            return conn.execute(ready).fetchone() == (1,)
 
         until(is_ready)
         site.portal.execute("update portal.auth_user set first_name = 'before' where username = 'ada'")
@@ -97,8 +98,7 @@ def test_copies_go_on_from_a_promoted_standby_whose_readiness_was_provable(
     refused = site.run("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn)
     assert refused.code == 1
     assert "--take-over" in refused.err
-    site.ok("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn,
-            "--take-over")  # fmt: skip
+    runbook.take_over(standby, site.portal_dsn)
     site.wait()
     assert [row[2] for row in site.copy(KEEP)] == ["before", "after"]
     assert site.run("replication", "verify", KEEP).code == 0
@@ -123,7 +123,7 @@ def test_a_promoted_standby_without_the_slot_says_so_and_resync_brings_each_cour
     found = line(site)
     assert (found["state"], found["fix"]) == ("broken", f"rollbook replication resync '{KEEP}'")
     assert "its slot is gone" in found["reason"]
-    assert remedy(site, found["fix"]).code == 0
+    runbook.take_over(standby, site.portal_dsn)
     assert [row[2] for row in site.copy(KEEP)] == ["before", "after"]
     assert line(site)["state"] == "ok"
 

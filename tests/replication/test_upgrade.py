@@ -1,47 +1,98 @@
-"""A portal is upgraded by pg_upgrade."""
+"""A portal or a course server is upgraded by pg_upgrade, as docs/upgrade.md has it."""
 
 from __future__ import annotations
 
-import pwd
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer, find_bindir
-from tests.program import KEEP, Result
+from tests import runbook
+from tests.program import KEEP, KEEP_SCHEMA, Result
 from tests.replication.conftest import (
     Own,
-    Site,
-    database,
-    drop_subscriptions,
     new_ids,
     older_bindir,
-    remedy,
 )
 from tests.replication.scenes import enroll, line, slots
 from tests.school import populate
 
+PORTAL, SERVER = "PostgreSQL of the portal, such as from 15 to 18", "PostgreSQL of a course server"
 
-def upgraded(old: PrivateServer, new: PrivateServer) -> None:
-    """Upgrade a server by pg_upgrade, with nothing under way, into the place of another one."""
-    old.stop()
-    new.start()
-    new.stop()
-    programs = [str(each._program("postgres").parent) for each in (old, new)]
-    done = subprocess.run(
-        [new._program("pg_upgrade"), "-b", programs[0], "-B", programs[1], "-d", old.data, "-D", new.data,
-         "-U", "postgres", "-s", new.home, "--no-sync"],
-        cwd=new.home, capture_output=True, text=True, check=False, user=new._user, extra_groups=[],
-        group=pwd.getpwnam(new._user).pw_gid if new._user else None,
+
+def successor(old: PrivateServer, place: Callable[..., PrivateServer]) -> PrivateServer:
+    """Make a new cluster, stopped, with the settings and at the address of an old one."""
+    new = place(bindir=find_bindir())
+    new.settings = {**old.settings, "unix_socket_directories": str(old.home)}
+    new._make_home()
+    new._initdb()
+    return new
+
+
+def upgraded(heading: str, old: PrivateServer, new: PrivateServer, **variables: str | Path) -> None:
+    """Follow a runbook; what stops the old cluster in the end then stops the new one, which has its address."""
+    programs = [each._program("postgres").parent for each in (old, new)]
+    runbook.follow(
+        heading, old, OLD=programs[0], NEW=programs[1], OLD_DATA=old.data, NEW_DATA=new.data, **variables
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    new.start()
+
+
+@contextmanager
+def older_site(place: Callable[..., PrivateServer], call: Callable[..., Result], older: Path) -> Iterator[Own]:
+    """Make a site whose portal and whose course server are of an older version."""
+    here, there = place(bindir=older), place(bindir=older, wal_retrieve_retry_interval="100ms")
+    sessions: list[psycopg.Connection[Any]] = []
+    for each in (here, there):
+        each.start()
+        with psycopg.connect(each.dsn(), autocommit=True) as conn:
+            conn.execute("create database site template template0")
+        sessions.append(psycopg.connect(each.dsn("site"), autocommit=True))
+    schema.upgrade(here.dsn("site"))
+    populate(sessions[0])
+    site = Own(sessions[0], here.dsn("site"), sessions[1], there.dsn("site"), call, here=here, there=there)
+    new_ids(site)
+    try:
+        yield site
+    finally:
+        site.portal.close()
+        site.server.close()
+
+
+def reconnected(site: Own) -> None:
+    """Connect again: the addresses are as before."""
+    site.portal.close()
+    site.server.close()
+    site.portal = psycopg.connect(site.portal_dsn, autocommit=True)
+    site.server = psycopg.connect(site.server_dsn, autocommit=True)
+
+
+def goes_on(site: Own) -> None:
+    """Change somebody, and see the course follow."""
+    site.portal.execute("update portal.auth_user set first_name = 'upgraded' where username = 'ada'")
+    site.wait()
+    assert site.is_equal(KEEP)
+    assert site.server.execute(f"select first_name from {KEEP_SCHEMA}.auth_user order by id").fetchone() == (
+        "upgraded",
+    )
+    assert line(site)["state"] == "ok"
+
+
+@pytest.fixture
+def older() -> Path:
+    """The programs of an older PostgreSQL."""
+    found = older_bindir()
+    if found is None:
+        pytest.skip("there is no PostgreSQL 15 here (Debian: apt install postgresql-15), or it is the one under test")
+    return found
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_slots_survive_an_upgrade_from_17_on_and_no_resync_is_needed(
     own: Callable[..., Own], place: Callable[..., PrivateServer]
 ) -> None:
@@ -52,60 +103,45 @@ def test_slots_survive_an_upgrade_from_17_on_and_no_resync_is_needed(
     site.add()
     site.attach(KEEP)
     enroll(site, 5)
-    new = place()
-    new.settings = site.here.settings
-    upgraded(site.here, new)  # the fast stop before it has sent all to the server
-    site.here, site.portal_dsn = new, new.dsn("site")
-    site.again()
-    site.portal.execute("update portal.auth_user set first_name = 'upgraded' where username = 'ada'")
+    new = successor(site.here, place)
+    upgraded(PORTAL, site.here, new, ROLLBOOK_DSN=site.portal_dsn)
+    reconnected(site)
+    assert slots(site) == ["rollbook_east"]
+    site.portal.execute("update portal.auth_user set first_name = 'early' where username = 'bob'")
     assert line(site)["state"] == "unknown"  # another cluster, until it is said to be the portal
-    taken = site.ok("server", "add", "east", "--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn,
-                    "--take-over", "--json")  # fmt: skip
-    assert taken.row["outcome"] == "taken over"
-    site.wait()
-    assert site.is_equal(KEEP)
-    assert len(site.copy(KEEP)) == 7
-    assert line(site)["state"] == "ok"
-    assert site.run("replication", "verify", KEEP).code == 0
+    runbook.take_over(site.here, site.portal_dsn)
+    assert "resynced" not in site.run("history", "list", "--json").out
+    goes_on(site)
+    assert [row[2] for row in site.copy(KEEP)][:2] == ["upgraded", "early"]
+    site.here = new
 
 
 @pytest.mark.slow
-def test_an_upgrade_from_15_loses_the_slot_and_a_planned_resync_brings_each_course_along(
-    call: Callable[..., Result], place: Callable[..., PrivateServer], course_server: PrivateServer
+@pytest.mark.timeout(400)
+def test_a_portal_and_then_its_server_go_from_15_to_18_and_nothing_is_copied_twice(
+    call: Callable[..., Result], place: Callable[..., PrivateServer], older: Path
 ) -> None:
-    older = older_bindir()
-    if older is None:
-        pytest.skip("one version of PostgreSQL alone is here, or it is the older one that is under test")
-    old = place(bindir=older)
-    old.start()
-    with psycopg.connect(old.dsn(), autocommit=True) as conn:
-        conn.execute("create database site template template0")
-    schema.upgrade(old.dsn("site"))
-    with (
-        database(course_server) as there, psycopg.connect(there, autocommit=True) as server,
-        psycopg.connect(old.dsn("site"), autocommit=True) as portal,
-    ):  # fmt: skip
-        populate(portal)
-        site = Site(portal, old.dsn("site"), server, there, call)
-        new_ids(site)
+    with older_site(place, call, older) as site:
         site.add()
         site.attach(KEEP)
         enroll(site, 5)
-        site.wait()
-        old.stop()
-        old._run("pg_checksums", "--enable", "-D", str(old.data))  # as the new one has
-        new = place(bindir=find_bindir())
-        upgraded(old, new)
-        with psycopg.connect(new.dsn("site"), autocommit=True) as upgrade:
-            site.portal, site.portal_dsn = upgrade, new.dsn("site")
-            assert slots(site) == []
-            upgrade.execute("update portal.auth_user set first_name = 'upgraded' where username = 'ada'")
-            assert line(site)["state"] == "unknown"
-            site.ok("server", "add", "east", "--admin-dsn", there, "--subscription-dsn", site.portal_dsn, "--take-over")
-            found = line(site)
-            assert (found["state"], found["fix"]) == ("unknown", f"rollbook replication resync '{KEEP}'")
-            assert remedy(site, found["fix"]).code == 0
-            assert site.is_equal(KEEP)
-            assert line(site)["state"] == "ok"
-            assert "upgraded" in {row[2] for row in site.copy(KEEP)}
-            drop_subscriptions(server)
+        site.server.execute(f"alter table {KEEP_SCHEMA}.auth_user add column points int not null default 7")
+        for old in (site.here, site.there):
+            old.stop()
+            old._run("pg_checksums", "--enable", "-D", str(old.data))
+            old.start()
+        reconnected(site)
+        new = successor(site.here, place)
+        upgraded(PORTAL, site.here, new, ROLLBOOK_DSN=site.portal_dsn)
+        reconnected(site)
+        assert slots(site) == []
+        runbook.take_over(site.here, site.portal_dsn)
+        assert site.portal.info.server_version >= 180000
+        goes_on(site)
+
+        later = successor(site.there, place)
+        upgraded(SERVER, site.there, later, ROLLBOOK_DSN=site.portal_dsn, SERVER="east")
+        reconnected(site)
+        assert site.server.info.server_version >= 180000
+        goes_on(site)
+        assert site.server.execute(f"select distinct points from {KEEP_SCHEMA}.auth_user").fetchall() == [(7,)]
