@@ -18,18 +18,17 @@ declare
 begin
     for counter in
         select
-            s.oid::regclass::text as name, c.oid::regclass::text as table_name,
+            given.seqrelid::regclass::text as name, c.oid::regclass::text as table_name,
             quote_ident(a.attname) as attname, given.seqmax, a.atttypid
         from pg_sequence as given  -- of which there are few, where there are many tables
-        inner join pg_class as s on s.oid = given.seqrelid
         cross join lateral (
             select d.refobjid as oid, d.refobjsubid as attnum from pg_depend as d
-            where d.classid = 'pg_class'::regclass and d.objid = s.oid
+            where d.classid = 'pg_class'::regclass and d.objid = given.seqrelid
                 and d.refclassid = 'pg_class'::regclass and d.refobjsubid > 0 and d.deptype in ('a', 'i')
             union  -- a sequence that no column owns
             select e.adrelid, e.adnum from pg_depend as d
             inner join pg_attrdef as e on e.oid = d.objid
-            where d.classid = 'pg_attrdef'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = s.oid
+            where d.classid = 'pg_attrdef'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = given.seqrelid
         ) as q
         inner join pg_class as c on c.oid = q.oid
         inner join pg_attribute as a on a.attrelid = c.oid and a.attnum = q.attnum and not a.attisdropped
@@ -44,7 +43,7 @@ begin
                          and rollbook.real_table(v.oid) = c.oid
                  )
                  or c.oid in (select rollbook.portal_table(t.table_name) from rollbook.copied_tables() as t))
-            and case s.relkind when 'S' then has_sequence_privilege(s.oid, 'select') else false end
+            and has_sequence_privilege(given.seqrelid, 'select')
             and has_column_privilege(c.oid, a.attnum, 'select')
         order by 1
     loop
