@@ -30,7 +30,7 @@ LISTS: dict[str, str] = {
     "schema history": "revision down_revision title locks reversible",
     "schema check": "object kind difference fix",
     "course list": "course schema_name state on_leave enrolled copied_users server since on_fault "
-    "paused_at pause_reason moving_to without",
+    "paused_at pause_reason moving_to without closed_at",
     "user list": "id username email name is_active is_staff is_superuser date_joined last_login courses",
     "user count": "users active",
     "user count --by course": "key users active",
@@ -58,7 +58,7 @@ LISTS: dict[str, str] = {
     "pearson list": "batch at kind file rows accepted rejected waiting set_aside archive sha256",
     "pearson report waiting": "what key username sent_at waits",
     "replication status": "course target kind state lag_bytes lag_seconds pending_changes oldest_pending_seconds "
-    "error_count verified_at verdict observed_at reason fix",
+    "error_count verified_at verdict observed_at reason fix closed_at",
     "replication verify": "course table portal_rows course_rows missing changed extra verdict server in_flight",
     "replication verify --rows": "course table finding row_id columns server",
     "replication repair -n": "course table inserted updated deleted verdict_after",

@@ -23,7 +23,7 @@ DOCUMENTS = {
     "copies differences not_compared",
     f"course show {KEEP}": "course schema_name state on_leave server enrolled copied_users copied_profiles "
     "copied_enrollments created_at verified_at verdict differing_rows on_fault paused_at paused_by pause_reason "
-    "moving_to leaving without local_objects replicated",
+    "moving_to leaving without closed_at closed_by local_objects replicated",
     "candidate show ada": "candidate demographics authorizations files",
     "authorization show edXexam000000000101": "authorization files",
     "version": "rollbook ships_revision python psycopg libpq server database_revision",
