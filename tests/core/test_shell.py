@@ -20,7 +20,7 @@ PLAIN = {
     "verb", "server.name", "seen.server.name", "who", "fault.finish_lsn", "basis['existing']", "option",
     "context.command_path", "VARIABLE", "guessed_encoding(name, encoding)", "shell",
     "'downgrade' if up else 'upgrade'", "to", "names[0]", "moving.server", "course.server", "there",
-    "quoted", "skip", "number", "word", "fix", "grant", "fault.fix(server, course)",
+    "quoted", "skip", "number", "word", "fix", "grant", "instead", "fault.fix(server, course)",
     "'repair' if fault.is_conflict else 'show'", "resync", "name", "field", "rename",
 }  # fmt: skip
 

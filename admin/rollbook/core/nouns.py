@@ -24,10 +24,16 @@ NOUNS = {
         "replication.commands.status", "Look",
         "Show the portal and every course on one screen, the worst first, with the command to run next.",
     ),
-    "top": Noun("replication.commands.top", "Look", "Show the portal and every course full screen, and keep looking."),
-    "check": Noun("system.commands.check", "Look", "Judge what is watched, for a monitor such as Nagios."),
+    "top": Noun(
+        "replication.commands.top", "Look",
+        "Show the portal and every course full screen, the worst first, with lag and rows/s of the last looks.",
+    ),
+    "check": Noun(
+        "system.commands.check", "Look",
+        "Judge courses, servers, slots, schema, last verify and queues: ok, warning, critical or unknown.",
+    ),
     "metrics": Noun(
-        "system.commands.metrics", "Look", "Export metrics for Prometheus: to a file, or over HTTP.",
+        "system.commands.metrics", "Look", "Export the state of courses, servers, slots and queues for Prometheus.",
     ),
     "course": Noun(
         "replication.commands.placement", "Courses and replication",
