@@ -48,7 +48,7 @@ comment on column rollbook.roster_person.origin is
 comment on column rollbook.roster_person.is_living is
     'Whether the last bundle had the person, neither inactive nor to be deleted.';
 comment on column rollbook.roster_person.is_enabled is
-    'Whether the last bundle let the person log in; the next one that does activates no account that was blocked since.';
+    'Whether the last bundle let the person log in; the next one activates no account that was blocked since.';
 comment on column rollbook.roster_person.at is 'Time of the link.';
 
 create table rollbook.roster_enrollment (
