@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result, postgres_program, rows, snapshot
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result, postgres_program, rows, snapshot
 from tests.school import Rollbook
 
 Db = Connection[Any]
@@ -215,11 +215,18 @@ def test_a_policy_keeps_what_a_law_wants(rollbook: Rollbook, school: Db, tmp_pat
         assert (wrong.code, fault in wrong.err) == (2, True), (text, wrong)
     policy.write_text("[[keep]]\ntable = 'student_testcentreuser'\nreason = 'Examination Act'")
     assert (rollbook(*erase).code, rows(school, "rollbook.erasure", "user_id")) == (1, [])
+    for table in ("a.b.c.d", f"{REMOVE_SCHEMA}.auth_user"):  # a course's rows would go all the same
+        policy.write_text(f"[[keep]]\ntable = '{table}'\nreason = 'Examination Act'")
+        wrong = rollbook(*erase)
+        assert (wrong.code, f"the policy keeps {table}" in wrong.err) == (1, True), wrong
     policy.write_text(
         "[[keep]]\ntable = 'student_testcenteruser'\nreason = 'Examination Act'\nuntil = 2031-12-31\n"
         "[[keep]]\ntable = 'rollbook.history'\nreason = 'audit'\n"
     )
     assert rollbook("user", "update", "ada", "--goals", "Analytical").code == 0
+    plan = rollbook(*erase, "-n", "--json")
+    kept_rows = {row["object"]: row["rows"] for row in plan.data if row["outcome"] == "kept"}
+    assert kept_rows == {"portal.student_testcenteruser": 1, "rollbook.history": 1}, plan
     school.execute(f"select rollbook.pause_course('{REMOVE}')")
     done = rollbook(*erase, "--json")
     assert done.code == 5, done
@@ -248,3 +255,22 @@ def test_a_policy_keeps_what_a_law_wants(rollbook: Rollbook, school: Db, tmp_pat
     assert (last.code, outcomes(last)["rollbook.kept_record"]) == (0, (1, "removed")), last
     assert rows(school, "rollbook.kept_record", "id") == []
     assert school.execute("select count(*) from portal.auth_user where username = 'ada'").fetchone() == (1,)
+
+
+def test_what_is_written_about_statistics_works(rollbook: Rollbook, school: Db) -> None:
+    """Analyze alone leaves what it has found in a table that is empty now."""
+    page = Path(__file__).parents[2].joinpath("docs", "privacy.md").read_text()
+    statements = [line for line in page.split("```sql")[1].split("```")[0].splitlines() if line]
+    seen = "select from pg_stats where histogram_bounds::text ~ 'qwirk' or most_common_vals::text ~ 'qwirk'"
+    school.execute("delete from portal.student_pendingemailchange")
+    for user in ("ada", "bob"):
+        assert rollbook("email-change", "create", user, f"{user}@qwirk.example").code == 0
+    school.execute("analyze portal.student_pendingemailchange")
+    assert school.execute(seen).fetchall()
+    for user in ("ada", "bob"):
+        assert rollbook("user", "erase", user, "--confirm", user).code == 0
+    school.execute(statements.pop(0))
+    assert school.execute(seen).fetchall()
+    for statement in statements:
+        school.execute(statement)
+    assert school.execute(seen).fetchall() == []

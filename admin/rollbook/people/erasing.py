@@ -187,6 +187,7 @@ def planned(
     """Return what an erasure would do: the portal's part is done and rolled back."""
     with conn.transaction(force_rollback=True):
         lines = in_portal(conn, run, person, options, seen)
+        lines += kept_lines(conn, person)
     lines += [Line(PORTAL, each.object, each.count, "removed") for each in held]
     for name, answer in there.items():
         if isinstance(answer, UnreachableError):
@@ -273,11 +274,20 @@ def line_of(holding: Holding) -> Line:
 
 
 def real_name(conn: Conn, kept: Kept) -> str:
-    """Return the name of the real table that a policy keeps. Raises RefusedError if there is none."""
-    place = privacy.named(conn, kept.table)
+    """Return the name of the real table that a policy keeps. Raises RefusedError for none, and for one of a course."""
+    try:
+        place = privacy.named(conn, kept.table)
+    except errors.SyntaxError:  # of a name
+        place = None
     if place is None:
         raise RefusedError(
             f"the policy keeps {kept.table}, which is not a table", fix="correct the name in the policy file"
+        )
+    if place["is_of_a_course"]:
+        raise RefusedError(
+            f"the policy keeps {kept.table}, a table of a course",
+            why="an erasure keeps rows of the portal alone",
+            fix="save those rows elsewhere, and take the table out of the policy file",
         )
     return f"{place['schema_name']}.{place['table_name']}"
 
@@ -355,12 +365,17 @@ def servers(conn: Conn, run: Run, person: Person, before: Mapping[str, There | U
     return lines
 
 
-def afterwards(conn: Conn, person: Person, options: Options) -> list[Line]:
-    """Return what is kept and what the discussion service has still to receive; clear entries that came meanwhile."""
-    lines = [
+def kept_lines(conn: Conn, person: Person) -> list[Line]:
+    """Return what is kept because a law demands it."""
+    return [
         Line(PORTAL, row["table_name"], row["rows"], "kept", because(row["reason"], row["keep_until"]))
         for row in privacy.kept_records(conn, person.ids)
     ]
+
+
+def afterwards(conn: Conn, person: Person, options: Options) -> list[Line]:
+    """Return what is kept and what the discussion service has still to receive; clear entries that came meanwhile."""
+    lines = kept_lines(conn, person)
     if privacy.is_queued(conn, person.ids):
         fix = "it has not received the deletion: rollbook discussion sync"
         lines.append(Line("discussion service", f"user {person.id}", 1, "open", fix))

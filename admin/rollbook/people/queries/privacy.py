@@ -351,9 +351,11 @@ def holdings(conn: Conn, ids: Sequence[int], emails: Sequence[str]) -> list[Hold
 
 
 def named(conn: Conn, name: str) -> Row | None:
-    """Return the real table behind a name: oid, schema_name, table_name; None if there is none."""
+    """Return the real table behind a name: oid schema_name table_name is_of_a_course; None if there is none."""
     return conn.execute(
-        "select c.oid::bigint as oid, n.nspname as schema_name, c.relname as table_name from pg_class as c "
+        "select c.oid::bigint as oid, n.nspname as schema_name, c.relname as table_name, "
+        "n.nspname <> 'rollbook' and pg_get_userbyid(n.nspowner) = 'rollbook_owner' as is_of_a_course "
+        "from pg_class as c "
         "inner join pg_namespace as n on n.oid = c.relnamespace where c.oid = rollbook.real_table(to_regclass(%s))",
         [name],
     ).fetchone()
