@@ -47,6 +47,10 @@ COPY x FROM stdin;
 SET row_security = off;
 '$body$;
         insert into course_mitx_6_002x_2012_fall.grade (user_id, words) values (101, E'a\\tb\\nc\\\\.'), (null, '');
+        create table course_mitx_6_002x_2012_fall."a ""
+COPY x FROM stdin;" (words text);
+        insert into course_mitx_6_002x_2012_fall."a ""
+COPY x FROM stdin;" values (E'\\n\\\\.\\n');
         grant select on course_mitx_6_002x_2012_fall.grade to circuits_team"""
     )
     db.execute(f"update {KEEP_SCHEMA}.auth_user set note = 'mine' where id = 101")
@@ -57,6 +61,7 @@ def own(db: Db) -> list[Any]:
     return [
         rows(db, f"{KEEP_SCHEMA}.auth_user", "id", "note"),
         rows(db, f"{KEEP_SCHEMA}.grade", "id", "user_id", "words"),
+        db.execute(f'select words from {KEEP_SCHEMA}."a ""\nCOPY x FROM stdin;"').fetchall(),
         db.execute(f"select {KEEP_SCHEMA}.one(), has_table_privilege('circuits_team', '{KEEP_SCHEMA}.grade', 'select')")
         .fetchall(),
         db.execute("select rollbook.local_objects(%s)", [KEEP_SCHEMA]).fetchall(),
@@ -181,6 +186,7 @@ def test_restore_refuses_what_it_cannot_read_and_leaves_nothing(
     refused(rewritten(file, {"format": 2, "rollbook": "9.9"}), "format 2")
     refused(rewritten(file, {"server_version": 990_001}), "PostgreSQL 99")
     refused(rewritten(file, {"tables": []}), "another shape")
+    refused(rewritten(file, {"kept": []}), "its manifest.json is none")
     kept = {"schema_name": "portal", "on_leave": "keep", "on_fault": "refuse", "without": []}
     refused(rewritten(file, {"kept": kept}), "schema portal")
     # a row of its own needs a copy of a user who is gone
@@ -201,12 +207,43 @@ def test_restore_refuses_what_it_cannot_read_and_leaves_nothing(
     assert (taken.code, "exists already" in taken.err) == (1, True), taken
 
 
+def test_what_no_archive_holds_is_not_dropped(rollbook: Rollbook, school: Db, tmp_path: Path) -> None:
+    file = tmp_path / "course.tar.gz"
+    words = ("course", "archive", KEEP, "-o", str(file))
+    drop = (*words, "--drop", "--confirm", KEEP)
+    school.execute(
+        f"""create table {KEEP_SCHEMA}.grade (id bigint primary key); create type {KEEP_SCHEMA}.mood as enum ('a');
+        create schema report; create view report.grades as select * from {KEEP_SCHEMA}.grade;
+        create table report.seen (grade bigint references {KEEP_SCHEMA}.grade, mood {KEEP_SCHEMA}.mood)""".encode()
+    )
+    outside = rollbook(*drop)
+    named = ("view report.grades", "on table report.seen", "column mood of table report.seen")
+    assert (outside.code, [name for name in named if name not in outside.err], file.exists()) == (1, [], False)
+    assert rollbook(*drop, "-n").code == 1
+    assert rollbook(*words).code == 0
+    file.unlink()
+    school.execute("drop schema report cascade")
+    school.execute(f"create extension citext schema {KEEP_SCHEMA}")
+    extended = rollbook(*words)
+    assert (extended.code, "alter extension citext set schema public" in extended.err, file.exists()) == (
+        1,
+        True,
+        False,
+    )
+    school.execute("alter extension citext set schema public")
+    assert rollbook(*drop).code == 0
+    assert rollbook("course", "restore", str(file)).code == 0
+
+
 @pytest.mark.slow
 def test_a_course_on_a_server_is_archived_there(streaming: Site, tmp_path: Path) -> None:
     site = streaming
     site.server.execute(f"create table {KEEP_SCHEMA}.grade (id bigint primary key, words text)")
     site.server.execute(f"insert into {KEEP_SCHEMA}.grade values (1, 'there')")
     site.server.execute(f"alter table {KEEP_SCHEMA}.auth_user add column note text default 'x'")
+    site.server.execute(
+        f"create function {KEEP_SCHEMA}.me() returns name language sql security definer as 'select current_user'"
+    )
     # a rename reaches the server as ordinary updates; nothing is copied again
     first = site.server.execute("select srrelid, srsublsn from pg_subscription_rel order by 1").fetchall()
     site.ok("course", "rename", KEEP, "new/1")
@@ -228,6 +265,11 @@ def test_a_course_on_a_server_is_archived_there(streaming: Site, tmp_path: Path)
         assert db.execute("select from pg_namespace where nspname = %s", [KEEP_SCHEMA]).fetchall() == []
     restored = site.ok("course", "restore", str(file), "--json").row
     assert (restored["copied_users"], restored["enrolled"]) == (2, 2)
+    # its owner's rights are not those of whoever restored it
+    assert [each["what"] for each in restored["remains"]] == [
+        f"functions that run with the rights of their callers now: {KEEP_SCHEMA}.me()"
+    ]
+    assert site.portal.execute("select from pg_proc where proname = 'me' and prosecdef").fetchall() == []
     assert site.portal.execute(f"select words from {KEEP_SCHEMA}.grade").fetchall() == [("there",)]
     assert site.portal.execute(f"select distinct note from {KEEP_SCHEMA}.auth_user").fetchall() == [("x",)]
     site.ok("replication", "verify")

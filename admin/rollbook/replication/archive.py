@@ -51,6 +51,38 @@ MEMBERSHIP: LiteralString = """
 select t.relation, t.course_column, t.user_column, t.key_column, t.course_type from rollbook.shape_table as t
 where t.role = 'membership'
 """
+# pg_dump leaves an extension out whose objects are in the schema, and dropping the schema drops it.
+EXTENSIONS: LiteralString = """
+select quote_ident(e.extname) as name from pg_extension as e
+where e.extnamespace = to_regnamespace(quote_ident(%s)) order by e.extname
+"""
+# What is in another schema and goes with this one: views of its tables, foreign keys to them, columns of its types.
+OUTSIDE: LiteralString = """
+with inside as (
+    select 'pg_class'::regclass as classid, c.oid as objid, c.relnamespace as schema from pg_class as c
+    union all select 'pg_type'::regclass, y.oid, y.typnamespace from pg_type as y
+    union all select 'pg_proc'::regclass, p.oid, p.pronamespace from pg_proc as p
+)
+select distinct pg_describe_object(d.classid, d.objid, d.objsubid) as words
+from inside as i
+inner join pg_depend as d on d.refclassid = i.classid and d.refobjid = i.objid and d.deptype in ('n', 'a')
+left join pg_rewrite as r on d.classid = 'pg_rewrite'::regclass and r.oid = d.objid
+left join pg_constraint as k on d.classid = 'pg_constraint'::regclass and k.oid = d.objid
+left join pg_attrdef as a on d.classid = 'pg_attrdef'::regclass and a.oid = d.objid
+left join pg_trigger as t on d.classid = 'pg_trigger'::regclass and t.oid = d.objid
+left join pg_policy as p on d.classid = 'pg_policy'::regclass and p.oid = d.objid
+inner join inside as o
+    on (o.classid, o.objid) = (d.classid, d.objid)
+    or o.classid = 'pg_class'::regclass
+    and o.objid = coalesce(r.ev_class, nullif(k.conrelid, 0), a.adrelid, t.tgrelid, p.polrelid)
+where i.schema = to_regnamespace(quote_ident(%s)) and o.schema <> i.schema
+order by words
+"""
+# Their owners stay on the server, and a superuser who restores would be the new one.
+DEFINERS: LiteralString = """
+select p.oid::regprocedure::text as name from pg_proc as p
+where p.prosecdef and p.pronamespace = to_regnamespace(quote_ident(%s)) order by name
+"""
 # A script's own settings are not executed: these are, for the transaction.
 SETTINGS: LiteralString = """
 select
@@ -88,7 +120,7 @@ class Archived:
 
 @dataclass(frozen=True)
 class Restored:
-    """A row of `course restore`; the fields but the last two are its columns."""
+    """A row of `course restore`; the fields but the last three are its columns."""
 
     course: str
     schema_name: str
@@ -99,15 +131,17 @@ class Restored:
     outcome: str
     gone: list[int]  # users who were enrolled and have no account any more
     ended: list[int]  # users who were enrolled, have an account, and are not enrolled
+    invokers: list[str]  # functions that ran with the rights of an owner on a server
 
 
 # --- archive ----------------------------------------------------------------------------------------------------------
 
 
-def archive(run: Run, course_id: str, name: str) -> Archived:
+def archive(run: Run, course_id: str, name: str, *, is_dropped: bool = False) -> Archived:
     """Write the archive of a course; with --dry-run only look at what would be in it.
 
-    Raises RefusedError for an unknown course, one that moves, or where no pg_dump fits; UnreachableError.
+    Raises RefusedError for an unknown course, one that moves, where no pg_dump fits, for what no archive holds and, if
+    the course `is_dropped` then, for what would go with it and is elsewhere; UnreachableError.
     """
     check_writable(name, "-o")
     path = Path(name)
@@ -126,6 +160,7 @@ def archive(run: Run, course_id: str, name: str) -> Archived:
             conn.isolation_level = IsolationLevel.REPEATABLE_READ
             stack.enter_context(conn.transaction())
         require_own_session(conn, "an archive")
+        refuse_incomplete(conn, course, place, is_dropped=is_dropped)
         program = find_program("pg_dump", conn.info.server_version)
         manifest = describe(portal, conn, course, place, program)
         if run.dry_run:
@@ -139,6 +174,22 @@ def archive(run: Run, course_id: str, name: str) -> Archived:
             portal, run, course_id, "archived", after={"file": str(path.absolute()), "bytes": size}, course_id=course_id
         )
     return Archived(course_id, place, name, size, manifest.enrollments, manifest.copied_users, "archived")
+
+
+def refuse_incomplete(conn: Conn, course: Course, place: str, *, is_dropped: bool) -> None:
+    """Raise RefusedError for what the archive would lack; `conn` is with the place where the course lives."""
+    if extension := conn.execute(EXTENSIONS, [course.schema_name]).fetchone():
+        raise RefusedError(
+            f"schema {course.schema_name} has the extension {extension['name']}",
+            why="no archive holds an extension, and what uses it could not be restored",
+            fix=f"as its owner, in the {place}: alter extension {extension['name']} set schema public",
+        )
+    outside = [row["words"] for row in conn.execute(OUTSIDE, [course.schema_name])] if is_dropped else []
+    if outside:
+        raise RefusedError(
+            f"objects outside schema {course.schema_name} would be dropped with it, and are not in the archive",
+            why=", ".join(outside), fix="save and drop them, or archive without --drop",
+        )  # fmt: skip
 
 
 def describe(portal: Conn, conn: Conn, course: Course, place: str, program: Program) -> Manifest:
@@ -249,6 +300,7 @@ def restore(run: Run, name: str, *, enroll: bool) -> Restored:
             portal.execute(SETTINGS)
             for script in SCRIPTS:
                 execute(portal, found.files[script], name, has_rows=SCRIPTS[script] == "data")
+            invokers = disown(portal, manifest)
             portal.execute(RESET)
         table = one(portal, MEMBERSHIP)
         load_enrollments(portal, found)
@@ -268,6 +320,7 @@ def restore(run: Run, name: str, *, enroll: bool) -> Restored:
         course.course, course.schema_name, course.enrolled, course.copied_users,
         sum(row["inserted"] + row["updated"] + row["deleted"] for row in written), again, "restored",
         [row["user_id"] for row in gone if row["is_gone"]], [row["user_id"] for row in gone if not row["is_gone"]],
+        invokers,
     )  # fmt: skip
 
 
@@ -315,7 +368,9 @@ def explained(manifest: Manifest) -> Iterator[None]:
         raise UnreachableError(
             f"this role may not restore what course {manifest.course} has added",
             why=str(exc.diag.message_primary),
-            fix="restore it as a superuser, or as the role that archived it",
+            fix="restore it as a superuser, or as the role that archived it"
+            if manifest.place == "portal"
+            else "read before.sql of the archive first: a superuser runs what the course's team wrote with all rights",
         ) from exc
 
 
@@ -328,9 +383,9 @@ def execute(portal: Conn, file: IO[bytes], name: str, *, has_rows: bool) -> None
             begun = line == HEAD
         elif line.startswith((b"\\restrict ", b"\\unrestrict ")):
             continue
-        elif line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n") and has_rows:
+        elif line.startswith(b"COPY ") and has_rows:
             run_all(portal, statements)
-            with portal.cursor() as cursor, cursor.copy(line) as copy:
+            with portal.cursor() as cursor, cursor.copy(whole_copy(line, file, name)) as copy:
                 for row in file:
                     if row == b"\\.\n":
                         break
@@ -342,11 +397,30 @@ def execute(portal: Conn, file: IO[bytes], name: str, *, has_rows: bool) -> None
     run_all(portal, statements)
 
 
+def whole_copy(line: bytes, file: IO[bytes], name: str) -> bytes:
+    """Return a COPY that begins with this line; a name in it may have line ends."""
+    while line.count(b'"') % 2 or not line.endswith(b" FROM stdin;\n"):
+        if not (more := file.readline()):
+            raise damaged(Path(name), "its rows end too early")
+        line += more
+    return line
+
+
 def run_all(portal: Conn, statements: list[bytes]) -> None:
     """Execute what is collected, and forget it."""
     if any(line.strip() and not line.startswith(b"--") for line in statements):
         portal.execute(b"".join(statements))
     statements.clear()
+
+
+def disown(portal: Conn, manifest: Manifest) -> list[str]:
+    """Let the functions of a course from a server run with the rights of their callers; return those that did not."""
+    if manifest.place == "portal":  # their owners are restored with them
+        return []
+    names = [row["name"] for row in portal.execute(DEFINERS, [manifest.schema_name])]
+    for name in names:
+        portal.execute(sql.SQL("alter routine {} security invoker").format(sql.SQL(name)))
+    return names
 
 
 def load_enrollments(portal: Conn, found: Archive) -> None:

@@ -135,14 +135,20 @@ class Archive:
 
     def read_manifest(self) -> Manifest:
         """Return the manifest. Raises RefusedError for a format that this program does not know."""
-        content = json.loads(self.files[MANIFEST].read())
-        if content["format"] != FORMAT:
-            raise RefusedError(
-                f"{self.path} has format {content['format']}, which this program cannot read",
-                why=f"Rollbook {content['rollbook']} wrote it; this program reads format {FORMAT}",
-                fix=f"restore it with Rollbook {content['rollbook']} or newer",
-            )
-        return Manifest(**{each.name: content[each.name] for each in fields(Manifest)})
+        try:
+            content = json.loads(self.files[MANIFEST].read())
+            if content["format"] != FORMAT:
+                raise RefusedError(
+                    f"{self.path} has format {content['format']}, which this program cannot read",
+                    why=f"Rollbook {content['rollbook']} wrote it; this program reads format {FORMAT}",
+                    fix=f"restore it with Rollbook {content['rollbook']} or newer",
+                )
+            manifest = Manifest(**{each.name: content[each.name] for each in fields(Manifest)})
+            if not (content["kept"]["schema_name"] and isinstance(content["tables"], list)):
+                raise damaged(self.path, f"its {MANIFEST} is none")
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            raise damaged(self.path, f"its {MANIFEST} is none") from exc
+        return manifest
 
     def close(self) -> None:
         """Close the members."""

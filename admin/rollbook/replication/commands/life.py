@@ -109,7 +109,7 @@ def archive(
         if confirm is not None:
             message = f"--confirm {confirm} is not the course {course}"
         raise NotConfirmedError(message, fix=f"add --confirm {course_word(course)}")
-    done = vars(archiving.archive(run, course, output))
+    done = vars(archiving.archive(run, course, output, is_dropped=drop))
     if found and not run.dry_run:
         archiving.drop(run, found)
     render.rows(run, [{**done, "outcome": "archived and removed" if drop else "archived"}], ARCHIVED)
@@ -145,6 +145,12 @@ def restore(
         )
         if users
     ]  # fmt: skip
+    if done.invokers:
+        remains.append(Remain(
+            "archive", f"functions that run with the rights of their callers now: {', '.join(done.invokers[:SHOWN])}"
+            f"{', ...' if len(done.invokers) > SHOWN else ''}", len(done.invokers),
+            f"give each an owner for its task, then: alter function {done.invokers[0]} security definer",
+        ))  # fmt: skip
     render.removed(run, [{**vars(done), "remains": remains}], RESTORED)
 
 
