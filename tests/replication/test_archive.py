@@ -191,7 +191,10 @@ def test_restore_refuses_what_it_cannot_read_and_leaves_nothing(
     refused(rewritten(file, {"kept": kept}), "schema portal")
     # a row of its own needs a copy of a user who is gone
     school.execute("delete from portal.auth_user where id = 101")
-    refused(file, "course_mitx_6_002x_2012_fall")
+    gone = refused(file, "course_mitx_6_002x_2012_fall")
+    assert "add --remove-references" in gone.err
+    without = rollbook("course", "restore", str(file), "--remove-references", "-n", "--json").row
+    assert (without["copied_users"], without["remains"][-1]["count"]) == (1, 1), without
     school.execute("insert into portal.auth_user (id, username, email) values (101, 'ada', 'ada@example.org')")
     # who was enrolled is enrolled again when asked, under the old id
     ended = rollbook("course", "restore", str(file), "-n", "--json").row

@@ -11,13 +11,14 @@ import glob
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, LiteralString
 
+import psycopg
 from psycopg import IsolationLevel, errors, sql
 from psycopg.types.json import Jsonb
 
@@ -27,6 +28,7 @@ from rollbook.core.db import Conn, require_own_session
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.files import Aside, check_writable, hidden_name, is_special, remove_leftovers, way_out
 from rollbook.core.programs import Program, find_program
+from rollbook.core.referring import belonging
 from rollbook.core.rows import Row, one
 from rollbook.replication import attach, catalog, link
 from rollbook.replication.archive_file import ENROLLMENTS, FORMAT, SCRIPTS, Archive, Manifest, Writer, damaged
@@ -132,6 +134,7 @@ class Restored:
     gone: list[int]  # users who were enrolled and have no account any more
     ended: list[int]  # users who were enrolled, have an account, and are not enrolled
     invokers: list[str]  # functions that ran with the rights of an owner on a server
+    removed: dict[str, int]  # rows of the course's own, by table, that needed or referred to users who are gone
 
 
 # --- archive ----------------------------------------------------------------------------------------------------------
@@ -286,11 +289,12 @@ def drop(run: Run, course: Course) -> None:
 # --- restore ----------------------------------------------------------------------------------------------------------
 
 
-def restore(run: Run, name: str, *, enroll: bool) -> Restored:
+def restore(run: Run, name: str, *, enroll: bool, remove_references: bool) -> Restored:
     """Take a course back from its archive, into the portal, and make its copies current; a dry run rolls that back.
 
-    `enroll`: enroll again who was enrolled then, has an account, and is not enrolled now. Raises RefusedError for a
-    file that is damaged or of a newer version, a course that exists, and what the database does not take.
+    `enroll`: enroll again who was enrolled then, has an account, and is not enrolled now. `remove_references`: remove
+    the course's own rows of users who are gone. Raises RefusedError for a file that is damaged or of a newer version,
+    a course that exists, and what the database does not take.
     """
     with Archive(Path(name)) as found, run.connect() as portal:
         manifest = found.manifest
@@ -305,9 +309,12 @@ def restore(run: Run, name: str, *, enroll: bool) -> Restored:
         table = one(portal, MEMBERSHIP)
         load_enrollments(portal, found)
         again = enroll_again(portal, table, manifest.course) if enroll else 0
-        written = portal.execute(
-            "select inserted, updated, deleted from rollbook.readmit(%s, %s)", [manifest.course, Jsonb(manifest.kept)]
-        ).fetchall()
+        removed = remove_own(portal, manifest.schema_name) if remove_references else {}
+        with nullcontext() if remove_references else needed(manifest):
+            written = portal.execute(
+                "select inserted, updated, deleted from rollbook.readmit(%s, %s)",
+                [manifest.course, Jsonb(manifest.kept)],
+            ).fetchall()
         gone = portal.execute(
             sql.SQL(GONE).format(user=sql.Identifier(table["user_column"])), {"course": manifest.course}
         ).fetchall()
@@ -321,6 +328,7 @@ def restore(run: Run, name: str, *, enroll: bool) -> Restored:
         sum(row["inserted"] + row["updated"] + row["deleted"] for row in written), again, "restored",
         [row["user_id"] for row in gone if row["is_gone"]], [row["user_id"] for row in gone if not row["is_gone"]],
         invokers,
+        removed,
     )  # fmt: skip
 
 
@@ -372,6 +380,40 @@ def explained(manifest: Manifest) -> Iterator[None]:
             if manifest.place == "portal"
             else "read before.sql of the archive first: a superuser runs what the course's team wrote with all rights",
         ) from exc
+
+
+@contextmanager
+def needed(manifest: Manifest) -> Iterator[None]:
+    """Say what to do where rows of the course's own need a copy of a user who is gone."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        if exc.sqlstate != "23R04":
+            raise
+        raise RefusedError(
+            f"rows of course {manifest.course}'s own need a user who is gone",
+            why=". ".join(filter(None, (exc.diag.message_primary, exc.diag.message_detail))),
+            fix="add --remove-references, which removes such rows of users without an account",
+        ) from exc
+
+
+def remove_own(portal: Conn, schema: str) -> dict[str, int]:
+    """Remove the course's own rows of users without an account, or their reference; return how many, by table."""
+    copied = catalog.copied(portal)
+    removed: dict[str, int] = {}
+    for table in reversed(copied.tables):
+        place = sql.Identifier(schema, table.name)
+        oid = one(portal, "select to_regclass(%s)::oid::bigint as oid", [place.as_string(portal)])["oid"]
+        if oid is None:
+            continue
+        rows = sql.SQL(
+            "select r.* from {} as r where not exists (select from rollbook.persons() as u where u.id = r.{})"
+        ).format(place, sql.Identifier(table.user_column))
+        for each in belonging(portal, oid, rows):
+            if (each.schema, each.table) not in ((schema, name) for name in copied.names):
+                done = portal.execute(each.removal()).rowcount
+                removed[each.name] = removed.get(each.name, 0) + done
+    return {name: rows for name, rows in removed.items() if rows}
 
 
 def execute(portal: Conn, file: IO[bytes], name: str, *, has_rows: bool) -> None:

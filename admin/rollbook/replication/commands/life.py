@@ -128,6 +128,9 @@ def restore(
     enroll: Annotated[
         bool, typer.Option("--enroll", help="Enroll again who was enrolled then, has an account, and is not now.")
     ] = False,
+    remove_references: Annotated[
+        bool, typer.Option("--remove-references", help="Remove the course's own rows of users without an account.")
+    ] = False,
 ) -> None:
     """Restore a course from its archive, into the portal: all that it added, and copies as the portal has them now.
 
@@ -135,7 +138,7 @@ def restore(
     """
     from rollbook.replication import archive as archiving
 
-    done = archiving.restore(run, file, enroll=enroll)
+    done = archiving.restore(run, file, enroll=enroll, remove_references=remove_references)
     remains = [
         Remain("archive", f"{what}: {', '.join(f'id:{user}' for user in users[:SHOWN])}"
                f"{', ...' if len(users) > SHOWN else ''}", len(users), fix)
@@ -151,6 +154,10 @@ def restore(
             f"{', ...' if len(done.invokers) > SHOWN else ''}", len(done.invokers),
             f"give each an owner for its task, then: alter function {done.invokers[0]} security definer",
         ))  # fmt: skip
+    remains += [
+        Remain("archive", f"rows of {name}, of users without an account: removed", rows)
+        for name, rows in done.removed.items()
+    ]
     render.removed(run, [{**vars(done), "remains": remains}], RESTORED)
 
 
