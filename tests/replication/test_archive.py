@@ -262,6 +262,10 @@ def test_a_course_on_a_server_is_archived_there(streaming: Site, tmp_path: Path)
     two = site.run("course", "archive", KEEP, "-o", str(file), "--drop", "--confirm", KEEP)
     assert (two.code, "in the portal too" in two.err, file.exists()) == (1, True, False)
     site.portal.execute(f"drop table {KEEP_SCHEMA}.here")
+    site.portal.execute(f"create view portal.everybody as select * from {KEEP_SCHEMA}.auth_user")
+    seen = site.run("course", "archive", KEEP, "-o", str(file), "--drop", "--confirm", KEEP)
+    assert (seen.code, "view portal.everybody" in seen.err, file.exists()) == (1, True, False)
+    site.portal.execute("drop view portal.everybody")
     done = site.ok("course", "archive", KEEP, "-o", str(file), "--drop", "--confirm", KEEP, "--json").row
     assert (done["place"], done["outcome"]) == ("server east", "archived and removed")
     for db in (site.portal, site.server):

@@ -163,7 +163,8 @@ def archive(run: Run, course_id: str, name: str, *, is_dropped: bool = False) ->
             conn.isolation_level = IsolationLevel.REPEATABLE_READ
             stack.enter_context(conn.transaction())
         require_own_session(conn, "an archive")
-        refuse_incomplete(conn, course, place, is_dropped=is_dropped)
+        for where, session in {"portal": portal, place: conn}.items():  # it is dropped in both
+            refuse_incomplete(session, course, where, is_dropped=is_dropped)
         program = find_program("pg_dump", conn.info.server_version)
         manifest = describe(portal, conn, course, place, program)
         if run.dry_run:
@@ -180,7 +181,7 @@ def archive(run: Run, course_id: str, name: str, *, is_dropped: bool = False) ->
 
 
 def refuse_incomplete(conn: Conn, course: Course, place: str, *, is_dropped: bool) -> None:
-    """Raise RefusedError for what the archive would lack; `conn` is with the place where the course lives."""
+    """Raise RefusedError for what the archive would lack; `conn` is with this place, where the course has a schema."""
     if extension := conn.execute(EXTENSIONS, [course.schema_name]).fetchone():
         raise RefusedError(
             f"schema {course.schema_name} has the extension {extension['name']}",
