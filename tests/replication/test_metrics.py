@@ -204,7 +204,26 @@ def test_a_silent_server_is_absent_and_hides_no_real_fault(shared: Site) -> None
         assert code == 2
         assert line.startswith("ROLLBOOK CRITICAL - routing: trigger rollbook_route_user_update")
         assert judged(shared, "replication")[0] == 3
+        shared.portal.execute("alter table portal.auth_user enable trigger rollbook_route_user_update")
+        # its slot is gone, which the portal knows
+        shared.portal.execute(
+            "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity) "
+            "select 'west', admin_dsn, subscription_dsn, portal_identity from rollbook.server"
+        )
+        shared.portal.execute("update rollbook.course set server = 'west' where course_id = %s", [KEEP])
+        code, line = nagios(shared, "replication")
+        assert (code, "slot rollbook_west: is gone; courses of server west" in line) == (2, True), line
+        found = measured(shared)
+        assert value(found, "slot_lost", slot="rollbook_west") == 1
+        assert value(found, "slot_held_bytes", slot="rollbook_west") is None
+        (row,) = [row for row in shared.run("replication", "status", "--json").data if row["course"] == KEEP]
+        assert (row["state"], "its slot is gone" in row["reason"]) == ("unreachable", True), row
+        assert row["fix"].startswith("rollbook server ping west; then: rollbook replication resync ")
+        slots = shared.run("replication", "slots", "--json")
+        assert (slots.code, [row["slot"] for row in slots.data if row["alarm"] == "gone"]) == (4, ["rollbook_west"])
     finally:
+        shared.portal.execute("update rollbook.course set server = 'east' where server = 'west'")
+        shared.portal.execute("delete from rollbook.server where name = 'west'")
         shared.portal.execute("alter table portal.auth_user enable trigger rollbook_route_user_update")
         shared.portal.execute("update rollbook.server set admin_dsn = %s", [route])
     down = replace(shared, portal_dsn="host=/nowhere dbname=x user=postgres password=" + SECRET)

@@ -100,8 +100,7 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
     quoted = course_word(course.course)
     resync = f"rollbook replication resync {quoted}"
     if isinstance(seen.answer, UnreachableError):
-        state = "unknown" if server.admin_dsn is None else "unreachable"
-        return Verdict(state, seen.answer.why, f"rollbook server ping {server.name}")
+        return silent(seen, seen.answer, resync)
     if seen.objection:
         return Verdict("unknown", seen.objection.message, seen.objection.fix)
     if course.recorded == "detached":
@@ -134,6 +133,14 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
         done = sum(copy.sync == "r" for copy in copies)
         return Verdict("copying", f"{done} of {len(copies)} tables are copied")
     return running(course, seen, resync)
+
+
+def silent(seen: Seen, answer: UnreachableError, resync: str) -> Verdict:
+    """Return the state of a course on a server that does not answer: what the portal knows of its slot is known."""
+    state, ping = server_state(seen), f"rollbook server ping {seen.server.name}"
+    if (seen.slot is None or seen.slot.alarm == "lost") and (why_lost := lost(seen)):
+        return Verdict(state, f"{answer.why}; {why_lost[1]}", f"{ping}; then: {resync}")
+    return Verdict(state, answer.why, ping)
 
 
 def running(course: CourseState, seen: Seen, resync: str) -> Verdict:

@@ -21,7 +21,7 @@ from rollbook.people.queries import discussion
 from rollbook.replication import state
 from rollbook.replication.queries.copies import Compared, list_compared
 from rollbook.replication.queries.courses import Fault, routing_faults
-from rollbook.replication.queries.servers import SlotStatus, list_slots
+from rollbook.replication.queries.servers import SlotStatus, expected_slots
 from rollbook.testcentre.queries import pearson
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def collect(conn: Conn, found: Collected, caller: Caller, parts: Collection[str]
         found.faults = routing_faults(conn)
 
     def slots() -> None:
-        found.slots = list_slots(conn)
+        found.slots = expected_slots(conn)
 
     def verify() -> None:
         found.compared = list_compared(conn)

@@ -32,7 +32,7 @@ OF_STATE = {
     "broken": CRITICAL, "drifted": CRITICAL, "unreachable": UNKNOWN, "unknown": UNKNOWN, "ok": OK,
 }  # fmt: skip
 """The judgement of a course's state; of others it is a warning."""
-OF_ALARM = {"lost": CRITICAL, None: OK}
+OF_ALARM = {"lost": CRITICAL, "gone": CRITICAL, None: OK}
 SHOWN = 3  # courses that a message names
 QUEUE_SECONDS = 900.0  # from here on a change for the discussion service waits because nothing delivers it
 VERIFY_AGE, EXPORT_AGE = timedelta(days=2), timedelta(days=3)
@@ -181,6 +181,7 @@ def slot_words(slot: SlotStatus) -> str:
     owner = f"server {slot.server}" if slot.server else "no server of Rollbook"
     words = {
         "lost": f"lost; courses of {owner} need rollbook replication resync",
+        "gone": f"is gone; courses of {owner} need rollbook replication resync",
         "near": f"about to be lost; is {owner} down, or does it lag? rollbook replication status",
         "unbounded": "max_slot_wal_keep_size is -1: a server that is down fills the portal's disk",
         "foreign": "belongs to no server of Rollbook, and nobody reads it: rollbook replication slots",

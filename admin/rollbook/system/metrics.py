@@ -62,7 +62,7 @@ FAMILIES = {
     "rollbook_replication_errors_total": Family("counter", "Errors of the worker that applies changes on the server."),
     "rollbook_slot_held_bytes": Family("gauge", "WAL that the portal keeps for the slot."),
     "rollbook_slot_safe_bytes": Family("gauge", "WAL that can still be written before the slot is lost."),
-    "rollbook_slot_lost": Family("gauge", "1: the slot is lost, and its courses need a resync."),
+    "rollbook_slot_lost": Family("gauge", "1: the slot is lost or gone, and its courses need a resync."),
     "rollbook_verify_rows_differing": Family("gauge", "Rows that differed at the last verify."),
     "rollbook_verify_last_success_timestamp_seconds": Family("gauge", "When a verify last could compare the course."),
     "rollbook_pearson_waiting_records": Family("gauge", "Records that wait for an export (send) or an answer."),
@@ -116,7 +116,7 @@ def of_slots(found: Collected) -> Iterator[Sample]:
     """Yield the samples of the slots, and of the last verify."""
     for slot in found.slots or ():
         named = {"slot": slot.slot_name}
-        yield Sample("rollbook_slot_lost", named, slot.alarm == "lost")
+        yield Sample("rollbook_slot_lost", named, slot.alarm in ("lost", "gone"))
         for what, value in (("held", slot.held_bytes), ("safe", slot.safe_bytes)):
             if value is not None:
                 yield Sample(f"rollbook_slot_{what}_bytes", named, value)

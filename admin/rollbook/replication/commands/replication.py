@@ -23,6 +23,7 @@ PAUSED = ("course", "server", "outcome", "held_bytes", "safe_bytes")
 WAIT_SECONDS = 60.0
 ALARMS = {
     "lost": "rollbook replication resync COURSE, for each course there",
+    "gone": "rollbook replication resync COURSE, for each course there",
     "near": "bring the server back, or raise max_slot_wal_keep_size, before the slot is lost",
     "unbounded": "alter system set max_slot_wal_keep_size = '10GB'; select pg_reload_conf();",
     "foreign": "select pg_drop_replication_slot('NAME'), if nobody will read it again",
@@ -138,18 +139,18 @@ def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
 @command(
     app, "slots", sets=("data",), columns=SLOTS,
     examples=("replication slots", "replication slots --json"),
-    exits="0 no alarm, 3 unreachable, 4 a slot raises an alarm: lost, near its bound, unbounded, or foreign",
+    exits="0 no alarm, 3 unreachable, 4 a slot raises an alarm: lost, gone, near its bound, unbounded, or foreign",
     see="rollbook replication status",
 )  # fmt: skip
 def slots(run: Run) -> int:
     """List the logical slots of the portal: owner, retained WAL and remaining headroom of each."""
     from rollbook.replication.catalog import placements
     from rollbook.replication.link import list_servers
-    from rollbook.replication.queries.servers import list_slots
+    from rollbook.replication.queries.servers import expected_slots
 
     with run.connect() as portal:
         courses = {server.name: len(placements(portal, server)) for server in list_servers(portal)}
-        found = list_slots(portal)
+        found = expected_slots(portal)
     rows = [{**vars(row), "slot": row.slot_name, "courses": courses.get(row.server or "")} for row in found]
     render.rows(run, rows, SLOTS, empty="no slots: no course servers")
     alarms = list(dict.fromkeys(row.alarm for row in found if row.alarm))

@@ -65,6 +65,17 @@ select
 from rollbook.slot_status order by server nulls last, slot_name
 """
 
+# In a moment of `course attach` and `replication resync` a server that has courses has none, too.
+GONE_SLOTS = """
+select
+    'rollbook_' || v.name as slot_name, v.name as server, false as active, null as wal_status, null as held_bytes,
+    null as safe_bytes, null as lag_bytes, null as inactive_since, null as invalidation_reason, 'gone' as alarm
+from rollbook.server_route as v
+where not exists (select from pg_replication_slots as s where s.slot_name = 'rollbook_' || v.name)
+    and exists (select from rollbook.course as c where c.server = v.name and c.state <> 'detached')
+order by v.name
+"""
+
 
 @dataclass(frozen=True)
 class Move:
@@ -177,6 +188,11 @@ def record_pause(conn: Conn, name: str, *, paused: bool) -> None:
 def list_slots(conn: Conn) -> list[SlotStatus]:
     """Return the logical slots of the portal's database, those of course servers first."""
     return typed(SlotStatus, conn, SLOTS)
+
+
+def expected_slots(conn: Conn) -> list[SlotStatus]:
+    """Return these slots, and before them those that servers with courses lack: their alarm is `gone`."""
+    return [*typed(SlotStatus, conn, GONE_SLOTS), *list_slots(conn)]
 
 
 def check_position(conn: Conn, lsn: str) -> None:
