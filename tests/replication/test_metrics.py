@@ -24,6 +24,7 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from rollbook.system.judging import Judgement, performance
 from tests.program import KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, environment
 from tests.replication.conftest import Own, Site, started, until
 
@@ -163,6 +164,15 @@ def test_a_course_that_drifts_is_critical_and_a_paused_server_a_warning(shared: 
     shared.ok("replication", "repair", "--yes")
     shared.ok("replication", "verify")
     assert judged(shared, "verify", "--max-age", "0s")[1]["verify age"][0] == "warning"
+
+
+def test_performance_data_is_exact_and_has_no_exponents() -> None:
+    slot = Judgement("slot east", "ok", 3_776_816, "B", None, 1_083_713_536, "")
+    assert performance(slot) == "'slot east'=3776816B;;1083713536;0"
+    lag = Judgement("lag east", "ok", 0.00002, "s", 10.0, 0.5, "")
+    assert [performance(each) for each in (lag, replace(lag, value=0.0000001))] == [
+        "'lag east'=0.00002s;10;0.5;0", "'lag east'=0s;10;0.5;0",
+    ]  # fmt: skip
 
 
 def test_a_lag_has_limits_and_a_stopped_worker_lags(shared: Site) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 from rollbook.core.migrating import known_revisions
@@ -205,12 +205,14 @@ def verify(found: Collected, limits: Limits) -> Iterator[Judgement]:
     if oldest is None:
         return
     bound = limits.age(VERIFY_AGE)
-    age = max(0.0, (oldest.observed_at - (oldest.compared_at or oldest.created_at)).total_seconds())
+    at = oldest.compared_at or oldest.created_at
+    age = max(0.0, (oldest.observed_at - at).total_seconds())
     late = age >= bound
     new = sum(row.compared_at is None for row in found.compared)
     words = f"{new} not compared yet" if new else "every course was compared"
     if late:
-        words = f"{oldest.course} was not compared for {age / 3600:.0f} h: rollbook replication verify"
+        since = f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        words = f"{oldest.course} was not compared since {since}: rollbook replication verify"
     yield Judgement("verify age", WARNING if late else OK, round(age), "s", bound, None, words)
 
 
@@ -266,6 +268,10 @@ def performance(line: Judgement) -> str:
     """Return a value as performance data: 'label'=value[unit];warning;critical;0."""
     label = cleaned(line.check).replace("'", "").replace("=", "-")
     unit = line.unit if line.unit in ("s", "B") else ""
-    limits = ";".join("" if limit is None else f"{limit:g}" for limit in (line.warning, line.critical))
-    value = int(line.value) if line.value is not None and float(line.value).is_integer() else line.value
-    return f"'{label}'={value}{unit};{limits};0"
+    value, *limits = ("" if each is None else digits(each) for each in (line.value, line.warning, line.critical))
+    return f"'{label}'={value}{unit};{';'.join(limits)};0"
+
+
+def digits(number: float) -> str:
+    """Return a number in digits: plugins may not write exponents."""
+    return str(int(number)) if float(number).is_integer() else f"{number:.6f}".rstrip("0").rstrip(".")
