@@ -83,6 +83,16 @@ def test_charts_fit_the_terminal_and_their_bars_are_to_scale(db: Connection[Any]
             assert bars[0] > 5
 
 
+def test_what_has_long_values_is_a_table_at_eighty_columns(broken: str) -> None:
+    for command, headings in (
+        ("check", ["CHECK", "STATE", "VALUE", "UNIT", "MESSAGE"]),
+        ("config show", ["KEY", "VALUE", "SOURCE"]),
+    ):
+        _, screen = terminal(*command.split(), "-d", f"{broken} application_name=newcomer", width=80, NO_COLOR="1")
+        words = [line.replace("CRITICAL", "").split() for line in screen.splitlines()]
+        assert headings in words, screen
+
+
 def test_forty_columns_still_show_the_key_and_the_verdict(broken: str) -> None:
     for command, word in (("status", "VERDICT"), ("replication verify", "VERDICT"), ("course list", "STATE")):
         _, screen = terminal(*command.split(), "-d", broken, width=40, NO_COLOR="1")

@@ -21,14 +21,15 @@ GAP = 2
 LEAST = 16  # cells that a shortened or wrapped text keeps
 PROSE = (
     "message", "resolution", "reason", "fix", "detail", "difference", "problem", "description", "title", "locks",
-    "error", "last_error", "rationale", "before", "after", "columns", "request",
+    "error", "last_error", "rationale", "before", "after", "columns", "request", "value",
 )  # fmt: skip
 # A narrow terminal hides these, in this order. The first column is the key and is never hidden.
 LOW_PRIORITY = (
     "on_fault", "closed_at", "paused_at", "pause_reason", "member", "sha256", "archive", "status", "created_at",
     "target", "observed_at", "in_flight", "portal_rows", "course_rows", "schema_name", "created", "is_staff",
     "is_superuser", "down_revision", "last_login", "date_joined", "inactive_since", "active", "since", "on_leave",
-    "requested_at", "count", "sqlstate", "verified_at", "lag_bytes", "lag_seconds",
+    "requested_at", "count", "sqlstate", "verified_at", "lag_bytes", "lag_seconds", "lsn", "warning",
+    "critical",
 )  # fmt: skip
 
 
