@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -200,6 +201,19 @@ def test_a_stream_that_lost_a_part_is_rebuilt_by_what_is_printed(shared: Site) -
     site.ok("replication", "resync", KEEP, REMOVE, "--yes")  # what was not published meanwhile
     site.wait()
     assert site.is_equal(KEEP)
+
+
+def test_two_names_of_utc_are_one_time_zone(shared: Site) -> None:
+    zone = "select reset_val = %s from pg_settings where name = 'TimeZone'"
+
+    def is_in(side: Db, name: str) -> bool:
+        return side.execute(zone, [name]).fetchone() == (True,)
+
+    with kept_settings(shared.portal, shared.server):
+        for side, name in ((shared.portal, "UTC"), (shared.server, "Etc/UTC")):
+            run_sql(side, f"alter system set timezone = '{name}'; select pg_reload_conf()")
+            until(partial(is_in, side, name))
+        assert [each for each in findings(shared) if each["check"] == "time zone"] == []
 
 
 def test_a_course_is_looked_at_alone_with_its_server_and_the_portal(shared: Site) -> None:

@@ -79,7 +79,9 @@ select
     'the same: what courses compute of times differs otherwise' as wanted,
     format('alter system set timezone = %%L; select pg_reload_conf();', %(time_zone)s::text) as fix
 from pg_settings as s
-where s.name = 'TimeZone' and s.reset_val <> %(time_zone)s  -- the session's own value is the program's
+where s.name = 'TimeZone'  -- the session's own value is the program's
+    and regexp_replace(s.reset_val, '^(Etc/)?(UTC|UCT|GMT|Zulu|Universal)$', 'UTC')
+        <> regexp_replace(%(time_zone)s::text, '^(Etc/)?(UTC|UCT|GMT|Zulu|Universal)$', 'UTC')
 """
 
 EVERYWHERE = (Check("setting", VALUES), Check("restart", PENDING))
