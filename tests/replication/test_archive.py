@@ -153,6 +153,7 @@ def test_a_course_goes_into_a_file_and_comes_back_as_the_portal_has_it(
     school.execute("drop owned by rb_dba; drop role rb_dba")
     exists = rollbook("course", "restore", str(file))
     assert (exists.code, f"course {KEEP} already exists" in exists.err) == (1, True)
+    assert f"fix:   rollbook course show '{KEEP}'\n" in exists.err
 
 
 def test_restore_refuses_what_it_cannot_read_and_leaves_nothing(

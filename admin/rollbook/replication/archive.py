@@ -30,6 +30,7 @@ from rollbook.core.files import Aside, check_writable, hidden_name, is_special, 
 from rollbook.core.programs import Program, find_program
 from rollbook.core.referring import belonging
 from rollbook.core.rows import Row, one
+from rollbook.core.shell import course_word
 from rollbook.replication import attach, catalog, link
 from rollbook.replication.archive_file import ENROLLMENTS, FORMAT, SCRIPTS, Archive, Manifest, Writer, damaged
 from rollbook.replication.queries.courses import Course, drop_course, find_course
@@ -337,7 +338,7 @@ def check_place(portal: Conn, manifest: Manifest) -> None:
     """Raise RefusedError where the database cannot take this course."""
     course, schema = manifest.course, manifest.schema_name
     if portal.execute("select 1 from rollbook.course where course_id = %s", [course]).fetchone():
-        raise RefusedError(f"course {course} already exists", fix="rollbook course show, or course delete")
+        raise RefusedError(f"course {course} already exists", fix=f"rollbook course show {course_word(course)}")
     if portal.execute("select 1 from pg_namespace where nspname = %s", [schema]).fetchone():
         raise RefusedError(
             f"schema {schema} of course {course} exists already", why="another course, or a dump, has it",
