@@ -49,17 +49,21 @@ KEYS = "space pause · s sort · / filter · enter details · v verify · c cana
 SHORT_KEYS = "? help · q quit"
 HELP = """space   pause, and go on
 s       sort: worst first, by course, by lag, by rows/s
-/       filter by a part of a course, target or state; Enter keeps it, Esc removes it
-enter   details of the course: slot, subscription, tables, the error, the command that fixes it
-v       verify the course: compare its copies with the portal, row by row; changes no copy
+/       filter by a part of a course, target or state;
+        Enter keeps it, Esc removes it
+enter   details of the course: slot, subscription, tables, the error,
+        the command that fixes it
+v       verify the course: compare its copies with the portal, row by row;
+        changes no copy
 c       canary: send a heartbeat and time it on the course's server
 ↑ ↓     choose a course; Page Up, Page Down, Home and End too
 q       quit; Esc leaves a page such as this one
 
-LAG       WAL that the course's server has not confirmed
-LAG TIME  how long the heartbeat of the last look took
-ROWS/S    rows written to the course's copies in the portal's database, by PostgreSQL's statistics
-LAST ...  the looks of that time, each course to its own scale; x: not known
+LAG         WAL that the course's server has not confirmed
+LAG TIME    how long the heartbeat of the last look took
+ROWS/S      rows written to the course's copies in the portal's database,
+            by PostgreSQL's statistics
+LAST ...    the looks of that time, each course to its own scale; x: not known
 LAST ERROR  stays, with its time, when the course is well again
 
 No key changes a copy. To repair: rollbook replication repair
