@@ -198,6 +198,9 @@ def test_a_password_that_others_may_read_is_refused(rollbook: Rollbook, files: F
     assert settings(rollbook)["dsn"] == (None, "default")
     files.write(files.user, "dsn = 'service=portal'\n", 0o644)  # no secret
     assert settings(rollbook)["dsn"][0] == "service=portal"
+    files.write(files.user, "pager = 'less'\n", 0o646)  # a program that somebody else chooses
+    answer = rollbook("config", "show", dsn=None)
+    assert (answer.code, "others may write this file" in answer.err) == (2, True), answer
 
 
 def test_init_writes_a_file_that_works_and_never_overwrites(rollbook: Rollbook, files: Files) -> None:

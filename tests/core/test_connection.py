@@ -86,6 +86,9 @@ SECRETS = [
     "host=/nonexistent password='{}",
     "host=/nonexistent password=two {}",
     "host=/nonexistent sslpassword={} nonsense=1",
+    "host=/nonexistent oauth_client_secret={}",
+    "host=/nonexistent scram_client_key={}",
+    "postgresql://user@/portal?host=/nonexistent&pass%77ord={}",
 ]
 
 

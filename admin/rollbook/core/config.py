@@ -195,6 +195,11 @@ class Checking:
             return
         for name, values in profiles.items():
             yield from self.of_table(("profiles", name), values, ())
+        if mode & 0o002:  # a pager is a program, and a dsn leads anywhere
+            yield Problem(
+                self.file, None, None, "others may write this file", f"its mode is {mode:04o}",
+                f"chmod o-w {quoted(self.file)}",
+            )  # fmt: skip
         tables = [((), top), *((("profiles", name), values) for name, values in profiles.items())]
         allowed = 0o640 if owner == 0 else 0o600  # as libpq: root's files may be for a group
         for path, values in tables:

@@ -13,10 +13,18 @@ from rollbook.core.errors import UsageError
 FIX = "write key=value pairs or a URI; quote or percent-encode odd characters"
 
 
+# What libpq takes as a secret: sslpassword= too, and in a URI a keyword that hides behind an encoding.
+SECRET = re.compile(
+    r"((?:password|oauth_client_secret|scram_(?:client|server)_key)\s*=\s*|[?&][^=&\s]*%[^=&\s]*=)"
+    r"('(?:[^'\\]|\\.)*'|\S+)",
+    re.IGNORECASE,
+)
+
+
 def masked(text: str) -> str:
     """Return the text without passwords of conninfo strings and URIs."""
     text = re.sub(r"(\w+://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
-    return re.sub(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)", r"\1***", text, flags=re.IGNORECASE)
+    return SECRET.sub(r"\1***", text)
 
 
 def conninfo(dsn: str | None) -> str:
