@@ -274,3 +274,17 @@ def test_what_is_written_about_statistics_works(rollbook: Rollbook, school: Db) 
     for statement in statements:
         school.execute(statement)
     assert school.execute(seen).fetchall() == []
+
+
+def test_a_name_is_found_in_other_capitals_of_any_alphabet(rollbook: Rollbook, school: Db) -> None:
+    for user, name, written in (
+        ("izmir", "İsmail Yılmaz", "İSMAİL YILMAZ"), ("patras", "Ανδρέας Παππάς", "ΑΝΔΡΈΑΣ ΠΑΠΠΆΣ")
+    ):  # fmt: skip
+        assert rollbook("user", "create", user, "--email", f"{user}@example.org", "--name", name).code == 0
+        for reason in (f"{name} asked", f"{written} asked"):
+            assert rollbook("user", "update", "bob", "--goals", reason[-9:] + user, "--reason", reason).code == 0
+            assert rollbook("user", "update", "bob", "--goals", "", "--reason", reason).code == 0
+        assert rollbook("user", "erase", user, "--confirm", user).code == 0
+    reasons = school.execute("select distinct reason from rollbook.history where object = 'bob'").fetchall()
+    assert len(reasons) == 2, reasons  # id:1 asked, id:2 asked
+    assert all(reason.startswith("id:") for (reason,) in reasons), reasons

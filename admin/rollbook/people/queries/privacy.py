@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SECRETS = ("password", "activation_key")
 
+# Letters that are another one in the other capitals: of İsmail and Yılmaz, of Ανδρέας.
+UNSURE = re.compile("[iıσς]")
+
 # The tables of the portal with a column user_id: where a site has no foreign key, they are found by it.
 KNOWN = (
     "auth_userprofile", "auth_registration", "student_courseenrollment", "student_usertestgroup_users",
@@ -240,7 +243,7 @@ class Words:
         return {
             "ids": list(ids), "tag": f"id:{ids[-1]}", "names": self.all,
             "sure": pattern(self.unmistakable), "json": pattern(self.emails, self.usernames),
-            "like": ["%" + re.sub(r"([%_\\])", r"\\\1", word) + "%" for word in self.all],
+            "like": ["%" + UNSURE.sub("_", re.sub(r"([%_\\])", r"\\\1", word)) + "%" for word in self.all],
         }  # fmt: skip
 
 
@@ -248,12 +251,17 @@ def pattern(words: Sequence[str], usernames: Sequence[str] = ()) -> str:
     """Return a regular expression for whole words, and in JSON for usernames as values of user and username."""
     found = []
     if words:
-        longest = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+        longest = "|".join(alternatives(word) for word in sorted(words, key=len, reverse=True))
         found.append(rf"(?<![[:alnum:]_.@%+-])(?:{longest})(?![[:alnum:]_@%+-])")
     if usernames:
         named = "|".join(re.escape(word) for word in usernames)
         found.append(rf'(?<="(?:user|username)": ")(?:{named})(?=")')
     return "|".join(found) or "(?=x)y"  # which nothing matches
+
+
+def alternatives(word: str) -> str:
+    """Return a regular expression for a word, with each letter that a change of capitals may turn into another."""
+    return UNSURE.sub(lambda found: "[iıİ]" if found[0] in "iı" else "[σς]", re.escape(word))
 
 
 @dataclass(frozen=True)
