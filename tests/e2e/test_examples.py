@@ -79,7 +79,7 @@ BEFORE: dict[str, tuple[str, ...]] = {
     r"pearson import": ("candidate update ada --phone '20 7946 0001'", "pearson export -o sent"),
     r"enrollment sync-dates": ("user import --oneroster bundle/ --source sis",),
     r"enrollment roster": ("enrollment export --course edX/DemoX/2012_Fall --fields user -o class.csv",),
-    r"server add": (f"course detach {MITX} --yes", "server remove east --yes"),
+    r"server add .*-dsn": (f"course detach {MITX} --yes", "server remove east --yes"),
     r"server remove": (f"course detach {MITX} --yes",),
     r"schema downgrade": ("schema upgrade",),
     r"schema adopt --undo": ("schema adopt --yes",),
@@ -112,7 +112,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     r"user erase ada --confirm": ("user create ada --email ada@example.org --name 'Ada'",),
     r"replication pause": ("replication resume --server east",),
     r"server add .*--dry-run": ("server add east --admin-dsn service=east --subscription-dsn service=portal",),
-    r"server add": (f"course attach {MITX} --to east",),
+    r"server add .*-dsn": (f"course attach {MITX} --to east",),
     r"server remove east --yes": (
         "server add east --admin-dsn service=east --subscription-dsn service=portal", f"course attach {MITX} --to east",
     ),
