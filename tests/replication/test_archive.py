@@ -197,6 +197,14 @@ def test_restore_refuses_what_it_cannot_read_and_leaves_nothing(
     without = rollbook("course", "restore", str(file), "--remove-references", "-n", "--json").row
     assert (without["copied_users"], without["remains"][-1]["count"]) == (1, 1), without
     school.execute("insert into portal.auth_user (id, username, email) values (101, 'ada', 'ada@example.org')")
+    # an id is somebody else's now: not enrolled again
+    school.execute("update portal.auth_user set username = 'stranger', email = 's@example.org' where id = 102")
+    other = rollbook("course", "restore", str(file), "-n", "--enroll", "--json").row
+    assert (other["enrolled_again"], [each["what"] for each in other["remains"]]) == (1, [
+        "users who were enrolled and are not now: id:102",
+        "users who have another username and another e-mail address than then: id:102",
+    ])  # fmt: skip
+    school.execute("update portal.auth_user set username = 'bob', email = 'bob@example.org' where id = 102")
     # who was enrolled is enrolled again when asked, under the old id
     ended = rollbook("course", "restore", str(file), "-n", "--json").row
     assert (ended["copied_users"], ended["enrolled"], len(ended["remains"])) == (2, 0, 1)

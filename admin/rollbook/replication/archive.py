@@ -106,6 +106,22 @@ where u.id is null or not exists (
 )
 order by k.user_id
 """
+PERSON: LiteralString = """
+select t.relation, t.table_name, t.key_column
+from rollbook.shape_table as t
+where t.role = 'person' and 2 = (
+    select count(*) from pg_attribute as a
+    inner join pg_attribute as c
+        on c.attname = a.attname and c.attrelid = to_regclass(format('%%I.%%I', %s::text, t.table_name))
+    where a.attrelid = t.relation::regclass and a.attname in ('username', 'email')
+)
+"""
+# Another portal, or a new account: the id is somebody else's.
+OTHERS: LiteralString = """
+select p.{key} as user_id from {relation} as p inner join {copy} as c on c.{key} = p.{key}
+where lower(p.username) <> lower(c.username) and lower(p.email) is distinct from lower(c.email)
+order by 1
+"""
 
 
 @dataclass(frozen=True)
@@ -134,6 +150,7 @@ class Restored:
     outcome: str
     gone: list[int]  # users who were enrolled and have no account any more
     ended: list[int]  # users who were enrolled, have an account, and are not enrolled
+    others: list[int]  # users who have another username and another e-mail address than then
     invokers: list[str]  # functions that ran with the rights of an owner on a server
     removed: dict[str, int]  # rows of the course's own, by table, that needed or referred to users who are gone
 
@@ -310,7 +327,8 @@ def restore(run: Run, name: str, *, enroll: bool, remove_references: bool) -> Re
             portal.execute(RESET)
         table = one(portal, MEMBERSHIP)
         load_enrollments(portal, found)
-        again = enroll_again(portal, table, manifest.course) if enroll else 0
+        others = other_people(portal, manifest.schema_name)
+        again = enroll_again(portal, table, manifest.course, others) if enroll else 0
         removed = remove_own(portal, manifest.schema_name) if remove_references else {}
         with nullcontext() if remove_references else needed(manifest):
             written = portal.execute(
@@ -329,6 +347,7 @@ def restore(run: Run, name: str, *, enroll: bool, remove_references: bool) -> Re
         course.course, course.schema_name, course.enrolled, course.copied_users,
         sum(row["inserted"] + row["updated"] + row["deleted"] for row in written), again, "restored",
         [row["user_id"] for row in gone if row["is_gone"]], [row["user_id"] for row in gone if not row["is_gone"]],
+        others,
         invokers,
         removed,
     )  # fmt: skip
@@ -479,8 +498,23 @@ def load_enrollments(portal: Conn, found: Archive) -> None:
             copy.write(chunk)
 
 
-def enroll_again(portal: Conn, table: Row, course_id: str) -> int:
-    """Insert the enrollments of the archive that the portal lacks, with their ids, for users who have an account."""
+def other_people(portal: Conn, schema_name: str) -> list[int]:
+    """Return the users who by username and e-mail address are not whom the restored copies, not yet current, have."""
+    person = portal.execute(PERSON, [schema_name]).fetchone()
+    if person is None:
+        return []
+    query = sql.SQL(OTHERS).format(
+        key=sql.Identifier(person["key_column"]), relation=sql.SQL(person["relation"]),
+        copy=sql.Identifier(schema_name, person["table_name"]),
+    )  # fmt: skip
+    return [row["user_id"] for row in portal.execute(query)]
+
+
+def enroll_again(portal: Conn, table: Row, course_id: str, others: list[int]) -> int:
+    """Insert the enrollments of the archive that the portal lacks, with their ids, for users who have an account.
+
+    `others` are not who was enrolled.
+    """
     columns = portal.execute(
         "select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type "
         "from pg_attribute as a inner join pg_attribute as k on k.attrelid = 'pg_temp.archived'::regclass "
@@ -495,15 +529,15 @@ def enroll_again(portal: Conn, table: Row, course_id: str) -> int:
             "insert into {} ({}) overriding system value select {} from pg_temp.archived as k "
             "where exists (select from rollbook.persons() as u where u.id = cast(k.{} as bigint)) and not exists ("
             "select from rollbook.memberships_of(%s) as m where m.user_id = cast(k.{} as bigint)) "
-            "on conflict do nothing"
+            "and cast(k.{} as bigint) <> all(%s) on conflict do nothing"
         ).format(
             sql.SQL(table["relation"]),
             sql.SQL(", ").join(sql.Identifier(row["name"]) for row in columns),
             sql.SQL(", ").join(
                 sql.SQL("cast(k.{} as " + row["type"] + ")").format(sql.Identifier(row["name"])) for row in columns
             ),
-            user, user,
+            user, user, user,
         ),
-        [course_id],
+        [course_id, others],
     )  # fmt: skip
     return int(done.rowcount)

@@ -145,6 +145,8 @@ def restore(
         for what, users, fix in (
             ("users who were enrolled and have no account any more", done.gone, None),
             ("users who were enrolled and are not now", done.ended, "restore with --enroll enrolls them again"),
+            ("users who have another username and another e-mail address than then", done.others,
+             "see who they are before the course is used: what it holds on their ids may be somebody else's"),
         )
         if users
     ]  # fmt: skip
