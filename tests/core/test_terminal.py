@@ -93,6 +93,13 @@ def test_what_has_long_values_is_a_table_at_eighty_columns(broken: str) -> None:
         assert headings in words, screen
 
 
+def test_a_reason_is_wrapped_not_shortened(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('colour = "never"\n')
+    _, screen = terminal("config", "check", "--config", str(file), width=120, NO_COLOR="1")
+    assert "…" not in screen.rpartition("colour")[2]
+
+
 def test_forty_columns_still_show_the_key_and_the_verdict(broken: str) -> None:
     for command, word in (("status", "VERDICT"), ("replication verify", "VERDICT"), ("course list", "STATE")):
         _, screen = terminal(*command.split(), "-d", broken, width=40, NO_COLOR="1")

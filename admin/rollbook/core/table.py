@@ -21,7 +21,7 @@ GAP = 2
 LEAST = 16  # cells that a shortened or wrapped text keeps
 PROSE = (
     "message", "resolution", "reason", "fix", "detail", "difference", "problem", "description", "title", "locks",
-    "error", "last_error", "rationale", "before", "after", "columns", "request", "value",
+    "error", "last_error", "rationale", "before", "after", "columns", "request", "value", "why",
 )  # fmt: skip
 # A narrow terminal hides these, in this order. The first column is the key and is never hidden.
 LOW_PRIORITY = (
