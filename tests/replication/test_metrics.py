@@ -256,6 +256,7 @@ def test_a_monitor_measures_everything_but_lag_in_seconds(shared: Site, monkeypa
         assert value(found, "replication_lag_seconds", course=KEEP) is None
         shared.portal.execute("grant execute on function rollbook.beat() to rb_scraper")  # docs/monitoring.md
         assert value(measured(scraper), "replication_lag_seconds", course=KEEP) is not None
+        assert "beat()" not in shared.run("schema", "check", "--json").out
         shared.portal.execute("revoke select on rollbook.discussion_outbox from rollbook_monitor")
         answer = scraper.run("metrics", "--textfile", "-")
         part = parsed(answer.out)
