@@ -18,7 +18,7 @@ from psycopg import Connection
 from rollbook.core import programs
 from rollbook.core.errors import RefusedError
 from rollbook.replication import archive as archiving
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result, postgres_program, rows
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result, postgres_program, rows
 from tests.replication.conftest import Site
 from tests.school import Rollbook, advance_sequences
 
@@ -189,7 +189,9 @@ def test_restore_refuses_what_it_cannot_read_and_leaves_nothing(
     refused(rewritten(file, {"tables": []}), "another shape")
     refused(rewritten(file, {"kept": []}), "its manifest.json is none")
     kept = {"schema_name": "portal", "on_leave": "keep", "on_fault": "refuse", "without": []}
-    refused(rewritten(file, {"kept": kept}), "schema portal")
+    refused(rewritten(file, {"kept": kept}), "schema portal is not one of a course")
+    taken = refused(rewritten(file, {"kept": kept | {"schema_name": REMOVE_SCHEMA}}), f"belongs to course {REMOVE}")
+    assert "drop schema" not in taken.err
     # a row of its own needs a copy of a user who is gone
     school.execute("delete from portal.auth_user where id = 101")
     gone = refused(file, "course_mitx_6_002x_2012_fall")

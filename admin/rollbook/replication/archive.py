@@ -358,10 +358,21 @@ def check_place(portal: Conn, manifest: Manifest) -> None:
     course, schema = manifest.course, manifest.schema_name
     if portal.execute("select 1 from rollbook.course where course_id = %s", [course]).fetchone():
         raise RefusedError(f"course {course} already exists", fix=f"rollbook course show {course_word(course)}")
+    if not schema.startswith("course_"):
+        raise RefusedError(f"schema {schema} is not one of a course", fix="use another copy of the file")
+    held = portal.execute("select course_id from rollbook.course where schema_name = %s", [schema]).fetchone()
+    if held:
+        raise RefusedError(
+            f"schema {schema} belongs to course {held['course_id']}",
+            why=f"course {course} had it when it was archived",
+            fix="restore it into another portal; or archive that course with --drop, then restore this one",
+        )
     if portal.execute("select 1 from pg_namespace where nspname = %s", [schema]).fetchone():
         raise RefusedError(
-            f"schema {schema} of course {course} exists already", why="another course, or a dump, has it",
-            fix=f"rename that course's schema or drop it: drop schema {schema} cascade",
+            f"schema {schema} of course {course} exists already", why="a dump, or a course that is gone, left it",
+            fix=sql.SQL("look what it holds, then: alter schema {} rename to {}").format(
+                sql.Identifier(schema), sql.Identifier(f"left_{schema}"[:63])
+            ).as_string(portal),
         )  # fmt: skip
     theirs, ours = manifest.server_version // 10_000, portal.info.server_version // 10_000
     if theirs > ours:
