@@ -9,16 +9,19 @@ import hashlib
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import Connection
 
 from rollbook.core import programs
 from rollbook.core.errors import RefusedError
 from rollbook.replication import archive as archiving
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result, postgres_program, rows
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result, postgres_program, process, rows
 from tests.replication.conftest import Site
 from tests.school import Rollbook, advance_sequences
 
@@ -293,3 +296,23 @@ def test_a_course_on_a_server_is_archived_there(streaming: Site, tmp_path: Path)
     site.ok("replication", "verify")
     advance_sequences(site.portal)
     site.ok("schema", "check")
+
+
+def test_no_secret_is_in_the_arguments_of_pg_dump(school: Db, dsn: str, tmp_path: Path) -> None:
+    file, seen = tmp_path / "course.tar.gz", set[bytes]()
+    school.execute(f"create table {KEEP_SCHEMA}.grade (words text)".encode())
+    secrets = {"ROLLBOOK_DSN": f"{dsn} password=hunter2 sslpassword=hunter3"}
+    with psycopg.connect(dsn) as other, ThreadPoolExecutor(1) as pool:
+        other.execute(f"lock table {KEEP_SCHEMA}.grade in access exclusive mode".encode())
+        done = pool.submit(process, "course", "archive", KEEP, "-o", str(file), env=secrets)
+        while not seen:
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    line = path.read_bytes().replace(b"\0", b" ")
+                    if line.split(b" ")[0].endswith(b"pg_dump") and KEEP_SCHEMA.encode() in line:
+                        seen.add(line)
+            assert not done.done(), done.result()
+        other.rollback()
+        answer = done.result()
+    assert (answer.code, [line for line in seen if b"hunter" in line]) == (0, []), answer
+    assert file.exists()

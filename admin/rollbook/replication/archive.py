@@ -10,6 +10,7 @@ import csv
 import glob
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
 
 LOCK_MS = 10_000  # how long pg_dump waits for a lock
+NEWER = {("sslcertmode", "allow")}  # a default that psycopg names and an older pg_dump does not know
 HEAD = b"SET row_security = off;\n"  # the last line of the settings with which a script of pg_dump begins
 
 SHAPE: LiteralString = "select to_jsonb(t) as line from rollbook.shape_table as t order by t.table_name"
@@ -262,17 +264,24 @@ def write_enrollments(portal: Conn, course_id: str, file: IO[bytes]) -> None:
 
 
 def dump(conn: Conn, program: Program, manifest: Manifest, section: str, snapshot: str, file: IO[bytes]) -> None:
-    """Write one section of the schema's dump. A password goes in the environment."""
+    """Write one section of the schema's dump. How it connects is in a file: everybody may read its arguments."""
     pattern = '"' + manifest.schema_name.replace('"', '""') + '"'
     words = [
-        str(program.path), f"--dbname={conn.info.dsn}", f"--schema={pattern}", f"--section={section}",
+        str(program.path), "--dbname=service=rollbook", f"--schema={pattern}", f"--section={section}",
         f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_MS}", "--no-publications", "--no-subscriptions",
         "--no-security-labels", "--no-password", "--encoding=UTF8",
     ]  # fmt: skip
     if manifest.place != "portal":  # its roles are those of another cluster
         words += ["--no-owner", "--no-privileges"]
     given = {"PGPASSWORD": conn.info.password} if conn.info.password else {}
-    done = subprocess.run(words, stdout=file, stderr=subprocess.PIPE, env=os.environ | given, check=False)
+    with tempfile.TemporaryDirectory(prefix="rollbook-") as directory:  # for this user alone
+        service = Path(directory) / "service"
+        service.write_text("[rollbook]\n" + "".join(
+            f"{name}={value}\n" for name, value in conn.info.get_parameters().items()
+            if name not in {"service", "servicefile"} and (name, value) not in NEWER
+        ))  # fmt: skip
+        given |= {"PGSERVICEFILE": str(service)}
+        done = subprocess.run(words, stdout=file, stderr=subprocess.PIPE, env=os.environ | given, check=False)
     if done.returncode:
         said = masked(" ".join(done.stderr.decode(errors="replace").split()))
         raise UnreachableError(
