@@ -315,4 +315,7 @@ def test_no_secret_is_in_the_arguments_of_pg_dump(school: Db, dsn: str, tmp_path
         other.rollback()
         answer = done.result()
     assert (answer.code, [line for line in seen if b"hunter" in line]) == (0, []), answer
-    assert file.exists()
+    # What is there may be the only copy of another course.
+    before = file.read_bytes()
+    again = process("course", "archive", REMOVE, "-o", str(file), env=secrets)
+    assert (again.code, "there is a file" in again.err, file.read_bytes()) == (1, True, before)

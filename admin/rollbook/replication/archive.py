@@ -170,6 +170,11 @@ def archive(run: Run, course_id: str, name: str, *, is_dropped: bool = False) ->
     path = Path(name)
     if is_special(path):
         raise RefusedError(f"cannot archive to {name}", why="it is not a file", fix="name a file with -o")
+    if path.exists():
+        raise RefusedError(
+            f"there is a file {name} already", why="it may be the only copy of a course",
+            fix="name another file with -o, or remove it",
+        )  # fmt: skip
     with ExitStack() as stack:
         portal = stack.enter_context(run.connect())
         portal.isolation_level = IsolationLevel.REPEATABLE_READ
