@@ -14,8 +14,8 @@ from rollbook.server as s
 cross join (
     select
         has_column_privilege('rollbook.server', 'admin_dsn', 'select') as all_of_it,
-        -- password=, sslpassword=, oauth_client_secret=, scram_client_key=, user:password@ in a URI, or a parameter that
-        -- it encodes
+        -- password=, sslpassword=, oauth_client_secret=, scram_client_key=, user:password@ in a URI, or a parameter
+        -- that it encodes
         'password|secret|scram_|://[^@]*:[^@]*@|[?&][^=]*%' as secret
 ) as shown;
 comment on view rollbook.server_route is

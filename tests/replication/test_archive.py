@@ -284,7 +284,16 @@ def test_a_course_on_a_server_is_archived_there(streaming: Site, tmp_path: Path)
     assert (done["place"], done["outcome"]) == ("server east", "archived and removed")
     for db in (site.portal, site.server):
         assert db.execute("select from pg_namespace where nspname = %s", [KEEP_SCHEMA]).fetchall() == []
-    restored = site.ok("course", "restore", str(file), "--json").row
+    # what a team wrote on its server does not run with a superuser's rights
+    refused = site.run("course", "restore", str(file))
+    assert (refused.code, "rollbook_owner and rollbook_operator" in refused.err) == (1, True)
+    site.portal.execute("create role keeper login; grant rollbook_owner, rollbook_operator to keeper")
+    site.portal.execute(f"grant create on database {site.portal.info.dbname} to keeper")
+    keeper = site.portal_dsn.replace("user=postgres", "user=keeper")
+    try:
+        restored = site.call("course", "restore", str(file), "--json", "-d", keeper).row
+    finally:
+        site.portal.execute("reassign owned by keeper to rollbook_owner; drop owned by keeper; drop role keeper")
     assert (restored["copied_users"], restored["enrolled"]) == (2, 2)
     # its owner's rights are not those of whoever restored it
     assert [each["what"] for each in restored["remains"]] == [

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
 
 LOCK_MS = 10_000  # how long pg_dump waits for a lock
+SUPERUSER = "select current_setting('is_superuser') = 'on' as is_superuser"
 NEWER = {("sslcertmode", "allow")}  # a default that psycopg names and an older pg_dump does not know
 HEAD = b"SET row_security = off;\n"  # the last line of the settings with which a script of pg_dump begins
 
@@ -370,6 +371,12 @@ def restore(run: Run, name: str, *, enroll: bool, remove_references: bool) -> Re
 def check_place(portal: Conn, manifest: Manifest) -> None:
     """Raise RefusedError where the database cannot take this course."""
     course, schema = manifest.course, manifest.schema_name
+    if manifest.place != "portal" and one(portal, SUPERUSER)["is_superuser"]:
+        raise RefusedError(
+            f"a superuser does not restore a course from {manifest.place}",
+            why="what its team wrote there, such as a function in a CHECK, would run with a superuser's rights",
+            fix="restore it with -d as a member of rollbook_owner and rollbook_operator with CREATE on the database",
+        )
     if portal.execute("select 1 from rollbook.course where course_id = %s", [course]).fetchone():
         raise RefusedError(f"course {course} already exists", fix=f"rollbook course show {course_word(course)}")
     if not schema.startswith("course_"):
