@@ -62,7 +62,7 @@ def test_a_unit_runs_a_command_as_a_user_of_its_own_and_has_no_secret(unit: Path
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_systemd_takes_the_units_and_finds_them_confined(tmp_path: Path) -> None:
     for unit in UNITS:
-        (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/local/bin/rollbook", PROGRAM))
+        (tmp_path / unit.name).write_text(unit.read_text().replace("/usr/local/bin/rollbook", f'"{PROGRAM}"'))
     found = subprocess.run(["systemd-analyze", "verify", "--man=no", *(unit.name for unit in UNITS)], cwd=tmp_path,
                            capture_output=True, text=True, check=False, timeout=60)  # fmt: skip
     ours = [line for line in found.stderr.splitlines() if "rollbook" in line]

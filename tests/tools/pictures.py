@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,7 @@ def status(environment: Mapping[str, str]) -> str:
         done = subprocess.run([PROGRAM, *command], env=environment, capture_output=True, text=True, check=False)
         if done.returncode != code:
             raise RuntimeError(done.stderr)
-    shell = f"sh -c '{PROGRAM} status 2> {os.devnull}'"
+    shell = f"sh -c {shlex.quote(f'{shlex.quote(str(PROGRAM))} status 2> {os.devnull}')}"
     for _ in range(5):  # on a busy machine a heartbeat may take more than a second
         shown: str = pexpect.run(shell, env=environment, dimensions=(50, WIDTH), encoding="utf-8")
         if "lagging" not in shown:
