@@ -239,6 +239,7 @@ def test_14_16_what_cannot_be_written_is_set_aside_and_the_rest_goes(
     assert [row["Email"] for row in records(sent(again, tmp_path)["cdd"])] == ["zofie@edx.org"]
 
 
+@pytest.mark.made
 def test_ids_from_before_the_rule_are_found_set_aside_and_renewed(
     rollbook: Rollbook, db: Connection[Any], tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ from tests.sql.stepping import Stepper
 INSERT: LiteralString = "insert into portal.student_courseenrollment (user_id, course_id) values (%s, %s)"
 
 
+@pytest.mark.made
 def test_a_closed_course_refuses_new_enrollments_and_stays_current(school: Db) -> None:
     ada, bob, eve = (add_user(school, name) for name in ("ada", "bob", "eve"))
     enroll(school, ada, KEEP)
@@ -82,6 +83,7 @@ def test_a_closed_course_refuses_new_enrollments_and_stays_current(school: Db) -
     assert faults(school) == []
 
 
+@pytest.mark.made
 def test_an_inactive_enrollment_does_not_become_active_in_a_closed_course(flagged: Db) -> None:
     for course, on_leave in COURSES.items():
         create(flagged, course, on_leave)
