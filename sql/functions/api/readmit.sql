@@ -1,6 +1,6 @@
 -- readmit: take a schema that was restored from a dump back as a course, and make its copies current. What the course
 -- has added stays. Copies of users who are no longer in the portal go; what the course's own rows still need of them is
--- refused (RB020), and nothing has changed.
+-- refused (23R04), and nothing has changed.
 -- kept:     {"schema_name": "...", "on_leave": "keep", "on_fault": "refuse", "without": [], "closed_at": null}
 -- Called:   by `rollbook course restore`, in the transaction that restores the schema.
 -- Returns:  the rows written in each table, as repair does.
