@@ -8,7 +8,7 @@ do $$
 declare
     wanted text;
 begin
-    foreach wanted in array array['rollbook_owner', 'rollbook_monitor'] loop
+    foreach wanted in array array['rollbook_owner', 'rollbook_monitor', 'rollbook_subscriber'] loop
         continue when exists (select from pg_roles as r where r.rolname = wanted);
         begin
             execute format('create role %I nologin', wanted);
@@ -18,7 +18,7 @@ begin
             when insufficient_privilege then
                 if wanted = 'rollbook_owner' then
                     raise;
-                end if;  -- without the other, status and verify run there as whoever is named in --admin-dsn
+                end if;  -- without the others, whoever is named in --admin-dsn looks, and nobody subscribes here
         end;
     end loop;
 end $$;

@@ -4,7 +4,7 @@
 -- copies than enrollments, or fewer users than enrolled · `ok` otherwise. Counting sees no changed value: verified_at
 -- says how old the better answer is. Of a course on a server the portal alone knows less: `broken` its slot is gone or
 -- lost · `paused` by `rollbook replication pause` · `unknown` nobody reads the slot · `moving` a move to another server
--- is not finished; `rollbook status` asks the server itself.
+-- is not finished; `rollbook status` asks the server itself. Behind a relay the slot is the relay's.
 -- Counts:   rows are counted where PostgreSQL's statistics of live rows contradict what the portal has: enrollments,
 --           and users whose routes lead to the course. Elsewhere these are the numbers. So thousands of courses cost
 --           little, and a copy that somebody removed bypassing the guard is seen when the statistics have it, some
@@ -29,7 +29,7 @@ select
             then 'drifted'
         when c.state <> 'ok' or c.server is null then c.state
         when slot.slot_name is null or slot.wal_status = 'lost' then 'broken'
-        when server.paused_at is not null then 'paused'
+        when server.paused_at is not null or relay.paused_at is not null then 'paused'
         when not slot.active then 'unknown'
         when num_nonnulls(c.moving_to, c.leaving) > 0 then 'moving'
         else c.state
@@ -91,7 +91,8 @@ left join (
 -- A verdict of the future, from a clock that was ahead, does not count.
 left join rollbook.verification as v on v.course_id = c.course_id and v.verified_at <= statement_timestamp()
 left join rollbook.server as server on server.name = c.server
-left join pg_replication_slots as slot on slot.slot_name = 'rollbook_' || c.server;
+left join rollbook.server as relay on relay.name = server.through
+left join pg_replication_slots as slot on slot.slot_name = 'rollbook_' || coalesce(server.through, c.server);
 comment on view rollbook.course_status is 'One row a course: enrolled, copied, state, and what the last verify said.';
 comment on column rollbook.course_status.course_id is 'The course ID, as in the enrollments.';
 comment on column rollbook.course_status.schema_name is 'The schema of the copies.';

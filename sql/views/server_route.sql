@@ -7,6 +7,8 @@ select
     case when shown.all_of_it or s.admin_dsn !~* shown.secret then s.admin_dsn end as admin_dsn,
     case when shown.all_of_it or s.subscription_dsn !~* shown.secret then s.subscription_dsn end as subscription_dsn,
     s.portal_identity,
+    s.through,
+    s.moving_through,
     s.subscription,
     s.paused_at,
     s.created_at
@@ -26,9 +28,13 @@ comment on column rollbook.server_route.name is
 comment on column rollbook.server_route.admin_dsn is
     'Connection string from the operator to the server; null: it holds a password that the caller may not read.';
 comment on column rollbook.server_route.subscription_dsn is
-    'Connection string from the server to the portal; null: it holds a password that the caller may not read.';
+    'Connection string from the server to its source: the portal, or its relay; null: it holds a password that the '
+    'caller may not read.';
 comment on column rollbook.server_route.portal_identity is
     'The cluster and database that feed the server; a clone of the portal must not.';
+comment on column rollbook.server_route.through is 'The relay that feeds it; null: the portal does.';
+comment on column rollbook.server_route.moving_through is
+    'The relay that is to feed it, while `rollbook server move` is not finished; null: none.';
 comment on column rollbook.server_route.subscription is
     'The oid of the subscription on the server; names of temporary slots contain it.';
 comment on column rollbook.server_route.paused_at is

@@ -70,7 +70,7 @@ def attach_empty(portal_dsn: str, server_name: str, courses: Sequence[str]) -> N
             ).fetchall()
             build.prepare(session, Steps())
             build.create_schemas(session, [(row["course_id"], row["schema_name"]) for row in found], Steps())
-            portal.execute(build.publish(server))
+            portal.execute(build.publish(portal, server))
             subscription.refresh(session, Steps(), copy=False)
 
 

@@ -17,6 +17,7 @@ from rollbook.core.db import Caller, Conn, session
 from rollbook.replication import apply_error as pending
 from rollbook.replication import link
 from rollbook.replication.apply_error import Change, Fault
+from rollbook.replication.session import Session
 from rollbook.system.demo.server import PrivateServer
 from tests.program import KEEP, KEEP_SCHEMA
 from tests.replication.conftest import Db, Site, drop_slots, until
@@ -177,8 +178,8 @@ def test_a_server_finds_what_it_has_not_applied_and_no_more(streaming: Site) -> 
     for name in ("waits", "waits too"):
         site.portal.execute(rename, [name])
     with sessions(site) as (portal, server, to):
-        found = [(change.values["last_name"], change.schema_name) for change in pending.changes(portal, server, to)
-                 if change.table == USER]  # fmt: skip
+        waiting = pending.changes(Session(portal, server, to, 5))
+        found = [(change.values["last_name"], change.schema_name) for change in waiting if change.table == USER]
     assert [name for name, _ in found] == ["waits", "waits", "waits too", "waits too"]
     schemas = {KEEP_SCHEMA, "course_edx_toy_2013_spring"}
     assert {schema for _, schema in found[:2]} == {schema for _, schema in found[2:]} == schemas
@@ -196,7 +197,7 @@ def test_keys_that_pending_inserts_bring_are_expected_absent_unless_something_pe
         site.portal.execute("insert into portal.student_courseenrollment (id, user_id, course_id) values (%s, %s, %s)",
                             [row_id, user, KEEP])  # fmt: skip
     with sessions(site) as (portal, server, to):
-        absent = pending.expected_absent(portal, server, to)
+        absent = pending.expected_absent(Session(portal, server, to, 5))
     assert {table: keys for (schema_name, table, _), keys in absent.items() if schema_name == KEEP_SCHEMA} == {
         USER: [104], PROFILE: [204], ENROLLMENT: [402, 404]
     }  # fmt: skip
@@ -362,7 +363,7 @@ def test_a_fault_is_what_the_server_says_in_its_log(outspoken: tuple[Site, Path]
     stands_still(site)
     before = everything(site)
     with sessions(site) as (portal, server, to):
-        fault = pending.fault(portal, server, to)
+        fault = pending.fault(Session(portal, server, to, 5))
         assert everything(site) == before
         assert fault is not None
         there = said(log, began)
@@ -384,7 +385,7 @@ def test_a_fault_is_what_the_server_says_in_its_log(outspoken: tuple[Site, Path]
         assert "ada@example.org" not in fault.message
 
         site.as_worker(case.mend.format(KEEP_SCHEMA))
-        assert pending.fault(portal, server, to) is None
+        assert pending.fault(Session(portal, server, to, 5)) is None
     site.ok("replication", "resume", KEEP)
     assert site.is_equal(KEEP)
 
@@ -400,7 +401,7 @@ def test_a_trigger_that_fires_at_commit_is_a_fault_and_its_transaction_is_not_pa
     site.as_worker(DEFERRED.format(KEEP_SCHEMA))
     site.portal.execute(ENROLL.encode())
     with sessions(site) as (portal, server, to):
-        fault = pending.fault(portal, server, to)
+        fault = pending.fault(Session(portal, server, to, 5))
         assert fault is not None
         assert (fault.table, fault.operation, fault.key, fault.sqlstate, fault.message) == (
             (USER, "commit", None, "XX123", "there are not seats enough") if is_queued
@@ -413,7 +414,7 @@ def test_a_trigger_that_fires_at_commit_is_a_fault_and_its_transaction_is_not_pa
             there.sqlstate, there.message, there.operation, there.finish_lsn
         )  # fmt: skip
         site.as_worker(f"drop trigger balance on {KEEP_SCHEMA}.auth_user")
-        assert pending.fault(portal, server, to) is None
+        assert pending.fault(Session(portal, server, to, 5)) is None
     site.ok("replication", "resume", KEEP)
     assert site.is_equal(KEEP)
 
@@ -425,7 +426,7 @@ def test_a_stream_that_was_merely_disabled_has_no_fault(streaming: Site) -> None
     site.portal.execute("update portal.auth_user set first_name = 'Waits' where id = 101")
     before = everything(site)
     with sessions(site) as (portal, server, to):
-        assert pending.fault(portal, server, to) is None
+        assert pending.fault(Session(portal, server, to, 5)) is None
     assert everything(site) == before
 
 
@@ -437,7 +438,7 @@ def test_only_the_transaction_at_which_the_stream_stands_is_a_fault(streaming: S
     site.portal.execute("update portal.auth_user set first_name = 'Fits' where id = 101")
     site.portal.execute(CASES["a check"].change.encode())
     with sessions(site) as (portal, server, to):
-        assert pending.fault(portal, server, to) is None
+        assert pending.fault(Session(portal, server, to, 5)) is None
 
 
 def test_a_first_copy_that_a_course_refuses_is_a_fault_of_its_table_alone(site: Site) -> None:
@@ -451,7 +452,7 @@ def test_a_first_copy_that_a_course_refuses_is_a_fault_of_its_table_alone(site: 
     stands_still(site)
     before = everything(site)
     with sessions(site) as (portal, server, to):
-        fault = pending.fault(portal, server, to)
+        fault = pending.fault(Session(portal, server, to, 5))
         assert everything(site) == before
         assert fault == Fault(
             KEEP_SCHEMA, PROFILE, None, "copy", "23514",
@@ -459,4 +460,4 @@ def test_a_first_copy_that_a_course_refuses_is_a_fault_of_its_table_alone(site: 
             f"alter table {KEEP_SCHEMA}.auth_userprofile drop constraint short",
         )  # fmt: skip
         site.server.execute(f"alter table {KEEP_SCHEMA}.auth_userprofile drop constraint short")
-        assert pending.fault(portal, server, to) is None
+        assert pending.fault(Session(portal, server, to, 5)) is None

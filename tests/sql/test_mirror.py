@@ -17,6 +17,7 @@ TESTED_IN = {
     "replication/test_archive.py": ["claim_course_id", "readmit", "readmit_course", "readmit_schema"],
     "replication/test_attach.py": ["publish_courses"],
     "replication/test_failover.py": ["portal_identity"],
+    "replication/test_relay.py": ["publish", "published_copies", "slots_of"],
     "replication/test_roles.py": [
         "copy_place",
         "digest_columns",

@@ -25,6 +25,7 @@ from rollbook.core.rows import one
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog, obstacle
 from rollbook.replication.link import Server
+from rollbook.replication.session import Session
 
 PEEKED = 20_000  # changes looked through; a larger transaction is read whole
 TRIED = 200  # transactions tried to find the one that fails
@@ -236,39 +237,41 @@ def needs(conn: Conn, server: Server, grant: str) -> UnreachableError:
     )
 
 
-def changes(portal: Conn, conn: Conn, server: Server) -> Iterator[Change]:
+def changes(session: Session) -> Iterator[Change]:
     """Return what the slot holds that the server has not applied.
 
-    A temporary copy of the slot is read: the slot itself may be in use, and reading could move it. The portal needs
-    one free slot for it.
+    A temporary copy of the slot is read: the slot itself may be in use, and reading could move it. The source needs one
+    free slot for it.
     """
-    copy = f"look_{portal.info.backend_pid}"
-    copy_slot(portal, server.stream, copy)
+    source, stream = session.source, session.server.stream
+    copy = f"look_{source.info.backend_pid}"
+    copy_slot(session, copy)
     try:
-        asked = {"slot": copy, "publication": server.stream, "limit": PEEKED}
-        rows = portal.execute(PEEK, asked, binary=True).fetchall()
+        asked = {"slot": copy, "publication": stream, "limit": PEEKED}
+        rows = source.execute(PEEK, asked, binary=True).fetchall()
     finally:
-        portal.execute("select pg_drop_replication_slot(%s)", [copy])
-    return decoded((bytes(row["data"]) for row in rows), applied_until(conn, server))
+        source.execute("select pg_drop_replication_slot(%s)", [copy])
+    return decoded((bytes(row["data"]) for row in rows), applied_until(session.conn, session.server))
 
 
-def copy_slot(portal: Conn, stream: str, copy: str) -> None:
+def copy_slot(session: Session, copy: str) -> None:
     """Copy a slot for this session. Repeated where its reader moves it meanwhile: PostgreSQL refuses that copy."""
     end = time.monotonic() + SLOT_SECONDS
+    source, stream, name = session.source, session.server.stream, session.source_name
     while True:
         try:
-            portal.execute("select pg_copy_logical_replication_slot(%s, %s, temporary => true)", [stream, copy])
+            source.execute("select pg_copy_logical_replication_slot(%s, %s, temporary => true)", [stream, copy])
         except (errors.ObjectNotInPrerequisiteState, errors.InternalError_):
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)
         except errors.ConfigurationLimitExceeded as exc:
-            count = one(portal, "select current_setting('max_replication_slots')::int as count")["count"]
+            count = one(source, "select current_setting('max_replication_slots')::int as count")["count"]
             raise UnreachableError(
-                "the apply error cannot be diagnosed: the portal has no free replication slot",
+                f"the apply error cannot be diagnosed: {name} has no free replication slot",
                 why=f"all {count} are in use, and a copy of the server's is read for a moment; the server's log has "
                 "the error",
-                fix=f"on the portal: alter system set max_replication_slots = {count + 5}; then restart it",
+                fix=f"on {name}: alter system set max_replication_slots = {count + 5}; then restart it",
             ) from exc
         else:
             return
@@ -304,15 +307,15 @@ def as_apply_worker(conn: Conn, server: Server) -> None:
         conn.execute("set local role rollbook_owner")
 
 
-def fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
+def fault(session: Session) -> Fault | None:
     """Return what the server's workers cannot apply; None if the next transactions would be applied now.
 
     Nothing is changed on either side. Raises UnreachableError if the error cannot be diagnosed.
     """
-    return copy_fault(portal, conn, server) or apply_fault(portal, conn, server)
+    return copy_fault(session) or apply_fault(session)
 
 
-def apply_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
+def apply_fault(session: Session) -> Fault | None:
     """Return why one of the next transactions cannot be applied.
 
     A transaction without effect on the server (its rows do not exist there) may have been applied without a trace at
@@ -320,20 +323,22 @@ def apply_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
     there because it had written them.
     """
     for _ in range(LOOKS):
-        found = next_fault(portal, conn, server)
-        if found is None or found.finish_lsn is None or applied_until(conn, server) <= position(found.finish_lsn):
+        found = next_fault(session)
+        if found is None or found.finish_lsn is None:
+            return found
+        if applied_until(session.conn, session.server) <= position(found.finish_lsn):
             return found
     return None
 
 
-def next_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
+def next_fault(session: Session) -> Fault | None:
     """Return the fault of the first transaction that has an effect on the server; None if it has no fault."""
-    waiting = changes(portal, conn, server)
-    fed = Fed(portal, conn, server)
+    waiting = changes(session)
+    fed = Fed(session)
     transactions = itertools.groupby(waiting, key=lambda change: change.finish_lsn)
     for _, each in itertools.islice(transactions, TRIED):
         due = list(each)
-        written, found = tried(conn, due, fed)
+        written, found = tried(session.conn, due, fed)
         if found is not None:
             names = {fed.courses.get(change.schema_name) for change in due}
             return replace(found, touched=tuple(sorted(name for name in names if name)))
@@ -377,7 +382,8 @@ def blocked(exc: psycopg.Error) -> UnreachableError:
 class Fed:
     """The copies of a server as an apply worker sees them."""
 
-    def __init__(self, portal: Conn, conn: Conn, server: Server) -> None:
+    def __init__(self, session: Session) -> None:
+        portal, conn, server = session.portal, session.conn, session.server
         placed = catalog.fed(portal, server)
         self.portal, self.server, self.copied = portal, server, catalog.copied(portal)
         self.courses = {row.schema_name: row.course for row in placed}
@@ -426,12 +432,13 @@ class Fed:
         return copy.sync == "s" and position(copy.sync_lsn or "0/0") <= position(finish_lsn)
 
 
-def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
+def copy_fault(session: Session) -> Fault | None:
     """Return why the first copy of a table fails; None where none has failed yet, or all are done."""
+    conn, server = session.conn, session.server
     found = catalog.subscription(conn, server)
     if found is None or not found.sync_errors:
         return None
-    fed = Fed(portal, conn, server)
+    fed = Fed(session)
     for copy in fed.copies.values():
         if not copy.is_due:
             continue
@@ -443,7 +450,7 @@ def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
         try:
             with conn.transaction(force_rollback=True):
                 as_apply_worker(conn, server)
-                copy_rows(portal, conn, sql.SQL("select {} from {}").format(names, place), place, names)
+                copy_rows(session.source, conn, sql.SQL("select {} from {}").format(names, place), place, names)
         except PASSING:
             continue  # it is being copied
         except psycopg.Error as exc:
@@ -456,11 +463,11 @@ def copy_fault(portal: Conn, conn: Conn, server: Server) -> Fault | None:
     return None
 
 
-def copy_rows(portal: Conn, conn: Conn, query: sql.Composed, place: sql.Identifier, names: sql.Composed) -> None:
-    """Stream the rows of a query on the portal into a table on the server."""
+def copy_rows(origin: Conn, conn: Conn, query: sql.Composed, place: sql.Identifier, names: sql.Composed) -> None:
+    """Stream the rows of a query on the portal, or a relay, into a table on the server."""
     source = sql.SQL("copy ({}) to stdout").format(query)
     target = sql.SQL("copy {} ({}) from stdin").format(place, names)
-    with portal.cursor().copy(source) as out, conn.cursor().copy(target) as into:
+    with origin.cursor().copy(source) as out, conn.cursor().copy(target) as into:
         for block in out:
             into.write(block)
 
@@ -478,12 +485,12 @@ def described(conn: Conn, exc: psycopg.Error, at: Change, fed: Fed) -> Fault:
     return fed.fault(at, state, said, statement=statement, suspects=suspects)
 
 
-def expected_absent(portal: Conn, conn: Conn, server: Server) -> dict[Keyed, list[int]]:
+def expected_absent(session: Session) -> dict[Keyed, list[int]]:
     """Return by table the keys that pending inserts bring, and that no pending change before removes."""
     seen: set[tuple[Keyed, str | None]] = set()
     found: dict[Keyed, list[int]] = {}
-    fed = Fed(portal, conn, server)
-    for change in changes(portal, conn, server):
+    fed = Fed(session)
+    for change in changes(session):
         if not fed.applies(change.schema_name, change.table, change.finish_lsn):
             continue
         table = Keyed(change.schema_name, change.table, change.key_column)

@@ -17,7 +17,7 @@ from rollbook.replication import apply_error, build, catalog, link, requirements
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import Course, find_course, known_courses, require_running
 from rollbook.replication.queries.servers import record_placement
-from rollbook.replication.repair import Failure, repair_on_server
+from rollbook.replication.repair import Failure, repair_on_server, write_until_equal
 from rollbook.replication.session import Progress, Session, opened
 from rollbook.replication.steps import Steps
 
@@ -66,6 +66,12 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
             raise RefusedError(
                 f"server {server.name} is paused", fix=f"rollbook replication resume --server {server.name}"
             )
+        if behind := link.list_behind(portal, server):
+            raise RefusedError(
+                f"server {server.name} is a relay",
+                why="it holds the courses of the servers behind it, and nothing else",
+                fix=f"rollbook course attach {course_word(names[0])} --to {behind[0].name}",
+            )  # fmt: skip
         with link.held(portal, server):
             found = [find_course(portal, name) for name in names]
             for name in names:
@@ -78,13 +84,14 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
                 )
             with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not run.dry_run) as session:
                 outcome = build_and_copy(run, session, found, steps, progress)
-                fault = apply_error.fault(portal, session.conn, server) if outcome == "refused" else None
+                faults = [(hop.server, apply_error.fault(hop)) for hop in session.hops] if outcome == "refused" else []
                 copied = session.copied
     if run.dry_run:
         rows = [Placed(name, server.name, table, None, "would attach") for name in names for table in copied.names]
         return Attached(outcome, rows)
     if outcome == "refused":
-        raise stopped_copy(server, names[0], fault)
+        stuck, fault = next(((where, found) for where, found in faults if found), (server, None))
+        raise stopped_copy(stuck, server, names[0], fault)
     result = Attached(outcome)
     if outcome == "ready":
         for course in found:
@@ -95,19 +102,20 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
     return result
 
 
-def stopped_copy(server: Server, course: str, fault: apply_error.Fault | None) -> AttentionError:
-    """Return the error of an attach whose first copy does not end by itself."""
+def stopped_copy(stuck: Server, server: Server, course: str, fault: apply_error.Fault | None) -> AttentionError:
+    """Return the error of an attach whose first copy, to a server or its relay, does not end by itself."""
     return AttentionError(
-        f"the first copy to server {server.name} stopped", why=fault.words if fault else "its subscription is disabled",
-        fix=f"{fault.fix(server, course)}; then: rollbook course attach {course_word(course)} --to {server.name}"
+        f"the first copy to server {stuck.name} stopped", why=fault.words if fault else "its subscription is disabled",
+        fix=f"{fault.fix(stuck, course)}; then: rollbook course attach {course_word(course)} --to {server.name}"
         if fault else f"rollbook replication resume {course_word(course)}",
     )  # fmt: skip
 
 
-def count_copies(run: Run, courses: Sequence[str]) -> int:
-    """Return how many copies these courses have."""
+def count_copies(run: Run, courses: Sequence[str], server: str) -> int:
+    """Return how many copies of these courses a server needs, with those of its relay."""
     with run.connect() as portal:
-        return len(set(courses)) * len(catalog.copied(portal).tables)
+        hops = 1 if link.find_server(portal, server).through is None else 2
+        return hops * len(set(courses)) * len(catalog.copied(portal).tables)
 
 
 def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps: Steps, progress: Progress) -> str:
@@ -119,27 +127,27 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
     portal, server = session.portal, session.server
     new = [course for course in courses if course.server is None or course.state == "detached"]
     new_ids = [course.course for course in new]
-    wanted = [(course.course, course.schema_name) for course in courses]
-    requirements.refuse_encoding(session)
-    requirements.refuse_identity(portal, [schema for _, schema in wanted])
-    requirements.check_schemas(session, [schema for _, schema in wanted])
-    requirements.refuse_lost(session)
+    schemas = [course.schema_name for course in courses]
+    requirements.refuse_identity(portal, schemas)
+    for hop in session.hops:
+        requirements.refuse_encoding(hop)
+        requirements.check_schemas(hop, schemas)
+        requirements.refuse_lost(hop)
+    placing = sql.SQL("update rollbook.course set server = {}, state = 'copying' where course_id = any({})")
+    if run.dry_run and new_ids:
+        steps.on_portal(portal, placing.format(server.name, new_ids))
     if not run.dry_run:
         record_placement(portal, new_ids, server.name, "copying")
-        wanted = [(row.course, row.schema_name) for row in catalog.fed(portal, server)]
-    created: list[str] = []
+    created: dict[str, list[str]] = {}
     try:
-        build.prepare(session, steps)
-        created = build.create_schemas(session, wanted, steps)
-        if run.dry_run and new_ids:
-            placing = sql.SQL("update rollbook.course set server = {}, state = 'copying' where course_id = any({})")
-            steps.on_portal(portal, placing.format(server.name, new_ids), build.publish(server))
-        else:
-            steps.on_portal(portal, build.publish(server))
-        build.build(session, steps)
-        added, copied = subscription.refresh_copying(session, steps)
+        for hop in session.hops:  # a relay has the rows before the servers behind it copy them
+            added, copied = feed(hop, courses, created, steps)
+            if hop is not session and not run.dry_run:
+                outcome = bring_to_relay(run, hop, courses, progress)
+                if outcome != "ready":
+                    return outcome
     except (AdminError, Error):
-        if not (run.dry_run or portal.broken or session.conn.broken):
+        if not (run.dry_run or any(conn.broken for conn in (portal, *(hop.conn for hop in session.hops)))):
             undo(session, new, created)
         raise
     if run.dry_run:
@@ -154,14 +162,54 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
                 verb = "move" if row.state == "moving" else "attach"
                 again = f"rollbook course {verb} {course_word(row.course)} --to {server.name}"
                 progress.note(f"the {verb} of {row.course} was interrupted; run: {again}")
-    return subscription.await_copies(session, [course.schema_name for course in courses], run.timeout, progress)
+    return subscription.await_copies(session, schemas, run.timeout, progress)
 
 
-def undo(session: Session, courses: Sequence[Course], created: Sequence[str]) -> None:
+def feed(
+    session: Session, courses: Sequence[Course], created: dict[str, list[str]], steps: Steps
+) -> tuple[list[catalog.Placement], bool]:
+    """Create what courses lack on one server, and let its stream feed them; return what refresh_copying returns.
+
+    `created` takes by server the schemas that are new there.
+    """
+    portal, server = session.portal, session.server
+    wanted = {course.course: course.schema_name for course in courses}  # in a dry run the portal does not record them
+    wanted |= {row.course: row.schema_name for row in catalog.fed(portal, server) if row.state != "detached"}
+    build.prepare(session, steps)
+    created[server.name] = build.create_schemas(session, list(wanted.items()), steps)
+    build.build(session, steps)
+    return subscription.refresh_copying(session, steps)
+
+
+def bring_to_relay(run: Run, session: Session, courses: Sequence[Course], progress: Progress) -> str:
+    """Wait until a relay has the copies of courses; make them equal where rows were there before. Returns the outcome.
+
+    Raises AttentionError where they are not equal.
+    """
+    outcome = subscription.await_copies(session, [course.schema_name for course in courses], run.timeout, progress)
+    if outcome != "ready":
+        return outcome
+    with run.connect() as holder:
+        holder.autocommit = True
+        for course in courses:
+            placement = catalog.Placement(course.course, course.schema_name, "moving", None)
+            _, report = write_until_equal(session, holder, placement, Progress(note=progress.note))
+            if differing := [row.table for row in report if row.verdict != "match"]:
+                raise AttentionError(
+                    f"the copies of {course.course} are not equal on server {session.server.name}: "
+                    f"{', '.join(differing)}",
+                    why="they are being written, or the copies in the portal's database differ",
+                    fix=f"rollbook replication repair {course_word(course.course)}; then the same command again",
+                )
+    return outcome
+
+
+def undo(session: Session, courses: Sequence[Course], created: dict[str, list[str]]) -> None:
     """Remove what a failed attach left of these courses; where that fails too, the next attach or detach does it."""
     with suppress(AdminError, Error):
         for keep in (True, False):
-            mine = [course for course in courses if (course.schema_name not in created) is keep]
+            new = created.get(session.server.name, [])
+            mine = [course for course in courses if (course.schema_name not in new) is keep]
             if mine:
                 detach_from(session, mine, Steps(), keep=keep, drop_local=False)
 
@@ -235,7 +283,7 @@ def detach(run: Run, courses: Sequence[Course], options: Detaching, steps: Steps
                 except UnreachableError:
                     if not options.unreachable:
                         raise
-                    done = abandon(portal, server, mine, steps)
+                    done = abandon(run, portal, server, mine, steps)
                     abandoned = True
                 if not run.dry_run:
                     history.record_many(portal, run, [
@@ -263,8 +311,26 @@ def detach_from(
 
 def release(session: Session, courses: Sequence[Course], steps: Steps, *, keep: bool, drop_local: bool) -> list[Placed]:
     """Take courses that the portal no longer records for a server out of its stream; then drop their schemas there."""
-    portal, conn, server = session.portal, session.conn, session.server
-    steps.on_portal(portal, build.publish(server))
+    rows = release_from(session, courses, steps, keep=keep, drop_local=drop_local)
+    if session.upstream is not None:
+        release_from_relay(session.upstream, courses, steps)
+    return rows
+
+
+def release_from_relay(relay: Session, courses: Sequence[Course], steps: Steps) -> None:
+    """Take courses off a relay, but for those that a server behind it still has."""
+    needed = {row.course for row in catalog.fed(relay.portal, relay.server) if row.state != "detached"}
+    mine = [course for course in courses if course.course not in needed]
+    if mine:
+        release_from(relay, mine, steps, keep=False, drop_local=False)
+
+
+def release_from(
+    session: Session, courses: Sequence[Course], steps: Steps, *, keep: bool, drop_local: bool
+) -> list[Placed]:
+    """Take courses out of the stream of one server or relay, then drop their schemas there; return a line for each."""
+    conn, server = session.conn, session.server
+    steps.on_source(session.source, server, build.publish(session.portal, server))
     if session.subscription() is not None:
         subscription.refresh(session, steps, copy=False)
     rows = []
@@ -283,11 +349,25 @@ def release(session: Session, courses: Sequence[Course], steps: Steps, *, keep: 
     return rows
 
 
-def abandon(portal: Conn, server: Server, courses: Sequence[Course], steps: Steps) -> list[Placed]:
-    """Take courses out of the stream of a server that does not answer; return what is left there."""
-    if not steps.dry:
+def abandon(
+    run: Run, portal: Conn, server: Server, courses: Sequence[Course], steps: Steps, *, record: bool = True
+) -> list[Placed]:
+    """Take courses out of the stream of a server that does not answer; return what is left there.
+
+    `record`: they are on no server from now on.
+    """
+    if record and not steps.dry:
         record_placement(portal, [course.course for course in courses], None, "ok")
-    steps.on_portal(portal, build.publish(server))
+    relay = link.find_relay(portal, server)
+    if relay is None:
+        steps.on_portal(portal, build.publish(portal, server))
+    else:
+        with (
+            suppress(UnreachableError),
+            opened(portal, relay, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not steps.dry) as session,
+        ):
+            steps.on_source(session.conn, server, build.publish(portal, server))
+            release_from_relay(session, courses, steps)
     return [
         Placed(course.course, server.name, None, None, f"left there: schema {course.schema_name}") for course in courses
     ]

@@ -10,6 +10,7 @@ from hashlib import md5
 from typing import LiteralString
 
 from psycopg import errors, sql
+from psycopg.types.json import Jsonb
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
@@ -40,6 +41,7 @@ SHIPPED = (
     SQL / "server" / "course_server.sql", SQL / "triggers" / "guard_copy.sql",
     SQL / "functions" / "shape" / "copied_tables.sql", SQL / "functions" / "shape" / "replicated_columns.sql",
     SQL / "functions" / "copies" / "column_list.sql", SQL / "functions" / "copies" / "course_columns.sql",
+    SQL / "functions" / "servers" / "publish.sql",
     *sorted((SQL / "functions" / "digests").glob("*.sql")),
     SQL / "server" / "server_grants.sql",
 )  # fmt: skip
@@ -62,17 +64,24 @@ order by t.name, s.part
 """
 
 
-def publish(server: Server) -> sql.Composed:
-    """Return the statement that makes the publication list the courses that are attached."""
-    return sql.SQL("select rollbook.publish_courses({})").format(server.name)
+PUBLISHED = "select coalesce(jsonb_agg(p), '[]') as wanted from rollbook.published_copies(%s) as p"
+READER = "rollbook_subscriber"  # of what a relay publishes: whoever subscribes there is a member
+
+
+def publish(portal: Conn, server: Server) -> sql.Composed:
+    """Return the statement for the source of a server that makes its publication list the courses that it receives."""
+    if server.through is None:
+        return sql.SQL("select rollbook.publish_courses({})").format(server.name)
+    wanted = Jsonb(one(portal, PUBLISHED, [server.name])["wanted"])
+    return sql.SQL("select rollbook.publish({}, {}, reader => {})").format(server.stream, wanted, READER)
 
 
 def build(session: Session, steps: Steps, *, copy: bool = True) -> None:
     """Create what the stream lacks: publication, slot, what the server needs, subscription."""
-    portal, server = session.portal, session.server
-    steps.on_portal(portal, publish(server))
-    if catalog.slot(portal, server) is None:
-        create_slot(portal, server, steps)
+    server, source = session.server, session.source
+    steps.on_source(source, server, publish(session.portal, server))
+    if catalog.slot(source, server) is None:
+        create_slot(session, steps)
     prepare(session, steps)
     name = sql.Identifier(server.stream)
     found = session.subscription()
@@ -89,7 +98,7 @@ def build(session: Session, steps: Steps, *, copy: bool = True) -> None:
         # next worker confirms it, flushed or not.
         sql.SQL("synchronous_commit = local"),
     ]
-    if min(catalog.version(portal), catalog.version(session.conn)) >= 170000:
+    if min(catalog.version(source), catalog.version(session.conn)) >= 170000:
         options.append(sql.SQL("failover = true"))
     create = sql.SQL("create subscription {} connection {} publication {} with ({})").format(
         name,
@@ -106,18 +115,19 @@ def build(session: Session, steps: Steps, *, copy: bool = True) -> None:
     if not steps.dry:
         found = session.subscription()
         assert found is not None  # noqa: S101 (created above)
-        record_subscription(portal, server.name, found.oid)
+        record_subscription(session.portal, server.name, found.oid)
 
 
-def create_slot(portal: Conn, server: Server, steps: Steps) -> None:
+def create_slot(session: Session, steps: Steps) -> None:
     """Create the slot, by function: CREATE SUBSCRIPTION would hang where both databases are in one cluster."""
-    failover = sql.SQL(", failover => true" if catalog.version(portal) >= 170000 else "")
+    server, source = session.server, session.source
+    failover = sql.SQL(", failover => true" if catalog.version(source) >= 170000 else "")
     create = sql.SQL("select pg_create_logical_replication_slot({}, 'pgoutput'{})").format(server.stream, failover)
     try:
-        steps.on_portal(portal, create)
+        steps.on_source(source, server, create)
     except (errors.QueryCanceled, errors.LockNotAvailable) as exc:
         raise UnreachableError(
-            f"the slot {server.stream} cannot be created yet", why=catalog.oldest_transaction(portal),
+            f"the slot {server.stream} cannot be created yet", why=catalog.oldest_transaction(source),
             fix="wait until that transaction has ended, then run the command again",
         ) from exc  # fmt: skip
 

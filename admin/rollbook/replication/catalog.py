@@ -123,11 +123,17 @@ select c.course_id as course, c.schema_name::text as schema_name, c.state, c.ser
 from rollbook.course as c where c.server = %s order by c.course_id
 """
 
+# A relay receives the courses of all servers behind it, each once.
 FED = """
+with own as (
+    select s.name from rollbook.server as s where %(server)s in (s.name, s.through, s.moving_through)
+)
 select
     c.course_id as course, c.schema_name::text as schema_name, c.server,
-    case when c.moving_to = %(server)s then 'moving' else c.state end as state
-from rollbook.course as c where %(server)s in (c.server, c.moving_to) order by c.course_id
+    case when c.server in (select o.name from own as o) then c.state else 'moving' end as state
+from rollbook.course as c
+where c.server in (select o.name from own as o) or c.moving_to in (select o.name from own as o)
+order by c.course_id
 """
 
 PUBLISHED = """
@@ -283,23 +289,26 @@ def copies(conn: Conn, known: Copied, schemas: Sequence[str], found: Subscriptio
 
 
 def placements(portal: Conn, server: Server) -> list[Placement]:
-    """Return the courses of a server, by id."""
+    """Return the courses that are on a server, by id; a relay has none of its own."""
     return typed(Placement, portal, PLACEMENTS, [server.name])
 
 
 def fed(portal: Conn, server: Server) -> list[Placement]:
-    """Return the courses whose copies a server receives: its own and, with the state `moving`, those on their way."""
+    """Return the courses whose copies a server receives: its own and, with the state `moving`, those on their way.
+
+    A relay receives those of the servers behind it.
+    """
     return typed(Placement, portal, FED, {"server": server.name})
 
 
-def published(portal: Conn, server: Server) -> dict[str, int]:
+def published(source: Conn, server: Server) -> dict[str, int]:
     """Return how many tables of each schema the server's publication lists."""
-    return {row["schema_name"]: row["tables"] for row in portal.execute(PUBLISHED, [server.stream])}
+    return {row["schema_name"]: row["tables"] for row in source.execute(PUBLISHED, [server.stream])}
 
 
-def slot(portal: Conn, server: Server) -> Slot | None:
-    """Return the server's slot on the portal, None if it does not exist."""
-    return next(iter(typed(Slot, portal, SLOT, [server.stream])), None)
+def slot(source: Conn, server: Server) -> Slot | None:
+    """Return the server's slot at its source, None if it does not exist."""
+    return next(iter(typed(Slot, source, SLOT, [server.stream])), None)
 
 
 def course_of(portal: Conn, schema_name: str) -> str | None:

@@ -40,19 +40,19 @@ def drop_subscription(session: Session, steps: Steps) -> int | None:
     return found.oid
 
 
-def drop_slots(portal: Conn, server: Server, oid: int | None, steps: Steps) -> None:
-    """Drop the server's slot, and those that its first copies may have left. Their readers are terminated."""
+def drop_slots(source: Conn, server: Server, oid: int | None, steps: Steps) -> None:
+    """Drop the server's slot at its source, and those that its first copies may have left; terminate their readers."""
     asked = {"stream": server.stream, "subscription": oid or 0}
-    for row in portal.execute(SLOTS, asked).fetchall():
+    for row in source.execute(SLOTS, asked).fetchall():
         statement = sql.SQL("select pg_drop_replication_slot({})").format(row["slot_name"])
         if steps.dry:
-            steps.on_portal(portal, statement)
+            steps.on_source(source, server, statement)
             continue
         end = time.monotonic() + SLOT_SECONDS
         while True:
-            portal.execute(RELEASE, [row["slot_name"]])
+            source.execute(RELEASE, [row["slot_name"]])
             try:
-                steps.on_portal(portal, statement)
+                steps.on_source(source, server, statement)
                 break
             except errors.UndefinedObject:
                 break
@@ -62,15 +62,20 @@ def drop_slots(portal: Conn, server: Server, oid: int | None, steps: Steps) -> N
                 time.sleep(0.02)
 
 
-def drop_portal_side(portal: Conn, server: Server, oid: int | None, steps: Steps) -> None:
-    """Drop slot and publication, free the courses, and delete the server's row.
+def drop_source_side(source: Conn, server: Server, oid: int | None, steps: Steps) -> None:
+    """Drop slot and publication at the source of a server."""
+    drop_slots(source, server, oid, steps)
+    drop = sql.SQL("drop publication if exists {}").format(sql.Identifier(server.stream))
+    steps.on_source(source, server, drop)
+
+
+def forget(portal: Conn, server: Server, steps: Steps) -> None:
+    """Free the courses of a server, and delete its row.
 
     A course that was moving from there to another server is on that one now; one on its way there stays where it is.
     """
-    drop_slots(portal, server, oid, steps)
     steps.on_portal(
         portal,
-        sql.SQL("drop publication if exists {}").format(sql.Identifier(server.stream)),
         sql.SQL(
             "delete from rollbook.verification where course_id in "
             "(select c.course_id from rollbook.course as c where c.server = {})"

@@ -84,13 +84,19 @@ def record(conn: Conn, own: Identity) -> None:
         conn.execute(RECORD, asdict(own))
 
 
+def unread_since(source: Conn, server: Server) -> datetime | None:
+    """Return since when nobody reads the slot of a server at its source; None: it is read, lost, or that is unknown."""
+    since: datetime | None = one(source, UNREAD, [server.stream])["since"]
+    return since
+
+
 def objection(
-    portal: Conn, server: Server, own: Identity, found: Known, *, take_over: bool = False
+    server: Server, own: Identity, found: Known, unread: datetime | None, *, take_over: bool = False
 ) -> RefusedError | None:
     """Return why this database must not change a server, None if it may: the fact, the reason, and where to go.
 
-    `take_over`: an operator has said that this database is the portal now. A later timeline of the same cluster, whose
-    rows are newer, is objected to all the same.
+    `unread`: since when nobody reads its slot, here or at its relay. `take_over`: an operator has said that this
+    database is the portal now. A later timeline of the same cluster, whose rows are newer, is objected to all the same.
     """
     if found.timeline is not None and found.timeline > own.timeline:
         return RefusedError(
@@ -104,12 +110,15 @@ def objection(
             why=f"its cluster and database are {found.current}, these are {own.database}",
             fix="run the command on that portal",
         )  # fmt: skip
-    unread_since = one(portal, UNREAD, [server.stream])["since"]
-    if found.received_at and unread_since and found.received_at - unread_since > CLOCKS_DIFFER:
+    where = "here" if server.through is None else "there"
+    if found.received_at and unread and found.received_at - unread > CLOCKS_DIFFER:
         return RefusedError(
-            f"server {server.name} receives changes from another database, and not from this one",
-            why=f"its subscription is connected, and nobody has read the slot here since {unread_since:%Y-%m-%d %H:%M} "
-            "UTC: was a standby promoted?",
-            fix="run the command on the portal that feeds it now",
+            f"server {server.name} receives changes from another database, and not from "
+            + ("this one" if server.through is None else f"server {server.through}"),
+            why="its subscription is connected, and nobody has read its slot "
+            f"{where} since {unread:%Y-%m-%d %H:%M} UTC: was a standby promoted?",
+            fix="run the command on the portal that feeds it now"
+            if server.through is None
+            else f"correct the routes of server {server.through}: rollbook server add {server.through} ... --take-over",
         )
     return None

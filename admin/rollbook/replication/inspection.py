@@ -20,7 +20,10 @@ from rollbook.replication.state import server_state
 NOT_ALLOWED = "this role may not create a subscription on the server, and so cannot try the route"
 
 # The keys of `server show` that are values, not lists or documents.
-HEAD = ("server", "state", "version", "reason", "admin_dsn", "subscription_dsn", "since", "lag_bytes", "lag_seconds")
+HEAD = (
+    "server", "through", "state", "version", "reason", "admin_dsn", "subscription_dsn", "since", "lag_bytes",
+    "lag_seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class ServerLine:
     """A row of `server list`; the fields are its columns."""
 
     server: str
+    through: str | None  # the relay that feeds it
     courses: int
     state: str
     version: str | None
@@ -51,7 +55,7 @@ def line(portal: Conn, seen: Seen) -> ServerLine:
     """Return one server's line."""
     answer = seen.reached
     return ServerLine(
-        seen.server.name, len(catalog.placements(portal, seen.server)), server_state(seen),
+        seen.server.name, seen.server.through, len(catalog.fed(portal, seen.server)), server_state(seen),
         answer.version if answer else None, seen.lag_bytes, seen.lag_seconds(), seen.server.created_at,
     )  # fmt: skip
 
@@ -73,7 +77,7 @@ def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
             kept = catalog.kept_schemas(conn, [row.schema_name for row in catalog.fed(portal, server)])
     found = seen.reached.subscription if seen.reached else None
     return {
-        "server": name, "state": summary.state, "version": summary.version,
+        "server": name, "through": server.through, "state": summary.state, "version": summary.version,
         "reason": seen.answer.why if isinstance(seen.answer, UnreachableError) else None,
         "admin_dsn": link.shown(server.admin_dsn), "subscription_dsn": link.shown(server.subscription_dsn),
         "since": server.created_at, "lag_bytes": summary.lag_bytes, "lag_seconds": summary.lag_seconds,

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ CONNECT_SECONDS = 1.0  # how long a server may take to connect, at least: a shor
 Answer = TypeVar("Answer")
 
 SERVERS = """
-select name, admin_dsn, subscription_dsn, portal_identity, subscription, paused_at, created_at
+select name, admin_dsn, subscription_dsn, portal_identity, subscription, paused_at, created_at, through, moving_through
 from rollbook.server_route where %(name)s::text is null or name = %(name)s order by name
 """
 
@@ -52,6 +52,8 @@ class Server:
     subscription: int | None = None
     paused_at: datetime | None = None
     created_at: datetime | None = None
+    through: str | None = None  # the relay that feeds it; None: the portal does
+    moving_through: str | None = None  # the relay that is to feed it, while `server move` is not finished
 
     @property
     def stream(self) -> str:
@@ -71,6 +73,16 @@ def find_server(portal: Conn, name: str) -> Server:
         known = [each.name for each in list_servers(portal)]
         raise RefusedError(f"there is no server {name}", why=nearest(name, known), fix="rollbook server list")
     return found[0]
+
+
+def find_relay(portal: Conn, server: Server) -> Server | None:
+    """Return the relay that feeds a server, None if the portal does."""
+    return None if server.through is None else find_server(portal, server.through)
+
+
+def list_behind(portal: Conn, relay: Server) -> list[Server]:
+    """Return the servers that a relay feeds, and those that move behind it; none: it is no relay."""
+    return [server for server in list_servers(portal) if relay.name in (server.through, server.moving_through)]
 
 
 def identity(portal: Conn) -> Identity:
@@ -151,6 +163,32 @@ def named_cursor(server: Server) -> type[SessionCursor]:
     return NamedCursor
 
 
+@contextmanager
+def source(portal: Conn, server: Server, caller: Caller) -> Iterator[Conn]:
+    """Yield a session with the database that feeds a server: the portal's, or one with its relay.
+
+    Raises UnreachableError for a relay that does not answer.
+    """
+    relay = find_relay(portal, server)
+    if relay is None:
+        yield portal
+        return
+    with ExitStack() as stack:
+        try:
+            conn = stack.enter_context(reached(relay, caller, long=True))
+        except UnreachableError as exc:
+            raise cut_off(server, relay, exc) from exc
+        yield conn
+
+
+def cut_off(server: Server, relay: Server, exc: UnreachableError) -> UnreachableError:
+    """Return the error of a server whose relay cannot be reached."""
+    return UnreachableError(
+        f"server {server.name} is unreachable through {relay.name}", why=exc.why,
+        fix=f"rollbook server ping {relay.name}",
+    )  # fmt: skip
+
+
 def unreachable(server: Server, exc: psycopg.Error) -> UnreachableError:
     """Return the error of a server that does not answer, with libpq's reason."""
     said = (exc.diag.message_primary or str(exc)).removeprefix("connection is bad: ")
@@ -229,16 +267,27 @@ def ask(
 
 @contextmanager
 def held(portal: Conn, server: Server) -> Iterator[None]:
-    """Lock a server for changes. Raises RefusedError if another command holds it, or this portal is a clone."""
+    """Lock a server for changes, and the relay that feeds it.
+
+    Raises RefusedError if another command holds one of them, or this portal is a clone.
+    """
     require_own_session(portal, "this command")
-    key = f"rollbook server {server.name}"
-    if not one(portal, "select pg_try_advisory_lock(hashtext(%s)) as ours", [key])["ours"]:
-        raise RefusedError(
-            f"another command is changing server {server.name}", fix="try again when that command is done"
-        )
-    try:
+    with ExitStack() as stack:
+        for name in dict.fromkeys((server.through, server.moving_through, server.name)):
+            if name is not None:
+                stack.enter_context(held_alone(portal, name))
         if server.portal_identity != identity(portal).database:
             raise clone(server)
+        yield
+
+
+@contextmanager
+def held_alone(portal: Conn, name: str) -> Iterator[None]:
+    """Lock one server for changes. Raises RefusedError if another command holds it."""
+    key = f"rollbook server {name}"
+    if not one(portal, "select pg_try_advisory_lock(hashtext(%s)) as ours", [key])["ours"]:
+        raise RefusedError(f"another command is changing server {name}", fix="try again when that command is done")
+    try:
         yield
     finally:
         portal.execute("select pg_advisory_unlock(hashtext(%s))", [key])

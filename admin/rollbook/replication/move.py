@@ -232,7 +232,7 @@ class ChangeOver:
                             after={"server": new.name, "own_objects": [row.name for row in own]},
                             course_id=course.course,
                         )  # fmt: skip
-            rows.append(release(portal, there, old, course, self.steps, drop_local=is_whole))
+            rows.append(release(self.run, portal, there, old, course, self.steps, drop_local=is_whole))
         return Result(rows=rows)
 
     def equal_rows(self, course: Course) -> tuple[list[Comparison], datetime]:
@@ -355,7 +355,7 @@ def take_back(run: Run, portal: Conn, course: Course, options: Moving, steps: St
                     portal, run, course.course, "stayed", before={"moving_to": other.name},
                     after={"server": course.server}, course_id=course.course,
                 )  # fmt: skip
-        row = release(portal, there, other, course, steps, drop_local=options.drop_local)
+        row = release(run, portal, there, other, course, steps, drop_local=options.drop_local)
     return Result(rows=[row])
 
 
@@ -376,11 +376,11 @@ def reached(run: Run, portal: Conn, server: Server, options: Moving) -> Iterator
 
 
 def release(
-    portal: Conn, there: Session | None, server: Server, course: Course, steps: Steps, *, drop_local: bool
+    run: Run, portal: Conn, there: Session | None, server: Server, course: Course, steps: Steps, *, drop_local: bool
 ) -> Moved:
     """Let a server go that the portal no longer records for a course; return the line that says what is left there."""
     if there is None:
-        steps.on_portal(portal, build.publish(server))
+        attach.abandon(run, portal, server, [course], steps, record=False)
         count, outcome = None, "left there"
     else:
         (placed,) = attach.release(there, [course], steps, keep=False, drop_local=drop_local)

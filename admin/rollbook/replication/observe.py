@@ -16,14 +16,32 @@ from rollbook.core.rows import one, typed
 from rollbook.replication import apply_error, catalog, feeding
 from rollbook.replication.catalog import Copy, Subscription
 from rollbook.replication.heartbeat import arrival, let_commit, newest_heartbeat, send_if_allowed
-from rollbook.replication.link import Identity, Server, ask, clone, identity
-from rollbook.replication.queries.servers import SlotStatus, list_slots
+from rollbook.replication.link import (
+    ANSWER_SECONDS,
+    Identity,
+    Server,
+    ask,
+    clone,
+    cut_off,
+    identity,
+    list_servers,
+)
+from rollbook.replication.queries.servers import SlotStatus, list_slots, slots_of
+from rollbook.replication.session import joined
 
 ARRIVAL_SECONDS = 1.0  # how long a look at a server waits for its heartbeat
 RETRY_SECONDS = 0.2  # between two looks at a worker by a role that sends no heartbeat
 STUCK_SECONDS = 30.0  # from here on errors without a known reason are not just a lost connection
 
 ARRIVED = "select beat, sent_at from rollbook.heartbeat order by beat"
+
+PUBLICATIONS = """
+select p.pubname::text as publication, t.schemaname::text as schema_name, count(*) as tables
+from pg_publication as p
+left join pg_publication_tables as t on t.pubname = p.pubname and t.schemaname <> 'rollbook'
+where starts_with(p.pubname, 'rollbook_')
+group by 1, 2
+"""
 
 SENT = """
 select beat, sent_at, extract(epoch from clock_timestamp() - sent_at)::float8 as age
@@ -49,6 +67,15 @@ class Sent:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a database that feeds servers reports of their streams: the portal, or a relay."""
+
+    slots: Mapping[str, SlotStatus]  # by name
+    publications: Mapping[str, Mapping[str, int]]  # by name: how many tables of each schema it lists
+    position: int  # where its WAL ended then
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a server reports of itself."""
 
@@ -61,25 +88,30 @@ class Answer:
     has_failed_copy: bool  # whether a first copy has failed, and is still to be done
     version: str  # of PostgreSQL
     known: feeding.Known  # what it knows of the portals that have fed it
-    applied: int  # the position of the portal's WAL up to which it has applied; 0: not known
+    applied: int  # the position of its source's WAL up to which it has applied; 0: not known
+    feeds: Source | None = None  # of a relay: the streams of the servers behind it
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of one server: its answer, or why there is none; the portal's side; why it has stopped."""
+    """What is known of one server: its answer, or why there is none; its source's side; why it has stopped.
+
+    A server whose relay does not answer counts as silent: nothing is known of its stream.
+    """
 
     server: Server
     slot: SlotStatus | None
-    published: dict[str, int]
+    published: Mapping[str, int]
     answer: Answer | UnreachableError
     objection: RefusedError | None  # why this database must not change it; None: it is the portal that feeds it
     sent: list[Sent]  # the portal's heartbeats, read after the answer
-    position: int  # where the portal's WAL ended then
+    position: int  # where the WAL of its source ended then
     fault: apply_error.Fault | None = None
     diagnosis_error: str | None = None  # why no fault could be found
     diagnosis_fix: str | None = None  # what lets it be found
     additions: Mapping[str, str] = field(default_factory=dict)  # by schema: SQL that adds the columns that it lacks
     is_published: bool = True  # the publication exists, and did when the WAL that the slot holds was written
+    relay: Seen | None = None  # what feeds it, if the portal does not
 
     @property
     def reached(self) -> Answer | None:
@@ -131,7 +163,9 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     if not asked:
         return []
     copied = catalog.copied(portal)
-    schemas = {server.name: [row.schema_name for row in catalog.fed(portal, server)] for server in asked}
+    every = with_relays(portal, asked)
+    behind = {server.name: [each.name for each in every if each.through == server.name] for server in every}
+    schemas = {server.name: [row.schema_name for row in catalog.fed(portal, server)] for server in every}
     me = identity(portal)
     own = send_if_allowed(portal)
     beat = own or newest_heartbeat(portal)
@@ -169,26 +203,50 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
             version,
             feeding.known(conn, server, me),
             applied,
+            read_source(conn, slots_of(conn, behind[server.name])) if behind[server.name] else None,
         )
 
-    answers = ask(asked, question, caller, waits=ARRIVAL_SECONDS)
+    answers = ask(every, question, caller, waits=ARRIVAL_SECONDS)
     sent = typed(Sent, portal, SENT)
     newest = max((row.beat for row in sent), default=0)
     if any(row.beat > newest for answer in answers.values() if isinstance(answer, Answer) for row in answer.beats):
         let_commit(portal)  # another command's, sent a moment ago
         sent = typed(Sent, portal, SENT)
-    slots = {row.slot_name: row for row in list_slots(portal)}
-    written = apply_error.position(one(portal, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"])
-    publications = {row["pubname"] for row in portal.execute("select pubname from pg_publication")}
-    found = [
-        Seen(
-            server, slots.get(server.stream), catalog.published(portal, server), answers[server.name],
-            objection(portal, server, me, answers[server.name]), sent, written,
-            is_published=server.stream in publications, additions=additions(portal, answers[server.name]),
-        )
-        for server in asked
-    ]  # fmt: skip
-    return [diagnosed(portal, seen, caller) if deep else seen for seen in found]
+    own_source = read_source(portal, list_slots(portal))
+    found: dict[str, Seen] = {}
+    for server in sorted(every, key=lambda each: each.through is not None):  # relays first
+        relay, source, answer = found.get(server.through or ""), own_source, answers[server.name]
+        if relay is not None:
+            source = (relay.reached and relay.reached.feeds) or Source({}, {}, 0)
+            if isinstance(relay.answer, UnreachableError):
+                answer = cut_off(server, relay.server, relay.answer)
+        slot = source.slots.get(server.stream)
+        seen = Seen(
+            server, slot, source.publications.get(server.stream, {}), answer, objection(server, me, answer, slot), sent,
+            source.position, is_published=server.stream in source.publications, additions=additions(portal, answer),
+            relay=relay,
+        )  # fmt: skip
+        found[server.name] = diagnosed(portal, seen, caller) if deep else seen
+    return [found[server.name] for server in asked]
+
+
+def with_relays(portal: Conn, asked: Sequence[Server]) -> list[Server]:
+    """Return these servers, and the relays that feed some of them."""
+    every = {server.name: server for server in asked}
+    if wanted := {server.through for server in asked if server.through is not None} - every.keys():
+        every |= {server.name: server for server in list_servers(portal) if server.name in wanted}
+    return list(every.values())
+
+
+def read_source(source: Conn, slots: Sequence[SlotStatus]) -> Source:
+    """Return what a database reports of the streams that it feeds, these slots apart."""
+    publications: dict[str, dict[str, int]] = {}
+    for row in source.execute(PUBLICATIONS):
+        listed = publications.setdefault(row["publication"], {})
+        if row["schema_name"] is not None:
+            listed[row["schema_name"]] = row["tables"]
+    written = one(source, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"]
+    return Source({row.slot_name: row for row in slots}, publications, apply_error.position(written))
 
 
 def additions(portal: Conn, answer: Answer | UnreachableError) -> dict[str, str]:
@@ -198,11 +256,14 @@ def additions(portal: Conn, answer: Answer | UnreachableError) -> dict[str, str]
     return {schema: catalog.add_columns(portal, schema, each) for schema, each in lacking.items() if each}
 
 
-def objection(portal: Conn, server: Server, me: Identity, answer: Answer | UnreachableError) -> RefusedError | None:
+def objection(
+    server: Server, me: Identity, answer: Answer | UnreachableError, slot: SlotStatus | None
+) -> RefusedError | None:
     """Return why this database must not change a server, as far as is known; None if nothing speaks against it."""
     if server.portal_identity != me.database:
         return clone(server)
-    return feeding.objection(portal, server, me, answer.known) if isinstance(answer, Answer) else None
+    unread = slot.inactive_since if slot and not slot.active and slot.wal_status != "lost" else None
+    return feeding.objection(server, me, answer.known, unread) if isinstance(answer, Answer) else None
 
 
 def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
@@ -216,7 +277,8 @@ def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
         return seen
 
     def question(server: Server, conn: Conn) -> apply_error.Fault | None:
-        return apply_error.fault(portal, conn, server)
+        with joined(portal, conn, server, caller, caller.timeout or ANSWER_SECONDS) as session:
+            return apply_error.fault(session)
 
     try:
         found = ask([seen.server], question, caller)[seen.server.name]

@@ -84,7 +84,7 @@ def resume(session: Session, skip: str | None) -> str:
     require_subscription(session)
     touched: tuple[str, ...] = ()
     if skip is not None:
-        touched = skip_transaction(session, apply_error.apply_fault(portal, conn, server), skip)
+        touched = skip_transaction(session, apply_error.apply_fault(session), skip)
     subscription.enable(conn, server)
     record_pause(portal, server.name, paused=False)
     try:
@@ -96,7 +96,7 @@ def resume(session: Session, skip: str | None) -> str:
     finally:
         for course in touched:  # what was skipped is missing there
             record_verification(portal, course, "differs", None, portal_time(portal), None)
-    if fault := apply_error.copy_fault(portal, conn, server):
+    if fault := apply_error.copy_fault(session):
         raise refusal(server, fault)
     return "resumed"
 

@@ -71,7 +71,8 @@ def ask_all(
     def guarded(server: Server, conn: Conn) -> Answer:
         known = feeding.known(conn, server, own)
         with lock:  # one session, several threads
-            refusal = feeding.objection(portal, server, own, known)
+            unread = feeding.unread_since(portal, server)
+        refusal = feeding.objection(server, own, known, unread)
         if refusal:
             raise refusal
         if not can_find_users(conn):

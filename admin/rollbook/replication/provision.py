@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
+from rollbook.core.shell import course_word
 from rollbook.replication import base_backup, build, catalog, drop, feeding, link, rebuild, requirements
 from rollbook.replication.catalog import Placement
 from rollbook.replication.heartbeat import arrival, send_heartbeat
@@ -50,9 +51,17 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
     known = next((server for server in link.list_servers(portal) if server.name == wanted.name), None)
     server = wanted
     if known:  # what else is recorded of it stays
+        if wanted.through is not None and wanted.through != known.through:
+            raise RefusedError(
+                f"server {known.name} is fed by {known.through or 'the portal'}, not through {wanted.through}",
+                fix=f"rollbook server move {known.name} --through {wanted.through}",
+            )
         server = replace(
-            wanted, subscription=known.subscription, paused_at=known.paused_at, created_at=known.created_at
-        )
+            known, admin_dsn=wanted.admin_dsn, subscription_dsn=wanted.subscription_dsn,
+            portal_identity=wanted.portal_identity,
+        )  # fmt: skip
+    elif wanted.through is not None:
+        refuse_no_relay(portal, link.find_server(portal, wanted.through))
     routes = (server.admin_dsn, server.subscription_dsn)
     if known and not take_over and (known.admin_dsn, known.subscription_dsn) != routes:
         raise RefusedError(
@@ -77,6 +86,8 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         elif not taken:
             requirements.refuse_lost(session)
         requirements.try_route(session.conn, server)
+        if session.upstream is not None:
+            build.prepare(session.upstream, steps)  # an older version has no publish there
         may_back_up = base_backup.may_take_one(session.conn, server)
         if not run.dry_run:
             feeding.record(session.conn, link.identity(portal))
@@ -92,6 +103,22 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
     return Added(server.name, "would take over" if taken and run.dry_run else outcome, waited, may_back_up)
 
 
+def refuse_no_relay(portal: Conn, relay: Server) -> None:
+    """Raise RefusedError for a server that cannot feed others: it is behind a relay, or has courses of its own."""
+    if relay.through is not None or relay.moving_through is not None:
+        raise RefusedError(
+            f"server {relay.name} is itself behind {relay.through or relay.moving_through}",
+            why="a change goes through one relay at most", fix="name a server that the portal feeds",
+        )  # fmt: skip
+    behind = {server.name for server in link.list_behind(portal, relay)}
+    if own := [row for row in catalog.fed(portal, relay) if row.server not in behind and row.state != "moving"]:
+        raise RefusedError(
+            f"server {relay.name} has courses of its own, such as {own[0].course}",
+            why="a relay holds the courses of the servers behind it, and nothing else",
+            fix=f"rollbook course move {course_word(own[0].course)} --to SERVER; or add another server for the relay",
+        )
+
+
 def provision(session: Session, steps: Steps, *, is_new: bool) -> float | None:
     """Create all that a server lacks and wait for a heartbeat; remove it again if that fails and it is new."""
     portal, server = session.portal, session.server
@@ -105,8 +132,8 @@ def provision(session: Session, steps: Steps, *, is_new: bool) -> float | None:
         if waited is None and server.paused_at is None and is_new:
             raise UnreachableError(
                 f"no heartbeat of the portal reached server {server.name} within {session.timeout:g} s",
-                why="its subscription route leads to another database, its login may not read rollbook.heartbeat, or "
-                "the server has no free worker",
+                why="its subscription route leads to another database, its login may not read rollbook.heartbeat"
+                f"{'' if session.upstream is None else ' there'}, or the server has no free worker",
                 fix="correct --subscription-dsn; the server's log says more",
             )
         return None if waited is None else round(waited, 3)
@@ -120,7 +147,8 @@ def deprovision(session: Session, steps: Steps) -> None:
     """Drop everything that belongs to a server, on both sides."""
     oid = drop.drop_subscription(session, steps)
     drop.drop_server_side(session, steps)
-    drop.drop_portal_side(session.portal, session.server, oid or session.server.subscription, steps)
+    drop.drop_source_side(session.source, session.server, oid or session.server.subscription, steps)
+    drop.forget(session.portal, session.server, steps)
 
 
 def remove(
@@ -131,6 +159,11 @@ def remove(
     Raises UnreachableError if it does not answer, unless `unreachable`; RefusedError if it answers and has courses.
     """
     with link.held(portal, server):
+        if behind := link.list_behind(portal, server):
+            raise RefusedError(
+                f"server {server.name} is the relay of {', '.join(each.name for each in behind)}",
+                fix=f"rollbook server move {behind[0].name} --direct",
+            )
         try:
             with opened(portal, server, run.caller(), catch_up=FIRST_SECONDS, changes=not run.dry_run) as session:
                 if courses:
@@ -146,10 +179,10 @@ def remove(
             if not unreachable:
                 raise
             moves = list_moves(portal, server.name)
-            drop.drop_portal_side(portal, server, server.subscription, steps)
+            source_left = drop_unreached(run, portal, server, steps)
             schemas = dict.fromkeys([*(row.schema_name for row in courses), *(move.schema_name for move in moves)])
             left = ["subscription", *(f"schema {schema}" for schema in schemas), "schema rollbook"]
-            parts = [("slot", "removed"), ("publication", "removed")]
+            parts = [(what, source_left or "removed") for what in ("slot", "publication")]
             parts += [
                 (f"course {move.course}", f"moved to {move.moving_to}; verify it")
                 for move in moves if move.server == server.name and move.moving_to
@@ -165,6 +198,21 @@ def remove(
             before = {"courses": [row.course for row in courses], "left_there": left_there}
             history.record(portal, run, server.name, "removed", before=before)
     return rows
+
+
+def drop_unreached(run: Run, portal: Conn, server: Server, steps: Steps) -> str | None:
+    """Drop at its source what belongs to a server that does not answer, and forget it.
+
+    Returns `left there` where the source, its relay, does not answer either.
+    """
+    left = None
+    try:
+        with link.source(portal, server, run.caller()) as source:
+            drop.drop_source_side(source, server, server.subscription, steps)
+    except UnreachableError:
+        left = "left there"
+    drop.forget(portal, server, steps)
+    return left
 
 
 def clean_up_script(server: Server, courses: Sequence[Placement]) -> str:

@@ -22,7 +22,7 @@ def rebuild(session: Session) -> None:
     portal, server, steps = session.portal, session.server, Steps()
     oid = drop.drop_subscription(session, steps)
     record_rebuild(portal, server.name)
-    drop.drop_slots(portal, server, oid or server.subscription, steps)
+    drop.drop_slots(session.source, server, oid or server.subscription, steps)
     build.prepare(session, steps)
     session.conn.execute("delete from rollbook.heartbeat")  # those of a restored portal would collide with new ones
     wanted = [(row.course, row.schema_name) for row in catalog.fed(portal, server)]
@@ -67,7 +67,7 @@ def restore_stream(session: Session, course: Placement) -> None:
     build.create_schemas(session, [(course.course, schema)], steps)
     subscription.go_on(session)
     restart(session)
-    portal.execute(build.publish(server))
+    session.source.execute(build.publish(portal, server))
     if any(copy.sync is None for copy in session.copies(schema)):
         subscription.refresh_copying(session, steps)
     if subscription.await_copies(session, [schema], session.timeout) == "copying":

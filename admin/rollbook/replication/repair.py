@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rollbook.core import history
@@ -26,7 +26,7 @@ from rollbook.replication.queries.servers import list_moves
 from rollbook.replication.restart import Removed, refusal, restart
 from rollbook.replication.session import Progress, Session, opened
 from rollbook.replication.steps import Steps
-from rollbook.replication.verify import UNCOMPARED, compare_all, merged, record_verdicts
+from rollbook.replication.verify import UNCOMPARED, WORST_FIRST, compare_all, merged, record_verdicts
 from rollbook.replication.write_rows import write_rows
 
 if TYPE_CHECKING:
@@ -231,11 +231,20 @@ def repair_on_server(
             link.held(portal, server),
             opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
         ):
-            if restore is not None:
-                restore(session, course)
-            build.guard(session, session.copies(course.schema_name), Steps())
-            written, report = write_until_equal(session, holder, course, progress, found)
-    return total(*written), {row.table: row.verdict for row in report}
+            written: list[Written] = []
+            verdicts: dict[str, str] = {}
+            for hop in session.hops:  # what is written on a relay goes on to the servers behind it
+                is_last = hop is session
+                if restore is not None:
+                    restore(hop, course)
+                build.guard(hop, hop.copies(course.schema_name), Steps())
+                placed = course if is_last else replace(course, state="moving")  # judged by the server that it is on
+                done, report = write_until_equal(hop, holder, placed, progress, found if is_last else None)
+                written += done
+                for row in report:
+                    words = (row.verdict, verdicts.get(row.table, "match"))
+                    verdicts[row.table] = min(words, key=WORST_FIRST.index)
+    return total(*written), verdicts
 
 
 def write_until_equal(

@@ -78,9 +78,9 @@ def refuse_encoding(session: Session) -> None:
             )  # fmt: skip
 
 
-def refuse_identity(portal: Conn, schemas: Sequence[str]) -> None:
+def refuse_identity(source: Conn, schemas: Sequence[str]) -> None:
     """Raise RefusedError for a copy whose replica identity somebody changed: published, it could not be updated."""
-    for row in portal.execute(IDENTITIES, [list(schemas)]):
+    for row in source.execute(IDENTITIES, [list(schemas)]):
         raise RefusedError(
             f"the replica identity of {row['name']} is not the primary key",
             why="once it is published, PostgreSQL refuses each change of it",
@@ -98,11 +98,11 @@ class Room:
     used: int
 
 
-def portal_room(here: Row) -> list[Room]:
-    """Return the limits of the portal that servers need, from the row of ROOM."""
+def source_room(here: Row, name: str) -> list[Room]:
+    """Return the limits of a source that servers need, from the row of ROOM; `name`: the portal, or a relay."""
     return [
-        Room("replication slots of the portal", "max_replication_slots", here["slots"], here["used_slots"]),
-        Room("WAL senders of the portal", "max_wal_senders", here["senders"], here["used_senders"]),
+        Room(f"replication slots of {name}", "max_replication_slots", here["slots"], here["used_slots"]),
+        Room(f"WAL senders of {name}", "max_wal_senders", here["senders"], here["used_senders"]),
     ]
 
 
@@ -124,8 +124,8 @@ def alter_system(room: Room, value: int) -> str:
 
 def check_room(session: Session) -> None:
     """Raise RefusedError with everything that is lacking and the statements that provide it."""
-    portal, conn, server = session.portal, session.conn, session.server
-    here, there = one(portal, ROOM), one(conn, SERVER_ROOM, {"stream": server.stream})  # type: ignore[arg-type]
+    source, conn, server = session.source, session.conn, session.server
+    here, there = one(source, ROOM), one(conn, SERVER_ROOM, {"stream": server.stream})  # type: ignore[arg-type]
     if there["is_portal"]:
         raise RefusedError(
             f"the database of server {server.name} is a portal itself",
@@ -138,20 +138,22 @@ def check_room(session: Session) -> None:
             why="a database receives copies from one server entry only",
             fix="attach the course to that server, or name another database in --admin-dsn",
         )
-    for who, version in (("the portal", here["version"]), (f"server {server.name}", there["version"])):
+    for who, version in ((session.source_name, here["version"]), (f"server {server.name}", there["version"])):
         if version < 150000:
             raise RefusedError(f"{who} is older than PostgreSQL 15", fix="upgrade it")
     refuse_encoding(session)
     lacking: list[tuple[str, str]] = []
-    slot = catalog.slot(portal, server)
+    slot = catalog.slot(source, server)
     if slot and not slot.is_here:
         raise RefusedError(
             f"the slot {server.stream} belongs to the database {slot.database} in the same cluster",
             fix="choose another name for the server",
         )
     if here["wal_level"] != "logical":
-        lacking.append(("wal_level of the portal is " + here["wal_level"], "alter system set wal_level = 'logical'"))
-    for room in (*portal_room(here), *server_room(there, server.name)):
+        lacking.append(
+            (f"wal_level of {session.source_name} is {here['wal_level']}", "alter system set wal_level = 'logical'")
+        )
+    for room in (*source_room(here, session.source_name), *server_room(there, server.name)):
         need = 2 if room.setting == "max_logical_replication_workers" else 3
         if room.limit - room.used < need and slot is None:
             lacking.append(
@@ -163,10 +165,11 @@ def check_room(session: Session) -> None:
             why="a server takes one slot, sender, origin and worker, and two more during a first copy",
             fix="; ".join(line for _, line in lacking) + "; then restart that server",
         )
+    where = "" if session.upstream is None else f" on {session.source_name}"
     for right, words, line in (
-        (here["may_replicate"], "this role may not create a replication slot", "alter role ... replication"),
-        (here["may_create"], "this role may not create a publication", "grant create on database ..."),
-        (here["may_own"], "this role may not act for rollbook_owner", "grant rollbook_owner to ..."),
+        (here["may_replicate"], f"this role may not create a replication slot{where}", "alter role ... replication"),
+        (here["may_create"], f"this role may not create a publication{where}", "grant create on database ..."),
+        (here["may_own"], f"this role may not act for rollbook_owner{where}", "grant rollbook_owner to ..."),
         (there["may_subscribe"] and there["may_create"],
          f"the role on server {server.name} may not create a subscription",
          "use a superuser, or from PostgreSQL 16 on grant pg_create_subscription and create on the database"),
@@ -177,8 +180,8 @@ def check_room(session: Session) -> None:
 
 def check_copy_room(session: Session) -> None:
     """Raise RefusedError if one of the slots, senders, origins and workers that a first copy takes is not free."""
-    here, there = one(session.portal, ROOM), one(session.conn, SERVER_ROOM, {"stream": session.server.stream})  # type: ignore[arg-type]
-    for room in (*portal_room(here), *server_room(there, session.server.name)):
+    here, there = one(session.source, ROOM), one(session.conn, SERVER_ROOM, {"stream": session.server.stream})  # type: ignore[arg-type]
+    for room in (*source_room(here, session.source_name), *server_room(there, session.server.name)):
         if room.used >= room.limit:
             raise RefusedError(
                 f"there is no room for a first copy: {room.what}: {room.used} of {room.limit} are used",
@@ -206,8 +209,8 @@ def refuse_lost(session: Session) -> None:
     A new one would begin now, and nobody would know what these courses have missed.
     """
     portal, server = session.portal, session.server
-    fed = [row.course for row in catalog.placements(portal, server) if row.state in ("ok", "unknown")]
-    slot = catalog.slot(portal, server)
+    fed = [row.course for row in catalog.fed(portal, server) if row.state in ("ok", "unknown")]
+    slot = catalog.slot(session.source, server)
     lost = "slot" if slot is None or slot.wal_status == "lost" else "subscription"
     if fed and (lost == "slot" or session.subscription() is None):
         raise RefusedError(
@@ -228,7 +231,7 @@ def refuse_itself(session: Session) -> None:
 
 
 def try_route(conn: Conn, server: Server) -> None:
-    """Let the server connect to the portal as its subscription will; leaves nothing. Raises UnreachableError."""
+    """Let the server connect to its source as its subscription will; leaves nothing. Raises UnreachableError."""
     # A name that no stream can have; and not the stream's publication, whose tables need not exist yet.
     name = sql.Identifier("rollbook probe")
     probe = sql.SQL("create subscription {} connection {} publication {} with ({})").format(
@@ -243,9 +246,10 @@ def try_route(conn: Conn, server: Server) -> None:
 
 
 def unroutable(server: Server, exc: psycopg.Error) -> UnreachableError:
-    """Return the error of a server that cannot connect to the portal, with its reason."""
+    """Return the error of a server that cannot connect to its source, with its reason."""
+    source = "the portal" if server.through is None else f"its relay, server {server.through},"
     return UnreachableError(
-        f"server {server.name} cannot reach the portal by its subscription route",
+        f"server {server.name} cannot reach {source} by its subscription route",
         why=masked(" ".join(str(exc.diag.message_primary).split())),
         fix="correct --subscription-dsn: the server resolves it, with its own service file and password file",
     )

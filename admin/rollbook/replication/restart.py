@@ -38,14 +38,14 @@ def restart(session: Session) -> list[Removed]:
     Continues as long as there is something to delete: others write meanwhile, and may meet the next conflict. Returns
     what was deleted. Raises RefusedError for any other apply error, which it names.
     """
-    portal, conn, server = session.portal, session.conn, session.server
+    server = session.server
     removed: list[Removed] = []
     idle = 0
     fault = None
     subscription.go_on(session)
     while idle < IDLE_ROUNDS:
         idle += 1
-        fault = apply_error.copy_fault(portal, conn, server)
+        fault = apply_error.copy_fault(session)
         if fault is None:
             try:
                 fence(session)
@@ -95,7 +95,7 @@ def delete_conflicts(session: Session) -> list[Removed]:
     conflict. Several rounds where a lock of the worker's crosses these.
     """
     conn = session.conn
-    absent = apply_error.expected_absent(session.portal, conn, session.server)
+    absent = apply_error.expected_absent(session)
     schema_name = ""
     for _ in range(LOCK_ROUNDS if absent else 0):
         gone: list[Removed] = []
@@ -106,7 +106,7 @@ def delete_conflicts(session: Session) -> list[Removed]:
                 names = sql.SQL(", ").join(sql.Identifier(*table[:2]) for table in sorted(absent))
                 conn.execute(sql.SQL("lock table {} in share row exclusive mode").format(names))
                 conn.execute("set local role none")
-                now = apply_error.expected_absent(session.portal, conn, session.server)
+                now = apply_error.expected_absent(session)
                 conn.execute("set local role rollbook_owner")
                 for table in absent.keys() & now.keys():
                     schema_name = table.schema_name
@@ -134,10 +134,10 @@ def readd_tables(session: Session, schema_name: str) -> None:
         changes = [switch(move.course, move.server), begin_move([move.course], session.server.name)]
         for change in changes:
             session.portal.execute(change)
-            session.portal.execute(publish(session.server))
+            session.source.execute(publish(session.portal, session.server))
             subscription.refresh(session, Steps(), copy=False)
         return
     for state in ("detached", "copying"):
         record_state(session.portal, schema_name, state)
-        session.portal.execute(publish(session.server))
+        session.source.execute(publish(session.portal, session.server))
         subscription.refresh(session, Steps(), copy=False)

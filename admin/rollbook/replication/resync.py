@@ -44,8 +44,9 @@ def resync_course(run: Run, course: str, server: str, progress: Progress) -> lis
 
     def restore(session: Session, placement: Placement) -> None:
         if session.server.paused_at is not None:  # what is brought back must arrive
-            progress.note(f"server {server} was paused; its replication resumes")
-            record_pause(session.portal, server, paused=False)
+            name = session.server.name
+            progress.note(f"server {name} was paused; its replication resumes")
+            record_pause(session.portal, name, paused=False)
             session = replace(session, server=replace(session.server, paused_at=None))
         restore_stream(session, placement)
 

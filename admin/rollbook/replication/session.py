@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 from rollbook.core.db import Caller, Conn
+from rollbook.core.errors import UnreachableError
 from rollbook.replication import catalog, feeding, link
 from rollbook.replication.link import Server
 
@@ -21,6 +22,22 @@ class Session:
     server: Server
     timeout: float  # seconds
     is_taken_over: bool = False  # from another portal, whose command changed the server last
+    upstream: Session | None = None  # with the relay that feeds the server; None: the portal does
+
+    @property
+    def source(self) -> Conn:
+        """Return the session with the database that the server subscribes to: its relay, or the portal."""
+        return self.portal if self.upstream is None else self.upstream.conn
+
+    @property
+    def source_name(self) -> str:
+        """Return what feeds the server, in words."""
+        return "the portal" if self.upstream is None else f"server {self.upstream.server.name}"
+
+    @property
+    def hops(self) -> list[Session]:
+        """Return the sessions through which a change goes: with the relay, if there is one, then with the server."""
+        return [self] if self.upstream is None else [self.upstream, self]
 
     @cached_property
     def copied(self) -> catalog.Copied:
@@ -42,18 +59,47 @@ def opened(
 ) -> Iterator[Session]:
     """Yield a session for long work; it waits `catch_up` seconds where the caller has no timeout.
 
-    Raises RefusedError for a portal that is not the one which feeds the server. `changes`: record there that it is.
+    Raises RefusedError for a portal that is not the one which feeds the server, UnreachableError for a server, or its
+    relay, that does not answer. `changes`: record there that it is.
     """
-    with link.reached(server, caller, long=True) as conn:
+    with ExitStack() as stack:
+        relay, upstream = link.find_relay(portal, server), None
+        if relay is not None:
+            try:
+                upstream = stack.enter_context(opened(portal, relay, caller, catch_up=catch_up, changes=changes))
+            except UnreachableError as exc:
+                raise link.cut_off(server, relay, exc) from exc
+        conn = stack.enter_context(link.reached(server, caller, long=True))
         own = link.identity(portal)
         found = feeding.known(conn, server, own)
-        if refusal := feeding.objection(portal, server, own, found, take_over=take_over):
+        source = portal if upstream is None else upstream.conn
+        unread = feeding.unread_since(source, server)
+        if refusal := feeding.objection(server, own, found, unread, take_over=take_over):
             raise refusal
         if changes:
             feeding.record(conn, own)
         yield Session(
-            portal, conn, server, caller.timeout or catch_up, is_taken_over=found.current not in (None, own.database)
-        )
+            portal, conn, server, caller.timeout or catch_up,
+            is_taken_over=found.current not in (None, own.database), upstream=upstream,
+        )  # fmt: skip
+
+
+@contextmanager
+def joined(portal: Conn, conn: Conn, server: Server, caller: Caller, seconds: float) -> Iterator[Session]:
+    """Yield a session for a short look, with a connection to the server that exists; reaches its relay, if it has one.
+
+    Raises UnreachableError for a relay that does not answer.
+    """
+    relay = link.find_relay(portal, server)
+    if relay is None:
+        yield Session(portal, conn, server, seconds)
+        return
+    with ExitStack() as stack:
+        try:
+            there = stack.enter_context(link.reached(relay, caller))
+        except UnreachableError as exc:
+            raise link.cut_off(server, relay, exc) from exc
+        yield Session(portal, conn, server, seconds, upstream=Session(portal, there, relay, seconds))
 
 
 def ignore(*_: object) -> None:

@@ -74,12 +74,22 @@ def lost(seen: Seen) -> tuple[str, str] | None:
             "its publication is missing, or was for a while; changes committed meanwhile are not on the server",
         )
     if lost_beats(seen)[1]:
-        return "unknown", "the server has changes that this portal never sent: was the portal restored?"
+        sender = "this portal" if seen.relay is None else f"its relay {seen.relay.server.name}"
+        who = "the portal" if seen.relay is None else "the relay"
+        return "unknown", f"the server has changes that {sender} never sent: was {who} restored?"
     return None
 
 
 def server_state(seen: Seen) -> str:
-    """Return the state of a server, its courses apart."""
+    """Return the state of a server, its courses apart; late behind a relay that is not well, it is as that one is."""
+    own = own_state(seen)
+    if seen.relay is not None and own in ("ok", "lagging") and (above := own_state(seen.relay)) != "ok":
+        return above
+    return own
+
+
+def own_state(seen: Seen) -> str:
+    """Return the state of a server's own stream."""
     if seen.reached is None:
         return "unknown" if seen.server.admin_dsn is None else "unreachable"
     if seen.objection:
@@ -95,7 +105,20 @@ def server_state(seen: Seen) -> str:
 
 
 def course_state(course: CourseState, seen: Seen) -> Verdict:
-    """Return the state of a course on a server, why, and the command that helps."""
+    """Return the state of a course on a server, why, and the command that helps; what a relay lacks is the cause."""
+    own = state_at(course, seen)
+    if seen.relay is None or isinstance(seen.relay.answer, UnreachableError):
+        return own
+    above = state_at(course, seen.relay)
+    is_cause = above.state != "ok" and (own.state in ("ok", "lagging") or SEVERITY[above.state] <= SEVERITY[own.state])
+    if is_cause and above != own:
+        reason = f"on its relay {seen.relay.server.name}: {above.reason or above.state}"
+        return Verdict(above.state, reason, above.fix)
+    return own
+
+
+def state_at(course: CourseState, seen: Seen) -> Verdict:
+    """Return the state of a course on one server, or on a relay."""
     server = seen.server
     quoted = course_word(course.course)
     resync = f"rollbook replication resync {quoted}"
@@ -137,7 +160,10 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
 
 def silent(seen: Seen, answer: UnreachableError, resync: str) -> Verdict:
     """Return the state of a course on a server that does not answer: what the portal knows of its slot is known."""
-    state, ping = server_state(seen), f"rollbook server ping {seen.server.name}"
+    if seen.relay is not None and isinstance(seen.relay.answer, UnreachableError):
+        name = seen.relay.server.name
+        return Verdict(own_state(seen), f"unreachable through {name}: {answer.why}", f"rollbook server ping {name}")
+    state, ping = own_state(seen), f"rollbook server ping {seen.server.name}"
     if (seen.slot is None or seen.slot.alarm == "lost") and (why_lost := lost(seen)):
         return Verdict(state, f"{answer.why}; {why_lost[1]}", f"{ping}; then: {resync}")
     return Verdict(state, answer.why, ping)

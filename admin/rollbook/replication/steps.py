@@ -8,6 +8,7 @@ from psycopg import sql
 
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
+from rollbook.replication.link import Server
 from rollbook.replication.session import Session
 
 
@@ -21,6 +22,10 @@ class Steps:
     def on_portal(self, portal: Conn, *statements: sql.Composed | sql.SQL) -> None:
         """Run statements on the portal; several of them in one transaction."""
         self._run(portal, "portal", statements)
+
+    def on_source(self, source: Conn, server: Server, *statements: sql.Composed | sql.SQL) -> None:
+        """Run statements on what feeds a server, its relay or the portal; several of them in one transaction."""
+        self._run(source, "portal" if server.through is None else f"server {server.through}", statements)
 
     def on_server(self, session: Session, *statements: sql.Composed | sql.SQL) -> None:
         """Run statements on the server; several of them in one transaction."""

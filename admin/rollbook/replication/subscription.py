@@ -108,12 +108,12 @@ def await_copies(
             return "refused"
         if time.monotonic() - looked > LOOK_SECONDS:
             has_errors = found.sync_errors or found.is_failing(before)
-            if has_errors and apply_error.fault(session.portal, session.conn, session.server):
+            if has_errors and apply_error.fault(session):
                 return "refused"
             before, looked = found, time.monotonic()
         if seconds is not None and time.monotonic() - began > seconds:
             return "copying"
         if progress is not None and time.monotonic() - noted > NOTE_SECONDS:
             noted = time.monotonic()
-            progress.note(f"copying; {catalog.oldest_transaction(session.portal)}")
+            progress.note(f"copying; {catalog.oldest_transaction(session.source)}")
         time.sleep(0.05)

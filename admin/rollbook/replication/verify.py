@@ -175,7 +175,7 @@ def compare_server(
     portal: Conn, server: Server, courses: Sequence[tuple[Placement, list[Comparison]]], caller: Caller,
     note: Callable[[str], None], *, with_findings: bool,
 ) -> Iterator[Part]:  # fmt: skip
-    """Compare the courses of one server; `courses` are given with their comparison in the portal's database."""
+    """Compare the courses of one server, on its relay too; `courses` come with their comparison in the portal."""
     silent = ""  # the verdict of what cannot be compared any more
     with ExitStack() as stack:
         try:
@@ -189,7 +189,9 @@ def compare_server(
                 yield Part(uncompared(local, server, silent), [], at)
                 continue
             try:
-                compared = compare(session, course.schema_name, with_columns=with_findings)
+                hops = [
+                    (hop.server, compare(hop, course.schema_name, with_columns=with_findings)) for hop in session.hops
+                ]
             except (AdminError, Error) as exc:
                 error = exc if isinstance(exc, AdminError) else either_error(server, exc)
                 note(f"{course.course}: {error.message}: {error.why}")
@@ -199,10 +201,13 @@ def compare_server(
                     silent = "not_comparable"
                 continue
             findings = [
-                Finding(course.course, part.table, each.finding, each.row_id, each.columns, server.name)
-                for part in compared for each in part.findings
+                Finding(course.course, part.table, each.finding, each.row_id, each.columns, where.name)
+                for where, compared in hops for part in compared for each in part.findings
             ]  # fmt: skip
-            yield Part(merged(local, compared, server), findings, at, compared)
+            rows: Sequence[Comparison] = local
+            for where, compared in hops:
+                rows = merged(rows, compared, where)
+            yield Part(list(rows), findings, at, hops[-1][1])
 
 
 def merged(local: Sequence[Comparison], compared: Sequence[Compared], server: Server) -> list[Comparison]:
@@ -215,7 +220,7 @@ def merged(local: Sequence[Comparison], compared: Sequence[Compared], server: Se
             found.append(replace(row, server=server.name))
             continue
         both = replace(
-            row, course_rows=part.rows, in_flight=part.in_flight, server=server.name,
+            row, course_rows=part.rows, in_flight=(row.in_flight or 0) + part.in_flight, server=server.name,
             missing=(row.missing or 0) + part.count("missing"), changed=(row.changed or 0) + part.count("changed"),
             extra=(row.extra or 0) + part.count("extra"),
         )  # fmt: skip

@@ -6,16 +6,24 @@ create table rollbook.server (
     admin_dsn text not null,
     subscription_dsn text not null,
     portal_identity text not null,
+    through text references rollbook.server,
+    moving_through text references rollbook.server,
     subscription oid,
     paused_at timestamptz,
-    created_at timestamptz not null default now()
+    created_at timestamptz not null default now(),
+    constraint server_through_another check (name not in (coalesce(through, ''), coalesce(moving_through, '')))
 );
 comment on table rollbook.server is 'The PostgreSQL servers that hold courses. Written by `rollbook server`.';
 comment on column rollbook.server.name is 'The name; publication, slot and subscription are called rollbook_NAME.';
 comment on column rollbook.server.admin_dsn is 'Connection string from the operator to the server.';
-comment on column rollbook.server.subscription_dsn is 'Connection string from the server to the portal.';
+comment on column rollbook.server.subscription_dsn is
+    'Connection string from the server to its source: the portal, or its relay.';
 comment on column rollbook.server.portal_identity is
     'The cluster and database that feed the server; a clone of the portal must not.';
+comment on column rollbook.server.through is
+    'The relay that feeds it: another server, which holds the same courses; null = the portal does.';
+comment on column rollbook.server.moving_through is
+    'The relay that is to feed it, and is given its courses, until `rollbook server move` is finished; null: none.';
 comment on column rollbook.server.subscription is
     'The oid of the subscription on the server; names of temporary slots contain it.';
 comment on column rollbook.server.paused_at is

@@ -46,7 +46,7 @@ def attach(
     from rollbook.replication.steps import Steps
 
     steps = Steps(dry=run.dry_run)
-    with reporting(run, "copy", attaching.count_copies(run, course)) as progress:
+    with reporting(run, "copy", attaching.count_copies(run, course, to)) as progress:
         done = attaching.attach(run, course, to, steps, progress)
     if done.outcome == "copying":
         render.note(run, "the first copy continues by itself; watch it with: rollbook replication status")

@@ -7,6 +7,7 @@ import typer
 from rollbook.core import render
 from rollbook.core.arguments import ServerName
 from rollbook.core.command import Format, Run, command
+from rollbook.core.completion import servers
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import course_word
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 app = noun("server")
 
 ADDED = ("server", "outcome", "lag_seconds", "base_backup")
-LISTED = ("server", "courses", "state", "version", "lag_bytes", "lag_seconds", "since")
+LISTED = ("server", "through", "courses", "state", "version", "lag_bytes", "lag_seconds", "since")
 PINGED = ("server", "route", "verdict", "seconds", "reason")
 REMOVED = ("server", "what", "outcome")
 
@@ -29,6 +30,7 @@ REMOVED = ("server", "what", "outcome")
         "server add east --admin-dsn 'host=east.example dbname=courses' --subscription-dsn 'service=portal'",
         "server add east --admin-dsn service=east --subscription-dsn service=portal --dry-run",
         "server add east",
+        "server add west --through hub --admin-dsn service=west --subscription-dsn service=hub",
     ),
     exits="0 added, or already there, 1 refused, 2 no conninfo, or one without host or database, 3 a route does not "
     "work",
@@ -50,7 +52,17 @@ def add(
         typer.Option(
             metavar="CONNINFO",
             show_default=False,
-            help="How the server connects to the portal; resolved on the server. Default: as it is recorded.",
+            help="How the server connects to the portal, or to its relay; resolved on the server. Default: as it is "
+            "recorded.",
+        ),
+    ] = None,
+    through: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RELAY",
+            show_default=False,
+            help="The server that is to feed the new one, instead of the portal.",
+            autocompletion=servers,
         ),
     ] = None,
     take_over: Annotated[
@@ -81,7 +93,7 @@ def add(
                 fix=f"rollbook server add {name} --admin-dsn CONNINFO --subscription-dsn CONNINFO",
             )
         routes = {"--admin-dsn": admin_dsn, "--subscription-dsn": subscription_dsn}
-        server = link.Server(name, admin_dsn, subscription_dsn, link.identity(portal).database)
+        server = link.Server(name, admin_dsn, subscription_dsn, link.identity(portal).database, through=through)
         added = provision.add(run, portal, server, steps, take_over=take_over)
         unbounded = wal_is_unbounded(portal)
     show_steps(run, steps)

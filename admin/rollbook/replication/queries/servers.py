@@ -11,6 +11,7 @@ from psycopg import sql
 
 from rollbook.core.errors import RefusedError, UsageError
 from rollbook.core.rows import one, typed
+from rollbook.core.shipped import as_query
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -50,12 +51,18 @@ where %(server)s in (server, moving_to, leaving) and num_nonnulls(moving_to, lea
 order by course_id
 """
 
+# Of a relay the courses of all servers behind it.
 REBUILD = """
-with forgotten as (
-    delete from rollbook.verification as v using rollbook.course as c
-    where c.course_id = v.course_id and c.server = %(server)s
+with own as (
+    select c.course_id from rollbook.course as c
+    inner join rollbook.server as s on s.name = c.server
+    where %(server)s in (s.name, s.through)
+),
+forgotten as (
+    delete from rollbook.verification as v using own as o where o.course_id = v.course_id
 )
-update rollbook.course set state = 'unknown' where server = %(server)s and state <> 'detached'
+update rollbook.course set state = 'unknown'
+where course_id in (select o.course_id from own as o) and state <> 'detached'
 """
 
 SLOTS = """
@@ -65,14 +72,20 @@ select
 from rollbook.slot_status order by server nulls last, slot_name
 """
 
-# In a moment of `course attach` and `replication resync` a server that has courses has none, too.
+# In a moment of `course attach` and `replication resync` a server that has courses has none, too. A relay's slot is the
+# one of all servers behind it.
 GONE_SLOTS = """
 select
     'rollbook_' || v.name as slot_name, v.name as server, false as active, null as wal_status, null as held_bytes,
     null as safe_bytes, null as lag_bytes, null as inactive_since, null as invalidation_reason, 'gone' as alarm
 from rollbook.server_route as v
-where not exists (select from pg_replication_slots as s where s.slot_name = 'rollbook_' || v.name)
-    and exists (select from rollbook.course as c where c.server = v.name and c.state <> 'detached')
+where v.through is null
+    and not exists (select from pg_replication_slots as s where s.slot_name = 'rollbook_' || v.name)
+    and exists (
+        select from rollbook.course as c
+        inner join rollbook.server_route as b on b.name = c.server
+        where v.name in (b.name, b.through) and c.state <> 'detached'
+    )
 order by v.name
 """
 
@@ -119,8 +132,9 @@ def checked_server_name(name: str) -> str:
 def record_server(conn: Conn, server: Server) -> None:
     """Record a new server: from here on whatever is created for it can be found and removed."""
     conn.execute(
-        "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity) values (%s, %s, %s, %s)",
-        [server.name, server.admin_dsn, server.subscription_dsn, server.portal_identity],
+        "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity, through) "
+        "values (%s, %s, %s, %s, %s)",
+        [server.name, server.admin_dsn, server.subscription_dsn, server.portal_identity, server.through],
     )
 
 
@@ -183,6 +197,12 @@ def record_pause(conn: Conn, name: str, *, paused: bool) -> None:
         "update rollbook.server set paused_at = case when %s then coalesce(paused_at, now()) end where name = %s",
         [paused, name],
     )
+
+
+def slots_of(source: Conn, servers: Sequence[str]) -> list[SlotStatus]:
+    """Return the logical slots of a database that feeds these servers: a relay, which has no view of them."""
+    rows = source.execute(as_query("servers/slots_of", "servers"), {"servers": list(servers)})
+    return [SlotStatus(**row) for row in rows]
 
 
 def list_slots(conn: Conn) -> list[SlotStatus]:

@@ -22,7 +22,7 @@ from rollbook.replication import build, feeding, lag, link
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import known_courses
 from rollbook.replication.queries.servers import list_slots
-from rollbook.replication.requirements import ROOM, SERVER_ROOM, portal_room, server_room, try_route
+from rollbook.replication.requirements import ROOM, SERVER_ROOM, server_room, source_room, try_route
 from rollbook.system import schema_check
 from rollbook.system.doctor import access, copies, here, leftovers, roles, settings, slots, stream, upkeep
 from rollbook.system.doctor.finding import (
@@ -164,7 +164,7 @@ def bare(conn: Conn) -> list[Finding]:
         found += run(conn, PORTAL, upkeep.EVERYWHERE, {"old": upkeep.OLD})
         found += access.look(conn, PORTAL, logins=False)
         row = one(conn, ROOM)
-        found += settings.room(PORTAL, portal_room(row))
+        found += settings.room(PORTAL, source_room(row, "the portal"))
     return found + as_findings(schema_check.encoding(conn), PORTAL)
 
 
@@ -183,7 +183,7 @@ def portal(conn: Conn, schemas: Sequence[str], *, has_servers: bool) -> list[Fin
         found += roles.superuser_logins(conn)
         found += access.look(conn, PORTAL, logins=True)
         if has_servers:
-            found += settings.room(PORTAL, portal_room(one(conn, ROOM)))
+            found += settings.room(PORTAL, source_room(one(conn, ROOM), "the portal"))
         every = {row["schema"]: (row["course"], row["server"]) for row in conn.execute(COURSES)}
         found += leftovers.kept(conn, PORTAL, list(every), {})
     return found
@@ -342,7 +342,8 @@ def identity(conn: Conn, server: Server, me: link.Identity, answer: Answer) -> I
     try:
         if server.portal_identity != me.database:
             raise link.clone(server)
-        if objection := feeding.objection(conn, server, me, answer.known):
+        unread = feeding.unread_since(conn, server)
+        if objection := feeding.objection(server, me, answer.known, unread):
             raise objection
     except RefusedError as exc:
         yield attention("portal", server.name, f"{exc.message}: {exc.why}", "one portal", exc.fix)
