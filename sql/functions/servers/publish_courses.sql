@@ -1,5 +1,6 @@
 -- publish_courses: make the publication on the portal that feeds a course server list exactly the heartbeat and the
--- copies of its courses. Behind a relay that is the publication of the relay, which has the courses of all servers behind it.
+-- copies of its courses. Behind a relay that is the publication of the relay, which has the courses of all servers
+-- behind it.
 -- only_course_id: only the copies of this course are looked at, so that a change of each course in turn is not
 --           quadratic; null = all of the server.
 -- Called:   by `rollbook server add` and `rollbook course attach`, `detach`, `move`, after the tables exist on the
