@@ -81,7 +81,7 @@ def find_relay(portal: Conn, server: Server) -> Server | None:
 
 
 def list_behind(portal: Conn, relay: Server) -> list[Server]:
-    """Return the servers that a relay feeds, and those that move behind it; none: it is no relay."""
+    """Return the servers that a relay feeds, and those that move behind it. Without any it is not a relay."""
     return [server for server in list_servers(portal) if relay.name in (server.through, server.moving_through)]
 
 

@@ -6,7 +6,8 @@
 -- Called:   by `rollbook server add` and `rollbook course attach`, `detach`, `move`, after the tables exist on the
 --           server; for a single course by reshape_course and finish_copies.
 -- Returns:  the number of tables added and dropped.
--- Locks, security: as publish.
+-- Locks:    as publish.
+-- Security: INVOKER, as publish.
 create or replace function rollbook.publish_courses(server_name text, only_course_id text default null)
 returns integer
 language plpgsql
