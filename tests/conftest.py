@@ -93,11 +93,11 @@ def databases(cluster: Cluster, template: NoopExecutor) -> Databases:
 
 
 @pytest.fixture
-def db(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[Connection[Any]]:
+def db(request: pytest.FixtureRequest) -> Iterator[Connection[Any]]:
     """A connection, autocommit, as superuser, to a database at head that is as new; see FILLED."""
     kinds = [databases for fixture, databases in FILLED.items() if fixture in request.fixturenames]
     kind: Databases = request.getfixturevalue(kinds[0] if kinds else "databases")
-    with kind.lent() as name, psycopg.connect(cluster.server.dsn(name), autocommit=True) as conn:
+    with kind.lent() as conn:
         yield conn
 
 

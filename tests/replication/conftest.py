@@ -222,8 +222,8 @@ def site(
 ) -> Iterator[Site]:
     """A portal with the small platform of `populate`, and an empty database on a second server; no stream yet."""
     with ExitStack() as stack:
-        where = course_server.dsn(stack.enter_context(course_databases.lent()))
-        server = stack.enter_context(psycopg.connect(where, autocommit=True))
+        server = stack.enter_context(course_databases.lent())
+        where = course_server.dsn(server.info.dbname)
         stack.callback(drop_slots, school)
         stack.callback(drop_subscriptions, server)
         yield Site(school, dsn, server, where, call)

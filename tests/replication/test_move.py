@@ -72,8 +72,8 @@ class Two(Site):
 def two(site: Site, course_server: PrivateServer, course_databases: Databases) -> Iterator[Two]:
     """Two course servers, with both courses of `populate` on east."""
     with ExitStack() as stack:
-        where = course_server.dsn(stack.enter_context(course_databases.lent()))
-        west = stack.enter_context(psycopg.connect(where, autocommit=True))
+        west = stack.enter_context(course_databases.lent())
+        where = course_server.dsn(west.info.dbname)
         stack.callback(drop_subscriptions, west)
         found = Two(site.portal, site.portal_dsn, site.server, site.server_dsn, site.call, west=west, west_dsn=where)
         found.add()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-import psycopg
 import pytest
 from psycopg import sql
 
@@ -29,8 +28,8 @@ def test_a_platform_on_a_second_server(
     first, second = platform.courses
     with home(cluster, platform) as site, ExitStack() as stack:
         follow(platform, site, call, tmp_path, monkeypatch)
-        where = course_server.dsn(stack.enter_context(course_databases.lent()))
-        server = stack.enter_context(psycopg.connect(where, autocommit=True))
+        server = stack.enter_context(course_databases.lent())
+        where = course_server.dsn(server.info.dbname)
         stack.callback(drop_slots, site.dba)
         stack.callback(drop_subscriptions, server)
 

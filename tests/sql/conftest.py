@@ -46,12 +46,9 @@ def flagged_databases(template: NoopExecutor, cluster: Cluster) -> Databases:
 
 
 @pytest.fixture
-def flagged(flagged_databases: Databases, cluster: Cluster) -> Iterator[Db]:
+def flagged(flagged_databases: Databases) -> Iterator[Db]:
     """A session, autocommit, on such a database, without courses."""
-    with (
-        flagged_databases.lent() as name,
-        psycopg.connect(cluster.server.dsn(name), autocommit=True) as db,
-    ):
+    with flagged_databases.lent() as db:
         yield db
 
 

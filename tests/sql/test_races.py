@@ -21,7 +21,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.conftest import Cluster
 from tests.databases import Databases
 from tests.sql.helpers import Db, Rows, create, findings, plant, run
 from tests.sql.helpers import schema as schema_of
@@ -105,11 +104,11 @@ def course_each() -> None:
 
 
 @pytest.fixture
-def db(request: pytest.FixtureRequest, cluster: Cluster, grounds: Callable[[bool, bool], Databases]) -> Iterator[Db]:
+def db(request: pytest.FixtureRequest, grounds: Callable[[bool, bool], Databases]) -> Iterator[Db]:
     """A database with the courses and the journal; where a flip is played, enrollments count while is_active."""
     played = request.node.callspec.params.values() if hasattr(request.node, "callspec") else ()
     kind = grounds(bool(FLIPS.keys() & set(played)), "course_each" in request.fixturenames)
-    with kind.lent() as name, psycopg.connect(cluster.server.dsn(name), autocommit=True) as conn:
+    with kind.lent() as conn:
         yield conn
 
 
