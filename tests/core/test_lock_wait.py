@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Thread
 from typing import Any
 
@@ -12,6 +15,7 @@ from psycopg import Connection
 
 from rollbook.core.db import connect
 from rollbook.core.errors import UnreachableError
+from rollbook.core.lock_wait import holders_of
 from rollbook.core.sqlstate import translated
 from tests.conftest import Cluster
 from tests.school import Rollbook
@@ -84,3 +88,35 @@ def test_a_lock_is_explained_where_the_database_has_no_functions_of_rollbook(clu
         with pytest.raises(UnreachableError) as refused, translated():
             conn.execute("select pg_advisory_xact_lock(4711)")
         assert f"select pg_terminate_backend({holder.info.backend_pid});" in (refused.value.fix or "")
+
+
+def test_one_thread_looks_after_all_statements_each_in_its_time(dsn: str) -> None:
+    with ExitStack() as stack:
+        holder = stack.enter_context(psycopg.connect(dsn, autocommit=True))
+        holder.execute("select pg_advisory_lock(4712)")
+        one, two = (
+            stack.enter_context(connect(dsn, name="rollbook test", timeout=seconds, migrated=False))
+            for seconds in (2.5, 0.8)  # the one that is asked later waits less
+        )
+        one.execute("select 1")
+        threads = threading.active_count()
+        for _ in range(100):
+            one.execute("select 1")
+        assert threading.active_count() == threads
+        pool = stack.enter_context(ThreadPoolExecutor())
+        waiting = []
+        for conn in (one, two):
+            waiting.append(pool.submit(conn.execute, "select pg_advisory_xact_lock(4712)"))
+            while (
+                holder.execute(
+                    "select from pg_locks where pid = %s and not granted", [conn.info.backend_pid]
+                ).fetchone()
+                is None
+            ):
+                pass
+        for each in waiting:
+            error = each.exception()
+            assert isinstance(error, psycopg.errors.QueryCanceled)
+            assert [found.remedy for found in holders_of(error)] == [
+                f"select pg_terminate_backend({holder.info.backend_pid});"
+            ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Timer
+from math import inf
+from threading import Condition, Thread
+from time import monotonic
 from typing import Any, NamedTuple
 
 import psycopg
@@ -64,33 +66,82 @@ class Holder(NamedTuple):
         return f"(as {self.ended_by}) {self.remedy}" if self.ended_by and self.remedy else self.remedy
 
 
+class Statement(NamedTuple):
+    """A statement that runs: its session, whether it has no bound, and where the answer goes."""
+
+    conn: Connection[Any]
+    is_unbounded: bool
+    found: list[Holder]
+
+
+class Watch:
+    """One thread looks after all statements: to start one for each takes ten times as long as a short statement."""
+
+    def __init__(self) -> None:
+        self.changed = Condition()
+        self.due: dict[int, tuple[float, Statement]] = {}  # by the identity of `found`: when to look
+        self.wakes = inf  # when the thread looks next
+        self.thread: Thread | None = None
+
+    def add(self, statement: Statement, delay: float) -> None:
+        """Look after a statement when so many seconds have passed."""
+        at = monotonic() + delay
+        with self.changed:
+            self.due[id(statement.found)] = at, statement
+            if self.thread is None or not self.thread.is_alive():
+                self.wakes = at
+                self.thread = Thread(target=self.run, name="rollbook watch", daemon=True)
+                self.thread.start()
+            elif at < self.wakes:  # else the thread wakes early enough: no switch to it for each statement
+                self.wakes = at
+                self.changed.notify()
+
+    def remove(self, statement: Statement) -> None:
+        """Look after it no longer: it has ended."""
+        with self.changed:
+            self.due.pop(id(statement.found), None)
+
+    def run(self) -> None:
+        """Wait for the next statement that is due; others are due while one is looked after."""
+        while True:
+            with self.changed:
+                now = monotonic()
+                late = [key for key, (at, _) in self.due.items() if at <= now]
+                for key in late:
+                    Thread(target=look, args=self.due.pop(key)[1], daemon=True).start()
+                self.wakes = min((at for at, _ in self.due.values()), default=inf)
+                self.changed.wait(None if self.wakes == inf else self.wakes - now)
+
+
+WATCH = Watch()
+
+
 @contextmanager
 def watched(conn: Connection[Any], seconds: float) -> Iterator[None]:
     """Watch one statement, bounded by `seconds`, 0 for no bound: if it waits for a lock, find who holds it.
 
     With a bound, `holders_of` has the answer from the error that ends it; without one, it is logged on stderr.
     """
-    found: list[Holder] = []
-    info = conn.info
-    where = {"conninfo": info.dsn, "password": info.password or None, "connect_timeout": CONNECT_SECONDS}
-    delay = min(LOOK_SECONDS, seconds * 0.7) if seconds else LOOK_SECONDS
-    timer = Timer(delay, look, (where, info.backend_pid, found, not seconds))
-    timer.daemon = True
-    timer.start()
+    statement = Statement(conn, not seconds, [])
+    WATCH.add(statement, min(LOOK_SECONDS, seconds * 0.7) if seconds else LOOK_SECONDS)
     try:
         yield
     except (errors.QueryCanceled, errors.LockNotAvailable) as exc:
-        exc.holders = found  # type: ignore[union-attr]
+        exc.holders = statement.found  # type: ignore[union-attr]
         raise
     finally:
-        timer.cancel()
+        WATCH.remove(statement)
 
 
-def look(where: dict[str, Any], pid: int, found: list[Holder], is_unbounded: bool) -> None:
-    """Find who holds the lock for which session `pid` waits. What cannot be asked is not known."""
+def look(waiting: Connection[Any], is_unbounded: bool, found: list[Holder]) -> None:
+    """Find who holds the lock for which a session waits. What cannot be asked is not known."""
     try:
-        with psycopg.connect(**where, autocommit=True, fallback_application_name="rollbook") as conn:
-            found += [described(conn, *row) for row in conn.execute(HOLDERS, {"pid": pid}).fetchall()]
+        info = waiting.info
+        with psycopg.connect(
+            info.dsn, password=info.password or None, connect_timeout=CONNECT_SECONDS, autocommit=True,
+            fallback_application_name="rollbook",
+        ) as conn:  # fmt: skip
+            found += [described(conn, *row) for row in conn.execute(HOLDERS, {"pid": info.backend_pid}).fetchall()]
     except psycopg.Error:
         return
     if is_unbounded:

@@ -161,8 +161,8 @@ def object_scripts(directory: Path) -> list[str]:
     return [*free, BARRIER, *locking]
 
 
-def run_sql(script: str) -> None:
-    """Run a script of several statements unchanged: colons are not parameters."""
+def run_sql(*scripts: str) -> None:
+    """Run scripts of several statements unchanged: colons are not parameters. All get the shape that is there now."""
     from alembic import op  # 0.8 s, only for migrations
     from sqlalchemy import text
 
@@ -171,15 +171,17 @@ def run_sql(script: str) -> None:
     context = op.get_context()
     given = context.config.attributes.get("shape") if context.config else None
     if context.as_sql:
-        script = shaped(script, given or default())
-        context.impl.static_output(script.strip().removesuffix(";") + ";\n")  # unchanged: text() would double %
+        shape = given or default()
+        for script in scripts:  # unchanged: text() would double %
+            context.impl.static_output(shaped(script, shape).strip().removesuffix(";") + ";\n")
         return
     bind = op.get_bind()
     if given is None and bind.exec_driver_sql("select to_regclass('rollbook.shape_table') is not null").scalar():
         given = Shape(tables(dict(row._mapping) for row in bind.exec_driver_sql(OF)))
     where = dict(tuple(row) for row in bind.exec_driver_sql(PLACES.replace("%", "%%")))
-    script = rendered(script, given or default(), where)
-    op.execute(text(re.sub(r"(?<!\\):", r"\\:", script)))
+    shape = given or default()
+    for script in scripts:
+        op.execute(text(re.sub(r"(?<!\\):", r"\\:", rendered(script, shape, where))))
 
 
 def run_tables(revision: str, *names: str) -> None:
@@ -195,7 +197,5 @@ def apply_objects(revision: str) -> None:
     not released yet takes `sql/` as it is. Writers wait from here to the commit: call it last.
     """
     frozen = MIGRATIONS / "frozen" / revision
-    run_sql("set local check_function_bodies = off")
-    for script in object_scripts(frozen if frozen.is_dir() else SQL):
-        run_sql(script)
-    run_sql("set local check_function_bodies = on")
+    scripts = object_scripts(frozen if frozen.is_dir() else SQL)
+    run_sql("set local check_function_bodies = off", *scripts, "set local check_function_bodies = on")

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +95,11 @@ class Shape:
 
     tables: tuple[Table, ...]  # parents first
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # course ID, or `default` -> left out
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """Return what the variables of shape-specific files stand for."""
+        return variables(self)
 
     def table(self, role: str) -> Table | None:
         """Return the table of a role; None: a shape without a profile."""
@@ -268,7 +273,7 @@ def quote(text: str) -> str:
 
 def shaped(script: str, shape: Shape) -> str:
     """Return SQL with the variables of the shape replaced; statements on a table that it does not have are left out."""
-    values = variables(shape)
+    values = shape.variables
 
     def value(found: re.Match[str]) -> str:
         if found[2] not in values:
