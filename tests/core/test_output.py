@@ -18,7 +18,7 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 # One row or more without any data.
 HEALTHY = {"user count", "enrollment count", "schema current", "schema history", "discussion status"}
 DOCUMENTS = {
-    "status": "portal courses",
+    "status": "portal courses servers",
     "user show ada": "account profile registration pending_changes groups enrollments test_centre exams bundles "
     "copies differences not_compared",
     f"course show {KEEP}": "course schema_name state on_leave server enrolled copied_users copied_profiles "

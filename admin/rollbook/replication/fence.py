@@ -23,7 +23,7 @@ class FaultError(UnreachableError):
         super().__init__(
             f"replication to server {server.name} has stopped", why=fault.words, fix=fault.fix(server)
         )  # fmt: skip
-        self.fault = fault
+        self.server, self.fault = server, fault
 
 
 def fence(session: Session, seconds: float | None = None, *, skipped: str | None = None) -> float:

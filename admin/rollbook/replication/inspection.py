@@ -14,7 +14,7 @@ from rollbook.core.errors import UnreachableError
 from rollbook.replication import catalog, link, requirements
 from rollbook.replication.link import Server
 from rollbook.replication.observe import Seen, look
-from rollbook.replication.queries.servers import list_slots
+from rollbook.replication.queries.servers import slots_of
 from rollbook.replication.state import server_state
 
 NOT_ALLOWED = "this role may not create a subscription on the server, and so cannot try the route"
@@ -24,6 +24,7 @@ HEAD = (
     "server", "through", "state", "version", "reason", "admin_dsn", "subscription_dsn", "since", "lag_bytes",
     "lag_seconds",
 )  # fmt: skip
+OF_RELAY = ("hop_seconds", "behind")  # of those, what only a relay or a server behind one shows
 
 
 @dataclass(frozen=True)
@@ -51,38 +52,40 @@ class Route:
     reason: str | None
 
 
-def line(portal: Conn, seen: Seen) -> ServerLine:
+def line(seen: Seen) -> ServerLine:
     """Return one server's line."""
     answer = seen.reached
     return ServerLine(
-        seen.server.name, seen.server.through, len(catalog.fed(portal, seen.server)), server_state(seen),
-        answer.version if answer else None, seen.lag_bytes, seen.lag_seconds(), seen.server.created_at,
+        seen.server.name, seen.server.through, seen.courses, server_state(seen),
+        answer.version if answer else None, seen.hop_bytes, seen.lag_seconds(), seen.server.created_at,
     )  # fmt: skip
 
 
 def list_servers(portal: Conn, caller: Caller) -> list[ServerLine]:
     """Return a line for each server, as it answers now."""
-    return [line(portal, seen) for seen in look(portal, link.list_servers(portal), caller)]
+    return [line(seen) for seen in look(portal, link.list_servers(portal), caller)]
 
 
 def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
     """Return all that is known of one server: the document of `server show`."""
     server = link.find_server(portal, name)
     (seen,) = look(portal, [server], caller)
-    summary = line(portal, seen)
-    courses = catalog.placements(portal, server)
+    summary = line(seen)
+    fed = catalog.fed(portal, server)
     kept: list[str] = []
     if seen.reached:
         with link.reached(server, caller) as conn:
-            kept = catalog.kept_schemas(conn, [row.schema_name for row in catalog.fed(portal, server)])
+            kept = catalog.kept_schemas(conn, [row.schema_name for row in fed])
     found = seen.reached.subscription if seen.reached else None
     return {
         "server": name, "through": server.through, "state": summary.state, "version": summary.version,
         "reason": seen.answer.why if isinstance(seen.answer, UnreachableError) else None,
         "admin_dsn": link.shown(server.admin_dsn), "subscription_dsn": link.shown(server.subscription_dsn),
         "since": server.created_at, "lag_bytes": summary.lag_bytes, "lag_seconds": summary.lag_seconds,
-        "slot": dict(vars(seen.slot)) if seen.slot else None, "courses": [row.course for row in courses],
-        "moving_here": [row.course for row in catalog.fed(portal, server) if row.state == "moving"],
+        "hop_seconds": seen.hop_seconds(), "behind": list(seen.behind),
+        "slot": dict(vars(seen.slot)) if seen.slot else None,
+        "courses": [row.course for row in fed if row.state != "moving"],
+        "moving_here": [row.course for row in fed if row.state == "moving"],
         "kept_schemas": kept,
         "subscription": found and {
             "name": server.stream, "enabled": found.enabled, "worker": found.worker,
@@ -92,7 +95,7 @@ def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
 
 
 def ping(portal: Conn, name: str, caller: Caller) -> list[Route]:
-    """Try both routes of a server, and time each."""
+    """Try both routes of a server, and time each; behind a relay, whether that is reached too."""
 
     def question(server: Server, conn: Conn) -> tuple[float, float | None, str | None]:
         reached = time.monotonic() - began
@@ -104,15 +107,32 @@ def ping(portal: Conn, name: str, caller: Caller) -> list[Route]:
             return reached, None, NOT_ALLOWED
         return reached, time.monotonic() - began - reached, None
 
+    def of_relay(_: Server, conn: Conn) -> tuple[float, bool]:
+        return time.monotonic() - began, is_read(conn)
+
+    def is_read(source: Conn) -> bool:
+        return any(slot.active for slot in slots_of(source, [name]) if slot.server == name)
+
     server = link.find_server(portal, name)
     began = time.monotonic()
     answer = link.ask([server], question, caller)[name]
+    of_its_relay: list[Route] = []
+    used = server.through is None and is_read(portal)
+    if relay := link.find_relay(portal, server):
+        began = time.monotonic()
+        there = link.ask([relay], of_relay, caller)[relay.name]
+        if isinstance(there, UnreachableError):
+            of_its_relay = [route(relay.name, "admin", None, there.why)]
+        else:
+            of_its_relay, used = [route(relay.name, "admin", there[0], None)], there[1]
     if isinstance(answer, UnreachableError):
-        return [route(name, "admin", None, answer.why), route(name, "subscription", None, "not tried: no route there")]
+        not_tried = route(name, "subscription", None, "not tried: no route there")
+        return [route(name, "admin", None, answer.why), not_tried, *of_its_relay]
     reached, tried, reason = answer
-    if reason == NOT_ALLOWED and any(slot.active for slot in list_slots(portal) if slot.server == name):
-        return [route(name, "admin", reached, None), Route(name, "subscription", "ok", None, "the server uses it now")]
-    return [route(name, "admin", reached, None), route(name, "subscription", tried, reason)]
+    subscription = route(name, "subscription", tried, reason)
+    if reason == NOT_ALLOWED and used:
+        subscription = Route(name, "subscription", "ok", None, "the server uses it now")
+    return [route(name, "admin", reached, None), subscription, *of_its_relay]
 
 
 def route(name: str, which: str, seconds: float | None, reason: str | None) -> Route:

@@ -112,6 +112,8 @@ class Seen:
     additions: Mapping[str, str] = field(default_factory=dict)  # by schema: SQL that adds the columns that it lacks
     is_published: bool = True  # the publication exists, and did when the WAL that the slot holds was written
     relay: Seen | None = None  # what feeds it, if the portal does not
+    behind: Sequence[str] = ()  # the servers that it feeds, if it is a relay
+    courses: int = 0  # how many it is fed with
 
     @property
     def reached(self) -> Answer | None:
@@ -124,9 +126,22 @@ class Seen:
         return bool(self.reached and self.reached.subscription and self.reached.subscription.enabled)
 
     @property
-    def lag_bytes(self) -> int | None:
-        """Return the WAL that the server has not confirmed."""
+    def hop_bytes(self) -> int | None:
+        """Return the WAL of its source that the server has not confirmed."""
         return self.slot.lag_bytes if self.slot else None
+
+    @property
+    def lag_bytes(self) -> int | None:
+        """Return the WAL that it has not confirmed, and with it what its relay has not."""
+        hops = [seen.hop_bytes for seen in (self.relay, self) if seen is not None]
+        return None if None in hops else sum(filter(None, hops))
+
+    @property
+    def slot_name(self) -> str:
+        """Return its slot in words: where a relay is involved, with the place."""
+        if self.relay is not None:
+            return f"its slot on relay {self.relay.server.name}"
+        return "its slot on the portal" if self.behind else "its slot"
 
     @property
     def is_stuck(self) -> bool:
@@ -154,6 +169,14 @@ class Seen:
         missing = self.missing()
         return round(missing[0].age, 1) if missing and (self.runs or len(missing) > 1) else None
 
+    def hop_seconds(self) -> float | None:
+        """Return the part of the lag that its own hop takes: all of it, or what comes on top of the lag of its relay.
+
+        None where one of both is not known.
+        """
+        lag, above = self.lag_seconds(), 0.0 if self.relay is None else self.relay.lag_seconds()
+        return None if lag is None or above is None else round(max(0.0, lag - above), 3)
+
 
 def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = True) -> list[Seen]:
     """Ask all these servers at once; `deep`: diagnose those that apply nothing. Silent ones cost the timeout.
@@ -163,8 +186,12 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     if not asked:
         return []
     copied = catalog.copied(portal)
-    every = with_relays(portal, asked)
-    behind = {server.name: [each.name for each in every if each.through == server.name] for server in every}
+    known = list_servers(portal)
+    every = with_relays(known, asked)
+    behind = {
+        server.name: [each.name for each in known if server.name in (each.through, each.moving_through)]
+        for server in every
+    }  # fmt: skip
     schemas = {server.name: [row.schema_name for row in catalog.fed(portal, server)] for server in every}
     me = identity(portal)
     own = send_if_allowed(portal)
@@ -224,18 +251,17 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         seen = Seen(
             server, slot, source.publications.get(server.stream, {}), answer, objection(server, me, answer, slot), sent,
             source.position, is_published=server.stream in source.publications, additions=additions(portal, answer),
-            relay=relay,
+            relay=relay, behind=behind[server.name], courses=len(schemas[server.name]),
         )  # fmt: skip
         found[server.name] = diagnosed(portal, seen, caller) if deep else seen
     return [found[server.name] for server in asked]
 
 
-def with_relays(portal: Conn, asked: Sequence[Server]) -> list[Server]:
-    """Return these servers, and the relays that feed some of them."""
+def with_relays(known: Sequence[Server], asked: Sequence[Server]) -> list[Server]:
+    """Return these servers, and the relays that feed some of them, of the known ones."""
     every = {server.name: server for server in asked}
-    if wanted := {server.through for server in asked if server.through is not None} - every.keys():
-        every |= {server.name: server for server in list_servers(portal) if server.name in wanted}
-    return list(every.values())
+    wanted = {server.through for server in asked} - every.keys()
+    return [*every.values(), *(server for server in known if server.name in wanted)]
 
 
 def read_source(source: Conn, slots: Sequence[SlotStatus]) -> Source:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from rollbook.core import history
 from rollbook.core.errors import AttentionError, RefusedError, UnreachableError, UsageError
 from rollbook.replication import apply_error, catalog, link, subscription
-from rollbook.replication.catalog import placements
 from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.queries.copies import portal_time, record_verification
-from rollbook.replication.queries.servers import list_slots, record_pause
+from rollbook.replication.queries.servers import record_pause, slots_of
 from rollbook.replication.restart import refusal
 from rollbook.replication.selection import selected
 from rollbook.replication.session import Session, opened
@@ -51,7 +50,9 @@ def pause_or_resume(
         raise UsageError("--skip is for one server", fix="name one course")
     found: list[Paused] = []
     for server in servers:
-        affected = placements(portal, server)
+        relay = link.find_relay(portal, server)
+        resumed = relay if relay is not None and relay.paused_at and not paused else server
+        affected = [row for row in catalog.fed(portal, resumed) if row.state != "moving"]
         with (
             link.held(portal, server),
             opened(portal, server, run.caller(), catch_up=ARRIVAL_SECONDS, changes=not run.dry_run) as session,
@@ -64,9 +65,9 @@ def pause_or_resume(
                      "after": {"server": server.name, "skipped_lsn": skip}, "course_id": row.course}
                     for row in affected
                 ])  # fmt: skip
-        slot = next((row for row in list_slots(portal) if row.slot_name == server.stream), None)
+            slot = next((row for row in slots_of(session.source, [server.name]) if row.server == server.name), None)
         wal = (slot.held_bytes, slot.safe_bytes) if slot else (None, None)
-        found += [Paused(row.course, server.name, outcome, *wal) for row in affected]
+        found += [Paused(row.course, row.server or server.name, outcome, *wal) for row in affected]
     return found
 
 
@@ -79,38 +80,44 @@ def pause(session: Session) -> str:
 
 
 def resume(session: Session, skip: str | None) -> str:
-    """Resume a server; return `resumed`, or `lagging` if no heartbeat arrives in time."""
-    portal, conn, server = session.portal, session.conn, session.server
-    require_subscription(session)
+    """Resume a server, and its relay first; return `resumed`, or `lagging` if no heartbeat arrives in time."""
+    portal = session.portal
+    for hop in session.hops:
+        require_subscription(hop)
     touched: tuple[str, ...] = ()
     if skip is not None:
-        touched = skip_transaction(session, apply_error.apply_fault(session), skip)
-    subscription.enable(conn, server)
-    record_pause(portal, server.name, paused=False)
+        touched = skip_transaction(session, skip)
+    for hop in session.hops:
+        subscription.enable(hop.conn, hop.server)
+        record_pause(portal, hop.server.name, paused=False)
     try:
         fence(session, skipped=skip)
     except FaultError as exc:
-        raise refusal(server, exc.fault) from exc
+        raise refusal(exc.server, exc.fault) from exc
     except UnreachableError:
         return "lagging"
     finally:
         for course in touched:  # what was skipped is missing there
             record_verification(portal, course, "differs", None, portal_time(portal), None)
-    if fault := apply_error.copy_fault(session):
-        raise refusal(server, fault)
+    for hop in session.hops:
+        if fault := apply_error.copy_fault(hop):
+            raise refusal(hop.server, fault)
     return "resumed"
 
 
-def skip_transaction(session: Session, fault: apply_error.Fault | None, skip: str) -> tuple[str, ...]:
+def skip_transaction(session: Session, skip: str) -> tuple[str, ...]:
     """Skip the transaction that fails; return its courses. Raises RefusedError unless it ends at `skip`."""
-    if fault is None or fault.finish_lsn != skip.upper():
-        raise RefusedError(
-            f"replication to server {session.server.name} did not stop at {skip}",
-            why=f"it stopped at {fault.finish_lsn}" if fault else "it has not stopped",
-            fix="rollbook replication show COURSE",
-        )
-    subscription.skip(session.conn, session.server, skip)
-    return fault.touched
+    fault = None
+    for hop in session.hops:
+        fault = apply_error.apply_fault(hop) or fault
+        if fault is not None and fault.finish_lsn == skip.upper():
+            subscription.skip(hop.conn, hop.server, skip)
+            return fault.touched
+    raise RefusedError(
+        f"replication to server {session.server.name} did not stop at {skip}",
+        why=f"it stopped at {fault.finish_lsn}" if fault else "it has not stopped",
+        fix="rollbook replication show COURSE",
+    )
 
 
 def require_subscription(session: Session) -> catalog.Subscription:

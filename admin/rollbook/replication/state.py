@@ -63,7 +63,7 @@ def lost(seen: Seen) -> tuple[str, str] | None:
     """Return the state of a server's courses, and why, where changes are lost for good; None where none are."""
     if seen.slot is None or seen.slot.alarm == "lost":
         reason = seen.slot and (seen.slot.invalidation_reason or "WAL removed")
-        why = f"its slot was lost: {reason}" if reason else "its slot is gone"
+        why = f"{seen.slot_name} was lost: {reason}" if reason else f"{seen.slot_name} is gone"
         return "broken", f"{why}; changes committed since are not on the server"
     found = seen.reached.subscription if seen.reached else None
     if found is None or found.slot != seen.server.stream or not found.has_heartbeat:
@@ -91,7 +91,8 @@ def server_state(seen: Seen) -> str:
 def own_state(seen: Seen) -> str:
     """Return the state of a server's own stream."""
     if seen.reached is None:
-        return "unknown" if seen.server.admin_dsn is None else "unreachable"
+        cut = seen.relay if seen.relay is not None and seen.relay.reached is None else seen
+        return "unknown" if cut.server.admin_dsn is None else "unreachable"
     if seen.objection:
         return "unknown"
     found = seen.reached.subscription
@@ -109,7 +110,7 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
     own = state_at(course, seen)
     if seen.relay is None or isinstance(seen.relay.answer, UnreachableError):
         return own
-    above = state_at(course, seen.relay)
+    above = state_at(course, seen.relay, seen.server.name)
     is_cause = above.state != "ok" and (own.state in ("ok", "lagging") or SEVERITY[above.state] <= SEVERITY[own.state])
     if is_cause and above != own:
         reason = f"on its relay {seen.relay.server.name}: {above.reason or above.state}"
@@ -117,9 +118,9 @@ def course_state(course: CourseState, seen: Seen) -> Verdict:
     return own
 
 
-def state_at(course: CourseState, seen: Seen) -> Verdict:
-    """Return the state of a course on one server, or on a relay."""
-    server = seen.server
+def state_at(course: CourseState, seen: Seen, behind: str | None = None) -> Verdict:
+    """Return the state of a course on one server, or on its relay; `behind`: the server that gets it from there."""
+    server, to = seen.server, behind or seen.server.name
     quoted = course_word(course.course)
     resync = f"rollbook replication resync {quoted}"
     if isinstance(seen.answer, UnreachableError):
@@ -137,7 +138,7 @@ def state_at(course: CourseState, seen: Seen) -> Verdict:
     if lacking:
         why = f"columns are missing on the server: {'; '.join(lacking)}"
         added = seen.additions[course.schema_name]
-        is_moving = course.moving_to == server.name
+        is_moving = course.moving_to == to
         fix = obstacle.fix_lines(server, course.course, added, ["resume", "repair"], is_moving=is_moving)
         return Verdict("broken", why, fix)
     if server.paused_at is not None:
@@ -151,7 +152,7 @@ def state_at(course: CourseState, seen: Seen) -> Verdict:
     if not copies or not all(copy.is_there for copy in copies):
         return Verdict("broken", "its tables are missing on the server", resync)
     if seen.published.get(course.schema_name, 0) < len(copies) or any(copy.sync is None for copy in copies):
-        return Verdict("broken", "its attach was not finished", f"rollbook course attach {quoted} --to {server.name}")
+        return Verdict("broken", "its attach was not finished", f"rollbook course attach {quoted} --to {to}")
     if any(copy.sync != "r" for copy in copies):
         done = sum(copy.sync == "r" for copy in copies)
         return Verdict("copying", f"{done} of {len(copies)} tables are copied")
@@ -190,7 +191,7 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
         )
     lag = seen.lag_seconds()
     if seen.slot and seen.slot.alarm == "near":
-        return Verdict("lagging", "its slot is about to be lost", "rollbook replication slots")
+        return Verdict("lagging", f"{seen.slot_name} is about to be lost", "rollbook replication slots")
     answer = seen.reached
     if answer is not None and (answer.is_failing or (lag is not None and not answer.is_current)):
         return Verdict("lagging", why_late(seen, answer), seen.diagnosis_fix or f"rollbook replication show {quoted}")
@@ -339,24 +340,22 @@ def with_faults(found: Line, faults: Sequence[Fault]) -> Line:
     return replace(found, state=state, reason=fault.words, fix=fix)
 
 
-def status(portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], caller: Caller) -> list[Line]:
-    """Return a line a course, the worst first; all courses for None. The session must be in autocommit.
-
-    `faults`: what routing_faults returns.
-    """
-    return observed(portal, course_ids, faults, caller)[0]
-
-
 def observed(
     portal: Conn, course_ids: list[str] | None, faults: Sequence[Fault], caller: Caller
 ) -> tuple[list[Line], dict[str, Seen]]:
-    """Return the lines of `status`, and by server what it has answered; none that this role may not ask."""
+    """Return a line a course, the worst first, and by server, relays too, what it has answered.
+
+    All courses for None; `faults`: what routing_faults returns. No server that this role may not ask. The session must
+    be in autocommit.
+    """
     asked = course_states(portal, course_ids)
     wanted = {name for course in asked for name in (course.server, course.moving_to)}
     seen: dict[str, Seen] = {}
     try:
         servers = [server for server in list_servers(portal) if server.name in wanted] if wanted - {None} else []
-        seen = {each.server.name: each for each in observe.look(portal, servers, caller)}
+        looked = observe.look(portal, servers, caller)
+        relays = {each.relay.server.name: each.relay for each in looked if each.relay is not None}
+        seen = {**relays, **{each.server.name: each for each in looked}}
     except errors.InsufficientPrivilege as exc:
         found = [unasked(course, exc) if course.server else line(course, None) for course in asked]
     else:
@@ -380,7 +379,10 @@ def describe_course(portal: Conn, course_id: str, caller: Caller) -> dict[str, A
     if course.moving_to is not None:
         there = detail(replace(course, recorded="ok", state="ok"), seen[1])
         there["fix"] = there["fix"] if " course move " in (there["fix"] or "") else moved.fix
-    return {**found, "moving_to": there, "leaving": course.leaving}
+    found = {**found, "moving_to": there, "leaving": course.leaving}
+    if (relay := seen[0].relay) is not None:
+        found["relay"] = {key: value for key, value in detail(course, relay).items() if key not in ("course", "fix")}
+    return found
 
 
 def detail(course: CourseState, seen: Seen) -> dict[str, Any]:
@@ -414,6 +416,7 @@ def detail(course: CourseState, seen: Seen) -> dict[str, Any]:
 
 def shown_fix(summary: Line, seen: Seen) -> str | None:
     """Return the fix of a course's line for `show`: with every way, and never `show` itself."""
-    if seen.fault is not None and summary.fix == seen.fault.fix(seen.server, summary.course):
-        return seen.fault.fix(seen.server, summary.course, with_skip=True)
+    for each in filter(None, (seen, seen.relay)):
+        if each.fault is not None and summary.fix == each.fault.fix(each.server, summary.course):
+            return each.fault.fix(each.server, summary.course, with_skip=True)
     return None if summary.fix and summary.fix.startswith("rollbook replication show ") else summary.fix

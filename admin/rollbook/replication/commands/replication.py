@@ -20,6 +20,7 @@ SLOTS = (
 )  # fmt: skip
 CONFLICTS = ("course", "server", "table", "key", "kind", "sqlstate", "message", "count", "resolution")
 PAUSED = ("course", "server", "outcome", "held_bytes", "safe_bytes")
+PARTS = ("error", "subscription", "slot", "tables")
 WAIT_SECONDS = 60.0
 ALARMS = {
     "lost": "rollbook replication resync COURSE, for each course there",
@@ -47,7 +48,10 @@ def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     exits="0 ok, 1 unknown course, 3 unreachable, 4 it needs attention", see="rollbook replication status",
 )  # fmt: skip
 def show(run: Run, course: Course) -> int:
-    """Show one course's replication: slot, subscription, tables, the apply error, and the command that fixes it."""
+    """Show one course's replication: slot, subscription, tables, the apply error, and the command that fixes it.
+
+    Behind a relay it shows both hops.
+    """
     from rollbook.replication import state
     from rollbook.replication.queries.courses import known_courses
 
@@ -62,7 +66,15 @@ def show(run: Run, course: Course) -> int:
 def shown_parts(found: dict[str, Any]) -> dict[str, Any]:
     """Return the document of `replication show` in parts for a reader."""
     parts: dict[str, Any] = {"Course": {k: v for k, v in found.items() if not isinstance(v, dict | list)}}
-    parts |= {key.capitalize(): found[key] for key in ("error", "subscription", "slot", "tables") if found.get(key)}
+    relay = found.get("relay")
+    names = {key: key.capitalize() for key in PARTS}
+    if relay:
+        names["slot"] = f"Slot on server {relay['server']}"
+    parts |= {name: found[key] for key, name in names.items() if found.get(key)}
+    if relay:
+        parts["Relay"] = {k: v for k, v in relay.items() if not isinstance(v, dict | list) and k not in PARTS}
+        names = {**{key: f"{key.capitalize()} of the relay" for key in PARTS}, "slot": "Slot on the portal"}
+        parts |= {name: relay[key] for key, name in names.items() if relay.get(key)}
     if there := found.get("moving_to"):
         parts["Server to which it moves"] = {k: v for k, v in there.items() if not isinstance(v, dict | list)}
         parts |= {f"{key.capitalize()} there": there[key] for key in ("error", "tables") if there.get(key)}

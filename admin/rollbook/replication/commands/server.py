@@ -161,15 +161,18 @@ def list_(run: Run) -> int:
     see="rollbook server ping",
 )  # fmt: skip
 def show(run: Run, name: ServerName) -> int:
-    """Show one server: routes (passwords masked), slot, subscription, courses, and schemas kept after a detach."""
+    """Show one server: routes (passwords masked), relay, slot, subscription, courses, schemas kept after a detach."""
     from rollbook.replication import inspection
 
     with run.connect() as portal:
         portal.autocommit = True
         found = inspection.describe_server(portal, name, run.caller())
     head = {key: found[key] for key in inspection.HEAD}
+    if found["through"] or found["behind"]:
+        head |= {key: found[key] for key in inspection.OF_RELAY}
+    where = f"server {found['through']}" if found["through"] else "the portal"
     parts = {
-        "Server": head, "Slot on the portal": found["slot"] or [],
+        "Server": head, f"Slot on {where}": found["slot"] or [],
         "Subscription on the server": found["subscription"] or [],
         "Courses": [{"course": course} for course in found["courses"]],
         "Courses that move to it": [{"course": course} for course in found["moving_here"]],
@@ -185,7 +188,7 @@ def show(run: Run, name: ServerName) -> int:
     exits="0 both routes work, 1 unknown server, 3 a route fails; the row shows which", see="rollbook server show",
 )  # fmt: skip
 def ping(run: Run, name: ServerName) -> int:
-    """Try both routes: this program to the server, and the server to the portal."""
+    """Try both routes: this program to the server, and the server to what feeds it: the portal, or a relay."""
     from rollbook.replication import inspection
 
     with run.connect() as portal:

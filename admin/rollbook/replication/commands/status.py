@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rollbook.core.db import Conn
     from rollbook.replication.queries.courses import Fault
     from rollbook.replication.state import Line
+    from rollbook.replication.tree import Hop
 
 app = typer.Typer()
 
@@ -29,6 +30,7 @@ COLUMNS = (
 )  # fmt: skip
 SHOWN = 5  # courses that need attention and are explained on a screen
 SCREEN = ("course", "state", "lag_bytes", "lag_seconds", "verified_at", "verdict", "target")
+TREE = ("server", "state", "courses", "lag_seconds", "hop_seconds", "lag_bytes")
 NONE = "no courses yet: rollbook course create COURSE"
 DAYS = 90  # of enrollments in a page
 
@@ -40,6 +42,7 @@ class Overview:
     portal: dict[str, Any]  # as the JSON of `status` has it
     courses: "list[Line]"
     faults: "list[Fault]"
+    servers: "list[Hop]"
 
     @property
     def title(self) -> str:
@@ -70,23 +73,33 @@ class Need(NamedTuple):
         return f"{self.courses[0]}{more}"
 
 
-def states(run: Run, conn: "Conn", asked: list[str]) -> "tuple[list[Line], list[Fault]]":
-    """Return the state of the courses asked for, all for none, and the faults of routing; servers are asked now."""
+def states(run: Run, conn: "Conn", asked: list[str]) -> "tuple[list[Line], list[Fault], list[Hop]]":
+    """Return the state of the courses asked for, all for none, the faults of routing, and the servers, asked now."""
     from psycopg.errors import InsufficientPrivilege
 
-    from rollbook.replication import state
+    from rollbook.replication import state, tree
     from rollbook.replication.queries.courses import known_courses, routing_faults
 
     conn.autocommit = True
     ids = known_courses(conn, asked) if asked else None
     faults = [each for each in routing_faults(conn) if ids is None or each.course in (None, *ids)]
     try:
-        return state.status(conn, ids, faults, run.caller()), faults
+        found, seen = state.observed(conn, ids, faults, run.caller())
     except InsufficientPrivilege:
         fault = next((each for each in faults if each.kind == "role"), None)
         if fault is None:
             raise
         raise AttentionError(f"routing is off, or fails: {fault.words}", fix=fault.fix) from None
+    return found, faults, tree.hops(seen)
+
+
+def draw_tree(run: Run, out: IO[str], servers: "Sequence[Hop]") -> None:
+    """Write the portal, its relays and the servers behind them; nothing where no server is behind a relay."""
+    from rollbook.replication.tree import drawn
+
+    if rows := drawn(servers):
+        table(run, out, rows, list(TREE))
+        out.write("\n")
 
 
 def routing(faults: "Sequence[Fault]") -> str:
@@ -150,7 +163,7 @@ def looked(found: "Sequence[Line]", faults: "Sequence[Fault]", write: Callable[[
 def look_at_courses(run: Run, asked: list[str]) -> watch.Look:
     """Look at the courses asked for."""
     with run.connect() as conn:
-        found, faults = states(run, conn, asked)
+        found, faults, servers = states(run, conn, asked)
 
     def write() -> None:
         terminal = render.chosen_format(run) is Format.table
@@ -158,6 +171,8 @@ def look_at_courses(run: Run, asked: list[str]) -> watch.Look:
         words = f"{routing(faults)}{advice(found)}" if terminal else ""
         if run.watch is not None and words:  # what matters first: the end of a long table is cut
             render.text(run, f"{words.lstrip()}\n")
+        if terminal:
+            render.document(run, None, lambda out: draw_tree(run, out, servers))
         render.rows(run, [vars(line) for line in found], columns, empty=NONE)
         if run.watch is None and words:
             render.text(run, words)
@@ -171,13 +186,13 @@ def overview(run: Run, conn: "Conn", asked: list[str]) -> Overview:
     from rollbook.core.migrating import known_revisions
     from rollbook.replication.queries.copies import count_portal
 
-    found, faults = states(run, conn, asked)
+    found, faults, servers = states(run, conn, asked)
     portal = count_portal(conn)
     portal["revision"] = revision(conn)
     portal["is_head"] = portal["revision"] == known_revisions()[-1]
     portal["faults"] = [vars(fault) for fault in faults]
     portal["closed_courses"] = sum(line.closed_at is not None for line in found)
-    return Overview(portal, found, faults)
+    return Overview(portal, found, faults, servers)
 
 
 def look_at_all(run: Run, asked: list[str]) -> watch.Look:
@@ -185,9 +200,12 @@ def look_at_all(run: Run, asked: list[str]) -> watch.Look:
     with run.connect() as conn:
         seen = overview(run, conn, asked)
     rows = [vars(line) for line in seen.courses]
+    servers = [vars(hop) for hop in seen.servers]
 
     def draw(out: IO[str]) -> None:
-        out.write(f"{seen.title}\n{seen.size}\n\n{routing(seen.faults)}")
+        out.write(f"{seen.title}\n{seen.size}\n\n")
+        draw_tree(run, out, seen.servers)
+        out.write(routing(seen.faults))
         if not rows:
             out.write(f"({NONE})\n")
             return
@@ -202,7 +220,7 @@ def look_at_all(run: Run, asked: list[str]) -> watch.Look:
         if render.chosen_format(run) in (Format.csv, Format.tsv):
             render.rows(run, rows, COLUMNS)
         else:
-            render.document(run, {"portal": seen.portal, "courses": rows}, draw)
+            render.document(run, {"portal": seen.portal, "courses": rows, "servers": servers}, draw)
 
     return looked(seen.courses, seen.faults, write)
 
