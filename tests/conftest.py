@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,6 +27,11 @@ from tests.stock_site import adopt_site
 
 pytest_plugins = ["tests.school"]
 
+# What pytest makes of the files is kept, also where the environment says otherwise: making it takes each worker six
+# seconds. So is what each start of the program would compile.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell starts what it runs in the background deaf to Ctrl-C, and a child inherits that; tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,7 +50,7 @@ def in_memory() -> str | None:
 
 
 # With these fixtures, `db` is one of those databases, which have what the test starts from.
-FILLED = {"school": "schools", "live": "lives"}
+FILLED = {"furnished": "furnished_schools", "school": "schools", "live": "lives"}
 
 
 @dataclass(frozen=True)

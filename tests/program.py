@@ -121,15 +121,14 @@ def snapshot(db: Connection[Any]) -> dict[str, list[str]]:
         where c.relkind = 'r' and (n.nspname in ('portal', 'rollbook', 'public') or n.nspname like 'course\\_%')
         order by 1, 2"""
     ).fetchall()
-    return {
-        f"{schema}.{table}": [
-            row[0]
-            for row in db.execute(
-                sql.SQL("select t::text from {} as t order by 1").format(sql.Identifier(schema, table))
-            )
-        ]
+    every = sql.SQL(" union all ").join(
+        sql.SQL("select {}, t::text from {} as t").format(f"{schema}.{table}", sql.Identifier(schema, table))
         for schema, table in tables
-    }
+    )
+    found: dict[str, list[str]] = {f"{schema}.{table}": [] for schema, table in tables}
+    for name, row in db.execute(sql.SQL("{} order by 1, 2").format(every)):
+        found[name].append(row)
+    return found
 
 
 def rows(db: Connection[Any], table: str, *columns: str) -> list[tuple[Any, ...]]:

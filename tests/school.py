@@ -136,6 +136,23 @@ def school(db: Connection[Any]) -> Connection[Any]:
     return db
 
 
+@pytest.fixture(scope="session")
+def furnished_schools(schools: Databases) -> Databases:
+    """The same with what `furnish` adds; the sequences follow the ids."""
+
+    def fill(db: Connection[Any]) -> None:
+        furnish(db)
+        advance_sequences(db)
+
+    return schools.filled("furnished", fill)
+
+
+@pytest.fixture
+def furnished(db: Connection[Any]) -> Connection[Any]:
+    """A small platform to write to, with groups, requests, a candidate and an exam: `db` gets it with its rows."""
+    return db
+
+
 @contextmanager
 def database(cluster: Cluster, name: str, template: str) -> Iterator[str]:
     """Make a database, yield its conninfo, drop it."""

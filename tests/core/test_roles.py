@@ -14,7 +14,7 @@ from rollbook.core import shape
 from rollbook.core.nouns import NOUNS
 from rollbook.tree import every_command
 from tests.program import KEEP, REMOVE, Result, snapshot
-from tests.school import Rollbook, advance_sequences, furnish
+from tests.school import Rollbook
 
 Db = Connection[Any]
 
@@ -238,35 +238,33 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def login(school: Db, dsn: str) -> Iterator[Callable[[str], str]]:
+def login(furnished: Db, dsn: str) -> Iterator[Callable[[str], str]]:
     """The conninfo of a new login with one of the roles; course_team is what `course grant` makes of it."""
-    furnish(school)
-    advance_sequences(school)
-    school.execute(
+    furnished.execute(
         "insert into rollbook.history (os_user, command, object, outcome, kind, user_id, before, after) values "
         "('x', 'user update', 'ada', 'changed', 'user', 101, '{\"goals\": \"x\"}', '{\"goals\": \"World peace\"}');"
         "insert into rollbook.discussion_outbox (user_id, operation, attempts) values (101, 'put', 1);"
         "update rollbook.discussion set active = true, url = 'http://127.0.0.1:9', api_key = 'k'"
     )
-    school.execute("do $$ begin create role rb_course_team login; exception when duplicate_object then null; end $$")
-    school.execute("select rollbook.grant_course(%s, 'rb_course_team')", [KEEP])
-    school.execute("drop role if exists rb_somebody")
-    school.execute("create role rb_somebody login")
+    furnished.execute("do $$ begin create role rb_course_team login; exception when duplicate_object then null; end $$")
+    furnished.execute("select rollbook.grant_course(%s, 'rb_course_team')", [KEEP])
+    furnished.execute("drop role if exists rb_somebody")
+    furnished.execute("create role rb_somebody login")
 
     def member(role: str) -> str:
         if role == "dba":
-            school.execute("grant rollbook_owner, rollbook_operator to rb_somebody")
-            database = sql.Identifier(school.info.dbname)
-            school.execute(sql.SQL("grant create on database {} to rb_somebody").format(database))
+            furnished.execute("grant rollbook_owner, rollbook_operator to rb_somebody")
+            database = sql.Identifier(furnished.info.dbname)
+            furnished.execute(sql.SQL("grant create on database {} to rb_somebody").format(database))
             return dsn.replace("user=postgres", "user=rb_somebody")
         if role == "course_team":
             return dsn.replace("user=postgres", "user=rb_course_team")
-        school.execute(sql.SQL("grant {} to rb_somebody").format(sql.Identifier(role)))
+        furnished.execute(sql.SQL("grant {} to rb_somebody").format(sql.Identifier(role)))
         return dsn.replace("user=postgres", "user=rb_somebody")
 
     yield member
-    school.execute("drop owned by rb_somebody")
-    school.execute("drop role rb_somebody")
+    furnished.execute("drop owned by rb_somebody")
+    furnished.execute("drop role rb_somebody")
 
 
 @pytest.mark.parametrize("role", list(ROLES))
@@ -289,10 +287,9 @@ def test_a_role_runs_every_command_of_its_kind_and_no_other(
 
 
 def test_whoever_migrates_runs_every_command(
-    rollbook: Rollbook, login: Callable[[str], str], files: dict[str, str], school: Db, dsn: str
+    rollbook: Rollbook, login: Callable[[str], str], files: dict[str, str], dsn: str
 ) -> None:
     del login
-    advance_sequences(school)
     wrong = []
     for command, cases in CASES.items():
         for case in cases:

@@ -13,7 +13,7 @@ import pytest
 from psycopg import Connection
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result, process, rows, snapshot
-from tests.school import Rollbook, furnish
+from tests.school import Rollbook
 from tests.sql.stepping import Stepper
 
 Db = Connection[Any]
@@ -37,11 +37,10 @@ update rollbook.discussion set active = true
 
 
 @pytest.fixture
-def twice(school: Db) -> Db:
+def twice(furnished: Db) -> Db:
     """The platform where ada and bob are one person."""
-    furnish(school)
-    school.execute(SECOND)
-    return school
+    furnished.execute(SECOND)
+    return furnished
 
 
 def equal(rollbook: Rollbook) -> None:

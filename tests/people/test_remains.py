@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import Connection
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result, rows
-from tests.school import Rollbook, furnish
+from tests.school import Rollbook
 
 Db = Connection[Any]
 
@@ -19,9 +19,8 @@ def places(answer: Result) -> dict[str, tuple[int | None, str | None]]:
     return {each["place"]: (each["count"], each["fix"]) for row in answer.data for each in row["remains"]}
 
 
-def test_a_deleted_user(rollbook: Rollbook, school: Db) -> None:
-    furnish(school)
-    school.execute(
+def test_a_deleted_user(rollbook: Rollbook, furnished: Db) -> None:
+    furnished.execute(
         f"""insert into portal.student_courseenrollmentallowed (email, course_id, auto_enroll)
         values ('Ada@example.org', '{KEEP}', true), ('ada@example.org', '{REMOVE}', false);
         update rollbook.discussion set active = true;
@@ -51,14 +50,13 @@ def test_a_deleted_user(rollbook: Rollbook, school: Db) -> None:
     for place, (_, fix) in places(done).items():
         if "rollbook allowed" in str(fix) or "rollbook course" in str(fix):
             assert rollbook(*shlex.split(str(fix))[1:]).code == 0, place
-    assert rows(school, "portal.student_courseenrollmentallowed", "email") == [("fay@example.org",)]
-    assert rows(school, "course_edx_toy_2013_spring.auth_user", "id") == []
+    assert rows(furnished, "portal.student_courseenrollmentallowed", "email") == [("fay@example.org",)]
+    assert rows(furnished, "course_edx_toy_2013_spring.auth_user", "id") == []
     assert rollbook("user", "delete", "eve", "--confirm", "eve", "--json").data[0]["remains"] != []  # the service
 
 
-def test_an_ended_enrollment(rollbook: Rollbook, school: Db) -> None:
-    furnish(school)
-    school.execute(
+def test_an_ended_enrollment(rollbook: Rollbook, furnished: Db) -> None:
+    furnished.execute(
         "insert into portal.student_courseenrollmentallowed (email, course_id) values (%s, %s), (%s, %s)",
         ["ada@example.org", KEEP, "bob@example.org", KEEP],
     )
@@ -83,9 +81,8 @@ def test_an_ended_enrollment(rollbook: Rollbook, school: Db) -> None:
     assert rollbook("enrollment", "remove", REMOVE, "ada", "--json").data[0]["remains"] == []
 
 
-def test_a_removed_address_a_cancelled_authorization_and_a_course(rollbook: Rollbook, school: Db) -> None:
-    furnish(school)
-    school.execute(
+def test_a_removed_address_a_cancelled_authorization_and_a_course(rollbook: Rollbook, furnished: Db) -> None:
+    furnished.execute(
         "insert into portal.student_courseenrollmentallowed (email, course_id) values ('ADA@example.org', %s)", [KEEP]
     )
     assert places(rollbook("course", "delete", KEEP, "-n", "--json")) == {
@@ -98,5 +95,5 @@ def test_a_removed_address_a_cancelled_authorization_and_a_course(rollbook: Roll
     assert places(removed) == {f"course {KEEP}": (1, f"rollbook enrollment remove '{KEEP}' 'ada'")}
     cancel = ("authorization", "cancel", "edXexam000000000101", "--json")
     assert places(rollbook(*cancel, "-n")) == {}
-    school.execute("update portal.student_testcenterregistration set uploaded_at = now()")
+    furnished.execute("update portal.student_testcenterregistration set uploaded_at = now()")
     assert places(rollbook(*cancel)) == {"test centre": (1, "rollbook pearson export ead -o DIR")}

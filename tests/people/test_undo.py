@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from tests.people.test_oneroster import V11, bundle
 from tests.program import KEEP, REMOVE, snapshot
-from tests.school import Rollbook, advance_sequences, furnish
+from tests.school import Rollbook
 
 Db = Connection[Any]
 
@@ -40,14 +40,12 @@ def newest(db: Db) -> int:
 
 
 @pytest.fixture
-def site(school: Db) -> Db:
-    furnish(school)
-    advance_sequences(school)
-    school.execute(
+def site(furnished: Db) -> Db:
+    furnished.execute(
         "insert into portal.student_courseenrollmentallowed (email, course_id, auto_enroll) values "
         "('dan@example.org', %s, true)", [KEEP]
     )  # fmt: skip
-    return school
+    return furnished
 
 
 # Each is undone with one line, the newest entries first, and redone with another.
