@@ -16,7 +16,7 @@ from rollbook.core.shell import course_word
 from rollbook.replication import apply_error, build, catalog, link, requirements, subscription
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import Course, find_course, known_courses, require_running
-from rollbook.replication.queries.servers import record_placement
+from rollbook.replication.queries.servers import placement
 from rollbook.replication.repair import Failure, repair_on_server, write_until_equal
 from rollbook.replication.session import Progress, Session, opened
 from rollbook.replication.steps import Steps
@@ -29,13 +29,14 @@ CATCH_UP_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Placed:
-    """A row of `course attach` and `course detach`; the fields are their columns."""
+    """A row of `course attach` and `course detach`; the fields but the last are their columns."""
 
     course: str
     server: str | None
     table: str | None
     rows: int | None
     outcome: str
+    schema_name: str | None = None  # of a detach
 
     @property
     def is_left(self) -> bool:
@@ -62,17 +63,8 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
         portal.autocommit = True
         server = link.find_server(portal, server_name)
         names = known_courses(portal, list(dict.fromkeys(courses)))
-        if server.paused_at:
-            raise RefusedError(
-                f"server {server.name} is paused", fix=f"rollbook replication resume --server {server.name}"
-            )
-        if behind := link.list_behind(portal, server):
-            raise RefusedError(
-                f"server {server.name} is a relay",
-                why="it holds the courses of the servers behind it, and nothing else",
-                fix=f"rollbook course attach {course_word(names[0])} --to {behind[0].name}",
-            )  # fmt: skip
         with link.held(portal, server):
+            refuse_relay(portal, server, "attach", names[0])
             found = [find_course(portal, name) for name in names]
             for name in names:
                 require_running(portal, name)
@@ -83,6 +75,7 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
                     fix=f"rollbook course move {course_word(elsewhere[0].course)} --to {there}",
                 )
             with opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not run.dry_run) as session:
+                refuse_paused(session)
                 outcome = build_and_copy(run, session, found, steps, progress)
                 faults = [(hop.server, apply_error.fault(hop)) for hop in session.hops] if outcome == "refused" else []
                 copied = session.copied
@@ -100,6 +93,24 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
             except AdminError as exc:
                 result.failures.append(Failure(course.course, exc))
     return result
+
+
+def refuse_relay(portal: Conn, server: Server, verb: str, course: str) -> None:
+    """Raise RefusedError for a relay: it takes no course of its own. `verb`: attach or move."""
+    if behind := link.list_behind(portal, server):
+        raise RefusedError(
+            f"server {server.name} is a relay",
+            why="it holds the courses of the servers behind it, and nothing else",
+            fix=f"rollbook course {verb} {course_word(course)} --to {behind[0].name}",
+        )
+
+
+def refuse_paused(session: Session) -> None:
+    """Raise RefusedError if a server, or its relay, is paused: nothing would arrive there."""
+    for hop in session.hops:
+        if hop.server.paused_at is not None:
+            name = hop.server.name
+            raise RefusedError(f"server {name} is paused", fix=f"rollbook replication resume --server {name}")
 
 
 def stopped_copy(stuck: Server, server: Server, course: str, fault: apply_error.Fault | None) -> AttentionError:
@@ -133,19 +144,19 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
         requirements.refuse_encoding(hop)
         requirements.check_schemas(hop, schemas)
         requirements.refuse_lost(hop)
-    placing = sql.SQL("update rollbook.course set server = {}, state = 'copying' where course_id = any({})")
-    if run.dry_run and new_ids:
-        steps.on_portal(portal, placing.format(server.name, new_ids))
-    if not run.dry_run:
-        record_placement(portal, new_ids, server.name, "copying")
+    if new_ids:
+        steps.on_portal(portal, placement(new_ids, server.name, "copying"))
     created: dict[str, list[str]] = {}
     try:
         for hop in session.hops:  # a relay has the rows before the servers behind it copy them
             added, copied = feed(hop, courses, created, steps)
             if hop is not session and not run.dry_run:
-                outcome = bring_to_relay(run, hop, courses, progress)
+                outcome = subscription.await_copies(hop, schemas, run.timeout, progress)
                 if outcome != "ready":
                     return outcome
+                with run.connect() as holder:
+                    holder.autocommit = True
+                    equal_on_relay(hop, holder, courses, progress)
     except (AdminError, Error):
         if not (run.dry_run or any(conn.broken for conn in (portal, *(hop.conn for hop in session.hops)))):
             undo(session, new, created)
@@ -181,27 +192,20 @@ def feed(
     return subscription.refresh_copying(session, steps)
 
 
-def bring_to_relay(run: Run, session: Session, courses: Sequence[Course], progress: Progress) -> str:
-    """Wait until a relay has the copies of courses; make them equal where rows were there before. Returns the outcome.
+def equal_on_relay(relay: Session, holder: Conn, courses: Sequence[Course], progress: Progress) -> None:
+    """Make the copies of courses on a relay equal to the portal's, before a server behind it copies them.
 
     Raises AttentionError where they are not equal.
     """
-    outcome = subscription.await_copies(session, [course.schema_name for course in courses], run.timeout, progress)
-    if outcome != "ready":
-        return outcome
-    with run.connect() as holder:
-        holder.autocommit = True
-        for course in courses:
-            placement = catalog.Placement(course.course, course.schema_name, "moving", None)
-            _, report = write_until_equal(session, holder, placement, Progress(note=progress.note))
-            if differing := [row.table for row in report if row.verdict != "match"]:
-                raise AttentionError(
-                    f"the copies of {course.course} are not equal on server {session.server.name}: "
-                    f"{', '.join(differing)}",
-                    why="they are being written, or the copies in the portal's database differ",
-                    fix=f"rollbook replication repair {course_word(course.course)}; then the same command again",
-                )
-    return outcome
+    for course in courses:
+        placement = catalog.Placement(course.course, course.schema_name, "moving", None)
+        _, report = write_until_equal(relay, holder, placement, Progress(note=progress.note))
+        if differing := [row.table for row in report if row.verdict != "match"]:
+            raise AttentionError(
+                f"the copies of {course.course} are not equal on server {relay.server.name}: {', '.join(differing)}",
+                why="they are being written, or the copies in the portal's database differ",
+                fix=f"rollbook replication repair {course_word(course.course)}; then the same command again",
+            )
 
 
 def undo(session: Session, courses: Sequence[Course], created: dict[str, list[str]]) -> None:
@@ -289,7 +293,7 @@ def detach(run: Run, courses: Sequence[Course], options: Detaching, steps: Steps
                     history.record_many(portal, run, [
                         {"object": row.course, "outcome": "detached", "course_id": row.course,
                          "before": {"server": name}, "after": {"rows_there": row.outcome}}
-                        for row in done
+                        for row in done if row.server == name
                     ])  # fmt: skip
             rows += done
     rows += [Placed(course.course, None, None, None, "unchanged") for course in courses if not course.server]
@@ -299,43 +303,54 @@ def detach(run: Run, courses: Sequence[Course], options: Detaching, steps: Steps
 def detach_from(
     session: Session, courses: Sequence[Course], steps: Steps, *, keep: bool, drop_local: bool
 ) -> list[Placed]:
-    """Take courses out of a server's stream, then drop their schemas there; return a line for each."""
+    """Take courses out of a server's stream, then drop their schemas there; return a line for each.
+
+    Another line for what their relay keeps.
+    """
     ids = [course.course for course in courses]
-    if not steps.dry:
-        record_placement(session.portal, ids, session.server.name, "detached")
+    steps.on_portal(session.portal, placement(ids, session.server.name, "detached"))
     rows = release(session, courses, steps, keep=keep, drop_local=drop_local)
-    if not steps.dry:
-        record_placement(session.portal, ids, None, "ok")
+    steps.on_portal(session.portal, placement(ids, None, "ok"))
     return rows
 
 
 def release(session: Session, courses: Sequence[Course], steps: Steps, *, keep: bool, drop_local: bool) -> list[Placed]:
-    """Take courses that the portal no longer records for a server out of its stream; then drop their schemas there."""
-    rows = release_from(session, courses, steps, keep=keep, drop_local=drop_local)
-    if session.upstream is not None:
-        release_from_relay(session.upstream, courses, steps)
-    return rows
+    """Take courses that the portal no longer records for a server out of its stream; then drop their schemas there.
+
+    Returns a line for each, and for each that its relay keeps.
+    """
+    schemas = [(course.course, course.schema_name) for course in courses]
+    rows = release_from(session, schemas, steps, keep=keep, drop_local=drop_local)
+    return rows if session.upstream is None else [*rows, *tidy_relay(session.upstream, steps)]
 
 
-def release_from_relay(relay: Session, courses: Sequence[Course], steps: Steps) -> None:
-    """Take courses off a relay, but for those that a server behind it still has."""
-    needed = {row.course for row in catalog.fed(relay.portal, relay.server) if row.state != "detached"}
-    mine = [course for course in courses if course.course not in needed]
-    if mine:
-        release_from(relay, mine, steps, keep=False, drop_local=False)
+def tidy_relay(relay: Session, steps: Steps) -> list[Placed]:
+    """Take off a relay what no server behind it has any more; return a line for each schema that stays there.
+
+    A schema stays for what somebody has added to it, and is nobody's then.
+    """
+    portal = relay.portal
+    with steps.recorded(portal):
+        needed = {row.schema_name for row in catalog.fed(portal, relay.server) if row.state != "detached"}
+    unneeded = [name for name in catalog.list_relayed(relay.conn) if name not in needed]
+    courses = [(catalog.course_of(portal, name) or name, name) for name in unneeded]
+    rows = release_from(relay, courses, steps, keep=False, drop_local=False)
+    left = [row for row in rows if row.is_left]
+    for row in left:
+        steps.on_server(relay, build.comment_on(str(row.schema_name), row.course, is_relay=False))
+    return left
 
 
 def release_from(
-    session: Session, courses: Sequence[Course], steps: Steps, *, keep: bool, drop_local: bool
+    session: Session, courses: Sequence[tuple[str, str]], steps: Steps, *, keep: bool, drop_local: bool
 ) -> list[Placed]:
-    """Take courses out of the stream of one server or relay, then drop their schemas there; return a line for each."""
+    """Take courses (id, schema) out of the stream of one server or relay, then drop their schemas there."""
     conn, server = session.conn, session.server
-    steps.on_source(session.source, server, build.publish(session.portal, server))
+    steps.on_source(session.source, server, build.publish(session.portal, server, steps))
     if session.subscription() is not None:
         subscription.refresh(session, steps, copy=False)
     rows = []
-    for course in courses:
-        schema = course.schema_name
+    for course, schema in courses:
         local = catalog.local_objects(conn, schema, on_copies=False) + catalog.dependents(conn, schema)
         is_complete = catalog.is_complete(conn, session.copied, schema)
         count = sum(catalog.count_rows(conn, session.copied, schema).values()) if is_complete else 0
@@ -345,29 +360,44 @@ def release_from(
             steps.on_server(session, sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
         if steps.dry:
             outcome = f"would be {outcome}"
-        rows.append(Placed(course.course, server.name, None, count, outcome))
+        rows.append(Placed(course, server.name, None, count, outcome, schema))
     return rows
 
 
 def abandon(
     run: Run, portal: Conn, server: Server, courses: Sequence[Course], steps: Steps, *, record: bool = True
 ) -> list[Placed]:
-    """Take courses out of the stream of a server that does not answer; return what is left there.
+    """Take courses out of the stream of a server that does not answer; return what is left there, and on its relay.
 
     `record`: they are on no server from now on.
     """
-    if record and not steps.dry:
-        record_placement(portal, [course.course for course in courses], None, "ok")
+    if record:
+        steps.on_portal(portal, placement([course.course for course in courses], None, "ok"))
+    rows = [
+        Placed(each.course, server.name, None, None, f"left there: schema {each.schema_name}", each.schema_name)
+        for each in courses
+    ]  # fmt: skip
     relay = link.find_relay(portal, server)
     if relay is None:
-        steps.on_portal(portal, build.publish(portal, server))
-    else:
-        with (
-            suppress(UnreachableError),
-            opened(portal, relay, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not steps.dry) as session,
-        ):
-            steps.on_source(session.conn, server, build.publish(portal, server))
-            release_from_relay(session, courses, steps)
+        steps.on_source(portal, server, build.publish(portal, server))
+        return rows
+    try:
+        with opened(portal, relay, run.caller(), catch_up=CATCH_UP_SECONDS, changes=not steps.dry) as session:
+            steps.on_source(session.conn, server, build.publish(portal, server, steps))
+            return [*rows, *tidy_relay(session, steps)]
+    except UnreachableError:
+        return [
+            *rows,
+            *cut_relay_off(portal, relay, [(course.course, course.schema_name) for course in courses], steps),
+        ]
+
+
+def cut_relay_off(portal: Conn, relay: Server, courses: Sequence[tuple[str, str]], steps: Steps) -> list[Placed]:
+    """Send a relay that does not answer nothing of courses that no server behind it has; return what it keeps."""
+    steps.on_source(portal, relay, build.publish(portal, relay))
+    with steps.recorded(portal):
+        needed = {row.course for row in catalog.fed(portal, relay) if row.state != "detached"}
     return [
-        Placed(course.course, server.name, None, None, f"left there: schema {course.schema_name}") for course in courses
-    ]
+        Placed(course, relay.name, None, None, f"left there: schema {schema}", schema)
+        for course, schema in courses if course not in needed
+    ]  # fmt: skip

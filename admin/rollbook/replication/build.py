@@ -17,7 +17,7 @@ from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL
 from rollbook.core.rows import one
 from rollbook.core.shape import of, shaped
-from rollbook.replication import catalog, feeding, subscription
+from rollbook.replication import catalog, feeding, link, subscription
 from rollbook.replication.catalog import Copy
 from rollbook.replication.link import Server, identity
 from rollbook.replication.queries.servers import record_subscription
@@ -68,18 +68,22 @@ PUBLISHED = "select coalesce(jsonb_agg(p), '[]') as wanted from rollbook.publish
 READER = "rollbook_subscriber"  # of what a relay publishes: whoever subscribes there is a member
 
 
-def publish(portal: Conn, server: Server) -> sql.Composed:
-    """Return the statement for the source of a server that makes its publication list the courses that it receives."""
+def publish(portal: Conn, server: Server, steps: Steps | None = None) -> sql.Composed:
+    """Return the statement for the source of a server that makes its publication list the courses that it receives.
+
+    `steps`: of a dry run, as it would be after these.
+    """
     if server.through is None:
         return sql.SQL("select rollbook.publish_courses({})").format(server.name)
-    wanted = Jsonb(one(portal, PUBLISHED, [server.name])["wanted"])
+    with (steps or Steps()).recorded(portal):
+        wanted = Jsonb(one(portal, PUBLISHED, [server.name])["wanted"])
     return sql.SQL("select rollbook.publish({}, {}, reader => {})").format(server.stream, wanted, READER)
 
 
 def build(session: Session, steps: Steps, *, copy: bool = True) -> None:
     """Create what the stream lacks: publication, slot, what the server needs, subscription."""
     server, source = session.server, session.source
-    steps.on_source(source, server, publish(session.portal, server))
+    steps.on_source(source, server, publish(session.portal, server, steps))
     if catalog.slot(source, server) is None:
         create_slot(session, steps)
     prepare(session, steps)
@@ -162,19 +166,20 @@ def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: S
     """Create what is missing of courses (id, schema) on the server, each in one transaction; return the new schemas."""
     new: list[str] = []
     copies = catalog.copies(session.conn, session.copied, [schema for _, schema in wanted], None)
+    is_relay = bool(link.list_behind(session.portal, session.server))
+    on_relay = catalog.list_relayed(session.conn) if is_relay else []
     for course, schema in wanted:
         found = [copy for copy in copies if copy.schema_name == schema]
         present = {copy.table for copy in found if copy.is_there}
         absent = [name for name in session.copied.names if name not in present]
         guard(session, found, steps)
+        comment = comment_on(schema, course, is_relay=is_relay)
+        if found and is_relay and schema not in on_relay:
+            steps.on_server(session, comment)
         if not absent:
             continue
-        schema_statements = [] if found else [
-            sql.SQL("create schema {} authorization rollbook_owner").format(sql.Identifier(schema)),
-            sql.SQL("comment on schema {} is {}").format(
-                sql.Identifier(schema), sql.Literal(f"Rollbook: copies for course {course}.")
-            ),
-        ]  # fmt: skip
+        create = sql.SQL("create schema {} authorization rollbook_owner").format(sql.Identifier(schema))
+        schema_statements = [] if found else [create, comment]
         owners = [
             sql.SQL("alter table {} owner to rollbook_owner").format(sql.Identifier(schema, name)) for name in absent
         ]
@@ -182,6 +187,12 @@ def create_schemas(session: Session, wanted: Sequence[tuple[str, str]], steps: S
         steps.on_server(session, *schema_statements, *tables, *owners)
         new += [] if found else [schema]
     return new
+
+
+def comment_on(schema: str, course: str, *, is_relay: bool) -> sql.Composed:
+    """Return the statement that writes the comment on a course's schema; a relay drops those of its own."""
+    words = f"Rollbook: copies for course {course}{catalog.RELAYED if is_relay else '.'}"
+    return sql.SQL("comment on schema {} is {}").format(sql.Identifier(schema), sql.Literal(words))
 
 
 def guard(session: Session, copies: Sequence[Copy], steps: Steps) -> None:

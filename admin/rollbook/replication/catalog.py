@@ -192,6 +192,14 @@ order by 1
 """
 
 
+RELAYED = ", for the servers behind this relay."  # the end of the comment on a schema that a relay has for them alone
+RELAYED_SCHEMAS = """
+select n.nspname::text as nspname from pg_namespace as n
+where pg_get_userbyid(n.nspowner) = 'rollbook_owner' and obj_description(n.oid, 'pg_namespace') like '%%' || %s
+order by 1
+"""
+
+
 @dataclass(frozen=True)
 class Subscription:
     """A server's subscription to the portal."""
@@ -332,6 +340,11 @@ def dependents(conn: Conn, schema_name: str) -> list[str]:
 def kept_schemas(conn: Conn, attached_schemas: Sequence[str]) -> list[str]:
     """Return the course schemas on the server that no stream feeds: kept when their courses were detached."""
     return [row["nspname"] for row in conn.execute(KEPT_SCHEMAS, [list(attached_schemas)])]
+
+
+def list_relayed(conn: Conn) -> list[str]:
+    """Return the course schemas that a relay has for the servers behind it."""
+    return [row["nspname"] for row in conn.execute(RELAYED_SCHEMAS, [RELAYED])]
 
 
 def is_complete(conn: Conn, known: Copied, schema_name: str) -> bool:

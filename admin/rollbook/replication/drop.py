@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from psycopg import errors, sql
@@ -18,6 +19,16 @@ SLOT_SECONDS = 10.0  # how long a terminated reader may take to release its slot
 SLOTS = """
 select slot_name from pg_replication_slots
 where slot_name = %(stream)s or starts_with(slot_name, 'pg_' || %(subscription)s::text || '_sync_')
+"""
+
+# Of the streams of servers that are gone; a slot that is read belongs to one that is not.
+STALE = """
+select 'slot' as kind, s.slot_name::text as name from pg_replication_slots as s
+where s.database = current_database() and s.plugin = 'pgoutput' and not s.active
+    and starts_with(s.slot_name, 'rollbook_') and s.slot_name <> all (%(streams)s)
+union all
+select 'publication', p.pubname from pg_publication as p
+where starts_with(p.pubname, 'rollbook_') and p.pubname <> all (%(streams)s)
 """
 
 RELEASE = """
@@ -60,6 +71,17 @@ def drop_slots(source: Conn, server: Server, oid: int | None, steps: Steps) -> N
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.02)
+
+
+def drop_stale(session: Session, names: Sequence[str], steps: Steps) -> list[str]:
+    """Drop on a relay the slots and publications of streams other than these; return them in words."""
+    stale = session.conn.execute(STALE, {"streams": list(names)}).fetchall()
+    for row in stale:
+        name = sql.Identifier(row["name"]) if row["kind"] == "publication" else sql.Literal(row["name"])
+        steps.on_server(session, sql.SQL(
+            "drop publication {}" if row["kind"] == "publication" else "select pg_drop_replication_slot({})"
+        ).format(name))  # fmt: skip
+    return [f"{row['kind']} {row['name']}" for row in stale]
 
 
 def drop_source_side(source: Conn, server: Server, oid: int | None, steps: Steps) -> None:

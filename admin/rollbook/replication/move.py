@@ -20,7 +20,7 @@ from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
-from rollbook.replication import attach, build, carry, catalog, link, observe, requirements, subscription
+from rollbook.replication import attach, carry, catalog, link, observe, requirements, subscription
 from rollbook.replication.attach import CATCH_UP_SECONDS
 from rollbook.replication.carry import Carried
 from rollbook.replication.catalog import Placement
@@ -103,6 +103,7 @@ def plan_move(run: Run, courses: Sequence[str], server_name: str, options: Movin
     """Return what a move of these courses has to do. Raises RefusedError for an unknown course, or one in the way."""
     with run.connect() as portal:
         server = link.find_server(portal, server_name)
+        attach.refuse_relay(portal, server, "move", courses[0])
         found = [find_course(portal, name) for name in known_courses(portal, list(dict.fromkeys(courses)))]
         tables = len(catalog.copied(portal).tables)
     plan = Plan(server)
@@ -232,7 +233,7 @@ class ChangeOver:
                             after={"server": new.name, "own_objects": [row.name for row in own]},
                             course_id=course.course,
                         )  # fmt: skip
-            rows.append(release(self.run, portal, there, old, course, self.steps, drop_local=is_whole))
+            rows += release(self.run, portal, there, old, course, self.steps, drop_local=is_whole)
         return Result(rows=rows)
 
     def equal_rows(self, course: Course) -> tuple[list[Comparison], datetime]:
@@ -281,12 +282,13 @@ def build_there(change_over: ChangeOver, courses: Sequence[Course]) -> str:
     portal, server = session.portal, session.server
     schemas = [course.schema_name for course in courses]
     fresh = [course for course in courses if course.moving_to is None]
-    if server.paused_at is not None:
-        raise RefusedError(f"server {server.name} is paused", fix=f"rollbook replication resume --server {server.name}")
+    attach.refuse_relay(portal, server, "move", courses[0].course)
+    attach.refuse_paused(session)
     for course in courses:
         require_running(portal, course.course)
-    requirements.check_schemas(session, schemas)
-    requirements.refuse_lost(session)
+    for hop in session.hops:
+        requirements.check_schemas(hop, schemas)
+        requirements.refuse_lost(hop)
     if fresh:
         check_target(run, session)
     for name in dict.fromkeys(course.server for course in fresh):
@@ -304,25 +306,32 @@ def build_there(change_over: ChangeOver, courses: Sequence[Course]) -> str:
                         {"object": each_id, "outcome": "moving", "course_id": each_id, "before": {"server": name},
                          "after": {"moving_to": server.name}} for each_id in mine
                     ])  # fmt: skip
-    wanted = {course.course: course.schema_name for course in courses}  # in a dry run the portal does not record them
-    wanted |= {row.course: row.schema_name for row in catalog.fed(portal, server)}
     try:
-        build.prepare(session, steps)
-        build.create_schemas(session, list(wanted.items()), steps)
-        build.build(session, steps)
-        subscription.refresh_copying(session, steps)
+        for hop in session.hops:  # a relay has the rows before the server behind it copies them
+            attach.feed(hop, courses, {}, steps)
+            if hop is not session and not run.dry_run:
+                if (outcome := await_there(run, hop, courses, progress)) != "ready":
+                    return outcome
+                attach.equal_on_relay(hop, change_over.holder, courses, progress)
     except (AdminError, Error, KeyboardInterrupt):
         progress.note("the move has begun; run the command again, or take it back: course move COURSE --to OLD_SERVER")
         raise
-    if run.dry_run:
-        return "ready"
+    return "ready" if run.dry_run else await_there(run, session, courses, progress)
+
+
+def await_there(run: Run, session: Session, courses: Sequence[Course], progress: Progress) -> str:
+    """Wait until a server, or its relay, has the copies of courses: ready or copying.
+
+    Deletes rows that are in the way. Raises RefusedError for what that one cannot apply.
+    """
+    schemas = [course.schema_name for course in courses]
     outcome = subscription.await_copies(session, schemas, run.timeout, progress)
     if outcome == "refused":  # deletes rows in the way, or raises what the server cannot apply
         restart(session)
         outcome = subscription.await_copies(session, schemas, run.timeout, progress)
     if outcome == "refused":
         raise AttentionError(
-            f"the first copy to server {server.name} stopped",
+            f"the first copy to server {session.server.name} stopped",
             fix=f"rollbook replication show {course_word(courses[0].course)}",
         )
     return outcome
@@ -338,7 +347,8 @@ def check_target(run: Run, session: Session) -> None:
             why="its own courses come first",
             fix=f"rollbook server show {server.name}",
         )
-    requirements.check_copy_room(session)
+    for hop in session.hops:
+        requirements.check_copy_room(hop)
 
 
 # --- away from a server -----------------------------------------------------------------------------------------------
@@ -355,8 +365,7 @@ def take_back(run: Run, portal: Conn, course: Course, options: Moving, steps: St
                     portal, run, course.course, "stayed", before={"moving_to": other.name},
                     after={"server": course.server}, course_id=course.course,
                 )  # fmt: skip
-        row = release(run, portal, there, other, course, steps, drop_local=options.drop_local)
-    return Result(rows=[row])
+        return Result(rows=release(run, portal, there, other, course, steps, drop_local=options.drop_local))
 
 
 @contextmanager
@@ -377,13 +386,18 @@ def reached(run: Run, portal: Conn, server: Server, options: Moving) -> Iterator
 
 def release(
     run: Run, portal: Conn, there: Session | None, server: Server, course: Course, steps: Steps, *, drop_local: bool
-) -> Moved:
-    """Let a server go that the portal no longer records for a course; return the line that says what is left there."""
+) -> list[Moved]:
+    """Let a server go that the portal no longer records for a course; return lines with what is left there.
+
+    Another line for what its relay keeps.
+    """
     if there is None:
-        attach.abandon(run, portal, server, [course], steps, record=False)
-        count, outcome = None, "left there"
+        placed = attach.abandon(run, portal, server, [course], steps, record=False)
     else:
-        (placed,) = attach.release(there, [course], steps, keep=False, drop_local=drop_local)
-        count, outcome = placed.rows, placed.outcome
+        placed = attach.release(there, [course], steps, keep=False, drop_local=drop_local)
     steps.on_portal(portal, end_move(course.course))
-    return Moved(course.course, server.name, server.name, f"schema {course.schema_name}", count, outcome)
+    return [
+        Moved(row.course, row.server, str(row.server), f"schema {row.schema_name}", row.rows,
+              "left there" if row.outcome.startswith("left there") else row.outcome)
+        for row in placed
+    ]  # fmt: skip

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rollbook.core import history
-from rollbook.core.db import Conn
+from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.shell import course_word
-from rollbook.replication import base_backup, build, catalog, drop, feeding, link, rebuild, requirements
+from rollbook.replication import (
+    attach,
+    base_backup,
+    build,
+    catalog,
+    drop,
+    feeding,
+    link,
+    observe,
+    rebuild,
+    requirements,
+)
 from rollbook.replication.catalog import Placement
 from rollbook.replication.heartbeat import arrival, send_heartbeat
 from rollbook.replication.link import Server
-from rollbook.replication.queries.servers import list_moves, record_server, record_take_over
+from rollbook.replication.queries.servers import (
+    list_moves,
+    record_server,
+    record_take_over,
+    wal_is_unbounded,
+)
 from rollbook.replication.session import Session, opened
+from rollbook.replication.state import server_state
 from rollbook.replication.steps import Steps
 
 if TYPE_CHECKING:
@@ -32,6 +50,9 @@ class Added:
     outcome: str
     lag_seconds: float | None
     base_backup: bool | None  # whether the login of the subscription route could take one; None: not known
+    through: str | None  # no column: the relay that feeds it
+    is_unbounded: bool  # no column: whether its source keeps WAL for it until the disk is full
+    freed: list[str]  # no column: what a relay had of servers that are gone
 
 
 @dataclass(frozen=True)
@@ -49,35 +70,17 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
     `wanted` has its name and routes. Raises RefusedError, UnreachableError; then a new server leaves nothing.
     """
     known = next((server for server in link.list_servers(portal) if server.name == wanted.name), None)
-    server = wanted
-    if known:  # what else is recorded of it stays
-        if wanted.through is not None and wanted.through != known.through:
-            raise RefusedError(
-                f"server {known.name} is fed by {known.through or 'the portal'}, not through {wanted.through}",
-                fix=f"rollbook server move {known.name} --through {wanted.through}",
-            )
-        server = replace(
-            known, admin_dsn=wanted.admin_dsn, subscription_dsn=wanted.subscription_dsn,
-            portal_identity=wanted.portal_identity,
-        )  # fmt: skip
-    elif wanted.through is not None:
-        refuse_no_relay(portal, link.find_server(portal, wanted.through))
-    routes = (server.admin_dsn, server.subscription_dsn)
-    if known and not take_over and (known.admin_dsn, known.subscription_dsn) != routes:
-        raise RefusedError(
-            f"there is a server {server.name} with other routes",
-            why=f"see them with: rollbook server show {server.name}",
-            fix="if these lead to the same server: add --take-over; or choose another name",
-        )
-    if known and not take_over:
-        server = known
+    server = wanted if known is None else as_recorded(known, wanted, take_over=take_over)
+    relay = link.find_relay(portal, server)
     caller = run.caller(run.timeout or FIRST_SECONDS)
-    with (
-        link.held(portal, server),
-        opened(
+    with ExitStack() as stack:
+        stack.enter_context(link.held(portal, server))
+        if relay is not None and known is None:
+            refuse_no_relay(portal, relay)
+            refuse_unwell(portal, relay, run.caller())
+        session = stack.enter_context(opened(
             portal, server, caller, catch_up=FIRST_SECONDS, changes=False, take_over=take_over or known is None
-        ) as session,
-    ):
+        ))  # fmt: skip
         taken = known is not None and take_over and (known != server or session.is_taken_over)
         requirements.refuse_itself(session)
         requirements.check_room(session)
@@ -96,27 +99,86 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
                 rebuild.rebuild(session)
             record_take_over(portal, server)
         waited = provision(session, steps, is_new=known is None)
+        freed = [] if known is None else tidy(session, steps)
+        is_unbounded = wal_is_unbounded(session.source)
     outcome = "taken over" if taken else "unchanged" if known else "created"
-    if outcome != "unchanged" and not run.dry_run:
-        after = {"admin_route": link.shown(server.admin_dsn), "subscription_route": link.shown(server.subscription_dsn)}
+    if (outcome != "unchanged" or freed) and not run.dry_run:
+        after: dict[str, object] = {
+            "admin_route": link.shown(server.admin_dsn), "subscription_route": link.shown(server.subscription_dsn),
+        }  # fmt: skip
+        after |= {"through": server.through} if server.through else {}
+        after |= {"freed_of": freed} if freed else {}
         history.record(portal, run, server.name, outcome, after=after)
-    return Added(server.name, "would take over" if taken and run.dry_run else outcome, waited, may_back_up)
+    word = "would take over" if taken and run.dry_run else outcome
+    return Added(server.name, word, waited, may_back_up, server.through, is_unbounded, freed)
+
+
+def as_recorded(known: Server, wanted: Server, *, take_over: bool) -> Server:
+    """Return a recorded server, by the routes by which it is wanted. Raises RefusedError where it is another one."""
+    if wanted.through == known.name:
+        raise RefusedError(f"server {known.name} cannot feed itself", fix="leave --through out, or name its relay")
+    if wanted.through is not None and wanted.through != known.through:
+        raise RefusedError(
+            f"server {known.name} is fed by {known.through or 'the portal'}, not through {wanted.through}",
+            fix=f"rollbook server move {known.name} --through {wanted.through}",
+        )
+    routes = (wanted.admin_dsn, wanted.subscription_dsn)
+    if take_over:  # what else is recorded of it stays
+        admin_dsn, subscription_dsn = routes
+        return replace(
+            known, admin_dsn=admin_dsn, subscription_dsn=subscription_dsn, portal_identity=wanted.portal_identity
+        )
+    if (known.admin_dsn, known.subscription_dsn) != routes:
+        raise RefusedError(
+            f"there is a server {known.name} with other routes",
+            why=f"see them with: rollbook server show {known.name}",
+            fix="if these lead to the same server: add --take-over; or choose another name",
+        )
+    return known
 
 
 def refuse_no_relay(portal: Conn, relay: Server) -> None:
     """Raise RefusedError for a server that cannot feed others: it is behind a relay, or has courses of its own."""
-    if relay.through is not None or relay.moving_through is not None:
+    if above := relay.through or relay.moving_through:
         raise RefusedError(
-            f"server {relay.name} is itself behind {relay.through or relay.moving_through}",
-            why="a change goes through one relay at most", fix="name a server that the portal feeds",
+            f"server {relay.name} is itself behind {above}", why="a change goes through one relay at most",
+            fix=f"--through {above}, or another server that the portal feeds",
         )  # fmt: skip
-    behind = {server.name for server in link.list_behind(portal, relay)}
-    if own := [row for row in catalog.fed(portal, relay) if row.server not in behind and row.state != "moving"]:
+    own = [row.course for row in catalog.placements(portal, relay)]
+    if own:
         raise RefusedError(
-            f"server {relay.name} has courses of its own, such as {own[0].course}",
+            f"server {relay.name} has courses of its own, such as {own[0]}",
             why="a relay holds the courses of the servers behind it, and nothing else",
-            fix=f"rollbook course move {course_word(own[0].course)} --to SERVER; or add another server for the relay",
+            fix=f"rollbook course move {course_word(own[0])} --to SERVER; or add another server for the relay",
         )
+    if moves := list_moves(portal, relay.name):
+        raise RefusedError(
+            f"the move of course {moves[0].course} to or from server {relay.name} is not finished",
+            why="a relay holds the courses of the servers behind it, and nothing else",
+            fix=f"rollbook course move {course_word(moves[0].course)} --to {moves[0].server}",
+        )
+
+
+def refuse_unwell(portal: Conn, relay: Server, caller: Caller) -> None:
+    """Raise RefusedError for a relay through which nothing would arrive. Raises UnreachableError if it is silent."""
+    (seen,) = observe.look(portal, [relay], caller)
+    if isinstance(seen.answer, UnreachableError):
+        raise seen.answer
+    if (word := server_state(seen)) not in ("ok", "lagging"):
+        raise RefusedError(
+            f"server {relay.name} is {word}", why="nothing would arrive behind it",
+            fix=f"rollbook replication resume --server {relay.name}" if word == "paused"
+            else f"rollbook server show {relay.name}",
+        )  # fmt: skip
+
+
+def tidy(session: Session, steps: Steps) -> list[str]:
+    """Free a server of what it has for servers behind it that are gone, or are fed elsewhere; return that in words."""
+    names = [server.stream for server in link.list_behind(session.portal, session.server)]
+    freed = drop.drop_stale(session, names, steps)
+    unneeded = catalog.list_relayed(session.conn)
+    attach.tidy_relay(session, steps)
+    return freed + [f"schema {name}" for name in unneeded if name not in catalog.list_relayed(session.conn)]
 
 
 def provision(session: Session, steps: Steps, *, is_new: bool) -> float | None:
@@ -154,7 +216,7 @@ def deprovision(session: Session, steps: Steps) -> None:
 def remove(
     run: Run, portal: Conn, server: Server, courses: Sequence[Placement], steps: Steps, *, unreachable: bool
 ) -> list[Removed]:
-    """Remove a server; return what was removed, and what is left there.
+    """Remove a server; return what was removed, and what is left there or on its relay.
 
     Raises UnreachableError if it does not answer, unless `unreachable`; RefusedError if it answers and has courses.
     """
@@ -162,7 +224,7 @@ def remove(
         if behind := link.list_behind(portal, server):
             raise RefusedError(
                 f"server {server.name} is the relay of {', '.join(each.name for each in behind)}",
-                fix=f"rollbook server move {behind[0].name} --direct",
+                fix=f"rollbook server move {behind[0].name} --direct; or rollbook server remove {behind[0].name}",
             )
         try:
             with opened(portal, server, run.caller(), catch_up=FIRST_SECONDS, changes=not run.dry_run) as session:
@@ -173,46 +235,61 @@ def remove(
                     )
                 kept = catalog.kept_schemas(session.conn, [])
                 deprovision(session, steps)
+                left = [] if session.upstream is None else attach.tidy_relay(session.upstream, steps)
             parts = [("subscription", "removed"), ("slot", "removed"), ("publication", "removed")]
             parts += [(f"schema {schema} on the server", "kept") for schema in kept]
+            parts += on_relay(left)
         except UnreachableError:
             if not unreachable:
                 raise
-            moves = list_moves(portal, server.name)
-            source_left = drop_unreached(run, portal, server, steps)
-            schemas = dict.fromkeys([*(row.schema_name for row in courses), *(move.schema_name for move in moves)])
-            left = ["subscription", *(f"schema {schema}" for schema in schemas), "schema rollbook"]
-            parts = [(what, source_left or "removed") for what in ("slot", "publication")]
-            parts += [
-                (f"course {move.course}", f"moved to {move.moving_to}; verify it")
-                for move in moves if move.server == server.name and move.moving_to
-            ]  # fmt: skip
-            parts += [
-                (f"schema {move.schema_name} on server {move.leaving}", "left there")
-                for move in moves if move.server == server.name and move.leaving
-            ]  # fmt: skip
-            parts += [(f"{what} on the server", "left there") for what in left]
+            parts = remove_unreached(run, portal, server, courses, steps)
         rows = [Removed(server.name, what, outcome) for what, outcome in parts]
         if not run.dry_run:
             left_there = [row.what for row in rows if row.outcome != "removed"]
-            before = {"courses": [row.course for row in courses], "left_there": left_there}
+            before: dict[str, object] = {"courses": [row.course for row in courses], "left_there": left_there}
+            before |= {"through": server.through} if server.through else {}
             history.record(portal, run, server.name, "removed", before=before)
     return rows
 
 
-def drop_unreached(run: Run, portal: Conn, server: Server, steps: Steps) -> str | None:
-    """Drop at its source what belongs to a server that does not answer, and forget it.
+def remove_unreached(
+    run: Run, portal: Conn, server: Server, courses: Sequence[Placement], steps: Steps
+) -> list[tuple[str, str]]:
+    """Remove a server that does not answer, or whose relay does not; return each part, and its outcome."""
+    moves = list_moves(portal, server.name)
+    relay, source = link.find_relay(portal, server), [("slot", "removed"), ("publication", "removed")]
+    left: list[attach.Placed] = []
+    if relay is None:
+        drop.drop_source_side(portal, server, server.subscription, steps)
+        drop.forget(portal, server, steps)
+    else:
+        try:
+            with opened(portal, relay, run.caller(), catch_up=FIRST_SECONDS, changes=not run.dry_run) as session:
+                drop.drop_source_side(session.conn, server, server.subscription, steps)
+                drop.forget(portal, server, steps)
+                left = attach.tidy_relay(session, steps)
+        except UnreachableError:
+            drop.forget(portal, server, steps)
+            left = attach.cut_relay_off(portal, relay, [(row.course, row.schema_name) for row in courses], steps)
+            source = [(f"{what} on server {relay.name}", "left there") for what, _ in source]
+    schemas = dict.fromkeys([*(row.schema_name for row in courses), *(move.schema_name for move in moves)])
+    mine = [move for move in moves if move.server == server.name]
+    return [
+        *source,
+        *((f"course {move.course}", f"moved to {move.moving_to}; verify it") for move in mine if move.moving_to),
+        *((f"schema {move.schema_name} on server {move.leaving}", "left there") for move in mine if move.leaving),
+        *((f"{what} on the server", "left there")
+          for what in ("subscription", *(f"schema {name}" for name in schemas), "schema rollbook")),
+        *on_relay(left),
+    ]  # fmt: skip
 
-    Returns `left there` where the source, its relay, does not answer either.
-    """
-    left = None
-    try:
-        with link.source(portal, server, run.caller()) as source:
-            drop.drop_source_side(source, server, server.subscription, steps)
-    except UnreachableError:
-        left = "left there"
-    drop.forget(portal, server, steps)
-    return left
+
+def on_relay(left: Sequence[attach.Placed]) -> list[tuple[str, str]]:
+    """Return what a relay keeps of courses that nobody behind it has, and why."""
+    return [
+        (f"schema {row.schema_name} on server {row.server}", row.outcome if row.is_left else "left there")
+        for row in left
+    ]
 
 
 def clean_up_script(server: Server, courses: Sequence[Placement]) -> str:

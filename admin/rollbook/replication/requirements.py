@@ -132,6 +132,12 @@ def check_room(session: Session) -> None:
             why="copies flow one way, never in a ring",
             fix="name another database in --admin-dsn",
         )
+    if session.upstream is not None and there["others"] == session.upstream.server.stream:
+        raise RefusedError(
+            f"the database of server {server.name} is that of its relay, {session.source_name}",
+            why="a database receives copies from one server entry only",
+            fix="name another database in --admin-dsn",
+        )
     if there["others"]:
         raise RefusedError(
             f"the database of server {server.name} already receives copies, by subscription {there['others']}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from psycopg import sql
@@ -18,10 +20,24 @@ class Steps:
 
     dry: bool = False
     listed: list[tuple[str, str]] = field(default_factory=list)  # where, statement
+    records: list[sql.Composed | sql.SQL] = field(default_factory=list)  # of a dry run: what the portal would record
 
     def on_portal(self, portal: Conn, *statements: sql.Composed | sql.SQL) -> None:
-        """Run statements on the portal; several of them in one transaction."""
+        """Run statements on the portal, which record something; several of them in one transaction."""
         self._run(portal, "portal", statements)
+        if self.dry:
+            self.records += statements
+
+    @contextmanager
+    def recorded(self, portal: Conn) -> Iterator[None]:
+        """Let the portal be, inside, as the statements left it; those of a dry run are rolled back."""
+        if not self.records:
+            yield
+            return
+        with portal.transaction(force_rollback=True):
+            for statement in self.records:
+                portal.execute(statement)
+            yield
 
     def on_source(self, source: Conn, server: Server, *statements: sql.Composed | sql.SQL) -> None:
         """Run statements on what feeds a server, its relay or the portal; several of them in one transaction."""

@@ -59,12 +59,13 @@ def attach(
     return 4 if any(row.outcome == "differs" for row in done.rows) else 0
 
 
-def left_there(row: "Placed", schema: str) -> list[remains.Remain]:
-    """Return what a detach leaves on the server: the schema, where it was not dropped."""
+def left_there(row: "Placed") -> list[remains.Remain]:
+    """Return what a detach leaves on a server, or its relay: the schema, where it was not dropped."""
     if "kept" not in row.outcome and "left there" not in row.outcome:
         return []
-    fix = f"drop schema {schema} cascade, on that server"
-    return [remains.Remain(f"server {row.server}", f"rows in schema {schema}, no longer current", row.rows, fix)]
+    what = f"rows in schema {row.schema_name}, no longer current"
+    fix = f"drop schema {row.schema_name} cascade, on that server"
+    return [remains.Remain(f"server {row.server}", what, row.rows, fix)]
 
 
 @command(
@@ -99,8 +100,7 @@ def detach(
         render.confirm(run, "detach " + ", ".join(placed) + rest)
     rows, abandoned = attaching.detach(run, found, options, steps)
     show_steps(run, steps)
-    schemas = {row.course: row.schema_name for row in found}
-    render.removed(run, [{**vars(row), "remains": left_there(row, schemas[row.course])} for row in rows], PLACED)
+    render.removed(run, [{**vars(row), "remains": left_there(row)} for row in rows], PLACED)
     if abandoned:
         render.note(run, "if that server comes back, drop these schemas there; its subscription no longer feeds them")
     left = not keep_data and any(row.is_left for row in rows)

@@ -74,7 +74,7 @@ def add(
 ) -> None:
     """Add a course server with publication, slot and subscription, or give a known one what it lacks."""
     from rollbook.replication import link, provision
-    from rollbook.replication.queries.servers import checked_server_name, wal_is_unbounded
+    from rollbook.replication.queries.servers import checked_server_name
     from rollbook.replication.steps import Steps
 
     checked_server_name(name)
@@ -95,9 +95,12 @@ def add(
         routes = {"--admin-dsn": admin_dsn, "--subscription-dsn": subscription_dsn}
         server = link.Server(name, admin_dsn, subscription_dsn, link.identity(portal).database, through=through)
         added = provision.add(run, portal, server, steps, take_over=take_over)
-        unbounded = wal_is_unbounded(portal)
     show_steps(run, steps)
     render.rows(run, [vars(added)], ADDED)
+    if added.freed:
+        verb = "would be freed" if run.dry_run else "was freed"
+        render.note(run, f"server {name} {verb} of what no server behind it needs: {', '.join(added.freed)}")
+    source = f"server {added.through}" if added.through else "the portal"
     for option, dsn in routes.items():
         if link.has_password(dsn):
             render.note(
@@ -109,15 +112,15 @@ def add(
         )
         render.note(
             run,
-            f"the login of --subscription-dsn {could} take a base backup of the portal's whole cluster; in pg_hba.conf "
-            "on the portal, before other lines (NAME: that login; docs/servers.md has all lines):\n"
+            f"the login of --subscription-dsn {could} take a base backup of the whole cluster of {source}; in "
+            f"pg_hba.conf on {source}, before other lines (NAME: that login; docs/servers.md has all lines):\n"
             "  local  replication  NAME       reject\n"
             "  host   replication  NAME  all  reject",
         )
-    if unbounded:
+    if added.is_unbounded:
         render.note(
             run,
-            f"while server {name} is down the portal keeps WAL for it without bound; on the portal:\n"
+            f"while server {name} is down {source} keeps WAL for it without bound; on {source}:\n"
             "  alter system set max_slot_wal_keep_size = '10GB'; select pg_reload_conf();",
         )
 
@@ -234,8 +237,10 @@ def remove(
         found = provision.remove(run, portal, server, courses, steps, unreachable=unreachable)
     show_steps(run, steps)
     render.rows(run, [vars(row) for row in found], REMOVED)
-    outcomes = {row.outcome for row in found}
-    if "left there" in outcomes:
+    left = [row.what for row in found if row.outcome == "left there"]
+    if any(what.endswith(" on the server") for what in left):
         script = provision.clean_up_script(server, courses).replace("\n", "\n  ")
         render.note(run, f"if that server comes back, run there:\n  {script}")
-    return 5 if outcomes & {"left there", "kept"} else 0
+    if any(what.endswith(f" on server {server.through}") for what in left):
+        render.note(run, f"when {server.through} answers again, free it: rollbook server add {server.through}")
+    return 5 if any(row.outcome.startswith(("left there", "kept")) for row in found) else 0

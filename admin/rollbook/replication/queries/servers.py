@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 PLACE = """
 with forgotten as (
-    delete from rollbook.verification where course_id = any(%(ids)s)
+    delete from rollbook.verification where course_id = any({ids})
 )
-update rollbook.course set server = %(server)s, state = %(state)s where course_id = any(%(ids)s)
+update rollbook.course set server = {server}, state = {state} where course_id = any({ids})
 """
 
 BEGIN_MOVE = """
@@ -156,9 +156,9 @@ def record_rebuild(conn: Conn, name: str) -> None:
     conn.execute(REBUILD, {"server": name})
 
 
-def record_placement(conn: Conn, course_ids: Sequence[str], server: str | None, state: str) -> None:
-    """Record which server holds these courses, and their state; their verdicts are void."""
-    conn.execute(PLACE, {"ids": list(course_ids), "server": server, "state": state})
+def placement(course_ids: Sequence[str], server: str | None, state: str) -> sql.Composed:
+    """Return the statement that records which server holds these courses, and their state; their verdicts are void."""
+    return sql.SQL(PLACE).format(ids=list(course_ids), server=server, state=state)
 
 
 def begin_move(course_ids: Sequence[str], server: str) -> sql.Composed:

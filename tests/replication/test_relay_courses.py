@@ -1,0 +1,138 @@
+"""Courses of servers behind relays: attached, detached and moved in all directions; the relay has what they need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rollbook.system.demo.server import PrivateServer
+from tests.conftest import FAST
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
+from tests.replication.conftest import QUICK, Db, private_server, until
+from tests.replication.scenes import enroll
+from tests.replication.test_first_copy import writers
+from tests.replication.zones import ROOM, Zones, zones
+
+pytestmark = pytest.mark.slow  # a server of its own; `make check` runs it
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[PrivateServer]:
+    """A PostgreSQL server with room for many databases that receive and feed."""
+    with private_server({**FAST, **QUICK, **ROOM}) as server:
+        yield server
+
+
+@pytest.fixture
+def site(school: Db, dsn: str, room: PrivateServer, call: Callable[..., Result]) -> Iterator[Zones]:
+    """Two relays, hub and hub2, and the servers behind them and beside; no course is anywhere."""
+    with zones(school, dsn, room, call) as made:
+        yield made
+
+
+def execute(site: Zones, statements: str) -> list[str]:
+    """Execute what a dry run has printed, each statement where it says; return the places."""
+    places: list[str] = []
+    side = site.portal
+    for part in re.split(r"^(?=-- on )|;$", statements, flags=re.MULTILINE):
+        where, _, words = part.strip().partition("\n") if part.strip().startswith("-- on ") else ("", "", part.strip())
+        if where:
+            places.append(where.removeprefix("-- on ").removeprefix("the "))
+            side = site.portal if "portal" in where else site.sides[where.removeprefix("-- on server ")]
+        if words.strip():
+            side.execute(words.encode())
+    return list(dict.fromkeys(places))
+
+
+def test_the_relay_has_what_the_servers_behind_it_need_and_nothing_else(site: Zones) -> None:
+    before = site.left()
+    site.add_all("hub", "east", "west")
+    empty = site.left()
+    hub = site.sides["hub"]
+    refused = site.run("course", "attach", KEEP, "--to", "hub")
+    assert refused.code == 1
+    assert "server hub is a relay" in refused.err
+    assert "--to east" in refused.err
+    hub.execute(f"create schema {KEEP_SCHEMA}")  # somebody else's
+    for action in (("attach", KEEP, "--to", "east"), ("attach", KEEP, "--to", "east", "--dry-run")):
+        theirs = site.run("course", *action)
+        assert (theirs.code, f"server hub has a schema {KEEP_SCHEMA} that is not Rollbook's" in theirs.err) == (1, True)
+    hub.execute(f"drop schema {KEEP_SCHEMA}")
+    assert site.left() == empty
+    planned = site.ok("course", "attach", KEEP, REMOVE, "--to", "east", "--dry-run", "--format", "table").out
+    assert site.left() == empty
+    assert execute(site, planned.partition("\nCOURSE ")[0]) == ["portal", "server hub", "server east"]
+    until(lambda: site.is_on("east") and site.is_on("east", REMOVE))
+    site.attach(KEEP, REMOVE)
+    site.follows("east")
+    assert site.is_on("east", REMOVE)
+    moved = site.move("west", course=REMOVE)  # behind the same relay
+    assert moved.code == 0, moved
+    site.follows("west", REMOVE)
+    assert site.holders(KEEP_SCHEMA) == {"hub", "east"}
+    assert site.holders(REMOVE_SCHEMA) == {"hub", "west"}
+    hub.execute(f"create table {KEEP_SCHEMA}.note (body text)")  # by hand, on the relay
+    planned = site.run("course", "detach", KEEP, "--dry-run", "--format", "table").out
+    assert "-- on server hub\nselect rollbook.publish('rollbook_east', '[]'" in planned
+    detached = site.run("course", "detach", KEEP, "--yes", "--json")
+    assert detached.code == 5
+    assert [(row["server"], row["outcome"]) for row in detached.data] == [
+        ("east", "removed"), ("hub", "kept: table note")
+    ]  # fmt: skip
+    assert f"drop schema {KEEP_SCHEMA} cascade" in str(detached.data[1]["remains"])
+    assert site.holders(KEEP_SCHEMA) == {"hub"}
+    shown = site.run("server", "show", "hub", "--json").data
+    assert shown["kept_schemas"] == [KEEP_SCHEMA]
+    assert site.run("course", "detach", KEEP, "--yes", "--json").code == 0
+    enroll(site, 2)
+    site.attach(KEEP)  # what is kept on the relay is brought up to date first
+    site.follows("east")
+    hub.execute(f"drop table {KEEP_SCHEMA}.note")
+    site.ok("course", "detach", KEEP, "--keep-data", "--yes")
+    assert site.holders(KEEP_SCHEMA) == {"east"}
+    site.attach(KEEP)
+    site.follows("east")
+    site.ok("course", "detach", KEEP, REMOVE, "--yes")
+    assert site.left() == empty
+    for name in ("east", "west", "hub"):
+        site.ok("server", "remove", name, "--yes")
+    assert site.left() == before
+
+
+def test_a_course_moves_in_all_directions_while_people_write(site: Zones) -> None:
+    site.add_all("hub", "hub2", "north", "east", "west", "south")
+    site.ok("course", "attach", KEEP, "--to", "north")
+    site.ok("course", "attach", REMOVE, "--to", "west")
+    before = "north"
+    for to in ("east", "west", "south", "north", "south", "east", "north"):
+        with writers(site, 2):
+            moved = site.move(to)
+        assert moved.code == 0, (to, moved)
+        assert site.placed() == (to, None, None, "ok")
+        relay = {"east": {"hub"}, "west": {"hub"}, "south": {"hub2"}, "north": set()}[to]
+        assert site.holders(KEEP_SCHEMA) == {to} | relay, (before, to)
+        site.follows(to)
+        assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+        before = to
+    refused = site.move("hub")
+    assert refused.code == 1
+    assert "server hub is a relay" in refused.err
+    own = f"create table {KEEP_SCHEMA}.note (body text); alter table {KEEP_SCHEMA}.auth_user add nick text"
+    site.sides["north"].execute(own.encode())
+    stopped = site.move("east")
+    assert stopped.code == 4
+    assert site.placed() == ("north", "east", None, "ok")
+    assert site.holders(KEEP_SCHEMA) == {"north", "hub", "east"}
+    site.follows("north")
+    assert site.is_on("east")
+    back = site.move("north")
+    assert back.code == 0, back
+    assert site.holders(KEEP_SCHEMA) == {"north"}
+    assert site.move("east", "--prepare").code == 4
+    site.sides["east"].execute(own.encode())
+    assert site.move("east", "--finish").code == 0
+    assert site.holders(KEEP_SCHEMA) == {"hub", "east"}
+    site.follows("east")
+    assert site.holders(REMOVE_SCHEMA) == {"hub", "west"}
