@@ -121,13 +121,19 @@ class Site:
             for table in ("auth_user", "auth_userprofile", "student_courseenrollment")
         )
 
-    def as_worker(self, statement: str, *parameters: Any) -> None:
-        """Write on the server past the guards, as an accident would; of two in a deadlock, apply goes on."""
+    def at(self, name: str) -> Db:
+        """The session with a server."""
+        assert name == self.name
+        return self.server
+
+    def as_worker(self, statement: str, *parameters: Any, at: str | None = None) -> None:
+        """Write on a server past the guards, as an accident would; of two in a deadlock, apply goes on."""
+        conn = self.at(at or self.name)
         for _ in range(20):
-            with suppress(psycopg.errors.DeadlockDetected), self.server.transaction():
-                self.server.execute("set local session_replication_role = replica")
-                self.server.execute("set local deadlock_timeout = '20ms'")  # who looks first is the one to give way
-                self.server.execute(statement.encode(), parameters)
+            with suppress(psycopg.errors.DeadlockDetected), conn.transaction():
+                conn.execute("set local session_replication_role = replica")
+                conn.execute("set local deadlock_timeout = '20ms'")  # who looks first is the one to give way
+                conn.execute(statement.encode(), parameters)
                 return
         raise AssertionError(f"a deadlock each time: {statement}")
 

@@ -37,22 +37,22 @@ def becomes(site: Site, state: str, course: str = KEEP) -> dict[str, Any]:
     return line(site, course)
 
 
-def error_count(site: Site) -> int:
-    """How many errors the workers of the stream have met."""
+def error_count(site: Site, at: str | None = None) -> int:
+    """How many errors the workers of a server's stream have met."""
     query = """
         select coalesce(sum(t.apply_error_count + t.sync_error_count), 0)::int
         from pg_subscription as s inner join pg_database as d on d.oid = s.subdbid and d.datname = current_database()
         inner join pg_stat_subscription_stats as t on t.subid = s.oid
     """
-    found = site.server.execute(query).fetchone()
+    found = site.at(at or site.name).execute(query).fetchone()
     assert found is not None
     return int(found[0])
 
 
-def stands_still(site: Site) -> None:
-    """Wait until a worker of the stream has met an error, again if it is not the first."""
-    before = error_count(site)
-    until(lambda: error_count(site) > before)
+def stands_still(site: Site, at: str | None = None) -> None:
+    """Wait until a worker of a server's stream has met an error, again if it is not the first."""
+    before = error_count(site, at)
+    until(lambda: error_count(site, at) > before)
 
 
 def slots(site: Site) -> list[str]:

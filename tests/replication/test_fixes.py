@@ -153,8 +153,8 @@ class Follower:
             self.site.portal.execute(run_it[1].encode())
             return
         for step in fix.split("; or: ")[alternative].split("; then: "):
-            if there := re.fullmatch(r"on server east: (.+)", step):
-                self.site.server.execute(there[1].encode())
+            if there := re.fullmatch(r"on server (\w+): (.+)", step):
+                self.site.at(there[1]).execute(there[2].encode())
             elif step.startswith("rollbook "):
                 self.printed(remedy(self.site, step))
             else:
@@ -186,21 +186,21 @@ class Follower:
         assert self.site.is_equal(REMOVE)
 
 
-def harm(site: Site, case: Case, name: str) -> None:
-    """Let the fault come about, and the portal write what meets it."""
+def harm(site: Site, case: Case, name: str, at: str = "east") -> None:
+    """Let the fault come about on a server, and the portal write what meets it."""
     if name == "a row with its key":
         last = site.portal.execute("select nextval(pg_get_serial_sequence('portal.auth_user', 'id'))").fetchall()
-        site.as_worker(another_user(last[0][0] + 1))
+        site.as_worker(another_user(last[0][0] + 1), at=at)
     elif name == "a dropped subscription":
-        drop_subscriptions(site.server)
+        drop_subscriptions(site.at(at))
     elif case.harm:
-        site.server.execute(case.harm.replace("{0}", KEEP_SCHEMA).encode())
+        site.at(at).execute(case.harm.replace("{0}", KEEP_SCHEMA).replace("rollbook_east", f"rollbook_{at}").encode())
     if case.change:
         site.portal.execute(case.change.encode())
     else:
         enroll(site, 1)
     if "subscription" not in name:
-        stands_still(site)
+        stands_still(site, at)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class Fault:
     course: str | None  # None: Rollbook's own heartbeats
     statement: str | None = None  # SQL for the server that removes what refuses the row; None: not known, or not needed
     commands: tuple[str, ...] = ("resume",)  # of `rollbook replication`: what fixes it then, one after the other
-    is_moving: bool = False  # the course is on its way to the server
+    moving_to: str | None = None  # the server to which the course is on its way, here or through here
     suspects: tuple[str, ...] = ()  # where the error names nothing: what the course added to the table
     touched: tuple[str, ...] = ()  # the courses of its transaction: skipped, each lacks a change
 
@@ -114,12 +114,12 @@ class Fault:
         `with_skip`: skipping the transaction too, where that is a way.
         """
         course = self.course or (asked if self.is_conflict else None)
-        fix = obstacle.fix_lines(server, course, self.statement, self.commands, is_moving=self.is_moving)
+        fix = obstacle.fix_lines(server, course, self.statement, self.commands, moving_to=self.moving_to)
         if self.statement is None and self.commands == ("resume",):
             such_as = f", such as {', '.join(self.suspects)}" if self.suspects else ""
             where = f"in schema {self.schema_name} on server {server.name}{such_as}"
             fix = f"change what refuses that row {where}; then: {fix}"
-        if with_skip and self.finish_lsn and self.commands == ("resume",) and not self.is_moving:
+        if with_skip and self.finish_lsn and self.commands == ("resume",) and self.moving_to is None:
             fix += f"; or: {obstacle.fix_lines(server, course, None, ['resume'])} --skip {self.finish_lsn}"
             names = map(course_word, self.touched if len(self.touched) <= NAMED else ())  # none: all courses
             fix += "; then: " + " ".join(["rollbook replication repair", *names])
@@ -387,7 +387,7 @@ class Fed:
         placed = catalog.fed(portal, server)
         self.portal, self.server, self.copied = portal, server, catalog.copied(portal)
         self.courses = {row.schema_name: row.course for row in placed}
-        self.moving = {row.schema_name for row in placed if row.state == "moving"}
+        self.moving = {row.schema_name: row.moving_to for row in placed if row.state == "moving"}
         found = catalog.copies(conn, self.copied, list(self.courses), catalog.subscription(conn, server))
         self.copies = {(copy.schema_name, copy.table): copy for copy in found}
         self.late = {
@@ -402,7 +402,7 @@ class Fed:
         """Return a fault at a change."""
         return Fault(
             at.schema_name, at.table, at.key, at.operation, sqlstate, message, at.finish_lsn or None,
-            self.courses.get(at.schema_name), is_moving=at.schema_name in self.moving, **more,
+            self.courses.get(at.schema_name), moving_to=self.moving.get(at.schema_name), **more,
         )  # fmt: skip
 
     def unfit(self, at: Change) -> Fault | None:

@@ -119,7 +119,7 @@ from rollbook.copied_tables() as t order by t.ordinal
 """
 
 PLACEMENTS = """
-select c.course_id as course, c.schema_name::text as schema_name, c.state, c.server
+select c.course_id as course, c.schema_name::text as schema_name, c.state, c.server, c.moving_to
 from rollbook.course as c where c.server = %s order by c.course_id
 """
 
@@ -129,7 +129,7 @@ with own as (
     select s.name from rollbook.server as s where %(server)s in (s.name, s.through, s.moving_through)
 )
 select
-    c.course_id as course, c.schema_name::text as schema_name, c.server,
+    c.course_id as course, c.schema_name::text as schema_name, c.server, c.moving_to,
     case when c.server in (select o.name from own as o) then c.state else 'moving' end as state
 from rollbook.course as c
 where c.server in (select o.name from own as o) or c.moving_to in (select o.name from own as o)
@@ -255,6 +255,7 @@ class Placement:
     schema_name: str
     state: str
     server: str | None  # the one it is on
+    moving_to: str | None = None
 
 
 @dataclass(frozen=True)

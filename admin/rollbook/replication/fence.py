@@ -23,7 +23,8 @@ class FaultError(UnreachableError):
         super().__init__(
             f"replication to server {server.name} has stopped", why=fault.words, fix=fault.fix(server)
         )  # fmt: skip
-        self.server, self.fault = server, fault
+        self.session = session  # with the server, or the relay, that cannot apply it
+        self.fault = fault
 
 
 def fence(session: Session, seconds: float | None = None, *, skipped: str | None = None) -> float:

@@ -121,6 +121,11 @@ class Seen:
         return self.answer if isinstance(self.answer, Answer) else None
 
     @property
+    def hops(self) -> list[Seen]:
+        """Return what is known of the relay that feeds it, if there is one, then of the server itself."""
+        return [self] if self.relay is None else [self.relay, self]
+
+    @property
     def runs(self) -> bool:
         """Return whether the subscription exists and is enabled."""
         return bool(self.reached and self.reached.subscription and self.reached.subscription.enabled)

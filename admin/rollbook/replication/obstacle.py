@@ -62,14 +62,14 @@ def keepers(conn: Conn, schema_name: str, table: str) -> str | None:
 
 
 def fix_lines(
-    server: Server, course: str | None, sql_there: str | None, commands: Sequence[str], *, is_moving: bool = False
+    server: Server, course: str | None, sql_there: str | None, commands: Sequence[str], *, moving_to: str | None = None
 ) -> str:
     """Return what fixes a fault, as it is to be executed: SQL for the server, then commands for the course.
 
-    Without a course (heartbeats are nobody's) the one command is `resume`; on the way to the server it is `move`.
+    Without a course (heartbeats are nobody's) the one command is `resume`; on the way to a server it is `move`.
     """
-    target = f"--server {server.name}" if course is None else course_word(course)
     lines = [f"on server {server.name}: {sql_there}"] if sql_there else []
-    if is_moving:
-        return "; then: ".join([*lines, f"rollbook course move {target} --to {server.name}"])
+    if moving_to is not None and course is not None:
+        return "; then: ".join([*lines, f"rollbook course move {course_word(course)} --to {moving_to}"])
+    target = f"--server {server.name}" if course is None else course_word(course)
     return "; then: ".join([*lines, *(f"rollbook replication {command} {target}" for command in commands)])

@@ -12,7 +12,7 @@ from rollbook.core.errors import AttentionError, RefusedError, UnreachableError,
 from rollbook.replication import apply_error, catalog, link, subscription
 from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.queries.copies import portal_time, record_verification
-from rollbook.replication.queries.servers import record_pause, slots_of
+from rollbook.replication.queries.servers import record_pause, slots_of, wal_is_unbounded
 from rollbook.replication.restart import refusal
 from rollbook.replication.selection import selected
 from rollbook.replication.session import Session, opened
@@ -37,10 +37,11 @@ class Paused:
 
 def pause_or_resume(
     run: Run, portal: Conn, courses: Sequence[str], names: Sequence[str], *, paused: bool, skip: str | None
-) -> list[Paused]:
+) -> tuple[list[Paused], list[str]]:
     """Pause or resume the servers of these courses, past the transaction that ends at `skip`.
 
-    Returns a line for each course that is affected. A dry run changes nothing. Raises RefusedError with the apply error
+    Returns a line for each course that is affected: with a relay the courses of all servers behind it; and in sentences
+    who keeps WAL for a paused server, and how long. A dry run changes nothing. Raises RefusedError with the apply error
     that would stop a server again.
     """
     servers = selected(portal, courses, names)
@@ -49,6 +50,7 @@ def pause_or_resume(
     if skip is not None and len(servers) != 1:
         raise UsageError("--skip is for one server", fix="name one course")
     found: list[Paused] = []
+    kept: list[str] = []
     for server in servers:
         relay = link.find_relay(portal, server)
         resumed = relay if relay is not None and relay.paused_at and not paused else server
@@ -66,9 +68,20 @@ def pause_or_resume(
                     for row in affected
                 ])  # fmt: skip
             slot = next((row for row in slots_of(session.source, [server.name]) if row.server == server.name), None)
+            if paused and not run.dry_run:
+                kept.append(keeps_wal(session))
         wal = (slot.held_bytes, slot.safe_bytes) if slot else (None, None)
         found += [Paused(row.course, row.server or server.name, outcome, *wal) for row in affected]
-    return found
+    return found, list(dict.fromkeys(kept))
+
+
+def keeps_wal(session: Session) -> str:
+    """Return in a sentence for how long the source of a paused server keeps its WAL."""
+    bound = (
+        "without bound: the disk may fill (max_slot_wal_keep_size is -1)" if wal_is_unbounded(session.source)
+        else "until it has written SAFE more bytes; then the slot is lost"
+    )  # fmt: skip
+    return f"{session.source_name} keeps its WAL for them {bound}"
 
 
 def pause(session: Session) -> str:
@@ -93,7 +106,7 @@ def resume(session: Session, skip: str | None) -> str:
     try:
         fence(session, skipped=skip)
     except FaultError as exc:
-        raise refusal(exc.server, exc.fault) from exc
+        raise refusal(exc.session.server, exc.fault) from exc
     except UnreachableError:
         return "lagging"
     finally:

@@ -65,9 +65,9 @@ def restore_stream(session: Session, course: Placement) -> None:
     steps = Steps()
     build.prepare(session, steps)
     build.create_schemas(session, [(course.course, schema)], steps)
+    session.source.execute(build.publish(portal, server))  # first: a relay whose heartbeats were gone sends them again
     subscription.go_on(session)
     restart(session)
-    session.source.execute(build.publish(portal, server))
     if any(copy.sync is None for copy in session.copies(schema)):
         subscription.refresh_copying(session, steps)
     if subscription.await_copies(session, [schema], session.timeout) == "copying":

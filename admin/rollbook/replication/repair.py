@@ -138,15 +138,16 @@ def plan_recreation(portal: Conn, plan: Plan) -> None:
 
 def plan_server(portal: Conn, seen: observe.Seen, courses: Sequence[str], plan: Plan) -> dict[str, str | None]:
     """Plan for the courses of one server that cannot be compared; return them, with the course that stopped them."""
-    server, fault = seen.server, seen.fault
-    if fault is not None and fault.is_conflict:
-        cause = fault.course or courses[0]  # None: a heartbeat, which is repaired with any course
-        if cause in courses:
-            plan.add(cause, Written(fault.table, deleted=1), server.name)
-        return dict.fromkeys(courses, cause)
-    if fault is not None:
-        plan.failures += [Failure(name, refusal(server, fault)) for name in courses]
-        return dict.fromkeys(courses)
+    for hop in seen.hops:
+        fault = hop.fault
+        if fault is not None and fault.is_conflict:
+            cause = fault.course or courses[0]  # None: a heartbeat, which is repaired with any course
+            if cause in courses:
+                plan.add(cause, Written(fault.table, deleted=1), seen.server.name)
+            return dict.fromkeys(courses, cause)
+        if fault is not None:
+            plan.failures += [Failure(name, refusal(hop.server, fault)) for name in courses]
+            return dict.fromkeys(courses)
     found: dict[str, str | None] = {}
     for course in course_states(portal, courses):
         if course.fault is not None:  # in the portal's database: `plan_recreation` is for those

@@ -9,12 +9,12 @@ from psycopg import errors, sql
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
-from rollbook.replication import apply_error, obstacle, subscription
+from rollbook.replication import apply_error, catalog, obstacle, subscription
 from rollbook.replication.apply_error import Keyed
 from rollbook.replication.build import publish
 from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.link import Server
-from rollbook.replication.queries.servers import begin_move, is_moving_to, list_moves, record_state, switch
+from rollbook.replication.queries.servers import begin_move, record_state, switch
 from rollbook.replication.session import Session
 from rollbook.replication.steps import Steps
 from rollbook.replication.write_rows import refused_write
@@ -38,33 +38,32 @@ def restart(session: Session) -> list[Removed]:
     Continues as long as there is something to delete: others write meanwhile, and may meet the next conflict. Returns
     what was deleted. Raises RefusedError for any other apply error, which it names.
     """
-    server = session.server
     removed: list[Removed] = []
     idle = 0
-    fault = None
+    fault, at = None, session
     subscription.go_on(session)
     while idle < IDLE_ROUNDS:
         idle += 1
-        fault = apply_error.copy_fault(session)
+        fault, at = apply_error.copy_fault(session), session
         if fault is None:
             try:
                 fence(session)
             except FaultError as exc:
-                fault = exc.fault
+                fault, at = exc.fault, exc.session  # perhaps the relay's
             else:
                 return removed
         if not fault.is_conflict:
-            raise refusal(server, fault)
+            raise refusal(at.server, fault)
         if fault.operation == "copy":
-            readd_tables(session, fault.schema_name)
+            readd_tables(at, fault.schema_name)
         else:
-            fresh = [row for row in delete_conflicts(session) if row not in removed]
+            fresh = [row for row in delete_conflicts(at) if row not in removed]
             removed += fresh
             idle = 0 if fresh else idle  # somebody on the server who puts a row back ends it
     raise UnreachableError(
-        f"replication to server {server.name} stops again and again",
+        f"replication to server {at.server.name} stops again and again",
         why=f"{fault.words}; the row is there again each time it is deleted" if fault else None,
-        fix=kept_row_fix(session, fault) if fault else "rollbook replication status",
+        fix=kept_row_fix(at, fault) if fault else "rollbook replication status",
     )
 
 
@@ -74,7 +73,7 @@ def kept_row_fix(session: Session, fault: apply_error.Fault) -> str:
     if sql_there is None:
         place = f"{fault.schema_name}.{fault.table} on server {session.server.name}"
         return f"stop whatever writes {place}; then: {fault.fix(session.server)}"
-    return obstacle.fix_lines(session.server, fault.course, sql_there, ["repair"], is_moving=fault.is_moving)
+    return obstacle.fix_lines(session.server, fault.course, sql_there, ["repair"], moving_to=fault.moving_to)
 
 
 def refusal(server: Server, fault: apply_error.Fault) -> RefusedError:
@@ -129,15 +128,15 @@ def delete_rows(conn: Conn, table: Keyed, keys: list[int]) -> list[Removed]:
 
 def readd_tables(session: Session, schema_name: str) -> None:
     """Take one course out of the stream and in again, without a first copy: its rows are repaired instead."""
-    if is_moving_to(session.portal, schema_name, session.server.name):
-        move = next(move for move in list_moves(session.portal, session.server.name) if move.schema_name == schema_name)
-        changes = [switch(move.course, move.server), begin_move([move.course], session.server.name)]
-        for change in changes:
-            session.portal.execute(change)
-            session.source.execute(publish(session.portal, session.server))
-            subscription.refresh(session, Steps(), copy=False)
-        return
+    portal, server = session.portal, session.server
+    for row in catalog.fed(portal, server):
+        if row.schema_name == schema_name and row.state == "moving" and row.moving_to and row.server:
+            for change in (switch(row.course, row.server), begin_move([row.course], row.moving_to)):
+                portal.execute(change)
+                session.source.execute(publish(portal, server))
+                subscription.refresh(session, Steps(), copy=False)
+            return
     for state in ("detached", "copying"):
-        record_state(session.portal, schema_name, state)
-        session.source.execute(publish(session.portal, session.server))
+        record_state(portal, schema_name, state)
+        session.source.execute(publish(portal, server))
         subscription.refresh(session, Steps(), copy=False)

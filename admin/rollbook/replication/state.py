@@ -138,8 +138,8 @@ def state_at(course: CourseState, seen: Seen, behind: str | None = None) -> Verd
     if lacking:
         why = f"columns are missing on the server: {'; '.join(lacking)}"
         added = seen.additions[course.schema_name]
-        is_moving = course.moving_to == to
-        fix = obstacle.fix_lines(server, course.course, added, ["resume", "repair"], is_moving=is_moving)
+        moving_to = to if course.moving_to == to else None
+        fix = obstacle.fix_lines(server, course.course, added, ["resume", "repair"], moving_to=moving_to)
         return Verdict("broken", why, fix)
     if server.paused_at is not None:
         return Verdict(
@@ -390,7 +390,7 @@ def detail(course: CourseState, seen: Seen) -> dict[str, Any]:
     summary = line(course, seen)
     answer = seen.reached
     found = answer.subscription if answer else None
-    fault = seen.fault
+    fault = next((hop.fault for hop in seen.hops if hop.fault), None)
     return {
         "course": summary.course, "server": seen.server.name, "state": summary.state, "reason": summary.reason,
         "fix": shown_fix(summary, seen), "lag_bytes": summary.lag_bytes,
@@ -416,7 +416,7 @@ def detail(course: CourseState, seen: Seen) -> dict[str, Any]:
 
 def shown_fix(summary: Line, seen: Seen) -> str | None:
     """Return the fix of a course's line for `show`: with every way, and never `show` itself."""
-    for each in filter(None, (seen, seen.relay)):
-        if each.fault is not None and summary.fix == each.fault.fix(each.server, summary.course):
-            return each.fault.fix(each.server, summary.course, with_skip=True)
+    for hop in seen.hops:
+        if hop.fault is not None and summary.fix == hop.fault.fix(hop.server, summary.course):
+            return hop.fault.fix(hop.server, summary.course, with_skip=True)
     return None if summary.fix and summary.fix.startswith("rollbook replication show ") else summary.fix

@@ -188,7 +188,8 @@ def conflicts(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
     with run.connect() as portal:
         portal.autocommit = True
         placed = selected(portal, course)
-        for seen in look(portal, list(placed), run.caller()):
+        asked = look(portal, list(placed), run.caller())
+        for seen in {hop.server.name: hop for each in asked for hop in each.hops}.values():
             if isinstance(seen.answer, UnreachableError):
                 unknown = True
                 render.error(run, seen.answer)
@@ -196,7 +197,9 @@ def conflicts(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
             if seen.diagnosis_error is not None:  # stopped, and this role may not see why
                 unknown = True
                 render.note(run, f"server {seen.server.name}: {seen.diagnosis_error}")
-            rows += [vars(row) for row in conflicts_of(seen, placed[seen.server])]
+            behind = [row for server, rows in placed.items() if seen.server.name in (server.name, server.through)
+                      for row in rows]  # fmt: skip
+            rows += [vars(row) for row in conflicts_of(seen, behind)]
     render.rows(run, rows, CONFLICTS, empty="no conflicts")
     return 3 if unknown else 4 if any(row["kind"] != "counted" for row in rows) else 0
 
@@ -233,19 +236,13 @@ def resume(
 def set_paused(run: Run, courses: list[str], servers: list[str], *, paused: bool, skip: str | None) -> int:
     """Pause or resume the servers of these courses and write a line for each course that is affected."""
     from rollbook.replication.pause import pause_or_resume
-    from rollbook.replication.queries.servers import wal_is_unbounded
 
     if not courses and not servers:
         raise UsageError("name a course, or --server SERVER", fix="rollbook replication status")
     with run.connect() as portal:
         portal.autocommit = True
-        found = pause_or_resume(run, portal, courses, servers, paused=paused, skip=skip)
-        unbounded = wal_is_unbounded(portal)
+        found, kept = pause_or_resume(run, portal, courses, servers, paused=paused, skip=skip)
     render.rows(run, [vars(row) for row in found], PAUSED)
-    if paused and not run.dry_run:
-        bound = (
-            "without bound: the disk may fill (max_slot_wal_keep_size is -1)" if unbounded
-            else "until it has written SAFE more bytes; then the slot is lost"
-        )  # fmt: skip
-        render.note(run, f"the portal keeps its WAL for them {bound}")
+    for sentence in kept:
+        render.note(run, sentence)
     return 4 if any(row.outcome == "lagging" for row in found) else 0

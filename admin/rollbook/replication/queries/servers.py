@@ -181,11 +181,6 @@ def list_moves(conn: Conn, server: str) -> list[Move]:
     return typed(Move, conn, MOVES, {"server": server})
 
 
-def is_moving_to(conn: Conn, schema_name: str, server: str) -> bool:
-    """Return whether the course of a schema moves to this server."""
-    return any(move.schema_name == schema_name and move.moving_to == server for move in list_moves(conn, server))
-
-
 def record_state(conn: Conn, schema_name: str, state: str) -> None:
     """Record the state of one course."""
     conn.execute("update rollbook.course set state = %s where schema_name = %s", [state, schema_name])
@@ -228,5 +223,5 @@ def check_position(conn: Conn, lsn: str) -> None:
 
 
 def wal_is_unbounded(conn: Conn) -> bool:
-    """Return whether the portal keeps WAL for a server that is down until the disk is full."""
+    """Return whether a database keeps WAL for a server that is down until the disk is full."""
     return bool(one(conn, "select current_setting('max_slot_wal_keep_size') = '-1' as unbounded")["unbounded"])
