@@ -21,7 +21,7 @@ from rollbook.core.migrating import known_revisions
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
 from tests.catalog import catalog, changed
-from tests.conftest import FAST
+from tests.conftest import FAST, in_memory
 from tests.program import postgres_program
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ Make = Callable[[], str]
 @pytest.fixture(scope="module")
 def server() -> Iterator[PrivateServer]:
     """A cluster in which nobody has Rollbook: roles are cluster-wide."""
-    with tempfile.TemporaryDirectory(prefix="rb-mig-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="rb-mig-", dir=in_memory(), ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         private = PrivateServer(Path(folder) / "pg", settings=FAST)
         private.start()

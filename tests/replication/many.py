@@ -68,10 +68,11 @@ def attach_empty(portal_dsn: str, server_name: str, courses: Sequence[str]) -> N
             found = portal.execute(
                 "select course_id, schema_name::text from rollbook.course where course_id = any (%s)", [list(courses)]
             ).fetchall()
-            build.prepare(session, Steps())
-            build.create_schemas(session, [(row["course_id"], row["schema_name"]) for row in found], Steps())
-            portal.execute(build.publish(portal, server))
-            subscription.refresh(session, Steps(), copy=False)
+            for hop in session.hops:
+                build.prepare(hop, Steps())
+                build.create_schemas(hop, [(row["course_id"], row["schema_name"]) for row in found], Steps())
+                hop.source.execute(build.publish(portal, hop.server))
+                subscription.refresh(hop, Steps(), copy=False)
 
 
 @dataclass

@@ -146,7 +146,7 @@ def own_columns(run: Run, portal: Conn, new: Sequence[Column], progress: Progres
 
     add_all(portal, "in the portal's database", list(courses))
     for server in link.list_servers(portal):
-        schemas = [course.schema_name for course in courses.values() if course.server == server.name]
+        schemas = [course.schema_name for course in courses.values() if server.name in course.hosts]
         try:
             with link.reached(server, run.caller()) as conn:
                 add_all(conn, f"on server {server.name}", schemas)
@@ -328,7 +328,7 @@ def copies_with(
 
     add_all(portal, [course.schema_name for course in courses])
     for server in link.list_servers(portal):
-        schemas = [course.schema_name for course in courses if course.server == server.name]
+        schemas = [course.schema_name for course in courses if server.name in course.hosts]
         try:
             with link.reached(server, run.caller()) as conn:
                 add_all(conn, schemas)

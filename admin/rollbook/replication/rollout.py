@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,11 +20,12 @@ from psycopg import errors, sql
 
 from rollbook.core import history
 from rollbook.core.db import Conn
-from rollbook.core.errors import AdminError, RefusedError, UnreachableError
+from rollbook.core.errors import AdminError, RefusedError
 from rollbook.core.shell import course_word
 from rollbook.core.sqlstate import translate
-from rollbook.replication import build, compare, link, subscription
+from rollbook.replication import build, compare, forward, link, subscription
 from rollbook.replication.fence import fence
+from rollbook.replication.locked import ATTEMPTS, LOCK_SECONDS, PAUSE_SECONDS, run_locked
 from rollbook.replication.queries import shape as queries
 from rollbook.replication.queries.courses import find_course, update_course
 from rollbook.replication.queries.shape import Column, CourseShape
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
 
 BATCH = 25  # courses of one server between two waits for it
-LOCK_SECONDS = 1.0  # how long a reader of a copy may hold up one attempt, and be held up by it
-ATTEMPTS = 10
-PAUSE_SECONDS = 0.2  # between two attempts
 HELD_SECONDS = 30.0  # how long another command may hold the server
 LOOK_SECONDS = 0.2  # between two looks whether all are done: Ctrl-C comes through
 
@@ -110,11 +108,12 @@ def roll_out(run: Run, changes: Sequence[Change], jobs: int, progress: Progress)
     `jobs`: how many servers are worked on at once. On Ctrl-C the course under way is finished or undone.
     """
     work = Work(run, progress)
-    groups: dict[str | None, list[Change]] = {}
+    groups: dict[str | None, dict[str | None, list[Change]]] = {}  # by relay, if there is one: it has one lock
     for change in changes:
-        groups.setdefault(change.course.server, []).append(change)
+        servers = groups.setdefault(change.course.relay or change.course.server, {})
+        servers.setdefault(change.course.server, []).append(change)
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        parts = [pool.submit(part, work, server, group) for server, group in groups.items()]
+        parts = [pool.submit(line, work, servers) for servers in groups.values()]
         try:
             while wait(parts, LOOK_SECONDS).not_done:
                 pass
@@ -128,6 +127,12 @@ def roll_out(run: Run, changes: Sequence[Change], jobs: int, progress: Progress)
         each.result()
     work.done.failures.sort(key=lambda failure: failure.course)
     return work.done
+
+
+def line(work: Work, servers: Mapping[str | None, Sequence[Change]]) -> None:
+    """Change the courses of servers that one relay feeds, one server after the other; of any other server alone."""
+    for server, changes in servers.items():
+        part(work, server, changes)
 
 
 def part(work: Work, server: str | None, changes: Sequence[Change]) -> None:
@@ -212,10 +217,10 @@ def on_server(work: Work, portal: Conn, name: str, changes: Sequence[Change]) ->
             if work.stop.is_set():
                 return
             with patiently_held(work, session):
-                if not is_prepared:
-                    build.prepare(session, Steps())
-                    subscription.go_on(session)
-                    is_prepared = True
+                for hop in [] if is_prepared else session.hops:
+                    build.prepare(hop, Steps())
+                    subscription.go_on(hop)
+                is_prepared = True
                 left = batch(work, session, changes[start : start + BATCH])
             for change, rows in left:
                 repair_and_finish(work, session, change, rows)
@@ -240,7 +245,10 @@ def patiently_held(work: Work, session: Session) -> Iterator[None]:
 def batch(work: Work, session: Session, changes: Sequence[Change]) -> list[tuple[Change, int]]:
     """Change some courses of a server; return those whose rows must be compared again, and the rows written so far."""
     ready = [change for change in changes if attempt(work, change, refuse_moving)]
-    ready = reshape(work, session, ready, is_final=False)
+    if forward.settle(session, {change.course.schema_name: change.course.course for change in ready}):
+        fence(session)  # of an earlier run: what the relay sent before is there before a column goes
+    for hop in reversed(session.hops):
+        ready = reshape(work, hop, ready, is_final=False, behind=None if hop is session else session)
     written: list[tuple[Change, int]] = []
     for change in ready:
         if work.stop.is_set():
@@ -254,13 +262,16 @@ def batch(work: Work, session: Session, changes: Sequence[Change]) -> list[tuple
     if not written:
         return []
     try:
+        forward.settle(session, {change.course.schema_name: change.course.course for change, _ in written})
         fence(session)
-    except UnreachableError as exc:
-        for change, _ in written:
+    except (AdminError, psycopg.Error) as exc:
+        for change, _ in written if not work.stop.is_set() else ():
             work.failed(change.course.course, exc)
         return []
     equal, differing = compared(session, written)
-    finished = reshape(work, session, [change for change, _ in equal if change.arrives], is_final=True)
+    finished = [change for change, _ in equal if change.arrives]
+    for hop in session.hops:
+        finished = reshape(work, hop, finished, is_final=True)
     finished = [change for change, _ in equal if not change.arrives or change in finished]
     finished = [change for change in finished if attempt(work, change, lambda change: drop_everywhere(session, change))]
     for change, rows in equal:
@@ -291,8 +302,13 @@ def refuse_moving(change: Change) -> None:
         )  # fmt: skip
 
 
-def reshape(work: Work, session: Session, changes: Sequence[Change], *, is_final: bool) -> list[Change]:
-    """Give the copies on a server their form; return the courses of which that succeeded."""
+def reshape(
+    work: Work, session: Session, changes: Sequence[Change], *, is_final: bool, behind: Session | None = None
+) -> list[Change]:
+    """Give the copies on a server their form; return the courses of which that succeeded.
+
+    `behind`: the server is a relay, which is then to send on what joins to this one behind it.
+    """
     if not changes:
         return []
     found = queries.copy_shapes(session.conn, {change.course.schema_name: change.tables for change in changes})
@@ -310,6 +326,10 @@ def reshape(work: Work, session: Session, changes: Sequence[Change], *, is_final
         words = statements.get(change.course.schema_name, [])
         if not is_final:
             words = rename_statements(session.conn, change) + words
+        if behind is not None:
+            words = [*words, forward.statement(
+                session.portal, behind.server, change.course.course, change.course.schema_name, change.without
+            )]  # fmt: skip
         if attempt(work, change, lambda _, words=words: run_locked(session.conn, words)):  # type: ignore[misc]
             good.append(change)
     return good
@@ -319,16 +339,16 @@ def compared(
     session: Session, written: Sequence[tuple[Change, int]]
 ) -> tuple[list[tuple[Change, int]], list[tuple[Change, int]]]:
     """Return which courses are equal on the server, as far as one look can tell, and which may not be."""
-    fresh = replace(session)  # its columns are those of before
+    fresh = [replace(hop) for hop in session.hops]  # their columns are those of before
     equal: list[tuple[Change, int]] = []
     differing: list[tuple[Change, int]] = []
     with ThreadPoolExecutor(2) as pool:
         for change, rows in written:
             is_equal = change.course.is_paused or not change.arrives or all(
                 not compare.compare_table(
-                    fresh, change.course.schema_name, table, pool, judged=False, with_columns=False
+                    hop, change.course.schema_name, table, pool, judged=False, with_columns=False
                 ).findings
-                for table in change.tables
+                for hop in fresh for table in change.tables
             )  # fmt: skip
             (equal if is_equal else differing).append((change, rows))
     return equal, differing
@@ -372,7 +392,8 @@ def rename_columns(portal: Conn, change: Change) -> None:
 
 def drop_everywhere(session: Session, change: Change) -> None:
     """Drop columns of a course's copies, on its server first."""
-    drop_columns(session.conn, change)
+    for hop in reversed(session.hops):
+        drop_columns(hop.conn, change)
     drop_columns(session.portal, change)
 
 
@@ -396,28 +417,3 @@ def drop_columns(conn: Conn, change: Change) -> None:
             f"{schema} {where} has objects of its own that need {columns}", why=needing,
             fix="drop or change them there; then the same command again",
         ) from exc  # fmt: skip
-
-
-def run_locked(conn: Conn, statements: Iterable[str]) -> None:
-    """Run statements that lock a copy, in one transaction; again if its lock is not free in time.
-
-    Raises RefusedError, naming who has the lock.
-    """
-    words = "; ".join(statements)
-    if not words:
-        return
-    for turn in range(ATTEMPTS):
-        try:
-            with conn.transaction():
-                conn.execute(f"set local lock_timeout = '{LOCK_SECONDS:g}s'; {words}".encode())
-        except errors.LockNotAvailable as exc:
-            if turn == ATTEMPTS - 1:
-                where = getattr(exc, "server", None)
-                raise RefusedError(
-                    f"a copy{f' on server {where}' if where else ''} is in use",
-                    why=f"its lock was not free in {ATTEMPTS} attempts of {LOCK_SECONDS:g} s",
-                    fix="end the transaction that uses it, then the same command again",
-                ) from exc
-            time.sleep(PAUSE_SECONDS)
-        else:
-            return

@@ -1,8 +1,9 @@
 """Changing which columns travel to a course.
 
-On a course server first what lets rows come with and without these columns; then the portal, where copies, routing and
-publication change in one transaction; then, on the server, the rows and what they must fulfil. So the stream never
-brings a row that the server cannot take. A command that was killed is run again: each step looks at what is there.
+On a course server first what lets rows come with and without these columns, then on its relay; then the portal, where
+copies, routing and publication change in one transaction; then, on relay and server, the rows and what they must
+fulfil. So the stream never brings a row that the server cannot take. A command that was killed is run again: each step
+looks at what is there.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from psycopg import errors, sql
 from psycopg.types.json import Jsonb
 
 from rollbook.core import history
-from rollbook.core.errors import AttentionError, RefusedError
+from rollbook.core.errors import AttentionError
 from rollbook.core.shell import course_word
 from rollbook.core.shipped import as_query
-from rollbook.replication import attach, build, link
+from rollbook.replication import attach, build, forward, link
+from rollbook.replication.locked import run_locked
 from rollbook.replication.queries.courses import (
     Course,
     find_course,
@@ -33,9 +34,6 @@ from rollbook.replication.steps import Steps
 
 if TYPE_CHECKING:
     from rollbook.core.command import Run
-
-LOCK_SECONDS = 2.0  # how long a reader on the server may hold up one attempt, and be held up by it
-ATTEMPTS = 5
 
 STATEMENTS = "select w.words from rollbook.shape_statements(%s, %s, %s, %s, %s) as w (words)"
 
@@ -89,12 +87,14 @@ def update(run: Run, course_id: str, options: Options, progress: Progress) -> Up
     only_leaves_out = wanted != before.without and set(wanted) >= set(before.without)
     if server is not None and before.paused_at is None and not only_leaves_out:
         rows += finish(run, after, server, progress)
+    elif server is not None:
+        forward_as_sent(run, after, server)
     outcome = "unchanged" if old == new else "updated"
     return Updated(course_id, after.on_leave, after.on_fault, after.without, rows, outcome)
 
 
 def prepare(run: Run, course: Course, without: Sequence[str]) -> None:
-    """Let the copies on a course's server take rows with and without the columns that change."""
+    """Let a course's server take rows with and without the columns that change, and its relay send them on."""
     with run.connect() as portal:
         portal.autocommit = True
         server = link.find_server(portal, str(course.server))
@@ -102,12 +102,31 @@ def prepare(run: Run, course: Course, without: Sequence[str]) -> None:
             link.held(portal, server),
             opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
         ):
-            build.prepare(session, Steps())
-            reshape(session, course.schema_name, without, is_final=False)
+            for hop in reversed(session.hops):
+                build.prepare(hop, Steps())
+                reshape(hop, course.schema_name, without, is_final=False)
+            if session.upstream is not None:
+                sends = forward.statement(portal, server, course.course, course.schema_name, without)
+                run_locked(session.source, [sends])
+
+
+def forward_as_sent(run: Run, course: Course, server_name: str) -> None:
+    """Let the relay of a course's server, if it has one, send the columns on that the portal sends, and no others."""
+    with run.connect() as portal:
+        portal.autocommit = True
+        server = link.find_server(portal, server_name)
+        if server.through is None:
+            return
+        with (
+            link.held(portal, server),
+            opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
+        ):
+            forward.settle(session, {course.schema_name: course.course})
 
 
 def finish(run: Run, course: Course, server_name: str, progress: Progress) -> int:
     """Fill the columns that travel again on the server, then hold them to what the portal's fulfil; return the rows."""
+    forward_as_sent(run, course, server_name)
     written, verdicts = repair_on_server(run, course.course, server_name, progress)
     if differing := [table for table, verdict in verdicts.items() if verdict != "match"]:
         raise AttentionError(
@@ -122,7 +141,8 @@ def finish(run: Run, course: Course, server_name: str, progress: Progress) -> in
             link.held(portal, server),
             opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
         ):
-            reshape(session, course.schema_name, course.without, is_final=True)
+            for hop in session.hops:
+                reshape(hop, course.schema_name, course.without, is_final=True)
     return sum(row.inserted + row.updated + row.deleted for row in written)
 
 
@@ -134,18 +154,5 @@ def reshape(session: Session, schema_name: str, without: Sequence[str], *, is_fi
         if row is None or row["shape"] is None:
             continue  # gone: resync makes it
         given = [schema_name, name, list(without), Jsonb(row["shape"]), is_final]
-        statements = [sql.SQL(row["words"]) for row in session.portal.execute(STATEMENTS, given)]
-        for attempt in range(ATTEMPTS if statements else 0):
-            try:
-                with session.conn.transaction():
-                    session.conn.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_SECONDS:g}s"])
-                    for statement in statements:
-                        session.conn.execute(statement)
-                break
-            except errors.LockNotAvailable as exc:
-                if attempt == ATTEMPTS - 1:
-                    raise RefusedError(
-                        f"{schema_name}.{name} on server {session.server.name} is in use",
-                        why=f"its lock was not free in {ATTEMPTS} attempts of {LOCK_SECONDS:g} s",
-                        fix="end the transaction that uses it there, then the same command again",
-                    ) from exc
+        statements = [row["words"] for row in session.portal.execute(STATEMENTS, given)]
+        run_locked(session.conn, statements)

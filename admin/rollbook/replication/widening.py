@@ -6,6 +6,7 @@ So no side ever gets a value that it cannot hold. Each table is altered in a sho
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,13 @@ from rollbook.core.errors import AdminError, RefusedError, UsageError
 from rollbook.core.rows import one
 from rollbook.core.shape import Table
 from rollbook.core.sqlstate import translate
-from rollbook.replication import link
+from rollbook.replication import forward, link
 from rollbook.replication.columns import WORDS, Outcome, find, outcome, refuse_key
+from rollbook.replication.locked import run_locked
 from rollbook.replication.queries import shape as queries
 from rollbook.replication.queries.shape import Column, CourseShape
 from rollbook.replication.repair import Failure
-from rollbook.replication.rollout import Done, run_locked
+from rollbook.replication.rollout import Done
 from rollbook.replication.session import Progress
 from rollbook.replication.switch import switch
 
@@ -129,11 +131,14 @@ def narrower(conn: Conn, column: Column, kind: Kind, courses: list[CourseShape])
 
 
 def copies(run: Run, column: Column, kind: Kind, courses: list[CourseShape], progress: Progress) -> Done:
-    """Widen a column of all copies, those on servers first; a course that fails does not stop the others."""
+    """Widen a column of all copies, those on servers first; a course that fails does not stop the others.
+
+    A publication that lists columns holds their types: the copy is out of it for the transaction.
+    """
     done, changed, failed = Done(), set[str](), dict[str, AdminError]()
     name = core.name(column.name)
 
-    def widen_all(conn: Conn, own: list[CourseShape], *, here: bool) -> None:
+    def widen_all(conn: Conn, own: list[CourseShape], again: Callable[[CourseShape], list[str]]) -> None:
         by_schema = courses_of(own)
         for schema in narrower(conn, column, kind, own):
             course = by_schema[schema].course
@@ -141,8 +146,9 @@ def copies(run: Run, column: Column, kind: Kind, courses: list[CourseShape], pro
                 continue
             try:
                 place = f"{core.name(schema)}.{core.name(column.table)}"
+                out = [f"alter publication {each} drop table {place}" for each in queries.publications(conn, place)]
                 alter = f"alter table {place} alter column {name} type {kind.wanted}"
-                run_locked(conn, [*withdrawn(place, by_schema[schema], here), alter, *again(by_schema[schema], here)])
+                run_locked(conn, [*out, alter, *(again(by_schema[schema]) if out else ())])
             except (AdminError, psycopg.Error) as exc:
                 failed[course] = refusal(exc, schema)
             else:
@@ -150,32 +156,32 @@ def copies(run: Run, column: Column, kind: Kind, courses: list[CourseShape], pro
 
     with run.connect() as portal:
         portal.autocommit = True
-        for server in link.list_servers(portal):
-            own = [course for course in courses if course.server == server.name]
+        servers = {server.name: server for server in link.list_servers(portal)}
+
+        def by_relay(course: CourseShape) -> list[str]:
+            server = servers[str(course.server)]
+            return [forward.statement(portal, server, course.course, course.schema_name)]
+
+        for server in sorted(servers.values(), key=lambda server: server.through is None):  # before their relay
+            own = [course for course in courses if server.name in course.hosts]
             try:
                 with link.held(portal, server), link.reached(server, run.caller(), long=True) as conn:
-                    widen_all(conn, own, here=False)
+                    widen_all(conn, own, by_relay)
             except AdminError as exc:
                 done.failures.append(Failure(f"{len(own)} courses on server {server.name}", exc))
                 failed |= {course.course: exc for course in own if course.course not in failed}
                 continue
         unreached = {failure.error for failure in done.failures}
-        widen_all(portal, courses, here=True)
+        widen_all(portal, courses, by_portal)
     progress.advance(len(courses))
     done.courses = sorted(changed)
     done.failures += [Failure(course, error) for course, error in sorted(failed.items()) if error not in unreached]
     return done
 
 
-def withdrawn(place: str, course: CourseShape, here: bool) -> list[str]:
-    """Return what takes a copy out of what its servers are sent: a publication that lists columns holds their types."""
-    return [f"alter publication rollbook_{server} drop table {place}" for server in course.fed] if here else []
-
-
-def again(course: CourseShape, here: bool) -> list[str]:
-    """Return what puts it in again, in the same transaction."""
-    calls = [f"rollbook.publish_courses('{server}', {core.literal(course.course)})" for server in course.fed]
-    return [f"select {', '.join(calls)}"] if here and calls else []
+def by_portal(course: CourseShape) -> list[str]:
+    """Return what puts a copy in what the portal sends again."""
+    return [f"select rollbook.publish_courses('{server}', {core.literal(course.course)})" for server in course.fed]
 
 
 def refusal(exc: AdminError | psycopg.Error, schema: str) -> AdminError:

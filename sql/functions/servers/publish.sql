@@ -1,6 +1,7 @@
 -- publish: make the publication of a stream list exactly the heartbeat and these tables, each with its column list.
 -- Changes only what differs: a table whose list has changed is taken out and put in again, in one transaction, from
--- whose commit on the stream has the new list; the subscription needs no refresh.
+-- whose commit on the stream has the new list; the subscription needs no refresh. Nobody writes it meanwhile: a
+-- transaction under way would be decoded by the old list, and the decoder might keep that one.
 -- wanted:   [{"schema_name": ..., "table_name": ..., "columns": [...]}], as published_copies has them.
 -- only_schema: only what is published of this schema is looked at; null = all.
 -- reader:   a role that may read what is published: whoever subscribes at a relay is a member; null = nobody is granted
@@ -8,7 +9,7 @@
 -- Called:   on the portal by publish_courses; on a relay by the `rollbook` commands that change the courses of a server
 --           behind it.
 -- Returns:  the number of tables added and dropped.
--- Locks:    SHARE UPDATE EXCLUSIVE on the tables added; writers continue.
+-- Locks:    SHARE UPDATE EXCLUSIVE on the tables added; writers continue. SHARE ROW EXCLUSIVE where a list changes.
 -- Security: INVOKER, because creating a publication requires the caller's CREATE right on the database, and altering it
 --           requires its owner.
 create or replace function rollbook.publish(
@@ -21,6 +22,7 @@ as $$
 declare
     added text[];
     dropped text[];
+    changed text[];  -- listed with other columns
     granted record;
 begin
     if not exists (select from pg_publication as p where p.pubname = stream_name) then
@@ -63,12 +65,18 @@ begin
         array_agg(
             format('%I.%I (%s)', w.schema_name, w.table_name, rollbook.column_list(w.columns))
             order by w.schema_name, w.table_name
-        ) filter (where l.table_name is null or differs.are_others and w.table_name is not null)
-    into dropped, added
+        ) filter (where l.table_name is null or differs.are_others and w.table_name is not null),
+        array_agg(format('%I.%I', w.schema_name, w.table_name) order by w.schema_name, w.table_name) filter (
+            where differs.are_others and l.table_name = w.table_name
+        )
+    into dropped, added, changed
     from listed as l
     full join wanted_table as w on w.schema_name = l.schema_name and w.table_name = l.table_name
     -- In the order of the table's columns there; what is published is a set.
     cross join lateral (select not (l.columns <@ w.columns and w.columns <@ l.columns) as are_others) as differs;
+    if changed is not null then
+        execute format('lock table %s in share row exclusive mode', array_to_string(changed, ', '));
+    end if;
     if dropped is not null then
         execute format('alter publication %I drop table %s', stream_name, array_to_string(dropped, ', '));
     end if;

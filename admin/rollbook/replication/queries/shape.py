@@ -18,10 +18,18 @@ COURSES = """
 select
     c.course_id as course, c.schema_name::text as schema_name,
     case when c.state <> 'detached' then c.server end as server,
+    s.through as relay,
     array_remove(array[case when c.state <> 'detached' then c.server end, c.moving_to], null) as fed,
+    array(
+        select distinct h.name
+        from rollbook.server as o cross join unnest(array[o.name, o.through, o.moving_through]) as h (name)
+        where o.name in (s.name, c.moving_to) and h.name is not null
+    ) as hosts,
     num_nonnulls(c.moving_to, c.leaving) > 0 as is_moving,
     c.paused_at is not null as is_paused, c.without, c.due
-from rollbook.course as c order by c.course_id
+from rollbook.course as c
+left join rollbook.server as s on s.name = c.server and c.state <> 'detached'
+order by c.course_id
 """
 
 COPY_SHAPES = """
@@ -73,7 +81,9 @@ class CourseShape:
     course: str
     schema_name: str
     server: str | None  # that is fed
+    relay: str | None  # that feeds its server
     fed: list[str]  # all servers that get it: two while it moves
+    hosts: list[str]  # all servers that hold its copies: these, and their relays
     is_moving: bool  # on two servers
     is_paused: bool
     without: list[str]
@@ -344,6 +354,17 @@ def of_other_type(conn: Conn, column: Column, kind: str, schemas: Sequence[str])
     """
     found = conn.execute(query, [list(schemas), column.name, column.table, kind])
     return [row["schema_name"] for row in found]
+
+
+def publications(conn: Conn, place: str) -> list[str]:
+    """Return the publications of servers that list a copy, given as SQL has it."""
+    query = """
+        select p.pubname::text as name
+        from pg_publication_rel as r inner join pg_publication as p on p.oid = r.prpubid
+        where r.prrelid = to_regclass(%s) and starts_with(p.pubname, 'rollbook_')
+        order by 1
+    """
+    return [row["name"] for row in conn.execute(query, [place])]
 
 
 def repair_all_later(conn: Conn) -> None:
