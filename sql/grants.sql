@@ -228,7 +228,7 @@ begin
     end loop;
 end $$;
 grant select (only_one, active, url) on rollbook.discussion to rollbook_monitor;
-grant select (name, through, moving_through) on rollbook.server to rollbook_monitor;
+grant select (name, through, moving_through, moving_direct) on rollbook.server to rollbook_monitor;
 grant select (user_id, begun_at, open) on rollbook.erasure to rollbook_monitor;  -- not who it was
 grant select on all sequences in schema portal, rollbook to rollbook_monitor;  -- `status` tells which are behind
 grant select

@@ -9,6 +9,7 @@ select
     s.portal_identity,
     s.through,
     s.moving_through,
+    s.moving_direct,
     s.subscription,
     s.paused_at,
     s.created_at
@@ -34,7 +35,9 @@ comment on column rollbook.server_route.portal_identity is
     'The cluster and database that feed the server; a clone of the portal must not.';
 comment on column rollbook.server_route.through is 'The relay that feeds it; null: the portal does.';
 comment on column rollbook.server_route.moving_through is
-    'The relay that is to feed it, while `rollbook server move` is not finished; null: none.';
+    'The relay that is to feed it or, if moving_direct, that is not to any more, while `rollbook server move` is not '
+    'finished; null: none.';
+comment on column rollbook.server_route.moving_direct is 'Whether that move leads to the portal.';
 comment on column rollbook.server_route.subscription is
     'The oid of the subscription on the server; names of temporary slots contain it.';
 comment on column rollbook.server_route.paused_at is

@@ -171,7 +171,8 @@ CASES: dict[str, list[Case]] = {
 ELSEWHERE = {
     "course restore",  # needs an archive: tests/replication/test_archive.py
     "course attach", "course detach", "course move", "replication repair", "replication resync", "replication canary",
-    "replication pause", "replication resume", "server add", "server show", "server ping", "server remove",
+    "replication pause", "replication resume", "server add", "server show", "server ping", "server move",
+    "server remove",
     "schema upgrade", "schema downgrade", "schema grant",  # below, and in tests/system/test_schema_check.py
     "user report", "user erase", "history erase",  # whoever migrates: tests/people/test_privacy.py
     "schema adopt",  # by who owns the site's tables: tests/system/test_adopt_plan.py

@@ -57,6 +57,12 @@ MIGRATING = re.compile(r"schema (upgrade|downgrade|adopt)\b")
 ENDLESS = re.compile(r"--watch|--follow")
 
 MITX = "MITx/6.002x/2012_Fall"
+# Empty databases on the demo's course server, for a relay and what is behind it.
+DATABASES = (
+    "version && python -c \"import psycopg; c = psycopg.connect($EAST, autocommit=True); "
+    "[c.execute(f'drop database if exists {n} with (force)') and c.execute(f'create database {n}') "
+    "for n in ('hub', 'west')]\""
+)
 # Pattern of examples -> commands that run first, in the same database.
 BEFORE: dict[str, tuple[str, ...]] = {
     r"registration activate --key-stdin": (
@@ -79,7 +85,9 @@ BEFORE: dict[str, tuple[str, ...]] = {
     r"pearson import": ("candidate update ada --phone '20 7946 0001'", "pearson export -o sent"),
     r"enrollment sync-dates": ("user import --oneroster bundle/ --source sis",),
     r"enrollment roster": ("enrollment export --course edX/DemoX/2012_Fall --fields user -o class.csv",),
-    r"server add .*-dsn": (f"course detach {MITX} --yes", "server remove east --yes"),
+    r"server (add west|move)": (DATABASES, "server add hub --admin-dsn service=hub --subscription-dsn service=portal"),
+    r"server move .*--direct": ("server move east --through hub --subscription-dsn service=hub --yes",),
+    r"server add east .*-dsn": (f"course detach {MITX} --yes", "server remove east --yes"),
     r"server remove": (f"course detach {MITX} --yes",),
     r"schema downgrade": ("schema upgrade",),
     r"schema adopt --undo": ("schema adopt --yes",),
@@ -111,8 +119,11 @@ AFTER: dict[str, tuple[str, ...]] = {
     r"course move": ("course detach edX/DemoX/2012_Fall --yes",),
     r"user erase ada --confirm": ("user create ada --email ada@example.org --name 'Ada'",),
     r"replication pause": ("replication resume --server east",),
+    r"server add west": ("server remove west --yes", "server remove hub --yes"),
+    r"server move .*--through": ("server move east --direct --subscription-dsn service=portal --yes",),
+    r"server move": ("server remove hub --yes",),
     r"server add .*--dry-run": ("server add east --admin-dsn service=east --subscription-dsn service=portal",),
-    r"server add .*-dsn": (f"course attach {MITX} --to east",),
+    r"server add east .*-dsn": (f"course attach {MITX} --to east",),
     r"server remove east --yes": (
         "server add east --admin-dsn service=east --subscription-dsn service=portal", f"course attach {MITX} --to east",
     ),
@@ -182,6 +193,10 @@ class Demo:
         portal = shlex.quote(f"host={self.home} port=5432 dbname=portal user=postgres")
         line = line.replace("/srv/pearson", shlex.quote(str(folder)))
         line = line.replace("/var/lib/node_exporter", shlex.quote(str(folder)))
+        line = line.replace("$EAST", repr(f"host={self.home}/east port=5432 dbname=courses user=postgres"))
+        for name in ("hub", "west"):
+            there = shlex.quote(f"host={self.home}/east port=5432 dbname={name} user=postgres")
+            line = line.replace(f"service={name}", there)
         line = line.replace("--to west", "--to east")  # the demo has one server
         line = re.sub("'host=east.example dbname=courses'|service=east", lambda _: east, line)
         line = re.sub("'service=portal'|service=portal", lambda _: portal, line)

@@ -48,7 +48,7 @@ NOUNS = {
         "Copies in course schemas and on course servers: state, comparison, repair.",
     ),
     "server": Noun(
-        "replication.commands.server", "Courses and replication", "Course servers: add, show, ping, remove.",
+        "replication.commands.server", "Courses and replication", "Course servers: add, show, ping, move, remove.",
     ),
     "user": Noun(
         "people.commands.user_file", "People", "Users: find, create, change, import, export.",

@@ -87,39 +87,41 @@ def build(session: Session, steps: Steps, *, copy: bool = True) -> None:
     if catalog.slot(source, server) is None:
         create_slot(session, steps)
     prepare(session, steps)
-    name = sql.Identifier(server.stream)
     found = session.subscription()
     if found is not None:
         if found.stops_on_error and not steps.dry:
             subscription.go_on(session)
         return
-    options: list[sql.Composable] = [
-        sql.SQL("create_slot = false"),
-        sql.SQL("slot_name = {}").format(sql.Literal(server.stream)),
-        sql.SQL("copy_data = {}").format(sql.Literal(copy)),
-        sql.SQL("streaming = on"),
-        # Without it a change is lost that was applied just before the connection broke and the server crashed: the
-        # next worker confirms it, flushed or not.
-        sql.SQL("synchronous_commit = local"),
-    ]
-    if min(catalog.version(source), catalog.version(session.conn)) >= 170000:
-        options.append(sql.SQL("failover = true"))
-    create = sql.SQL("create subscription {} connection {} publication {} with ({})").format(
-        name,
-        sql.Literal(server.subscription_dsn),
-        name,
-        sql.SQL(", ").join(options),
-    )
     try:
         # Heartbeats of an earlier stream would stop the first copy of this one.
         steps.on_server(session, sql.SQL("delete from rollbook.heartbeat"))
-        steps.on_server(session, create)
+        steps.on_server(session, create_subscription(session, sql.Literal(server.stream), copy=copy))
     except errors.ConnectionFailure as exc:
         raise unroutable(server, exc) from exc
     if not steps.dry:
         found = session.subscription()
         assert found is not None  # noqa: S101 (created above)
         record_subscription(session.portal, server.name, found.oid)
+
+
+def create_subscription(session: Session, slot: sql.Composable, *, copy: bool, enabled: bool = True) -> sql.Composed:
+    """Return the statement for the server that creates its subscription; `slot`: a literal, or NONE."""
+    server, name = session.server, sql.Identifier(session.server.stream)
+    options: list[sql.Composable] = [
+        sql.SQL("create_slot = false"),
+        sql.SQL("slot_name = {}").format(slot),
+        sql.SQL("enabled = {}").format(sql.Literal(enabled)),
+        sql.SQL("copy_data = {}").format(sql.Literal(copy)),
+        sql.SQL("streaming = on"),
+        # Without it a change is lost that was applied just before the connection broke and the server crashed: the
+        # next worker confirms it, flushed or not.
+        sql.SQL("synchronous_commit = local"),
+    ]
+    if min(catalog.version(session.source), catalog.version(session.conn)) >= 170000:
+        options.append(sql.SQL("failover = true"))
+    return sql.SQL("create subscription {} connection {} publication {} with ({})").format(
+        name, sql.Literal(server.subscription_dsn), name, sql.SQL(", ").join(options)
+    )
 
 
 def create_slot(session: Session, steps: Steps) -> None:

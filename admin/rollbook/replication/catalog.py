@@ -126,7 +126,8 @@ from rollbook.course as c where c.server = %s order by c.course_id
 # A relay receives the courses of all servers behind it, each once.
 FED = """
 with own as (
-    select s.name from rollbook.server as s where %(server)s in (s.name, s.through, s.moving_through)
+    select s.name from rollbook.server as s
+    where %(server)s in (s.name, s.through) or (%(server)s = s.moving_through and not s.moving_direct)
 )
 select
     c.course_id as course, c.schema_name::text as schema_name, c.server, c.moving_to,

@@ -26,7 +26,9 @@ CONNECT_SECONDS = 1.0  # how long a server may take to connect, at least: a shor
 Answer = TypeVar("Answer")
 
 SERVERS = """
-select name, admin_dsn, subscription_dsn, portal_identity, subscription, paused_at, created_at, through, moving_through
+select
+    name, admin_dsn, subscription_dsn, portal_identity, subscription, paused_at, created_at, through, moving_through,
+    moving_direct
 from rollbook.server_route where %(name)s::text is null or name = %(name)s order by name
 """
 
@@ -53,12 +55,30 @@ class Server:
     paused_at: datetime | None = None
     created_at: datetime | None = None
     through: str | None = None  # the relay that feeds it; None: the portal does
-    moving_through: str | None = None  # the relay that is to feed it, while `server move` is not finished
+    moving_through: str | None = None  # the relay to which, or away from which, its `server move` is not finished
+    moving_direct: bool = False  # that move leads to the portal
 
     @property
     def stream(self) -> str:
         """Return the name of its publication, its slot and its subscription."""
         return f"rollbook_{self.name}"
+
+    @property
+    def is_moving(self) -> bool:
+        """Return whether its move between the portal and a relay is not finished."""
+        return self.moving_through is not None
+
+    @property
+    def moving_words(self) -> str:
+        """Return what is not finished of its move between the portal and a relay."""
+        where = f"from {self.moving_through} to the portal" if self.moving_direct else f"behind {self.moving_through}"
+        return f"the move of server {self.name} {where} is not finished"
+
+    @property
+    def move_command(self) -> str:
+        """Return the command that finishes its move between the portal and a relay."""
+        where = "--direct" if self.moving_direct else f"--through {self.moving_through}"
+        return f"rollbook server move {self.name} {where}"
 
 
 def list_servers(portal: Conn) -> list[Server]:
@@ -68,11 +88,16 @@ def list_servers(portal: Conn) -> list[Server]:
 
 def find_server(portal: Conn, name: str) -> Server:
     """Return one course server. Raises RefusedError for an unknown one."""
-    found = typed(Server, portal, SERVERS, {"name": name})
-    if not found:
+    found = find_server_if_any(portal, name)
+    if found is None:
         known = [each.name for each in list_servers(portal)]
         raise RefusedError(f"there is no server {name}", why=nearest(name, known), fix="rollbook server list")
-    return found[0]
+    return found
+
+
+def find_server_if_any(portal: Conn, name: str) -> Server | None:
+    """Return one course server, None for an unknown one."""
+    return next(iter(typed(Server, portal, SERVERS, {"name": name})), None)
 
 
 def find_relay(portal: Conn, server: Server) -> Server | None:
@@ -266,10 +291,11 @@ def ask(
 
 
 @contextmanager
-def held(portal: Conn, server: Server) -> Iterator[None]:
+def held(portal: Conn, server: Server, *, moving: bool = False) -> Iterator[None]:
     """Lock a server for changes, and the relay that feeds it.
 
-    Raises RefusedError if another command holds one of them, or this portal is a clone.
+    Raises RefusedError if another command holds one of them, this portal is a clone or, unless `moving`, the server's
+    own move is not finished: its subscription may be on its way from one source to the other.
     """
     require_own_session(portal, "this command")
     with ExitStack() as stack:
@@ -278,6 +304,8 @@ def held(portal: Conn, server: Server) -> Iterator[None]:
                 stack.enter_context(held_alone(portal, name))
         if server.portal_identity != identity(portal).database:
             raise clone(server)
+        if not moving and (now := find_server_if_any(portal, server.name)) and now.is_moving:
+            raise RefusedError(now.moving_words, fix=now.move_command)
         yield
 
 

@@ -302,6 +302,7 @@ def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
     answer = seen.reached
     if (
         answer is None or not answer.subscription or seen.server.paused_at or seen.slot is None
+        or answer.subscription.slot is None  # it is on its way to another source
         or seen.slot.alarm == "lost" or seen.objection
         or (seen.runs and not (answer.is_failing or answer.has_failed_copy))
     ):  # fmt: skip

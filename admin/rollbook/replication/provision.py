@@ -74,7 +74,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
     relay = link.find_relay(portal, server)
     caller = run.caller(run.timeout or FIRST_SECONDS)
     with ExitStack() as stack:
-        stack.enter_context(link.held(portal, server))
+        stack.enter_context(link.held(portal, server, moving=take_over))
         if relay is not None and known is None:
             refuse_no_relay(portal, relay)
             refuse_unwell(portal, relay, run.caller())
@@ -220,7 +220,7 @@ def remove(
 
     Raises UnreachableError if it does not answer, unless `unreachable`; RefusedError if it answers and has courses.
     """
-    with link.held(portal, server):
+    with link.held(portal, server, moving=unreachable):
         if behind := link.list_behind(portal, server):
             raise RefusedError(
                 f"server {server.name} is the relay of {', '.join(each.name for each in behind)}",
@@ -228,6 +228,8 @@ def remove(
             )
         try:
             with opened(portal, server, run.caller(), catch_up=FIRST_SECONDS, changes=not run.dry_run) as session:
+                if server.is_moving:
+                    raise RefusedError(server.moving_words, fix=server.move_command)
                 if courses:
                     raise RefusedError(
                         f"server {server.name} answers, and has courses, such as {courses[0].course}",
@@ -257,12 +259,14 @@ def remove_unreached(
 ) -> list[tuple[str, str]]:
     """Remove a server that does not answer, or whose relay does not; return each part, and its outcome."""
     moves = list_moves(portal, server.name)
-    relay, source = link.find_relay(portal, server), [("slot", "removed"), ("publication", "removed")]
+    name, source = server.through or server.moving_through, [("slot", "removed"), ("publication", "removed")]
     left: list[attach.Placed] = []
-    if relay is None:
-        drop.drop_source_side(portal, server, server.subscription, steps)
+    if server.through is None or server.is_moving:
+        drop.drop_source_side(portal, replace(server, through=None), server.subscription, steps)
+    if name is None:
         drop.forget(portal, server, steps)
     else:
+        relay, server = link.find_server(portal, name), replace(server, through=name)
         try:
             with opened(portal, relay, run.caller(), catch_up=FIRST_SECONDS, changes=not run.dry_run) as session:
                 drop.drop_source_side(session.conn, server, server.subscription, steps)

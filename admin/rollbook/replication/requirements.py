@@ -53,6 +53,7 @@ select
 from pg_roles as r where r.rolname = current_user
 """
 
+PROBE = "rollbook probe"  # the subscription that tries a route, and the publication that it looks for
 
 IDENTITIES = """
 select format('%%I.%%I', n.nspname, c.relname) as name
@@ -236,19 +237,48 @@ def refuse_itself(session: Session) -> None:
         )
 
 
-def try_route(conn: Conn, server: Server) -> None:
-    """Let the server connect to its source as its subscription will; leaves nothing. Raises UnreachableError."""
+def try_route(conn: Conn, server: Server) -> bool:
+    """Let the server connect to its source as its subscription will; leaves nothing. Raises UnreachableError.
+
+    Returns whether there is a publication of the probe's name where its route leads.
+    """
     # A name that no stream can have; and not the stream's publication, whose tables need not exist yet.
-    name = sql.Identifier("rollbook probe")
+    name = sql.Identifier(PROBE)
+    missing: list[str] = []
+
+    def take_warning(said: psycopg.errors.Diagnostic) -> None:
+        missing.extend(["publication"] if said.sqlstate == "42704" else [])
+
     probe = sql.SQL("create subscription {} connection {} publication {} with ({})").format(
         name, sql.Literal(server.subscription_dsn), name,
         sql.SQL("create_slot = false, slot_name = none, enabled = false, copy_data = false"),
     )  # fmt: skip
+    conn.add_notice_handler(take_warning)
     try:
         with conn.transaction(force_rollback=True):
+            conn.execute("set local client_min_messages = warning")
             conn.execute(probe)
     except (errors.ConnectionFailure, errors.QueryCanceled) as exc:
         raise unroutable(server, exc) from exc
+    finally:
+        conn.remove_notice_handler(take_warning)
+    return not missing
+
+
+def check_route(session: Session) -> None:
+    """Let the server connect to its source, and see that it is that source. Raises UnreachableError, RefusedError."""
+    name = sql.Identifier(PROBE)
+    session.source.execute(sql.SQL("drop publication if exists {}").format(name))  # of a killed command
+    session.source.execute(sql.SQL("create publication {}").format(name))
+    try:
+        is_there = try_route(session.conn, session.server)
+    finally:
+        session.source.execute(sql.SQL("drop publication if exists {}").format(name))
+    if not is_there:
+        raise RefusedError(
+            f"the subscription route of server {session.server.name} does not lead to {session.source_name}",
+            why="it leads to another database", fix="add --subscription-dsn CONNINFO; the server resolves it",
+        )  # fmt: skip
 
 
 def unroutable(server: Server, exc: psycopg.Error) -> UnreachableError:

@@ -125,8 +125,8 @@ def state_at(course: CourseState, seen: Seen, behind: str | None = None) -> Verd
     resync = f"rollbook replication resync {quoted}"
     if isinstance(seen.answer, UnreachableError):
         return silent(seen, seen.answer, resync)
-    if seen.objection:
-        return Verdict("unknown", seen.objection.message, seen.objection.fix)
+    if seen.objection or server.is_moving:
+        return barred(seen)
     if course.recorded == "detached":
         return Verdict("detached", "its detach was not finished", f"rollbook course detach {quoted}")
     if why_lost := lost(seen):
@@ -157,6 +157,13 @@ def state_at(course: CourseState, seen: Seen, behind: str | None = None) -> Verd
         done = sum(copy.sync == "r" for copy in copies)
         return Verdict("copying", f"{done} of {len(copies)} tables are copied")
     return running(course, seen, resync)
+
+
+def barred(seen: Seen) -> Verdict:
+    """Return the state of a course whose server another portal feeds, or is on its way to another source."""
+    if seen.objection:
+        return Verdict("unknown", seen.objection.message, seen.objection.fix)
+    return Verdict("moving", seen.server.moving_words, seen.server.move_command)
 
 
 def silent(seen: Seen, answer: UnreachableError, resync: str) -> Verdict:

@@ -8,6 +8,7 @@ create table rollbook.server (
     portal_identity text not null,
     through text references rollbook.server,
     moving_through text references rollbook.server,
+    moving_direct boolean not null default false,
     subscription oid,
     paused_at timestamptz,
     created_at timestamptz not null default now(),
@@ -23,7 +24,10 @@ comment on column rollbook.server.portal_identity is
 comment on column rollbook.server.through is
     'The relay that feeds it: another server, which holds the same courses; null = the portal does.';
 comment on column rollbook.server.moving_through is
-    'The relay that is to feed it, and is given its courses, until `rollbook server move` is finished; null: none.';
+    'The relay that is to feed it or, if moving_direct, that is not to any more, until `rollbook server move` is '
+    'finished; null: none.';
+comment on column rollbook.server.moving_direct is
+    'Whether that move leads to the portal; then the relay is to have its courses only while it feeds it.';
 comment on column rollbook.server.subscription is
     'The oid of the subscription on the server; names of temporary slots contain it.';
 comment on column rollbook.server.paused_at is

@@ -14,7 +14,7 @@ as $$
     where (only_course_id is null or c.course_id = only_course_id)
         and exists (
             select from rollbook.server as s
-            where server_name in (s.name, s.through, s.moving_through)
+            where (server_name in (s.name, s.through) or (server_name = s.moving_through and not s.moving_direct))
                 and ((s.name = c.server and c.state <> 'detached') or s.name = c.moving_to)
         )
 $$;

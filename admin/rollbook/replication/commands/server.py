@@ -21,6 +21,7 @@ app = noun("server")
 ADDED = ("server", "outcome", "lag_seconds", "base_backup")
 LISTED = ("server", "through", "courses", "state", "version", "lag_bytes", "lag_seconds", "since")
 PINGED = ("server", "route", "verdict", "seconds", "reason")
+MOVED = ("server", "course", "through", "outcome", "verdict")
 REMOVED = ("server", "what", "outcome")
 
 
@@ -199,6 +200,73 @@ def ping(run: Run, name: ServerName) -> int:
         found = inspection.ping(portal, name, run.caller())
     render.rows(run, [vars(route) for route in found], PINGED)
     return 3 if any(route.verdict != "ok" for route in found) else 0
+
+
+@command(
+    app, "move", sets=("data", "writes", "yes"), columns=MOVED, long=True,
+    examples=(
+        "server move east --through hub --subscription-dsn service=hub --yes",
+        "server move east --direct --subscription-dsn service=portal --yes",
+        "server move east --direct --unreachable --yes",
+    ),
+    exits="0 moved and equal, or there already, 1 refused, 2 neither --through nor --direct, 3 unreachable, "
+    "4 the relay does not have the courses yet, rows differ, or the courses must be resynced, 6 not confirmed",
+    see="rollbook server add, rollbook status",
+)  # fmt: skip
+def move(
+    run: Run,
+    name: ServerName,
+    through: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RELAY", show_default=False, help="The server that is to feed this one.", autocompletion=servers
+        ),
+    ] = None,
+    direct: Annotated[bool, typer.Option("--direct", help="The portal is to feed this one.")] = False,
+    subscription_dsn: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONNINFO",
+            show_default=False,
+            help="How the server connects to its new source; resolved on the server. Default: as it is recorded, for a "
+            "service that leads to the new source by now.",
+        ),
+    ] = None,
+    unreachable: Annotated[
+        bool, typer.Option("--unreachable", help="The relay is lost: the courses are unknown until they are resynced.")
+    ] = False,
+) -> int:
+    """Let a server be fed by a relay, or by the portal again, while people write; nothing is copied a second time.
+
+    The relay is given the courses first, the server goes on exactly where it has come, and its courses are compared. It
+    can be interrupted at any point and run again; the other way takes it back.
+    """
+    from rollbook.replication import link, reroute
+    from rollbook.replication.commands.comparison import reporting
+    from rollbook.replication.steps import Steps
+
+    if (through is None) != direct:
+        raise UsageError("where the server is to move is not clear", fix="either --through RELAY or --direct")
+    if unreachable and not direct:
+        raise UsageError("--unreachable goes with --direct")
+    if subscription_dsn is not None:
+        link.checked_conninfo("--subscription-dsn", subscription_dsn)
+    steps = Steps(dry=run.dry_run)
+    with run.connect() as portal:
+        portal.autocommit = True
+        old = link.find_server(portal, name).through or "the portal"
+        lost = "; its courses are unknown until they are resynced" if unreachable else ""
+        render.confirm(run, f"move server {name} {'to the portal' if direct else f'behind server {through}'}{lost}")
+        wanted = reroute.Wanted(name, through, subscription_dsn, unreachable)
+        with reporting(run, "compare", None) as progress:
+            rows = reroute.move(run, portal, wanted, steps, progress)
+    show_steps(run, steps)
+    render.rows(run, [vars(row) for row in rows], MOVED)
+    if any(row.outcome == "moved" for row in rows):
+        render.note(run, f"if nothing else uses it, drop the login of server {name} on {old}")
+    if resync := reroute.lost_words(rows):
+        render.note(run, f"what the courses there miss is not known: {resync}")
+    return 4 if any(row.verdict not in (None, "match") for row in rows) else 0
 
 
 @command(

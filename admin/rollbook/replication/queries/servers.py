@@ -44,6 +44,15 @@ where course_id = {id} and moving_to is not null and {server} in (server, moving
 
 END_MOVE = "update rollbook.course set leaving = null where course_id = {id}"
 
+BEGIN_SERVER_MOVE = "update rollbook.server set moving_through = {relay}, moving_direct = {direct} where name = {name}"
+
+RECORD_SOURCE = (
+    "update rollbook.server set through = {through}, subscription_dsn = {route}, subscription = {oid} "
+    "where name = {name}"
+)
+
+END_SERVER_MOVE = "update rollbook.server set moving_through = null, moving_direct = false where name = {name}"
+
 MOVES = """
 select course_id as course, schema_name::text as schema_name, server, moving_to, leaving
 from rollbook.course
@@ -149,6 +158,23 @@ def record_take_over(conn: Conn, server: Server) -> None:
 def record_subscription(conn: Conn, name: str, oid: int) -> None:
     """Record the oid of a server's subscription: the slots of its first copies have it in their names."""
     conn.execute("update rollbook.server set subscription = %s where name = %s", [oid, name])
+
+
+def begin_server_move(name: str, relay: str, *, direct: bool) -> sql.Composed:
+    """Return the statement that records that a server moves behind a relay, or from there to the portal."""
+    return sql.SQL(BEGIN_SERVER_MOVE).format(name=name, relay=relay, direct=direct)
+
+
+def record_source(server: Server, oid: int) -> sql.Composed:
+    """Return the statement that records what feeds a server now, by which route and which subscription of it."""
+    return sql.SQL(RECORD_SOURCE).format(
+        name=server.name, through=server.through, route=server.subscription_dsn, oid=oid
+    )
+
+
+def end_server_move(name: str) -> sql.Composed:
+    """Return the statement that records that the move of a server is finished."""
+    return sql.SQL(END_SERVER_MOVE).format(name=name)
 
 
 def record_rebuild(conn: Conn, name: str) -> None:

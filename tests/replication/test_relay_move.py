@@ -1,0 +1,80 @@
+"""Servers that move behind a relay and back while people write: nothing is copied twice, lost or applied twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from rollbook.system.demo.server import PrivateServer
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
+from tests.replication.conftest import Db, Site
+from tests.replication.relays import Relayed, listed, relayed, schemas
+from tests.replication.scenes import count_arrivals, enroll
+
+SLOTS = "select slot_name from pg_replication_slots where database = current_database() order by 1"
+PUBLICATIONS = "select pubname from pg_publication order by 1"
+
+
+@pytest.fixture
+def site(school: Db, dsn: str, course_server: PrivateServer, call: Callable[..., Result]) -> Iterator[Relayed]:
+    """A portal with two servers: hub has no courses, and east two."""
+    with relayed(school, dsn, course_server, call) as made:
+        made.add_hub()
+        Site.add(made)
+        made.attach(KEEP, REMOVE)
+        yield made
+
+
+def to_hub(site: Relayed, *more: str) -> Result:
+    """Move the server behind the relay."""
+    return site.run("server", "move", "east", "--through", "hub", "--subscription-dsn", site.hub_dsn, "--yes", *more)
+
+
+def to_portal(site: Relayed, *more: str) -> Result:
+    """Move it back."""
+    return site.run("server", "move", "east", "--direct", "--subscription-dsn", site.portal_dsn, "--yes", *more)
+
+
+def names(conn: Db, query: str) -> list[str]:
+    """The names that a query returns."""
+    return [row[0] for row in conn.execute(query.encode())]
+
+
+def arrived(site: Site) -> list[tuple[str, int]]:
+    """How many rows of users the course on the server was brought, by operation."""
+    query = f"select operation, count(*) from {KEEP_SCHEMA}.arrival group by 1 order by 1"
+    return site.server.execute(query.encode()).fetchall()
+
+
+def test_a_server_moves_behind_a_relay_and_back_without_a_second_copy(site: Relayed) -> None:
+    site.wait()
+    count_arrivals(site)
+    wrong = site.run("server", "move", "east", "--through", "hub", "--yes")
+    assert (wrong.code, "does not lead to server hub" in wrong.err) == (1, True)
+    moved = to_hub(site, "--json")
+    assert moved.code == 0, moved
+    assert [(row["course"], row["through"], row["outcome"], row["verdict"]) for row in moved.data] == [
+        (KEEP, "hub", "moved", "match"), (REMOVE, "hub", "moved", "match")
+    ]  # fmt: skip
+    assert names(site.portal, SLOTS) == ["rollbook_hub"]
+    assert names(site.hub, SLOTS) == ["rollbook_east"]
+    assert names(site.portal, PUBLICATIONS) == ["rollbook_hub"]
+    assert listed(site.hub, "rollbook_east") == listed(site.portal, "rollbook_hub")
+    assert arrived(site) == []
+    enroll(site, 3)
+    site.portal.execute("update portal.auth_user set first_name = 'Ada' where username = 'ada'")
+    site.wait()
+    assert arrived(site) == [("INSERT", 3), ("UPDATE", 1)]
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+    back = to_portal(site, "--json")
+    assert back.code == 0, back
+    assert {row["verdict"] for row in back.data} == {"match"}
+    assert names(site.portal, SLOTS) == ["rollbook_east", "rollbook_hub"]
+    assert names(site.hub, SLOTS) + names(site.hub, PUBLICATIONS) + schemas(site.hub) == []
+    assert len(listed(site.portal, "rollbook_hub")) == 1
+    enroll(site, 2)
+    site.wait()
+    assert arrived(site) == [("INSERT", 5), ("UPDATE", 1)]
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+    assert site.run("server", "move", "east", "--direct", "--yes", "--json").row["outcome"] == "unchanged"

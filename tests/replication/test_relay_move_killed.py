@@ -1,0 +1,130 @@
+"""Moves behind a relay and back that are killed at each statement, while people write: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from rollbook.system.demo.server import PrivateServer
+from tests.program import Result
+from tests.replication.conftest import Db, Site
+from tests.replication.many import course_ids, enroll_all, load, make_courses
+from tests.replication.relays import Relayed, relayed
+from tests.replication.scenes import count_arrivals
+
+pytestmark = pytest.mark.slow
+
+SCHEMA = "course_many_c0000_2013"
+# Ends itself right before the first statement that has these words.
+KILLED = """
+import os, signal, sys
+from rollbook import cli
+from rollbook.replication.steps import Steps
+
+run = Steps._run
+
+def killed(self, conn, where, statements):
+    if sys.argv[1] in statements[0].as_string(conn):
+        os.kill(os.getpid(), signal.SIGKILL)
+    run(self, conn, where, statements)
+
+Steps._run = killed
+sys.exit(cli.run(sys.argv[2:]))
+"""
+SWITCHED = "update rollbook.server set through"
+STEPS = (
+    "pg_create_logical_replication_slot", "disable", "set (slot_name = none)", SWITCHED,
+    "pg_replication_origin_advance", "set (slot_name = 'rollbook_east')", "drop subscription",
+    "pg_drop_replication_slot", "refresh publication with (copy_data = false)", "moving_through = null",
+)  # fmt: skip
+
+
+@pytest.fixture
+def site(school: Db, dsn: str, course_server: PrivateServer, call: Callable[..., Result]) -> Iterator[Relayed]:
+    """A portal with two servers: hub has no courses, and east three; each change of users is counted on both sides."""
+    with relayed(school, dsn, course_server, call) as made:
+        made.add_hub()
+        Site.add(made)
+        make_courses(school, 3, 60)
+        enroll_all(school, 3)
+        made.attach(*course_ids(3))
+        count_arrivals(made, SCHEMA)
+        count_arrivals(replace(made, server=made.portal), SCHEMA)
+        yield made
+
+
+def command(site: Relayed, *, to_hub: bool) -> list[str]:
+    """The command that moves the server."""
+    where = ["--through", "hub", "--subscription-dsn", site.hub_dsn]
+    if not to_hub:
+        where = ["--direct", "--subscription-dsn", site.portal_dsn]
+    return ["server", "move", "east", *where, "--yes", "--json"]
+
+
+def kill_before(site: Relayed, words: str, *arguments: str) -> None:
+    """Run a command as a process that ends itself before a statement; see that `status` names the command."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, words, *arguments, "-d", site.portal_dsn],
+        capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done
+    (course, *_) = site.run("status", "--json").data["courses"]
+    assert (course["state"], course["fix"]) == ("moving", "rollbook " + " ".join(arguments[:-4])), course
+
+
+def arrivals(conn: Db) -> list[tuple[int, str, int]]:
+    """How often each user of the course was written, by operation."""
+    query = f"select user_id, operation, count(*) from {SCHEMA}.arrival group by 1, 2 order by 1, 2"
+    return conn.execute(query.encode()).fetchall()
+
+
+def counted_once(site: Relayed) -> None:
+    """See that the server has each write exactly once, and equals the portal."""
+    site.wait()
+    assert arrivals(site.server) == arrivals(site.portal)
+    site.ok("replication", "verify")
+
+
+def start_counting(site: Relayed) -> None:
+    """Count from here on."""
+    site.wait()
+    for conn in (site.portal, site.server):
+        conn.execute(f"truncate {SCHEMA}.arrival".encode())
+
+
+@pytest.mark.timeout(600)
+def test_a_move_killed_at_any_step_goes_on(site: Relayed) -> None:
+    start_counting(site)
+    with load(site.portal_dsn, pause=0.005) as written:
+        for words in STEPS:
+            for to_hub in (True, False):
+                if to_hub and "refresh" in words:  # of the relay that lets courses go
+                    site.ok(*command(site, to_hub=True))
+                    continue
+                kill_before(site, words, *command(site, to_hub=to_hub))
+                again = site.ok(*command(site, to_hub=to_hub))
+                assert {row["verdict"] for row in again.data} == {"match"}
+    assert written.broken == []
+    counted_once(site)
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_move_is_taken_back(site: Relayed) -> None:
+    start_counting(site)
+    with load(site.portal_dsn, pause=0.005) as written:
+        for words in ("pg_create", "disable", "set (slot_name = none)", SWITCHED, "pg_replication_origin_advance"):
+            for to_hub in (True, False):
+                kill_before(site, words, *command(site, to_hub=to_hub))
+                back = site.run(*command(site, to_hub=not to_hub))
+                if words == SWITCHED:  # the server is there, and nobody has recorded it
+                    assert (back.code, "it can be taken back then" in back.err) == (1, True), back
+                else:
+                    assert back.code == 0, back
+                site.ok(*command(site, to_hub=to_hub))
+    assert written.broken == []
+    counted_once(site)
