@@ -1,12 +1,12 @@
 """Moving servers between the portal and a relay, while people write and without a second copy.
 
 What a server has applied is a position of its source's WAL. PostgreSQL sends with each transaction that a relay has
-from the portal where it ended there, so a position of the portal can be told as one of the relay, and the other way
+from the portal where it ended there, so a position of the portal is found as one of the relay, and the other way
 round. The new subscription starts there: nothing is lost or applied twice.
 
 Order: the record of what is under way (`rollbook.server.moving_through`, `moving_direct`); the copies on the relay;
 publication and slot at the new source; on the server, in one transaction, the new subscription, which has no slot yet
-and bears the position as its comment, beside the old one; the record of the new source, with the oid of the new
+and has the position as its comment, beside the old one; the record of the new source, with the oid of the new
 subscription; position, slot and start of the new one; then the old source's side goes. A killed command finds by the
 oid and the slot how far the one before has come.
 """
