@@ -1,0 +1,398 @@
+"""What servers cost a portal, direct and behind a relay; the lag over two hops; `status` of many servers.
+
+`python -m tests.bench.relay [feeding] [hops] [asking]`; BENCH_FED (1,4,8) is how many servers are fed,
+BENCH_ASKED (50,200) how many are asked, BENCH_PAIRS (5) and BENCH_SAMPLES (480) how often. Each cluster is a private
+server: two portals, whose servers are direct or behind a relay, the relay, and one for all servers. Nothing fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from rollbook.system import migration
+from rollbook.system.demo.server import PrivateServer
+from tests.bench.bench import Bench, enrollment_query, fill, private_mb
+from tests.bench.replication import (
+    Db,
+    Side,
+    course_rows,
+    enroll_one,
+    lag,
+    make_bare,
+    publish_bare,
+    rollbook,
+    second_server,
+    until,
+)
+
+FED = [int(number) for number in os.environ.get("BENCH_FED", "1,4,8").split(",")]
+ASKED = [int(number) for number in os.environ.get("BENCH_ASKED", "50,200").split(",")]
+PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
+COURSES, USERS, CLIENTS, UPDATES = 24, 4000, 4, 500  # updates of each client in a round
+BEATS = 2000  # heartbeats that a portal keeps
+MANY = str(max(ASKED) + 20)
+SETTINGS = {
+    "shared_buffers": "128MB", "max_wal_size": "4GB", "max_locks_per_transaction": "1024", "autovacuum": "off",
+    "max_connections": str(2 * max(ASKED) + 60), "max_wal_senders": MANY, "max_replication_slots": MANY,
+    "max_logical_replication_workers": MANY, "max_worker_processes": str(max(ASKED) + 30),
+    "max_active_replication_origins": MANY,
+}  # fmt: skip
+
+SENDERS: LiteralString = "select pid from pg_stat_activity where backend_type = 'walsender' order by 1"
+BEHIND: LiteralString = "select count(*) from pg_replication_slots where confirmed_flush_lsn < %s::pg_lsn"
+WRITTEN: LiteralString = "select pg_current_wal_insert_lsn()::text, (pg_current_wal_insert_lsn() - '0/0')::float8"
+
+
+# --- clusters ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def clusters(*names: str, **settings: str) -> Iterator[list[PrivateServer]]:
+    """Yield new clusters, which are removed in the end."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rb-relay-"))
+        Path(folder).chmod(0o755)
+        os.environ["ROLLBOOK_LOG_FILE"] = str(Path(folder) / "rollbook.log")
+        made = [PrivateServer(Path(folder) / name, settings=SETTINGS | settings) for name in names]
+        for server in made:
+            stack.callback(server.remove)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(PrivateServer.start, made))
+        yield made
+
+
+def connect(server: PrivateServer, dbname: str = "postgres") -> Db:
+    return psycopg.connect(server.dsn(dbname), autocommit=True)
+
+
+def make_portal(server: PrivateServer, courses: int, users: int) -> str:
+    """Make a portal with courses and users, each in three of them; return its conninfo."""
+    with connect(server) as conn:
+        conn.execute("create database portal")
+    where = server.dsn("portal")
+    migration.upgrade(where)
+    with connect(server, "portal") as conn:
+        fill(conn, courses, enrolled=False, users=users)
+        rows = enrollment_query(courses)
+        conn.execute(f"insert into portal.student_courseenrollment (user_id, course_id) {rows}".encode())
+        conn.execute("vacuum analyze")
+    return where
+
+
+def cpu(pid: int) -> float:
+    """Return the CPU seconds of a process, to the nanosecond."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def cluster_cpu(server: PrivateServer) -> float:
+    """Return the CPU seconds of a cluster: its postmaster, its processes, and those that have ended."""
+    postmaster = (server.data / "postmaster.pid").read_text().split()[0]
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        if stat.parent.name == postmaster:
+            ticks += sum(map(int, fields[11:15]))
+        elif fields[1] == postmaster:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+# --- what servers cost the portal -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cost:
+    """What a round of updates has cost: CPU milliseconds and MB, each for 1,000 updates."""
+
+    rate: float  # updates a second, as the clients had it
+    senders: float  # CPU of the portal's WAL senders
+    portal: float  # CPU of the portal, with them
+    wal: float
+    relay: float = 0.0  # CPU of the relay
+    relay_senders: float = 0.0
+    relay_wal: float = 0.0
+    servers: float = 0.0  # CPU of the cluster of all servers
+
+
+@dataclass
+class Fed:
+    """A portal whose courses are on servers, direct or behind a relay."""
+
+    portal: PrivateServer
+    relay: PrivateServer | None
+    servers: PrivateServer
+
+    @property
+    def sources(self) -> list[PrivateServer]:
+        """The clusters that feed others, in the order of the stream."""
+        return [self.portal, *([self.relay] if self.relay else [])]
+
+    def build(self, count: int, prefix: str) -> None:
+        """Add so many servers, and spread the courses over them."""
+        where = make_portal(self.portal, COURSES, USERS)
+        route = ["--subscription-dsn", where]
+        if self.relay is not None and count:
+            with connect(self.relay) as conn:
+                conn.execute("create database hub")
+            rollbook(where, "server", "add", "hub", "--admin-dsn", self.relay.dsn("hub"), *route)
+            route = ["--through", "hub", "--subscription-dsn", self.relay.dsn("hub")]
+        with connect(self.portal, "portal") as conn:
+            courses = [course for course, _ in course_rows(conn)]
+        for number in range(count):
+            name = f"{prefix}{number}"
+            with connect(self.servers) as conn:
+                conn.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+            rollbook(where, "server", "add", name, "--admin-dsn", self.servers.dsn(name), *route)
+            rollbook(where, "course", "attach", *courses[number::count], "--to", name)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until all have confirmed what their source has written."""
+        for source in self.sources:
+            with connect(source) as conn:
+                ((end, _),) = conn.execute(WRITTEN).fetchall()
+                conn.execute("select pg_log_standby_snapshot()")  # so that the end is flushed, and sent
+                until(lambda: conn.execute(BEHIND, [end]).fetchall() == [(0,)])
+
+    def round(self, load: Callable[[PrivateServer], float], thousands: float) -> Cost:
+        """Let clients write so many thousand changes; return what it has cost until the last server has them."""
+        with ExitStack() as stack:
+            conns = [stack.enter_context(connect(source)) for source in self.sources]
+            senders = [[row[0] for row in conn.execute(SENDERS).fetchall()] for conn in conns]
+
+            def measured() -> list[float]:
+                written = [conn.execute(WRITTEN).fetchall()[0][1] / 2**20 for conn in conns]
+                used = [sum(map(cpu, pids)) * 1000 for pids in senders]
+                whole = [cluster_cpu(each) * 1000 for each in (*self.sources, self.servers)]
+                return [*written, *used, *whole]
+
+            before = measured()
+            rate = load(self.portal)
+            self.settle()
+            spent = [(after - was) / thousands for after, was in zip(measured(), before, strict=True)]
+            assert senders == [[row[0] for row in conn.execute(SENDERS).fetchall()] for conn in conns]
+        if self.relay is None:
+            wal, used, portal, servers = spent
+            return Cost(rate, used, portal, wal, servers=servers)
+        wal, relay_wal, used, relay_used, portal, relay, servers = spent
+        return Cost(rate, used, portal, wal, relay, relay_used, relay_wal, servers)
+
+
+def singly(portal: PrivateServer) -> float:
+    """Let pgbench update users, each in three courses; return the updates a second."""
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write(f"\\set user random(1, {USERS})\n\\set value random(1, 1000000000)\n"
+                     "update portal.auth_user set last_name = 'new' || :value::text where id = :user;\n")  # fmt: skip
+        script.flush()
+        done = subprocess.run(
+            [portal.bindir / "pgbench", "-n", "-M", "prepared", "-c", str(CLIENTS), "-t", str(UPDATES), "-f",
+             script.name, portal.dsn("portal")], check=True, capture_output=True, text=True,
+        )  # fmt: skip
+    rate = re.search(r"tps = ([\d.]+)", done.stdout)
+    assert rate, done.stdout
+    return float(rate[1])
+
+
+def at_once(portal: PrivateServer) -> float:
+    """Update all users in one transaction; return the users a second."""
+    with connect(portal, "portal") as conn:
+        began = time.perf_counter()
+        conn.execute("update portal.auth_user set last_name = 'new' || %s", [began])
+        return USERS / (time.perf_counter() - began)
+
+
+def feeding(_bench: Bench) -> None:
+    """Servers fed by the portal, and by one relay: CPU of portal, WAL senders and relay; updates a second."""
+    print(f"CPU in ms and WAL in MB for 1,000 updates of a user in 3 courses; medians of {PAIRS}\n"
+          f"{'':28}    portal:             (a sender,              relay:                 servers:\n"
+          f"{'':28} updates/s   CPU  senders  a MB)   WAL       CPU  senders   WAL       CPU")  # fmt: skip
+    for count in (0, *FED):
+        with clusters("a", "b", "relay", "servers") as (first, second, relay, servers):
+            sides = [Fed(first, None, servers), Fed(second, relay, servers)][: 2 if count else 1]
+            for side, prefix in zip(sides, "dr", strict=False):
+                side.build(count, prefix)
+            for how, load, thousands in (
+                (f"{CLIENTS} clients", singly, CLIENTS * UPDATES / 1000), ("at once", at_once, USERS / 1000),
+            ):  # fmt: skip
+                costs: list[list[Cost]] = [[] for _ in sides]
+                for turn in range(PAIRS + 1):
+                    for number in (0, 1) if turn % 2 else (1, 0):
+                        if number < len(sides):
+                            cost = sides[number].round(load, thousands)
+                            costs[number] += [cost] if turn else []  # the first is not counted
+                for number, spent in enumerate(costs):
+                    where = "behind a relay" if number else "direct"
+                    show(f"{count} {where}, {how}", 1 if number else count, spent)
+            memory(sides[-1])
+
+
+def memory(side: Fed) -> None:
+    """Print what a WAL sender of the portal, and of the relay, holds of its own."""
+    for source, words in zip(side.sources, ("portal", "relay"), strict=False):
+        with connect(source) as conn:
+            if pids := [row[0] for row in conn.execute(SENDERS).fetchall()]:
+                print(f"  memory of a WAL sender of the {words}: {statistics.median(map(private_mb, pids)):.1f} MB")
+
+
+def show(what: str, senders: int, costs: Sequence[Cost]) -> None:
+    """Print the medians of rounds."""
+    cost = Cost(*(statistics.median(column) for column in zip(*map(astuple, costs), strict=True)))
+    each = cost.senders / cost.wal / max(1, senders)
+    print(f"{what:28} {cost.rate:9.0f}  {cost.portal:4.0f}  {cost.senders:7.1f} ({each:4.1f})   {cost.wal:8.2f}  "
+          f"{cost.relay:8.0f}  {cost.relay_senders:7.1f}  {cost.relay_wal:4.2f}  {cost.servers:8.0f}",
+          flush=True)  # fmt: skip
+
+
+# --- lag over two hops ------------------------------------------------------------------------------------------------
+
+
+def hops(bench: Bench) -> None:
+    """From a commit on the portal until a server behind a relay shows it, against a cascade made by hand."""
+    with (
+        bench.databases(COURSES, enrolled=True, users=USERS) as (routed, plain),
+        second_server(bench) as relay, second_server(bench) as servers,
+        ExitStack() as stack,
+    ):  # fmt: skip
+        for cluster in (relay, servers):
+            with connect(cluster) as conn:
+                conn.execute("create database ours")
+                conn.execute("create database bare")
+        hub, east = (stack.enter_context(connect(cluster, "bare")) for cluster in (relay, servers))
+        courses = course_rows(routed)
+        for portal in (routed, plain):
+            enroll_one(portal, *courses[0])
+        for source, where, target in ((plain, bench.server.dsn("plain"), hub), (hub, relay.dsn("bare"), east)):
+            make_bare(Side(plain, target), [name for _, name in courses])
+            source.execute("create publication bare")
+            made = "create subscription bare connection {} publication bare with (synchronous_commit = local)"
+            target.execute(sql.SQL(made).format(where))
+            publish_bare(Side(source, target), [name for _, name in courses])
+        where = bench.server.dsn("routed")
+        rollbook(where, "server", "add", "hub", "--admin-dsn", relay.dsn("ours"), "--subscription-dsn", where)
+        rollbook(where, "server", "add", "east", "--through", "hub", "--admin-dsn", servers.dsn("ours"),
+                 "--subscription-dsn", relay.dsn("ours"))  # fmt: skip
+        rollbook(where, "course", "attach", *(course for course, _ in courses), "--to", "east")
+        homes = dict(routed.execute("select user_id, schemas::text[] from rollbook.route").fetchall())
+        ours = stack.enter_context(connect(servers, "ours"))
+        lag(bench, Side(routed, ours), Side(plain, east), homes, "commit-to-visible lag over two hops", 1.2)
+        forget(servers, relay, bench.server)
+
+
+def forget(*clusters: PrivateServer) -> None:
+    """Drop all subscriptions and slots, so that databases can be dropped."""
+    for cluster in clusters:
+        with connect(cluster) as conn:
+            found = conn.execute("select d.datname, s.subname from pg_subscription s "
+                                 "join pg_database d on d.oid = s.subdbid").fetchall()  # fmt: skip
+        for dbname, name in found:
+            with connect(cluster, dbname) as conn:
+                subscription = sql.Identifier(name)
+                for words in ("disable", "set (slot_name = none)"):
+                    conn.execute(sql.SQL("alter subscription {} " + words).format(subscription))
+                conn.execute(sql.SQL("drop subscription {}").format(subscription))
+        with connect(cluster) as conn:
+            until(lambda: is_free(conn))
+
+
+def is_free(conn: Db) -> bool:
+    """Drop the slots that nobody uses any more; say whether there is none left."""
+    conn.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots where not active")
+    return not conn.execute("select from pg_replication_slots").rowcount
+
+
+# --- asking many servers ----------------------------------------------------------------------------------------------
+
+
+def asking(_bench: Bench) -> None:
+    """`rollbook status` of many servers with a course each: seconds, its own CPU, and the CPU of the portal."""
+    program = str(Path(sys.executable).with_name("rollbook"))
+    print(f"status, medians of {PAIRS}   seconds  its CPU  CPU of the portal")
+    # Without flushes: some hundred servers have as many disks.
+    with clusters("portal", "servers", fsync="off") as (portal, servers), ExitStack() as stack:
+        where = make_portal(portal, max(ASKED), USERS)
+        here, there = stack.enter_context(connect(portal, "portal")), stack.enter_context(connect(servers))
+        rows = course_rows(here)
+        there.execute("create database first")
+        rollbook(where, "server", "add", "first", "--admin-dsn", servers.dsn("first"), "--subscription-dsn", where)
+        rollbook(where, "course", "attach", rows[0][0], "--to", "first")
+        for _ in range(BEATS):
+            here.execute("select rollbook.beat()")
+        rollbook(where, "replication", "wait", "--timeout", "60")
+        forget(servers, portal)
+        for number in range(max(ASKED)):
+            copy_server(here, there, servers, f"s{number:04}", rows[0][1], rows[number])
+        for count in ASKED:
+            asked = [program, "status", "--json", "-d", where, *(course for course, _ in rows[:count])]
+            rounds = []
+            for _ in range(PAIRS + 1):
+                began, used, theirs = time.perf_counter(), os.times(), cluster_cpu(portal)
+                done = subprocess.run(asked, capture_output=True, text=True, check=False)
+                wall, after = time.perf_counter() - began, os.times()
+                own = after.children_user + after.children_system - used.children_user - used.children_system
+                rounds.append((wall, own, cluster_cpu(portal) - theirs))
+                assert done.returncode in (0, 3, 4), done.stderr
+            medians = [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
+            states = Counter(row["state"] for row in json.loads(done.stdout)["courses"])
+            print(f"{count:4} servers              {medians[0]:7.2f}  {medians[1]:7.2f}  {medians[2]:7.2f}  "
+                  f"{dict(states)}", flush=True)  # fmt: skip
+
+
+def copy_server(here: Db, there: Db, servers: PrivateServer, name: str, first: str, row: tuple[str, str]) -> None:
+    """Make a server with a course as a copy of the first: adding some hundred by command would take too long."""
+    course, schema = row
+    there.execute(sql.SQL("create database {} template first").format(sql.Identifier(name)))
+    here.execute(
+        "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity) "
+        "select %s, %s, subscription_dsn, portal_identity from rollbook.server where name = 'first'",
+        [name, servers.dsn(name)],
+    )
+    here.execute("update rollbook.course set server = %s, state = 'ok' where course_id = %s", [name, course])
+    here.execute("select rollbook.publish_courses(%s)", [name])
+    stream = f"rollbook_{name}"
+    here.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [stream])
+    with connect(servers, name) as conn:
+        if schema != first:
+            conn.execute(sql.SQL("alter schema {} rename to {}").format(*map(sql.Identifier, (first, schema))))
+        create = sql.SQL(
+            "create subscription {name} connection {route} publication {name} with (create_slot = false, "
+            "slot_name = {slot}, copy_data = false, streaming = on, synchronous_commit = local)"
+        )
+        conn.execute(create.format(name=sql.Identifier(stream), route=here.info.dsn, slot=sql.Literal(stream)))
+
+
+MEASURES: dict[str, Callable[[Bench], None]] = {
+    function.__name__: function for function in (feeding, hops, asking)
+}  # fmt: skip
+
+
+def main(names: Sequence[str]) -> None:
+    """Run the named measures, or all."""
+    for name in names or MEASURES:
+        began = time.perf_counter()
+        with clusters("portal") as (server,):
+            MEASURES[name](Bench(server))
+        print(f"({name}: {time.perf_counter() - began:.0f} s)\n", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
