@@ -172,7 +172,7 @@ class Fed:
             with connect(source) as conn:
                 ((end, _),) = conn.execute(WRITTEN).fetchall()
                 conn.execute("select pg_log_standby_snapshot()")  # so that the end is flushed, and sent
-                until(lambda: conn.execute(BEHIND, [end]).fetchall() == [(0,)])
+                until(lambda: conn.execute(BEHIND, [end]).fetchall() == [(0,)])  # noqa: B023 (called here)
 
     def round(self, load: Callable[[PrivateServer], float], thousands: float) -> Cost:
         """Let clients write so many thousand changes; return what it has cost until the last server has them."""

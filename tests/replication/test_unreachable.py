@@ -21,6 +21,9 @@ import psycopg
 import pytest
 
 from rollbook import cli
+from rollbook.core.db import Caller, Conn
+from rollbook.core.errors import UnreachableError
+from rollbook.replication import link
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import FAST, Cluster
 from tests.program import KEEP, REMOVE, Result
@@ -198,3 +201,20 @@ def test_each_command_says_which_server_gave_no_answer_and_answers_for_the_other
         mended = site.run("replication", "repair", "--yes", *patience)
         assert (mended.code, mended.data) == (3, [])
         assert site.run("replication", "resync", KEEP, "--yes", *patience).code == 3
+
+
+def test_more_servers_than_are_asked_at_once_are_asked_in_turn(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "AT_ONCE", 2)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        silent = f"host=127.0.0.1 port={nobody.getsockname()[1]} dbname=gone user=postgres"
+        routes = {"a": silent, "b": cluster.server.dsn(), "c": silent, "d": cluster.server.dsn(), "e": silent}
+        asked = [link.Server(name, route, None, "") for name, route in routes.items()]
+
+        def question(server: link.Server, conn: Conn) -> list[dict[str, Any]]:
+            return conn.execute("select %s::text as name", [server.name]).fetchall()
+
+        found = link.ask(asked, question, Caller("rollbook test", 0.5))
+    assert [found[name] for name in "bd"] == [[{"name": "b"}], [{"name": "d"}]]
+    assert all(isinstance(found[name], UnreachableError) for name in "ace")

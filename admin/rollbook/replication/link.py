@@ -22,6 +22,7 @@ from rollbook.core.sqlstate import translate
 
 HIDDEN = "its route holds a password, which this role may not read"
 ANSWER_SECONDS = 5.0  # how long a server may take to answer one question, unless --timeout says otherwise
+AT_ONCE = 100  # servers are asked: more sessions than that wait for this program, and their servers seem to be silent
 CONNECT_SECONDS = 1.0  # how long a server may take to connect, at least: a short --timeout is for what it answers
 Answer = TypeVar("Answer")
 
@@ -241,7 +242,7 @@ def server_error(server: Server, exc: psycopg.Error) -> AdminError:
 def ask(
     asked: Iterable[Server], question: Callable[[Server, Conn], Answer], caller: Caller, *, waits: float = 0.0
 ) -> dict[str, Answer | UnreachableError]:
-    """Ask all servers at once; return each one's answer, or the reason why it gave none.
+    """Ask all servers, up to AT_ONCE at a time; return each one's answer, or the reason why it gave none.
 
     A server has the caller's timeout (5 s if None, but at least 1 s) to connect. Once it has, it has as long to answer,
     and the seconds for which the question itself `waits`. One that takes longer, such as a stopped process, is
@@ -263,25 +264,27 @@ def ask(
         except Exception as exc:
             answers.put((server.name, exc))
 
-    waiting = {server.name: server for server in asked}
+    waiting = list({server.name: server for server in asked}.values())[::-1]
+    running: set[str] = set()
     found: dict[str, Any] = {}
-    for server in waiting.values():
-        ends[server.name] = time.monotonic() + max(CONNECT_SECONDS, seconds)
-        threading.Thread(target=run, args=(server,), daemon=True).start()
-    while silent := waiting.keys() - found.keys():
-        left = max(ends[who] for who in silent) - time.monotonic()
+    while waiting or running:
+        while waiting and len(running) < AT_ONCE:
+            server = waiting.pop()
+            running.add(server.name)
+            ends[server.name] = time.monotonic() + max(CONNECT_SECONDS, seconds)
+            threading.Thread(target=run, args=(server,), daemon=True).start()
         try:
-            who, answer = answers.get(timeout=max(0.0, left))
+            who, answer = answers.get(timeout=max(0.0, min(ends[who] for who in running) - time.monotonic()))
         except queue.Empty:
-            if time.monotonic() < max(ends[who] for who in silent):
-                continue  # one has connected meanwhile
-            for who in silent:
+            for who in [who for who in running if ends[who] <= time.monotonic()]:
+                running.remove(who)
                 bound = waits + seconds if who in connected else max(CONNECT_SECONDS, seconds)
                 found[who] = UnreachableError(
                     f"server {who} cannot be reached", why=f"no answer within {bound:g} s",
                     fix=f"rollbook server ping {who}",
                 )  # fmt: skip
-            break
+            continue
+        running.discard(who)  # an answer that comes late, while others are asked, counts too
         if isinstance(answer, Exception) and not isinstance(answer, AdminError):
             raise answer
         if isinstance(answer, AdminError) and not isinstance(answer, UnreachableError):

@@ -36,7 +36,7 @@ def needs_rebuild(session: Session, seen: observe.Seen) -> bool:
     found = session.subscription()
     return (
         seen.slot is None or seen.slot.alarm == "lost" or found is None or found.slot != session.server.stream
-        or not found.has_heartbeat or not seen.is_published or observe.lost_beats(seen)[1]
+        or not found.has_heartbeat or not seen.is_published or seen.lost_beats[1]
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from rollbook.core.states import SEVERITY
 from rollbook.replication import observe, obstacle
 from rollbook.replication.catalog import Copy
 from rollbook.replication.link import find_server, list_servers
-from rollbook.replication.observe import Answer, Seen, lost_beats
+from rollbook.replication.observe import Answer, Seen
 from rollbook.replication.queries.courses import CourseState, Fault, course_states
 
 LAG_SECONDS = 10.0  # from here on a course is `lagging`
@@ -73,7 +73,7 @@ def lost(seen: Seen) -> tuple[str, str] | None:
             "broken",
             "its publication is missing, or was for a while; changes committed meanwhile are not on the server",
         )
-    if lost_beats(seen)[1]:
+    if seen.lost_beats[1]:
         sender = "this portal" if seen.relay is None else f"its relay {seen.relay.server.name}"
         who = "the portal" if seen.relay is None else "the relay"
         return "unknown", f"the server has changes that {sender} never sent: was {who} restored?"
@@ -180,7 +180,7 @@ def silent(seen: Seen, answer: UnreachableError, resync: str) -> Verdict:
 def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     """Return the state of a course whose stream runs: whether everything arrived, and in time."""
     quoted = course_word(course.course)
-    gaps, _ = lost_beats(seen)
+    gaps, _ = seen.lost_beats
     if gaps and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
         last = f"{gaps[-1].sent_at:%Y-%m-%d %H:%M} UTC"
         return Verdict("unknown", f"{len(gaps)} heartbeats never arrived, the last of {last}", resync)
