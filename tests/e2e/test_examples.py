@@ -59,7 +59,7 @@ ENDLESS = re.compile(r"--watch|--follow")
 MITX = "MITx/6.002x/2012_Fall"
 # Empty databases on the demo's course server, for a relay and what is behind it.
 DATABASES = (
-    "version && python -c \"import psycopg; c = psycopg.connect($EAST, autocommit=True); "
+    'version && python -c "import psycopg; c = psycopg.connect($EAST, autocommit=True); '
     "[c.execute(f'drop database if exists {n} with (force)') and c.execute(f'create database {n}') "
     "for n in ('hub', 'west')]\""
 )

@@ -78,3 +78,48 @@ def test_a_server_moves_behind_a_relay_and_back_without_a_second_copy(site: Rela
     assert arrived(site) == [("INSERT", 5), ("UPDATE", 1)]
     assert site.states() == {KEEP: "ok", REMOVE: "ok"}
     assert site.run("server", "move", "east", "--direct", "--yes", "--json").row["outcome"] == "unchanged"
+
+
+def test_what_cannot_move_is_refused_and_a_lost_relay_is_left(site: Relayed) -> None:
+    for command, words in (
+        (("east", "--through", "east"), "cannot be its own relay"),
+        (("hub", "--through", "east"), "has courses of its own"),
+        (("east",), "where the server is to move is not clear"),
+        (("nowhere", "--direct"), "there is no server nowhere"),
+    ):
+        refused = site.run("server", "move", *command, "--yes")
+        assert refused.code in (1, 2), refused
+        assert words in refused.err
+    site.ok("replication", "pause", "--server", "hub")
+    refused = to_hub(site)
+    assert (refused.code, "server hub is paused" in refused.err) == (1, True)
+    site.ok("replication", "resume", "--server", "hub")
+    planned = to_hub(site, "--dry-run", "--format", "table")
+    assert planned.code == 0, planned
+    assert "pg_create_logical_replication_slot('rollbook_east'" in planned.out
+    assert names(site.hub, SLOTS) + schemas(site.hub) == []
+    assert to_hub(site).code == 0
+    refused = site.run("server", "move", "hub", "--through", "east", "--yes")
+    assert (refused.code, "is itself the relay of east" in refused.err) == (1, True)
+
+    for conn in (site.hub, site.server):  # as another portal left them
+        conn.execute("update rollbook.portal set identity = '1/1'")
+    site.portal.execute("update rollbook.server set portal_identity = '1/1'")
+    late = site.run("server", "add", "east", "--take-over")
+    assert (late.code, "rollbook server add hub --take-over" in late.err) == (1, True)
+    site.ok("server", "add", "hub", "--take-over")
+    site.ok("server", "add", "east", "--take-over")
+    site.wait()
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+
+    site.portal.execute("update rollbook.server set admin_dsn = 'host=/nowhere dbname=hub' where name = 'hub'")
+    silent = to_portal(site)
+    assert (silent.code, "rollbook server move east --direct --unreachable" in silent.err) == (3, True)
+    left = to_portal(site, "--unreachable", "--json")
+    assert (left.code, {row["verdict"] for row in left.data}) == (4, {"unknown"}), left
+    assert site.states() == {KEEP: "unknown", REMOVE: "unknown"}
+    site.ok("replication", "resync", KEEP, REMOVE, "--yes")
+    assert site.run("server", "remove", "hub", "--unreachable", "--yes").code == 5
+    assert names(site.portal, SLOTS) == ["rollbook_east"]
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+    assert site.run("replication", "verify").code == 0

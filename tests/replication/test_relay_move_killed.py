@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from rollbook.system.demo.server import PrivateServer
@@ -15,7 +16,7 @@ from tests.program import Result
 from tests.replication.conftest import Db, Site
 from tests.replication.many import course_ids, enroll_all, load, make_courses
 from tests.replication.relays import Relayed, relayed
-from tests.replication.scenes import count_arrivals
+from tests.replication.scenes import count_arrivals, stream_early
 
 pytestmark = pytest.mark.slow
 
@@ -128,3 +129,33 @@ def test_a_killed_move_is_taken_back(site: Relayed) -> None:
                 site.ok(*command(site, to_hub=to_hub))
     assert written.broken == []
     counted_once(site)
+
+
+@pytest.mark.timeout(600)
+def test_five_times_there_and_back(site: Relayed) -> None:
+    start_counting(site)
+    with load(site.portal_dsn, pause=0.005) as written:
+        for _ in range(5):
+            site.ok(*command(site, to_hub=True))
+            site.ok(*command(site, to_hub=False))
+    assert written.broken == []
+    counted_once(site)
+
+
+def test_a_large_transaction_is_open_while_the_source_changes(site: Relayed) -> None:
+    """It would delay the slots: the command has come past them."""
+    stream_early(site)
+    stream_early(replace(site, portal=site.hub))
+    start_counting(site)
+    for words, to_hub in (("pg_create_logical", True), ("disable", False)):
+        kill_before(site, words, *command(site, to_hub=to_hub))
+        with psycopg.connect(site.portal_dsn) as open_one:
+            open_one.execute(
+                "with new as (insert into portal.auth_user (username, email) select %s || n, %s || n || '@example.org' "
+                "from generate_series(1, 3000) as n returning id) "
+                "insert into portal.student_courseenrollment (user_id, course_id) select id, %s from new",
+                [f"open{to_hub}", f"open{to_hub}", course_ids(1)[0]],
+            )
+            site.ok(*command(site, to_hub=to_hub))
+        counted_once(site)
+    assert len([row for row in arrivals(site.server) if row[1] == "INSERT"]) >= 6000

@@ -75,6 +75,12 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
     caller = run.caller(run.timeout or FIRST_SECONDS)
     with ExitStack() as stack:
         stack.enter_context(link.held(portal, server, moving=take_over))
+        if take_over and relay is not None and relay.portal_identity != link.identity(portal).database:
+            raise RefusedError(
+                f"server {server.name} is behind {relay.name}, which follows another portal",
+                why="a relay is taken over before the servers behind it",
+                fix=f"rollbook server add {relay.name} --take-over; then the same command again",
+            )
         if relay is not None and known is None:
             refuse_no_relay(portal, relay)
             refuse_unwell(portal, relay, run.caller())
