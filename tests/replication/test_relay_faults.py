@@ -89,8 +89,10 @@ def test_what_is_truncated_on_a_relay_alone_is_brought_back_though_the_server_ha
     for table in COPIED:
         site.as_worker(f"truncate {KEEP_SCHEMA}.{table}", at="hub")
     assert {row[3] for row in places(site)} == {"hub"}
+    before = versions(site.server, KEEP_SCHEMA)
     site.ok("replication", "repair", "--yes")
     assert places(site) == []
+    assert versions(site.server, KEEP_SCHEMA) == before
     assert site.is_equal(KEEP)
     assert site.states() == {KEEP: "ok", REMOVE: "ok"}
 

@@ -5,7 +5,8 @@ Each step first looks at what exists and creates what is missing, so an interrup
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import md5
 from typing import LiteralString
 
@@ -68,16 +69,30 @@ PUBLISHED = "select coalesce(jsonb_agg(p), '[]') as wanted from rollbook.publish
 READER = "rollbook_subscriber"  # of what a relay publishes: whoever subscribes there is a member
 
 
-def publish(portal: Conn, server: Server, steps: Steps | None = None) -> sql.Composed:
+def publish(
+    portal: Conn, server: Server, steps: Steps | None = None, *, without: str | None = None
+) -> sql.Composed:  # fmt: skip
     """Return the statement for the source of a server that makes its publication list the courses that it receives.
 
-    `steps`: of a dry run, as it would be after these.
+    `steps`: of a dry run, as it would be after these. `without`: but for this schema, on a relay.
     """
     if server.through is None:
         return sql.SQL("select rollbook.publish_courses({})").format(server.name)
     with (steps or Steps()).recorded(portal):
-        wanted = Jsonb(one(portal, PUBLISHED, [server.name])["wanted"])
-    return sql.SQL("select rollbook.publish({}, {}, reader => {})").format(server.stream, wanted, READER)
+        wanted = one(portal, PUBLISHED, [server.name])["wanted"]
+    listed = Jsonb([row for row in wanted if row["schema_name"] != without])
+    return sql.SQL("select rollbook.publish({}, {}, reader => {})").format(server.stream, listed, READER)
+
+
+@contextmanager
+def withheld(session: Session, schema_name: str) -> Iterator[None]:
+    """Let the relay send nothing of a course to this server meanwhile; its own copies are compared afterwards."""
+    portal, server, source = session.portal, session.server, session.source
+    source.execute(publish(portal, server, without=schema_name))
+    try:
+        yield
+    finally:
+        source.execute(publish(portal, server))
 
 
 def build(session: Session, steps: Steps, *, copy: bool = True) -> None:

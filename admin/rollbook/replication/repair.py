@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -234,13 +235,15 @@ def repair_on_server(
         ):
             written: list[Written] = []
             verdicts: dict[str, str] = {}
-            for hop in session.hops:  # what is written on a relay goes on to the servers behind it
+            for hop in session.hops:
                 is_last = hop is session
                 if restore is not None:
                     restore(hop, course)
                 build.guard(hop, hop.copies(course.schema_name), Steps())
                 placed = course if is_last else replace(course, state="moving")  # judged by the server that it is on
-                done, report = write_until_equal(hop, holder, placed, progress, found if is_last else None)
+                done, report = write_until_equal(
+                    hop, holder, placed, progress, found if is_last else None, below=None if is_last else session
+                )
                 written += done
                 for row in report:
                     words = (row.verdict, verdicts.get(row.table, "match"))
@@ -250,13 +253,15 @@ def repair_on_server(
 
 def write_until_equal(
     session: Session, holder: Conn, course: catalog.Placement, progress: Progress,
-    found: Sequence[Compared] | None = None,
+    found: Sequence[Compared] | None = None, *, below: Session | None = None,
 ) -> tuple[list[Written], list[Comparison]]:  # fmt: skip
     """Write what differs until nothing does, or it was looked at LOOKS times; return what was written, and the report.
 
     The verdict is recorded, unless the course only moves to that server: it is judged by the one that it is on.
     What the first look finds, or has `found` before, is written at once: a row in flight is written like the others.
     Rows that are being written may need another look. A look at which conflicting rows were deleted does not count.
+    What is written on a relay goes on to the servers behind it; rows that it lacks are withheld from the one `below`,
+    which may have them: there they would be conflicts.
     """
     written: list[Written] = []
     removed: list[Removed] = []
@@ -272,7 +277,9 @@ def write_until_equal(
             if looks == LOOKS or not any(part.findings for part in found):
                 break
             progress.expect(sum(len(part.findings) for part in found))
-            written += write_rows(session, holder, course, found, progress)
+            lacks_rows = any(part.count("missing") for part in found)
+            with build.withheld(below, course.schema_name) if below is not None and lacks_rows else nullcontext():
+                written += write_rows(session, holder, course, found, progress)
         except FaultError:  # a change that arrived meanwhile met a row that was not repaired yet
             if looks == LOOKS:
                 raise
