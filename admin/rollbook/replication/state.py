@@ -397,7 +397,7 @@ def detail(course: CourseState, seen: Seen) -> dict[str, Any]:
     summary = line(course, seen)
     answer = seen.reached
     found = answer.subscription if answer else None
-    fault = next((hop.fault for hop in seen.hops if hop.fault), None)
+    fault = seen.fault
     return {
         "course": summary.course, "server": seen.server.name, "state": summary.state, "reason": summary.reason,
         "fix": shown_fix(summary, seen), "lag_bytes": summary.lag_bytes,
