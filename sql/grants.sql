@@ -6,6 +6,7 @@
 --   rollbook_monitor      Reads what status, verify, checks and lists need. No password hash, key or conninfo.
 --   rollbook_operator     Accounts, enrollments, test centre; what rollbook_monitor may.
 --   rollbook_application  A web application: rows of the portal's tables, and register_for_exam.
+--   rollbook_relay        The logins of relays: heartbeats and, by publish_courses, the copies of courses behind one.
 -- Everything else belongs to the role that migrates, which owns the schema: who becomes rollbook_owner by some trick
 -- can replace nothing that a DBA calls but the functions that must run as rollbook_owner.
 do $$
@@ -286,6 +287,10 @@ rollbook.username_fault(text), rollbook.name_fault(text), rollbook.email_fault(t
 rollbook.normal_username(text), rollbook.normal_name(text), rollbook.normal_email(text),
 rollbook.normal_text(text), rollbook.hidden_character(text), rollbook.character_word(text)
 to rollbook_application;
+
+-- rollbook_relay ------------------------------------------------------------------------------------------------------
+grant usage on schema rollbook to rollbook_relay;
+grant select on rollbook.heartbeat to rollbook_relay;
 
 -- Where accounts of a site have usernames that differ in case alone.
 do $$ begin perform rollbook.guard_usernames(); end $$;

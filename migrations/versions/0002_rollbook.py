@@ -74,7 +74,8 @@ declare
     role text;
 begin
     foreach role in array array[
-        'rollbook_operator', 'rollbook_monitor', 'rollbook_application', 'rollbook_writer', 'rollbook_owner'
+        'rollbook_operator', 'rollbook_monitor', 'rollbook_application', 'rollbook_relay', 'rollbook_writer',
+        'rollbook_owner'
     ] loop
         continue when not exists (select from pg_roles as r where r.rolname = role);
         execute format('revoke all on all tables in schema portal from %I', role);

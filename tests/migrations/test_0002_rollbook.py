@@ -25,7 +25,10 @@ from tests.conftest import FAST, in_memory
 from tests.program import postgres_program
 
 ROOT = Path(__file__).parents[2]
-ROLES = ["rollbook_application", "rollbook_monitor", "rollbook_operator", "rollbook_owner", "rollbook_writer"]
+ROLES = [
+    "rollbook_application", "rollbook_monitor", "rollbook_operator", "rollbook_owner", "rollbook_relay",
+    "rollbook_writer",
+]  # fmt: skip
 COURSE = "MITx/6.002x/2012_Fall"
 Make = Callable[[], str]
 

@@ -6,7 +6,8 @@ declare
     missing text[] := '{}';
 begin
     foreach wanted in array array[
-        'rollbook_owner', 'rollbook_writer', 'rollbook_monitor', 'rollbook_operator', 'rollbook_application'
+        'rollbook_owner', 'rollbook_writer', 'rollbook_monitor', 'rollbook_operator', 'rollbook_application',
+        'rollbook_relay'
     ] loop
         continue when exists (select from pg_roles as r where r.rolname = wanted);
         begin

@@ -9,7 +9,8 @@ as $$
     from (
         select w.role, 'does not exist' as words, format('create role %I nologin;', w.role) as fix
         from unnest(array[
-            'rollbook_owner', 'rollbook_writer', 'rollbook_monitor', 'rollbook_operator', 'rollbook_application'
+            'rollbook_owner', 'rollbook_writer', 'rollbook_monitor', 'rollbook_operator', 'rollbook_application',
+            'rollbook_relay'
         ]) as w (role)
         where not exists (select from pg_roles as r where r.rolname = w.role)
         union all
@@ -57,6 +58,13 @@ as $$
         inner join pg_class as t on t.oid = to_regclass(due.name)
         cross join string_to_table(due.privileges, ', ') as p (privilege)
         where not has_table_privilege(r.oid, t.oid, p.privilege)
+        union all
+        select r.rolname, 'lacks the heartbeats: a relay cannot be fed', 'rollbook schema grant'
+        from pg_roles as r
+        where r.rolname = 'rollbook_relay' and not (
+            has_schema_privilege(r.oid, 'rollbook', 'usage')
+            and has_table_privilege(r.oid, 'rollbook.heartbeat', 'select')
+        )
         union all
         select
             r.rolname, format('lacks %s on columns of %s', upper(due.privilege), t.oid::regclass),

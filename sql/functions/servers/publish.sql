@@ -4,8 +4,8 @@
 -- transaction under way would be decoded by the old list, and the decoder might keep that one.
 -- wanted:   [{"schema_name": ..., "table_name": ..., "columns": [...]}], as published_copies has them.
 -- only_schema: only what is published of this schema is looked at; null = all.
--- reader:   a role that may read what is published: whoever subscribes at a relay is a member; null = nobody is granted
---           anything.
+-- reader:   a role that may read what is published, whose members subscribe: rollbook_relay on the portal,
+--           rollbook_subscriber on a relay; null = nobody is granted anything.
 -- Called:   on the portal by publish_courses; on a relay by the `rollbook` commands that change the courses of a server
 --           behind it.
 -- Returns:  the number of tables added and dropped.
@@ -85,12 +85,13 @@ begin
     end if;
     if reader is not null then
         for granted in
-            select
-                t.pubname, n.nspname, format('%I.%I', t.schemaname, t.tablename) as name
-            from pg_publication_tables as t
-            inner join pg_namespace as n on n.nspname = t.schemaname
-            where t.pubname = stream_name and not has_table_privilege(
-                reader, format('%I.%I', t.schemaname, t.tablename), 'select'
+            select n.nspname, c.oid::regclass as name
+            from pg_publication as p
+            inner join pg_publication_rel as r on r.prpubid = p.oid
+            inner join pg_class as c on c.oid = r.prrelid
+            inner join pg_namespace as n on n.oid = c.relnamespace
+            where p.pubname = stream_name and (only_schema is null or n.nspname in (only_schema, 'rollbook')) and not (
+                has_schema_privilege(reader, n.oid, 'usage') and has_table_privilege(reader, c.oid, 'select')
             )
         loop
             execute format('grant usage on schema %I to %I', granted.nspname, reader);

@@ -133,7 +133,10 @@ select
     ) as is_only_recorded
 from pg_roles as r where r.rolname = current_user
 """
-ROLES = ["rollbook_owner", "rollbook_writer", "rollbook_monitor", "rollbook_operator", "rollbook_application"]
+ROLES = [
+    "rollbook_owner", "rollbook_writer", "rollbook_monitor", "rollbook_operator", "rollbook_application",
+    "rollbook_relay",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
