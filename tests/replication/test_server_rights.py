@@ -157,7 +157,7 @@ def test_a_login_that_could_take_a_base_backup_is_warned_of_until_pg_hba_has_the
     there = site.server.execute(objects).fetchone()
     for options in (("--dry-run",), ("--json",)):
         added = site.ok(*command, *options)
-        assert "could take a base backup" in added.err
+        assert "pg_hba.conf of the portal lets the login of --subscription-dsn take a base backup" in added.err
     assert added.row["base_backup"] is True
     assert there == site.server.execute("select array(select oid from pg_extension union all select oid "
         "from pg_namespace where nspname <> 'rollbook' order by 1)").fetchone()  # fmt: skip

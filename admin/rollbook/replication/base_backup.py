@@ -1,6 +1,7 @@
-"""Whether the login of a subscription route could copy the portal's whole cluster: tried by the server, not guessed.
+"""Whether pg_hba.conf lets pg_basebackup in with the login of a subscription route: tried by the server, not guessed.
 
-pg_hba.conf decides by address, so the portal cannot answer for the server, nor can the machine of this program.
+pg_hba.conf decides by address, so the source cannot answer for the server, nor can the machine of this program. It does
+not decide what is asked over a connection of logical replication: BASE_BACKUP, too. docs/relay.md has what follows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ where e.extname = 'dblink'
 
 
 def may_take_one(conn: Conn, server: Server) -> bool | None:
-    """Let the server open a physical replication connection to the portal; return whether it was let in.
+    """Let the server open a physical replication connection to its source; return whether it was let in.
 
     The logical one must have been tried before: where that works and this one fails, the login is refused. Needs dblink
     on the server, which is installed in a transaction that is rolled back. None, not known: the server does not have

@@ -108,13 +108,12 @@ def add(
                 run, f"{option} contains a password, which is kept in rollbook.server; better: passfile= or service="
             )
     if added.base_backup is not False:
-        could = (
-            "could" if added.base_backup else "may be able to: it was not tried, as dblink cannot be installed there:"
-        )
+        could = "lets" if added.base_backup else "may let (it was not tried, as dblink cannot be installed there)"
+        page = "relay" if added.through else "servers"
         render.note(
             run,
-            f"the login of --subscription-dsn {could} take a base backup of the whole cluster of {source}; in "
-            f"pg_hba.conf on {source}, before other lines (NAME: that login; docs/servers.md has all lines):\n"
+            f"pg_hba.conf of {source} {could} the login of --subscription-dsn take a base backup of its whole cluster "
+            f"with pg_basebackup; before other lines (NAME: that login; docs/{page}.md has all lines):\n"
             "  local  replication  NAME       reject\n"
             "  host   replication  NAME  all  reject",
         )

@@ -162,6 +162,7 @@ def base_backups(rules: Sequence[Rule], logins: Iterable[Login]) -> Iterator[Fin
             )
             yield attention(
                 "base backup", PORTAL,
-                f"{login.role}, the login of server {login.server}, may copy the whole cluster: {rule.words}",
+                f"{login.role}, the login of server {login.server}, may copy the whole cluster with pg_basebackup: "
+                f"{rule.words}",
                 "its stream alone", rule.edited(f"i {line}"),
             )  # fmt: skip

@@ -13,10 +13,12 @@ from rollbook.system.doctor.here import set_route
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
 
-# Whoever reads a slot of ours now.
+# Whoever reads a slot of ours now: a course server, or a relay.
 LOGINS = """
 logins as (
-    select v.name as server, v.admin_dsn, v.subscription_dsn, r.*
+    select
+        v.name as server, v.admin_dsn, v.subscription_dsn, r.*,
+        exists (select from rollbook.server as b where v.name in (b.through, b.moving_through)) as is_of_relay
     from rollbook.server_route as v
     inner join pg_replication_slots as s on s.slot_name = 'rollbook_' || v.name and s.database = current_database()
     inner join pg_stat_activity as a on a.pid = s.active_pid
@@ -29,7 +31,7 @@ SUPERUSERS = (
     + LOGINS
     + """
 select
-    l.server, l.rolname::text as role, l.subscription_dsn, l.oid = 10 as is_first,
+    l.server, l.rolname::text as role, l.subscription_dsn, l.is_of_relay, l.oid = 10 as is_first,
     quote_ident(l.rolname) as quoted, quote_ident(l.server || '_stream') as another
 from logins as l where l.rolsuper order by 1
 """
@@ -54,6 +56,9 @@ cross join lateral (
     from pg_auth_members as m
     where m.member = l.oid and (
         starts_with(m.roleid::regrole::text, 'rollbook_') or starts_with(m.roleid::regrole::text, 'pg_')
+    ) and not (  -- a server without courses is to be a relay
+        m.roleid::regrole::text = 'rollbook_relay'
+        and not exists (select from rollbook.course as c where l.server in (c.server, c.moving_to))
     )
 ) as k
 where not l.rolsuper
@@ -69,22 +74,24 @@ select
     format('login %%I of server %%s may not read %%s', l.rolname, l.server, string_agg(d.name, ', ' order by d.name))
         as found,
     'SELECT on the heartbeat and the copies of its courses: a first copy fails' as wanted,
-    format('grant usage on schema rollbook to %%1$I; grant select on rollbook.heartbeat to %%1$I; '
-           'select rollbook.grant_course(c.course_id, %%1$L) from rollbook.course as c '
-           'where %%2$L in (c.server, c.moving_to);',
-           l.rolname, l.server) as fix
+    format(
+        case when l.is_of_relay then 'grant rollbook_relay to %%1$I; select rollbook.publish_courses(%%2$L);' else
+            'grant usage on schema rollbook to %%1$I; grant select on rollbook.heartbeat to %%1$I; '
+            'select rollbook.grant_course(c.course_id, %%1$L) from rollbook.course as c '
+            'where %%2$L in (c.server, c.moving_to);'
+        end, l.rolname, l.server
+    ) as fix
 from logins as l
 cross join lateral (
-    select c.schema_name::text as name, c.schema_name::text as schema_name, t.table_name
-    from rollbook.course as c cross join rollbook.copied_tables() as t
-    where l.server in (c.server, c.moving_to) and c.schema_name = any (%(schemas)s)
+    select p.schema_name as name, p.schema_name, p.table_name
+    from rollbook.published_copies(l.server) as p where p.schema_name = any (%(schemas)s)
     union all
     select 'rollbook.heartbeat', 'rollbook', 'heartbeat'
 ) as d
 inner join pg_namespace as n on n.nspname = d.schema_name
 inner join pg_class as k on k.relnamespace = n.oid and k.relname = d.table_name
 where not (has_schema_privilege(l.oid, n.oid, 'usage') and has_table_privilege(l.oid, k.oid, 'select'))
-group by l.rolname, l.server
+group by l.rolname, l.server, l.is_of_relay
 order by 1
 """
 )
@@ -217,9 +224,13 @@ def superuser_logins(portal: Conn) -> Iterator[Finding]:
             f"create role {role} login replication" if row["is_first"] else f"alter role {role} nosuperuser replication"
         )
         fix = (
-            f"{makes}; grant usage on schema rollbook to {role}; grant select on rollbook.heartbeat to {role}; "  # noqa: S608 (to be read)
-            f"select rollbook.grant_course(c.course_id, '{role}') from rollbook.course as c "
-            f"where '{server}' in (c.server, c.moving_to);"
+            f"{makes}; grant rollbook_relay to {role};"
+            if row["is_of_relay"]
+            else (
+                f"{makes}; grant usage on schema rollbook to {role}; grant select on rollbook.heartbeat to {role}; "  # noqa: S608 (to be read)
+                f"select rollbook.grant_course(c.course_id, '{role}') from rollbook.course as c "
+                f"where '{server}' in (c.server, c.moving_to);"
+            )
         )
         if row["is_first"] and row["subscription_dsn"]:
             given = {key: str(text) for key, text in conninfo_to_dict(row["subscription_dsn"]).items()}
