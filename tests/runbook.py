@@ -31,9 +31,9 @@ def query(heading: str) -> bytes:
     return str(found).encode()
 
 
-def section(heading: str) -> str:
+def section(heading: str, page: Path = PAGE) -> str:
     """Return the text below a heading; comments of blocks are indented, so that they are no headings."""
-    (found,) = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (found,) = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", page.read_text(), re.MULTILINE | re.DOTALL)
     return str(found)
 
 

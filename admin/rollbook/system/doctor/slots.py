@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rollbook.system.doctor.finding import Check
 
-# The slots of the whole cluster: each keeps WAL of all its databases.
+# The slots of the whole cluster: each keeps WAL of all its databases. That of a server behind a relay is not here.
 SLOTS = """
 select
     format('slot %%s %%s', s.slot_name, k.words) as found, k.wanted, k.fix
@@ -15,7 +15,10 @@ cross join lateral (
         coalesce(pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)), 'nothing') as held,
         (
             select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
-            from rollbook.course as c where v.name in (c.server, c.moving_to)
+            from rollbook.course as c where exists (
+                select from rollbook.server as b
+                where v.name in (b.name, b.through, b.moving_through) and b.name in (c.server, c.moving_to)
+            )
         ) as courses
 ) as h
 cross join lateral (
@@ -53,23 +56,28 @@ select
     format('slot rollbook_%%s of server %%1$s is gone', v.name), 'a slot that holds what the server lacks',
     coalesce('rollbook replication resync ' || (
         select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
-        from rollbook.course as c where v.name in (c.server, c.moving_to)
+        from rollbook.course as c where exists (
+            select from rollbook.server as b
+            where v.name in (b.name, b.through, b.moving_through) and b.name in (c.server, c.moving_to)
+        )
     ), 'rollbook server remove ' || v.name || ' --yes')
 from rollbook.server_route as v
-where not exists (select from pg_replication_slots as s where s.slot_name = 'rollbook_' || v.name)
+where v.through is null and not exists (select from pg_replication_slots as s where s.slot_name = 'rollbook_' || v.name)
 order by 1
 """
 
-# By table, as rollbook.publish_courses makes it.
+# By table, as rollbook.publish_courses makes it: for a relay the copies of the servers behind it.
 PUBLICATIONS = """
 with ours as (
     select
         v.name as server, 'rollbook_' || v.name as stream, p.*,
         (
             select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
-            from rollbook.course as c where v.name in (c.server, c.moving_to) and c.state <> 'detached'
+            from rollbook.course as c
+            where c.schema_name::text in (select t.schema_name from rollbook.published_copies(v.name) as t)
         ) as courses
     from rollbook.server_route as v left join pg_publication as p on p.pubname = 'rollbook_' || v.name
+    where v.through is null
 ),
 listed as (
     select o.server, o.stream, n.nspname::text as schema_name, c.relname::text as table_name,
@@ -83,10 +91,10 @@ wanted as (
     select o.server, o.stream, 'rollbook' as schema_name, 'heartbeat' as table_name, o.courses, null as course
     from ours as o where o.oid is not null
     union all
-    select o.server, o.stream, c.schema_name::text, t.table_name, o.courses, rollbook.shell_quote(c.course_id)
+    select o.server, o.stream, t.schema_name, t.table_name, o.courses, rollbook.shell_quote(c.course_id)
     from ours as o
-    inner join rollbook.course as c on (c.server = o.server and c.state <> 'detached') or c.moving_to = o.server
-    cross join rollbook.copied_tables() as t
+    cross join rollbook.published_copies(o.server) as t
+    inner join rollbook.course as c on c.schema_name = t.schema_name
     where o.oid is not null
 )
 select
