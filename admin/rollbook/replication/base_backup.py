@@ -1,7 +1,7 @@
 """Whether pg_hba.conf lets pg_basebackup in with the login of a subscription route: tried by the server, not guessed.
 
 pg_hba.conf decides by address, so the source cannot answer for the server, nor can the machine of this program. It does
-not decide what is asked over a connection of logical replication: BASE_BACKUP, too. docs/relay.md has what follows.
+not decide which commands a connection of logical replication sends, BASE_BACKUP for instance: docs/relay.md.
 """
 
 from __future__ import annotations

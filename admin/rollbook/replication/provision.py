@@ -49,7 +49,9 @@ class Added:
     server: str
     outcome: str
     lag_seconds: float | None
-    base_backup: bool | None  # whether the login of the subscription route could take one; None: not known
+    base_backup: (
+        bool | None
+    )  # whether pg_hba.conf lets pg_basebackup in with the login of the subscription route; None: not known
     through: str | None  # no column: the relay that feeds it
     is_unbounded: bool  # no column: whether its source keeps WAL for it until the disk is full
     freed: list[str]  # no column: what a relay had of servers that are gone

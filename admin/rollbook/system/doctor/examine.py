@@ -61,9 +61,9 @@ class Place:
     moving_to: str | None
     leaving: str | None
 
-    def is_on(self, server: str) -> bool:
-        """Return whether a server is fed with it, or still has it."""
-        return server in (self.server, self.moving_to, self.leaving)
+    def is_on(self, names: Container[str]) -> bool:
+        """Return whether one of these servers is fed with it, or still has it."""
+        return any(name in names for name in (self.server, self.moving_to, self.leaving) if name is not None)
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,10 @@ def examine(conn: Conn, dsn: str | None, asked: Sequence[str], caller: Caller) -
     ids = known_courses(conn, asked)
     every = [Place(**row) for row in conn.execute(COURSES)]
     places = [place for place in every if place.course in set(ids)]
-    servers = [
-        server for server in link.list_servers(conn) if not asked or any(place.is_on(server.name) for place in places)
-    ]
+    known = link.list_servers(conn)
+    servers = [server for server in known if not asked or any(place.is_on(feeds(server, known)) for place in places)]
     found += here.look(dsn, servers)
-    found += portal(conn, [place.schema for place in places], has_servers=bool(link.list_servers(conn)))
+    found += portal(conn, [place.schema for place in places], has_servers=bool(known))
     others = {place.schema for place in every} - {place.schema for place in places}
     found += shipped(conn, others)
     seen, are_all = of_servers(conn, servers, every, others, caller, removed=not asked)
@@ -208,6 +207,11 @@ def as_findings(differences: Sequence[Difference], where: str, others: Container
     return found or [Finding("schema", where, "ok", "nothing", None, None)]
 
 
+def feeds(server: Server, known: Sequence[Server]) -> set[str]:
+    """Return the names of the servers whose courses a server holds: its own and, of a relay, those behind it."""
+    return {each.name for each in known if server.name in (each.name, each.through, each.moving_through)}
+
+
 # --- servers ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +252,8 @@ class Examiner:
 
     def __init__(self, conn: Conn, every: Sequence[Place], others: Container[str], servers: Sequence[Server]) -> None:
         self.asked = schema_check.to_ask(conn, servers)
+        known = link.list_servers(conn)
+        self.feeds = {server.name: feeds(server, known) for server in servers}
         self.comment = build.version_comment(build.shipped_texts(conn))
         self.me = link.identity(conn)
         self.time_zone = one(conn, "select reset_val as zone from pg_settings where name = 'TimeZone'")["zone"]
@@ -258,9 +264,10 @@ class Examiner:
 
     def ask(self, server: Server, there: Conn) -> Answer:
         """Ask one server."""
-        fed = [place for place in self.every if place.is_on(server.name)]
+        names = self.feeds[server.name]
+        fed = [place for place in self.every if place.is_on(names)]
         schemas = [place.schema for place in fed]
-        words = [place.course for place in fed if place.server == server.name]
+        words = [place.course for place in fed if place.server in names]
         found = [*version(there, server.name)]
         with read_only(there):
             found += run(
@@ -311,7 +318,7 @@ def silent(server: Server, answer: UnreachableError) -> Finding:
 
 
 def route(there: Conn, server: Server) -> Iterator[Finding]:
-    """Try the route by which the server reaches the portal, as nobody reads its slot; leaves nothing."""
+    """Try the route by which the server reaches its source, as nobody reads its slot; leaves nothing."""
     try:
         try_route(there, server)
     except UnreachableError as exc:
@@ -319,7 +326,7 @@ def route(there: Conn, server: Server) -> Iterator[Finding]:
         yield attention(
             "pooler" if is_pooler else "subscription route", server.name,
             f"--subscription-dsn leads to a pooler: {exc.why}"
-            if is_pooler else f"the portal is not reached: {exc.why}",
+            if is_pooler else f"{'the portal' if server.through is None else 'its relay'} is not reached: {exc.why}",
             "PostgreSQL itself" if is_pooler else "a connection", f"rollbook server ping {server.name}",
         )  # fmt: skip
     except errors.InsufficientPrivilege:
