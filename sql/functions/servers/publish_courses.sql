@@ -36,7 +36,7 @@ begin
             and not exists (
                 select from rollbook.server as s
                 where ((s.name = c.server and c.state <> 'detached') or s.name = c.moving_to)
-                    and (s.through is not null or s.moving_through is not null)
+                    and (s.through is not null or (s.moving_through is not null and not s.moving_direct))
             )
     loop
         execute format('revoke select on all tables in schema %I from rollbook_relay', schema_left);
