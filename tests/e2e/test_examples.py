@@ -26,6 +26,7 @@ import pytest
 
 from rollbook.system.demo.centre import Centre
 from rollbook.tree import every_command
+from tests.conftest import in_memory
 from tests.django_site import make_tables
 from tests.e2e.test_demo import environment, processes, run
 from tests.people.discussion_service import KEY, Service, failing
@@ -76,11 +77,11 @@ BEFORE: dict[str, tuple[str, ...]] = {
         "discussion activate --url $SERVICE --api-key-file discussion.key",
     ),
     r"user unlink": ("user link ada u5", "user link id:42 u5 --source district"),
-    r"discussion status": ("discussion sync --all",),
+    r"discussion status": ("discussion sync ada --all",),
     r"discussion discard": (
         "discussion activate --url $BROKEN --api-key-file discussion.key",
         "user update ada --email ada@example.com", "user update id:42 --email forty-two@example.com",
-        "discussion sync --all || true",
+        "discussion sync || true",
     ),
     r"pearson import": ("candidate update ada --phone '20 7946 0001'", "pearson export -o sent"),
     r"enrollment sync-dates": ("user import --oneroster bundle/ --source sis",),
@@ -230,7 +231,7 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Demo]:
-    with tempfile.TemporaryDirectory(prefix="rbx", dir="/tmp", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="rbx", dir=in_memory() or "/tmp", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         demo = Demo(Path(folder) / "d")
         try:
@@ -258,11 +259,14 @@ def test_an_example_runs_on_a_copy_of_the_demo(example: str, demo: Demo, tmp_pat
     if example in CHANGES or MIGRATING.match(example) or any(re.match(pattern, example) for pattern in BEFORE):
         database = f"copy_{next(demo.numbers)}"
         # A portal that feeds a course server is not downgraded.
-        demo.database(f"create database {database} template {'template0' if MIGRATING.match(example) else 'seed'}")
+        template = "template0" if MIGRATING.match(example) else "seed"
+        demo.database(f"create database {database} template {template} strategy file_copy")
     if example.startswith("schema adopt"):
         make_tables(f"host={demo.home} port=5432 dbname={database} user=postgres")
     fault = demo.fault(example, tmp_path, database)
     assert fault is None, fault
+    if database != "reader":
+        demo.database(f"drop database {database} with (force)")
 
 
 def test_the_examples_about_servers_run_on_the_demo(demo: Demo, tmp_path: Path) -> None:
