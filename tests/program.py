@@ -126,7 +126,7 @@ def snapshot(db: Connection[Any]) -> dict[str, list[str]]:
         for schema, table in tables
     )
     found: dict[str, list[str]] = {f"{schema}.{table}": [] for schema, table in tables}
-    for name, row in db.execute(sql.SQL("{} order by 1, 2").format(every)):
+    for name, row in db.execute(sql.SQL("{} order by 1, 2").format(every)) if tables else ():
         found[name].append(row)
     return found
 
