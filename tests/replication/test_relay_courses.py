@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from psycopg import sql
 
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import FAST
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
-from tests.replication.conftest import QUICK, Db, private_server, until
+from tests.replication.conftest import QUICK, Db, Site, private_server, until
 from tests.replication.scenes import enroll
 from tests.replication.test_first_copy import writers
+from tests.replication.test_interrupted import CATALOG, COPY, NOTE, READER, VERDICT, Step, kill_at
 from tests.replication.zones import ROOM, Zones, zones
 
 pytestmark = pytest.mark.slow  # a server of its own; `make check` runs it
@@ -136,3 +139,118 @@ def test_a_course_moves_in_all_directions_while_people_write(site: Zones) -> Non
     assert site.holders(KEEP_SCHEMA) == {"hub", "east"}
     site.follows("east")
     assert site.holders(REMOVE_SCHEMA) == {"hub", "west"}
+
+
+def seen_from(site: Zones, name: str) -> Site:
+    """The site as a test of one server has it."""
+    return Site(site.portal, site.portal_dsn, site.sides[name], site.routes[name], site.call, name)
+
+
+ON_PORTAL = COPY.format(schema=KEEP_SCHEMA, table="auth_userprofile")
+ATTACH = (
+    ("hub", Step("relay's schema", "server", f"create schema {KEEP_SCHEMA}")),
+    ("hub", Step("portal's publication", "portal", ON_PORTAL)),
+    ("hub", Step("relay's refresh", "server", CATALOG)),
+    ("hub", Step("relay's comparison", "portal", "lock table rollbook.heartbeat in row exclusive mode")),
+    ("hub", Step("relay's publication", "server", ON_PORTAL, before=("portal", ON_PORTAL))),
+    ("east", Step("schema", "server", f"create schema {KEEP_SCHEMA}")),
+    ("east", Step("verdict", "portal", VERDICT, before=("server", CATALOG))),
+)
+DETACH = (
+    ("hub", Step("record", "portal", NOTE)),
+    ("hub", Step("relay's publication", "server", ON_PORTAL)),
+    ("east", Step("schema", "server", READER)),
+    ("hub", Step("portal's publication", "portal", ON_PORTAL)),
+    ("hub", Step("relay's refresh", "server", CATALOG, before=("portal", ON_PORTAL))),
+    ("hub", Step("relay's schema", "server", READER)),
+    ("hub", Step("last record", "portal", NOTE, before=("server", READER))),
+)
+
+
+def test_what_is_killed_at_any_hop_is_completed_by_the_next_command(site: Zones) -> None:
+    site.add_all("hub", "east")
+    empty = site.left()
+
+    def is_empty() -> bool:
+        return site.left() == empty  # a first copy that was killed may still drop its slot
+
+    for name, step in ATTACH:
+        kill_at(seen_from(site, name), step, signal.SIGKILL, "course", "attach", KEEP, "--to", "east")
+        site.attach(KEEP)
+        site.follows("east")
+        site.ok("course", "detach", KEEP, "--yes")
+        until(is_empty)
+    for name, step in ATTACH[:6:2]:  # taken back
+        kill_at(seen_from(site, name), step, signal.SIGINT, "course", "attach", KEEP, "--to", "east")
+        site.ok("course", "detach", KEEP, "--yes")
+        until(is_empty)
+    for number, (name, step) in enumerate(DETACH):
+        site.attach(KEEP)
+        kill_at(seen_from(site, name), step, signal.SIGKILL, "course", "detach", KEEP, "--yes")
+        if number % 2:
+            site.attach(KEEP)  # or thought better of
+            site.follows("east")
+        site.ok("course", "detach", KEEP, "--yes")
+        assert site.left() == empty, step
+    add = ("server", "add", "west", "--through", "hub", "--admin-dsn", site.routes["west"], "--subscription-dsn",
+           site.routes["hub"])  # fmt: skip
+    heartbeats = "lock table rollbook.heartbeat in share update exclusive mode"
+    for name, step in (
+        ("hub", Step("record", "portal", "lock table rollbook.server in exclusive mode")),
+        ("hub", Step("publication", "server", heartbeats)),
+        ("west", Step("schema", "server", "create schema rollbook")),
+        ("hub", Step("beat", "portal", "lock table rollbook.heartbeat in row exclusive mode")),
+    ):
+        kill_at(seen_from(site, name), step, signal.SIGKILL, *add)
+        site.ok(*add)
+        site.ok("server", "ping", "west")
+        site.ok("server", "remove", "west", "--yes")
+        assert site.left() == empty, step
+
+
+def test_a_person_is_compared_repaired_reported_and_erased_on_the_relay_too(site: Zones) -> None:
+    site.add_all("hub", "east", "west")
+    site.attach(KEEP)
+    site.ok("course", "attach", REMOVE, "--to", "west")
+    hub = seen_from(site, "hub")
+    user, enrollment = f"{KEEP_SCHEMA}.auth_user", f"{KEEP_SCHEMA}.student_courseenrollment"
+    kept = site.server.execute(f"select * from {enrollment} where user_id = 101").fetchall()
+    hub.as_worker(f"update {user} set last_name = 'relay' where id = 101")  # reaches east
+    hub.as_worker(f"delete from {enrollment} where user_id = 101")
+    until(lambda: not site.server.execute(f"select from {enrollment} where user_id = 101").fetchall())
+    values = ", ".join(["%s"] * len(kept[0]))
+    site.as_worker(f"insert into {enrollment} values ({values})", *kept[0])  # what the relay lacks is in the way there
+    found = site.run("replication", "verify", "--user", "ada", "--rows", "--json")
+    assert found.code == 4
+    assert [(row["server"], row["table"], row["finding"]) for row in found.data] == [
+        ("east", "auth_user", "changed"), ("hub", "auth_user", "changed"),
+        ("hub", "student_courseenrollment", "missing"),
+    ]  # fmt: skip
+    lines = site.run("replication", "verify", "--user", "ada", "--json").data
+    assert [
+        (row["verdict"], row["missing"], row["changed"], row["course_rows"]) for row in lines if row["course"] == KEEP
+    ] == [("differs", 0, 1, 1), ("match", 0, 0, 1), ("differs", 1, 0, 1)]
+    repaired = site.ok("replication", "repair", "--user", "ada", "--yes", "--json")
+    assert {row["verdict_after"] for row in repaired.data} == {"match"}
+    site.follows("east")
+    site.sides["hub"].execute(f"create table {KEEP_SCHEMA}.note (who bigint references {user} (id) on delete cascade)")
+    site.sides["hub"].execute(f"insert into {KEEP_SCHEMA}.note values (101)")
+    told = site.ok("user", "report", "ada", "--json").data
+    places = {(each["place"], each["object"]) for each in told["places"]}
+    assert {("server hub", user), ("server east", user), ("server hub", f"{KEEP_SCHEMA}.note")} <= places
+    assert ("server hub", f"{REMOVE_SCHEMA}.auth_user") in places
+    erased = site.ok("user", "erase", "ada", "--confirm", "ada", "--json").data
+    gone = {(line["place"], line["object"]) for line in erased if line["outcome"] == "removed"}
+    assert {("server hub", user), ("server east", user), ("server hub", f"{KEEP_SCHEMA}.note")} <= gone
+    for name in ("hub", "east", "west"):
+        for schema in (KEEP_SCHEMA, REMOVE_SCHEMA):
+            if name in site.holders(schema):
+                query = sql.SQL("select from {} where id = 101").format(sql.Identifier(schema, "auth_user"))
+                assert site.sides[name].execute(query).fetchall() == []
+    site.ok("replication", "verify")
+    site.lose("hub")
+    cut = site.run("user", "show", "bob", "--json")
+    assert cut.code == 3
+    assert {each["state"] for each in cut.data[0]["not_compared"]} == {"unreachable"}
+    assert {each["server"] for each in cut.data[0]["not_compared"]} == {"east", "west"}
+    site.find("hub")

@@ -310,14 +310,16 @@ def check_drop(run: Run, course_id: str) -> Course:
     return course
 
 
-def drop(run: Run, course: Course) -> None:
-    """Drop a course that was archived, from its server too."""
+def drop(run: Run, course: Course) -> list[attach.Placed]:
+    """Drop a course that was archived, from its server too; return what its relay keeps."""
+    rows: list[attach.Placed] = []
     if course.server is not None:
-        attach.detach(run, [course], attach.Detaching(drop_local=True), Steps())
+        rows, _ = attach.detach(run, [course], attach.Detaching(drop_local=True), Steps())
     with run.connect() as portal:
         drop_course(portal, course.course, drop_local=True)
         before = {name: vars(course)[name] for name in ("schema_name", "on_leave", "copied_users", "local_objects")}
         history.record(portal, run, course.course, "removed", before=before, course_id=course.course)
+    return [row for row in rows if row.is_left]
 
 
 # --- restore ----------------------------------------------------------------------------------------------------------

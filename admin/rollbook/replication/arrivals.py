@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -20,18 +21,40 @@ from rollbook.replication.heartbeat import (
     send_heartbeat,
     send_if_allowed,
 )
-from rollbook.replication.link import Server, ask, list_servers
-from rollbook.replication.session import Session
+from rollbook.replication.link import Server, ask, list_servers, reached
+from rollbook.replication.session import joined
 from rollbook.replication.subscription import await_copies
 
 Arrivals = dict[str, float | UnreachableError | None]  # by server: seconds; None: not in time
+
+
+def confirmed(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> dict[str, float | None]:
+    """Wait until servers have confirmed what the portal has written by now, their relays first; sends no heartbeat.
+
+    Returns the seconds waited; None for a server that has not confirmed it in time, or whose relay does not answer.
+    """
+    began = time.monotonic()
+    through = {server.through for server in servers}
+    relays = [server for server in list_servers(portal) if server.name in through]
+    first = {server.name: server for server in (*servers, *relays) if server.through is None}
+    found = confirmation(portal, list(first.values()), portal_lsn(portal), seconds)
+    for relay in relays:
+        behind = [server for server in servers if server.through == relay.name]
+        found |= dict.fromkeys((server.name for server in behind), None)
+        if found[relay.name] is None:
+            continue
+        passed = time.monotonic() - began
+        with suppress(UnreachableError), reached(relay, caller) as conn:
+            waited = confirmation(conn, behind, portal_lsn(conn), max(0.0, seconds - passed))
+            found |= {name: None if more is None else passed + more for name, more in waited.items()}
+    return {server.name: found[server.name] for server in servers}
 
 
 def wait_for_servers(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
     """Send a heartbeat and wait until each server has it."""
     beat = send_if_allowed(portal)
     if beat is None:
-        return dict(confirmation(portal, servers, portal_lsn(portal), seconds))
+        return dict(confirmed(portal, servers, caller, seconds))
 
     def question(server: Server, conn: Conn) -> float | None:
         return arrival(conn, server, beat, seconds)
@@ -85,13 +108,13 @@ def wait_for_courses(
     if not servers:
         return {}
     beat = send_if_allowed(portal)
-    confirmed = {} if beat else confirmation(portal, servers, portal_lsn(portal), seconds)
+    reports = {} if beat else confirmed(portal, servers, caller, seconds)
 
     def question(server: Server, conn: Conn) -> bool:
-        arrived = arrival(conn, server, beat, seconds) if beat else confirmed[server.name]
+        arrived = arrival(conn, server, beat, seconds) if beat else reports[server.name]
         if arrived is None:
             return False
-        session = Session(portal, conn, server, seconds)
-        return await_copies(session, schemas[server], seconds) == "ready"
+        with joined(portal, conn, server, caller, seconds) as session:
+            return await_copies(session, schemas[server], seconds) == "ready"
 
     return dict(ask(servers, question, caller, waits=2 * seconds))

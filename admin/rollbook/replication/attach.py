@@ -12,6 +12,7 @@ from psycopg import Error, sql
 from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
+from rollbook.core.remains import Remain
 from rollbook.core.shell import course_word
 from rollbook.replication import apply_error, build, catalog, link, requirements, subscription
 from rollbook.replication.link import Server
@@ -42,6 +43,15 @@ class Placed:
     def is_left(self) -> bool:
         """Return whether a detach left on the server what it should have dropped: the course added to it."""
         return "kept: " in self.outcome
+
+    @property
+    def remains(self) -> list[Remain]:
+        """Return what a detach leaves on a server, or its relay: the schema, where it was not dropped."""
+        if "kept" not in self.outcome and "left there" not in self.outcome:
+            return []
+        what = f"rows in schema {self.schema_name}, no longer current"
+        fix = f"drop schema {self.schema_name} cascade, on that server"
+        return [Remain(f"server {self.server}", what, self.rows, fix)]
 
 
 @dataclass

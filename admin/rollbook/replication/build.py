@@ -65,7 +65,10 @@ order by t.name, s.part
 """
 
 
-PUBLISHED = "select coalesce(jsonb_agg(p), '[]') as wanted from rollbook.published_copies(%s) as p"
+PUBLISHED = """
+select coalesce(jsonb_agg(p), '[]') as wanted from rollbook.published_copies(%s) as p
+where p.schema_name is distinct from %s
+"""
 READER = "rollbook_subscriber"  # of what a relay publishes: whoever subscribes there is a member
 
 
@@ -74,14 +77,14 @@ def publish(
 ) -> sql.Composed:  # fmt: skip
     """Return the statement for the source of a server that makes its publication list the courses that it receives.
 
-    `steps`: of a dry run, as it would be after these. `without`: but for this schema, on a relay.
+    `steps`: of a dry run, as it would be after these. `without`: a schema that is left out for now.
     """
-    if server.through is None:
+    if server.through is None and without is None:
         return sql.SQL("select rollbook.publish_courses({})").format(server.name)
     with (steps or Steps()).recorded(portal):
-        wanted = one(portal, PUBLISHED, [server.name])["wanted"]
-    listed = Jsonb([row for row in wanted if row["schema_name"] != without])
-    return sql.SQL("select rollbook.publish({}, {}, reader => {})").format(server.stream, listed, READER)
+        wanted = Jsonb(one(portal, PUBLISHED, [server.name, without])["wanted"])
+    reader = None if server.through is None else READER
+    return sql.SQL("select rollbook.publish({}, {}, reader => {})").format(server.stream, wanted, reader)
 
 
 @contextmanager

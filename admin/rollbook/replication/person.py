@@ -14,10 +14,11 @@ from rollbook.core.errors import AdminError, AttentionError, UnreachableError
 from rollbook.core.rows import Row
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog, link, observe, state
+from rollbook.replication.arrivals import confirmed
 from rollbook.replication.catalog import Copied
 from rollbook.replication.compare import Compared, judge, read_rows
 from rollbook.replication.fence import fence
-from rollbook.replication.heartbeat import arrival, confirmation, portal_lsn, send_if_allowed
+from rollbook.replication.heartbeat import arrival, send_if_allowed
 from rollbook.replication.link import ANSWER_SECONDS, Server
 from rollbook.replication.observe import Seen
 from rollbook.replication.queries.courses import CourseState
@@ -111,23 +112,34 @@ def look_everywhere(
     portal.autocommit = True
     places = place_states(portal, courses)
     paused = {place.course: state.beside_portal(place) for place in places if place.paused_at is not None}
-    servers = {place.course: place.server for place in places}
-    found = Everywhere(catalog.copied(portal), servers, paused, compare_users(portal, user_ids, courses))
+    found = Everywhere(
+        catalog.copied(portal),
+        {place.course: place.server for place in places},
+        paused,
+        compare_users(portal, user_ids, courses),
+    )
     due = {row.course for row in found.rows}
     broken = {row.course: row.table for row in reversed(found.rows) if row.finding == "not_comparable"}
     for course, table in broken.items():
         fix = f"rollbook replication repair {course_word(course)}"
         found.uncompared.append(Uncompared(course, None, "broken", f"its copy {table} is gone, or lacks columns", fix))
-    if not any(servers.values()):
+    if not any(found.servers.values()):
         return found
+    servers = link.list_servers(portal)
+    behind = {relay.name: {each.name for each in servers if each.through == relay.name} for relay in servers}
     mine: dict[Server, list[CourseState]] = {
-        server: here for server in link.list_servers(portal) if (here := [p for p in places if p.server == server.name])
-    }
-    arriving = {(place.moving_to, place.schema_name) for place in places}
+        server: here for server in servers
+        if (here := [p for p in places if p.server and p.server in {server.name, *behind[server.name]}])
+    }  # fmt: skip
+    arriving = {
+        (server.name, place.schema_name) for place in places for server in servers
+        if place.moving_to and place.moving_to in {server.name, *behind[server.name]}
+    }  # fmt: skip
     ready: dict[Server, list[CourseState]] = {}
     for seen in observe.look(portal, list(mine), caller):
         verdicts = {place: obstacle(place, seen) for place in mine[seen.server]}
-        found.uncompared += uncompared(seen.server, verdicts, due)
+        if not behind[seen.server.name]:  # of a relay, the servers behind it have them
+            found.uncompared += uncompared(seen.server, verdicts, due)
         if comparable := [place for place, why in verdicts.items() if why is None]:
             ready[seen.server] = comparable
     schemas = {place.course: place.schema_name for place in places}
@@ -157,7 +169,12 @@ def look_everywhere(
 
 
 def obstacle(place: CourseState, seen: Seen) -> Verdict | None:
-    """Return why a course cannot be compared on its server now, in the words of `status`; None if it can."""
+    """Return why a course cannot be compared on its server now, in the words of `status`; None if it can.
+
+    Nor can it where its relay does not have it.
+    """
+    if seen.relay is not None and obstacle(place, seen.relay) is not None:
+        return state.course_state(replace(place, paused_at=None), seen)
     answer = seen.reached
     copies = answer.copies.get(place.schema_name, []) if answer else []
     if (
@@ -192,7 +209,7 @@ def ask_servers(
     """
     seconds = caller.timeout or ANSWER_SECONDS
     beat = send_if_allowed(portal)
-    confirmed = {} if beat else confirmation(portal, list(places), portal_lsn(portal), seconds)
+    reports = {} if beat else confirmed(portal, list(places), caller, seconds)
 
     def question(server: Server, conn: Conn) -> Held:
         if not can_find_users(conn):
@@ -200,7 +217,7 @@ def ask_servers(
                 "it was prepared by an older version of Rollbook",
                 fix=f"rollbook course attach {course_word(places[server][0].course)} --to {server.name}",
             )
-        if (arrival(conn, server, beat, seconds) if beat else confirmed[server.name]) is None:
+        if (arrival(conn, server, beat, seconds) if beat else reports[server.name]) is None:
             raise UnreachableError(
                 f"it has not caught up with the portal within {seconds:g} s", fix="rollbook replication status",
                 lags=True,

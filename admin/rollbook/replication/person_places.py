@@ -13,7 +13,8 @@ from psycopg import sql
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog, feeding, link
-from rollbook.replication.heartbeat import arrival, confirmation, portal_lsn, send_if_allowed
+from rollbook.replication.arrivals import confirmed
+from rollbook.replication.heartbeat import arrival, send_if_allowed
 from rollbook.replication.link import ANSWER_SECONDS, Server
 from rollbook.replication.queries import person_rows
 from rollbook.replication.queries.person_rows import PersonRows
@@ -111,12 +112,12 @@ def remove(
     beat = send_if_allowed(portal)
     servers = link.list_servers(portal)
     fed = {server.name: {row.schema_name for row in catalog.fed(portal, server)} for server in servers}
-    confirmed = {} if beat else confirmation(portal, servers, portal_lsn(portal), seconds)
+    reports = {} if beat else confirmed(portal, servers, caller, seconds)
 
     def question(server: Server, conn: Conn) -> There:
         before = person_rows.find(conn, copied, user_ids, row_ids)
         count = {f"{schema}.{table}": len(ids) for (schema, table), ids in before.copies.items()}
-        waited = arrival(conn, server, beat, seconds) if beat else confirmed[server.name]
+        waited = arrival(conn, server, beat, seconds) if beat else reports[server.name]
         late = fed[server.name] if waited is None else set()
         found = person_rows.find(conn, copied, user_ids, row_ids)
         due = [schema for schema in found.schemas if schema not in late and schema not in paused]

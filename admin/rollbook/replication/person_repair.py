@@ -10,10 +10,12 @@ from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, RefusedError
 from rollbook.replication import catalog, link
+from rollbook.replication.fence import FaultError
 from rollbook.replication.person import Everywhere, compare_there, look_everywhere
 from rollbook.replication.queries.copies import Written, total
 from rollbook.replication.queries.users import UserRow, compare_users, repair_users
 from rollbook.replication.repair import CATCH_UP_SECONDS, LOOKS, Failure, Repaired
+from rollbook.replication.restart import restart
 from rollbook.replication.session import Progress, opened
 from rollbook.replication.write_rows import write_rows
 
@@ -55,18 +57,22 @@ def repair_planned(
     failures = list(plan.failures)
     for course, rows in plan.rows.items():
         try:
-            result += repair_course(run, course, rows, names, note)
+            result += repair_course(run, course, plan.found.servers[course], rows, names, note)
         except AdminError as exc:
             failures.append(Failure(course, exc))
     return result, failures
 
 
 def repair_course(
-    run: Run, course: str, rows: Sequence[UserRow], names: Mapping[int, str], note: Callable[[str], None]
-) -> list[Repaired]:
-    """Repair some users in one course: in the portal's database, then on its server. A dry run changes no server."""
+    run: Run, course: str, place: str | None, rows: Sequence[UserRow], names: Mapping[int, str],
+    note: Callable[[str], None],
+) -> list[Repaired]:  # fmt: skip
+    """Repair some users in one course: in the portal's database, then on its server. A dry run changes no server.
+
+    `place`: the server of the course.
+    """
     user_ids = list(names)
-    server = next((row.server for row in rows if row.server), None)
+    server = place if any(row.server for row in rows) else None
     with run.connect() as conn:
         written = repair_users(conn, user_ids, course)
         left = {row.table for row in compare_users(conn, user_ids, [course]) if row.differs}
@@ -101,6 +107,8 @@ def repair_there(run: Run, course: str, server_name: str, user_ids: Sequence[int
     Rows that are being written meanwhile may need a second look. Raises UnreachableError, RefusedError.
     """
     written: list[Written] = []
+    left: set[str] = set()
+    unequal: set[str] = set()
     with run.connect() as portal, run.connect() as holder:
         portal.autocommit = True
         holder.autocommit = True
@@ -110,12 +118,20 @@ def repair_there(run: Run, course: str, server_name: str, user_ids: Sequence[int
             link.held(portal, server),
             opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
         ):
-            for look in range(LOOKS):
-                found = compare_there(session, place.schema_name, user_ids)
-                left = {part.table for part in found if part.findings}
-                if not left or look == LOOKS - 1:
-                    break
-                written += write_rows(session, holder, place, found, Progress())
+            for hop in session.hops:
+                for look in range(LOOKS):
+                    try:
+                        found = compare_there(hop, place.schema_name, user_ids)
+                    except FaultError:  # what was written on the relay met a row that was here already
+                        if look == LOOKS - 1:
+                            raise
+                        restart(hop)
+                        continue
+                    unequal = {part.table for part in found if part.findings}
+                    if not unequal or look == LOOKS - 1:
+                        break
+                    written += write_rows(hop, holder, place, found, Progress())
+                left |= unequal
     return total(*written), left
 
 

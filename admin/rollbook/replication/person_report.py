@@ -77,7 +77,9 @@ def comparison(
     """Return one line."""
     server = found.servers[course]
     here = [row for row in rows if row.server is None]
-    there = [row for row in rows if row.server is not None] if server else here
+    there = [row for row in rows if row.server == server] if server else here
+    beside = {(row.row_id, row.finding) for row in (*here, *there)}  # what a relay lacks, and its server too
+    rows = [row for row in rows if row.server in (None, server) or (row.row_id, row.finding) not in beside]
     due = count(here, "ok", "missing", "changed")
     if silent is not None and table != "route":
         verdict = "unreachable" if silent.state == "unreachable" else "not_comparable"

@@ -14,7 +14,7 @@ from rollbook.replication.apply_error import Keyed
 from rollbook.replication.build import publish
 from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.link import Server
-from rollbook.replication.queries.servers import begin_move, record_state, switch
+from rollbook.replication.queries.servers import record_state
 from rollbook.replication.session import Session
 from rollbook.replication.steps import Steps
 from rollbook.replication.write_rows import refused_write
@@ -129,14 +129,8 @@ def delete_rows(conn: Conn, table: Keyed, keys: list[int]) -> list[Removed]:
 def readd_tables(session: Session, schema_name: str) -> None:
     """Take one course out of the stream and in again, without a first copy: its rows are repaired instead."""
     portal, server = session.portal, session.server
-    for row in catalog.fed(portal, server):
-        if row.schema_name == schema_name and row.state == "moving" and row.moving_to and row.server:
-            for change in (switch(row.course, row.server), begin_move([row.course], row.moving_to)):
-                portal.execute(change)
-                session.source.execute(publish(portal, server))
-                subscription.refresh(session, Steps(), copy=False)
-            return
-    for state in ("detached", "copying"):
-        record_state(portal, schema_name, state)
-        session.source.execute(publish(portal, server))
+    if any(row.schema_name == schema_name and row.state != "moving" for row in catalog.fed(portal, server)):
+        record_state(portal, schema_name, "copying")
+    for without in (schema_name, None):
+        session.source.execute(publish(portal, server, without=without))
         subscription.refresh(session, Steps(), copy=False)

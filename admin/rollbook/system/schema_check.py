@@ -237,7 +237,9 @@ class Asked:
 
 def to_ask(conn: Conn, asked: Iterable[link.Server]) -> Asked:
     """Return what these servers are asked with."""
-    courses = {server.name: catalog.placements(conn, server) for server in asked}
+    courses = {
+        server.name: [row for row in catalog.fed(conn, server) if row.state != "moving"] for server in asked
+    }  # fmt: skip
     return Asked(copied_columns(conn), left_out_columns(conn), courses)
 
 

@@ -80,7 +80,7 @@ def change(run: Run, course: str, write: "Callable[[Conn, str], bool]", outcome:
         "course archive edX/DemoX/2012_Fall -o demox.tar.gz --drop --confirm edX/DemoX/2012_Fall",
     ),
     exits="0 archived, 1 unknown course, no pg_dump that fits, or it is moving, 2 FILE cannot be written, "
-    "3 unreachable, 6 not confirmed",
+    "3 unreachable, 5 dropped, but its relay keeps what somebody added there, 6 not confirmed",
     see="rollbook course restore, rollbook course delete",
 )  # fmt: skip
 def archive(
@@ -93,7 +93,7 @@ def archive(
     confirm: Annotated[
         str | None, typer.Option(metavar="COURSE", help="Repeat the course ID to confirm --drop.")
     ] = None,
-) -> None:
+) -> int:
     """Archive a course in one file: its schema with all that it added, the enrollments, and how it was.
 
     What lives on a course server is read there, with pg_dump. --drop also drops the course as course delete does, and
@@ -110,9 +110,10 @@ def archive(
             message = f"--confirm {confirm} is not the course {course}"
         raise NotConfirmedError(message, fix=f"add --confirm {course_word(course)}")
     done = vars(archiving.archive(run, course, output, is_dropped=drop))
-    if found and not run.dry_run:
-        archiving.drop(run, found)
+    left = archiving.drop(run, found) if found and not run.dry_run else []
     render.rows(run, [{**done, "outcome": "archived and removed" if drop else "archived"}], ARCHIVED)
+    render.remains(run, [each for row in left for each in row.remains])
+    return 5 if left else 0
 
 
 @command(

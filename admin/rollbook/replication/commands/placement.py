@@ -1,10 +1,10 @@
 """`rollbook course attach`, `detach`, `move`: the server of a course; course.py and life.py have the rest."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rollbook.core import remains, render
+from rollbook.core import render
 from rollbook.core.arguments import Courses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.completion import servers
@@ -13,9 +13,6 @@ from rollbook.replication.commands.comparison import reporting
 from rollbook.replication.commands.life import app
 from rollbook.replication.commands.server import show_steps
 from rollbook.replication.commands.users import show_failures
-
-if TYPE_CHECKING:
-    from rollbook.replication.attach import Placed
 
 __all__ = ["app"]  # course.py and life.py have its other commands
 
@@ -59,15 +56,6 @@ def attach(
     return 4 if any(row.outcome == "differs" for row in done.rows) else 0
 
 
-def left_there(row: "Placed") -> list[remains.Remain]:
-    """Return what a detach leaves on a server, or its relay: the schema, where it was not dropped."""
-    if "kept" not in row.outcome and "left there" not in row.outcome:
-        return []
-    what = f"rows in schema {row.schema_name}, no longer current"
-    fix = f"drop schema {row.schema_name} cascade, on that server"
-    return [remains.Remain(f"server {row.server}", what, row.rows, fix)]
-
-
 @command(
     app, "detach", sets=("data", "writes", "yes"), columns=PLACED, long=True,
     examples=("course detach MITx/6.002x/2012_Fall --yes", "course detach MITx/6.002x/2012_Fall --keep-data --yes"),
@@ -100,7 +88,7 @@ def detach(
         render.confirm(run, "detach " + ", ".join(placed) + rest)
     rows, abandoned = attaching.detach(run, found, options, steps)
     show_steps(run, steps)
-    render.removed(run, [{**vars(row), "remains": left_there(row)} for row in rows], PLACED)
+    render.removed(run, [{**vars(row), "remains": row.remains} for row in rows], PLACED)
     if abandoned:
         render.note(run, "if that server comes back, drop these schemas there; its subscription no longer feeds them")
     left = not keep_data and any(row.is_left for row in rows)
