@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from rollbook.system.demo.server import PrivateServer
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
-from tests.replication.conftest import Db
+from tests.conftest import FAST
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
+from tests.replication.conftest import QUICK, Db, private_server, remedy
 from tests.replication.relays import Relayed, listed, relayed, schemas
-from tests.replication.scenes import enroll
+from tests.replication.scenes import enroll, refusal
+from tests.replication.zones import ROOM, Zones, zones
 
 
 @pytest.fixture
@@ -47,3 +49,146 @@ def test_a_course_goes_through_the_relay_and_leaves_it_with_the_last_server_behi
     site.ok("server", "remove", "east", "--yes")
     site.ok("server", "remove", "hub", "--yes")
     assert schemas(site.server) + schemas(site.hub) == []
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[PrivateServer]:
+    """A PostgreSQL server with room for many databases that receive and feed."""
+    with private_server({**FAST, **QUICK, **ROOM}) as server:
+        yield server
+
+
+@pytest.fixture
+def wide(school: Db, dsn: str, room: PrivateServer, call: Callable[..., Result]) -> Iterator[Zones]:
+    """Two relays, hub and hub2, and the servers behind them and beside; nothing is added yet."""
+    with zones(school, dsn, room, call) as made:
+        yield made
+
+
+@pytest.mark.slow
+def test_what_cannot_be_a_relay_or_go_behind_one_is_refused_and_leaves_nothing(wide: Zones) -> None:
+    wide.add_all("hub", "hub2", "south", "north")
+    wide.ok("course", "attach", KEEP, "--to", "north")
+    before = wide.left()
+
+    def refused(*options: str, through: str = "hub", admin: str = "east", route: str = "hub", code: int = 1) -> str:
+        subscription = wide.portal_dsn if route == "portal" else wide.routes[route]
+        answer = wide.run(
+            "server", "add", "east", "--through", through, "--admin-dsn",
+            wide.portal_dsn if admin == "portal" else wide.routes[admin], "--subscription-dsn", subscription,
+            "--json", *options,
+        )  # fmt: skip
+        assert answer.code == code, answer
+        error = refusal(answer)
+        assert error["hint"]
+        assert wide.left() == before
+        return f"{error['message']}; {error['hint']}"
+
+    assert "there is no server nowhere" in refused(through="nowhere")
+    assert "server south is itself behind hub2; --through hub2" in refused(through="south")
+    assert f"course move '{KEEP}' --to" in refused(through="north", route="north")
+    assert "is that of its relay, server hub" in refused(admin="hub")
+    assert "already receives copies" in refused(admin="south")
+    assert "the portal's own database" in refused(admin="portal")
+    for elsewhere in ("portal", "hub2", "north"):
+        assert "no heartbeat of the portal reached server east" in refused("--timeout", "2", route=elsewhere, code=3)
+    wide.ok("replication", "pause", "--server", "hub")
+    paused = refused()
+    assert paused == "server hub is paused; rollbook replication resume --server hub"
+    assert remedy(wide, paused.partition("; ")[2]).code == 0
+    wide.sides["hub"].execute("alter subscription rollbook_hub disable")
+    assert refused() == "server hub is broken; rollbook server show hub"
+    wide.sides["hub"].execute("alter subscription rollbook_hub enable")
+    wide.lose("hub")
+    before = wide.left()
+    assert "server hub cannot be reached" in refused(code=3)
+    wide.find("hub")
+    before = wide.left()
+    moving = wide.move("hub", "--prepare")  # not a relay yet
+    assert moving.code == 0, moving
+    before = wide.left()
+    assert f"rollbook course move '{KEEP}' --to north" in refused()
+    assert wide.move("north").code == 0
+    before = wide.left()
+    planned = wide.add_server("east", "--dry-run", "--format", "table")
+    assert planned.code == 0
+    assert "-- on server hub\nselect rollbook.publish('rollbook_east'" in planned.out
+    assert "-- on server east\n" in planned.out
+    assert wide.left() == before
+    wide.add_all("east")
+    assert wide.ok("server", "add", "east", "--json").row["outcome"] == "unchanged"
+    assert wide.ok("server", "add", "east", "--through", "hub", "--json").row["outcome"] == "unchanged"
+    for name, through in (("east", "hub2"), ("north", "hub"), ("hub", "hub2")):
+        again = refusal(wide.run("server", "add", name, "--through", through, "--json"))
+        assert again["hint"] == f"rollbook server move {name} --through {through}"
+    itself = refusal(wide.run("server", "add", "hub", "--through", "hub", "--json"))
+    assert itself["message"] == "server hub cannot feed itself"
+    relay = refusal(wide.run("server", "remove", "hub", "--yes", "--json"))
+    assert relay["message"] == "server hub is the relay of east"
+    assert refusal(wide.move("hub"))["message"] == "server hub is a relay"
+    added = [row for row in wide.run("history", "list", "--json").data if row["command"] == "server add"]
+    assert added[0]["after"]["through"] == "hub"
+
+
+@pytest.mark.slow
+def test_a_relay_whose_wal_is_not_logical_is_told_the_lines_that_change_that(
+    school: Db, dsn: str, call: Callable[..., Result]
+) -> None:
+    with (
+        private_server({**FAST, **QUICK, **ROOM, "wal_level": "replica"}) as server,
+        relayed(school, dsn, server, call) as site,
+    ):
+        site.add_hub()
+        answer = site.run("server", "add", "east", "--through", "hub", "--admin-dsn", site.server_dsn,
+                          "--subscription-dsn", site.hub_dsn, "--json")  # fmt: skip
+        error = refusal(answer)
+        assert "wal_level of server hub is replica" in error["message"]
+        assert error["hint"] == "alter system set wal_level = 'logical'; then restart that server"
+        assert schemas(site.server) == []
+        site.server.execute("alter system set wal_level = 'logical'")
+        server.stop()
+        server.settings["wal_level"] = "logical"
+        server.start()
+        site.add()
+        site.ok("server", "remove", "east", "--yes")
+        site.ok("server", "remove", "hub", "--yes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [("east",), ("hub",), ("hub", "east")], ids="-".join)
+def test_a_server_is_removed_while_it_or_its_relay_is_lost_and_what_is_left_is_cleaned(
+    wide: Zones, lost: tuple[str, ...]
+) -> None:
+    wide.add_all("hub", "west")
+    before = wide.left()
+    wide.add_all("east")
+    wide.ok("course", "attach", KEEP, REMOVE, "--to", "east")
+    wide.ok("course", "move", REMOVE, "--to", "west", "--yes")
+    wide.ok("course", "move", REMOVE, "--to", "east", "--prepare")  # on both
+    wide.lose(*lost)
+    silent = wide.run("server", "remove", "east", "--unreachable", "--json")
+    assert silent.code == 6
+    cut = wide.run("server", "remove", "east", "--yes", "--json")
+    assert cut.code == 1  # it has courses
+    removed = wide.run("server", "remove", "east", "--unreachable", "--yes", "--json")
+    assert removed.code == 5, removed
+    left = {row["what"] for row in removed.data if row["outcome"] != "removed"}
+    there = {"subscription on the server", "schema rollbook on the server", f"schema {KEEP_SCHEMA} on the server",
+             f"schema {REMOVE_SCHEMA} on the server"}  # fmt: skip
+    on_relay = {"slot on server hub", "publication on server hub", f"schema {KEEP_SCHEMA} on server hub"}
+    assert left == there | (on_relay if "hub" in lost else set())
+    assert wide.placed() == (None, None, None, "ok")
+    assert wide.placed(REMOVE) == ("west", None, None, "ok")
+    wide.find(*lost)
+    script = removed.err.partition("run there:\n")[2].partition("\nwhen ")[0].partition("\nnote: ")[0]
+    for line in filter(None, map(str.strip, script.splitlines())):
+        if line.startswith(("alter ", "drop ")) and "drop role" not in line:
+            wide.server.execute(line.encode())
+    if "hub" in lost:
+        fix = "rollbook server add hub"
+        assert fix in removed.err
+        assert remedy(wide, fix).code == 0
+    assert wide.holders(REMOVE_SCHEMA) == {"hub", "west"}
+    wide.follows("west", REMOVE)
+    wide.ok("course", "detach", REMOVE, "--yes")
+    assert wide.left() == before
