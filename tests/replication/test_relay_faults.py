@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.program import COPIED, KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
-from tests.replication.conftest import drop_slots, drop_subscriptions, remedy
-from tests.replication.relays import Relayed, behind, relay_standing, schemas
+from tests.replication.conftest import (
+    database,
+    drop_slots,
+    drop_subscriptions,
+    remedy,
+    started,
+    until,
+    waits_for,
+)
+from tests.replication.relays import Relayed, RelayedStanding, behind, relay_standing, schemas
 from tests.replication.scenes import count_arrivals, enroll, line
 from tests.replication.test_fixes import ON_SERVER, Follower, harm
 from tests.replication.test_verify_repair import versions
@@ -242,3 +251,64 @@ def test_a_first_copy_that_is_refused_on_the_way_is_completed_as_the_fix_says(be
     site.ok("course", "detach", name, "--yes")
     assert schema not in schemas(site.hub)
     site.portal.execute("select rollbook.drop_course(%s)", [name])
+
+
+@pytest.mark.slow
+def test_an_attach_that_is_killed_on_either_hop_is_completed_by_the_next(behind: Relayed) -> None:
+    site = behind
+    site.ok("course", "detach", KEEP, "--yes")
+    for at in ("hub", "east"):
+        with psycopg.connect({"hub": site.hub_dsn, "east": site.server_dsn}[at]) as other:
+            other.execute(f"create schema {KEEP_SCHEMA}".encode())
+            with started(site, "course", "attach", KEEP, "--to", "east") as process:
+                until(lambda at=at, other=other: waits_for(other, site.at(at)))  # type: ignore[misc]
+                process.kill()
+                process.wait(20)
+            other.rollback()
+        site.attach(KEEP)
+        assert site.is_equal(KEEP)
+        site.ok("course", "detach", KEEP, "--yes")
+        assert KEEP_SCHEMA not in schemas(site.hub) + schemas(site.server)
+    site.attach(KEEP)
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+
+
+# --- two servers, and a role without heartbeats -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_conflict_on_a_relay_stops_both_servers_behind_it_and_names_its_course(
+    behind: Relayed, relay_standing: RelayedStanding
+) -> None:
+    site = behind
+    with database(relay_standing.server) as west:
+        site.ok("server", "add", "west", "--through", "hub", "--admin-dsn", west, "--subscription-dsn", site.hub_dsn)
+        site.ok("course", "move", REMOVE, "--to", "west", "--yes")
+        harm(site, ON_SERVER["a row with its key"], "a row with its key", "hub")
+        row = line(site, REMOVE)
+        assert row["state"] == "broken", row
+        assert row["reason"].startswith(f"on its relay hub: replication stopped because of {KEEP_SCHEMA}.auth_user")
+        refused = site.run("replication", "repair", REMOVE, "--yes")
+        assert (refused.code, f"rollbook replication repair '{KEEP}'" in refused.err) == (4, True)
+        assert row["fix"] == f"rollbook replication repair '{KEEP}'"
+        assert remedy(site, row["fix"]).code == 0
+        assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+        assert site.run("replication", "verify").code == 0
+        site.ok("course", "move", REMOVE, "--to", "east", "--yes")
+        site.ok("server", "remove", "west", "--yes")
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+
+
+@pytest.mark.slow
+def test_who_sends_no_heartbeat_waits_for_both_hops(behind: Relayed) -> None:
+    site = behind
+    with psycopg.connect(site.portal_dsn) as other:
+        other.execute("lock table rollbook.heartbeat in exclusive mode")
+        enroll(site, 2)
+        site.ok("replication", "wait", "--timeout", "20")
+        assert site.is_equal(KEEP)
+        site.server.execute("alter subscription rollbook_east disable")
+        enroll(site, 2)
+        assert site.run("replication", "wait", "--timeout", "3").code == 3
+        site.server.execute("alter subscription rollbook_east enable")
+    site.wait()
