@@ -29,6 +29,9 @@ def test_a_course_goes_through_the_relay_and_leaves_it_with_the_last_server_behi
     assert [(row["server"], row["through"], row["courses"]) for row in site.run("server", "list", "--json").data] == [
         ("east", "hub", 0), ("hub", None, 0)
     ]  # fmt: skip
+    beats = site.run("replication", "lag", "east", "--json").data
+    assert beats[0]["lag_seconds"] is None, "what came with the first copy has no time of arrival"
+    assert beats[-1]["lag_seconds"] is not None
     site.attach(KEEP, REMOVE)
     assert site.is_equal(KEEP)
     assert site.is_equal(REMOVE)

@@ -9,16 +9,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import Cluster
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
 from tests.replication.conftest import Db, remedy, until
+from tests.replication.doctor import Trap, findings, named, run_sql
 from tests.replication.relays import Relayed, relayed
 from tests.replication.scenes import POISON, becomes, enroll, line
 from tests.replication.test_unreachable import quietly
@@ -115,13 +119,16 @@ def test_behind_a_relay_that_does_not_answer_courses_are_unreachable_through_it(
         assert (found["state"], found["fix"]) == ("unreachable", "rollbook server ping east")
 
 
-def steps(site: Relayed, fix: str) -> None:
-    """Run what is printed, step by step, each at its place."""
+def steps(site: Relayed, fix: str, where: str = "portal") -> None:
+    """Run what is printed, step by step, each at its place: SQL that names none where the finding is."""
+    sides = {"portal": site.portal, "hub": site.hub, "east": site.server}
     for step in fix.partition("; or: ")[0].split("; then: "):
-        if found := re.match(r"on server (\w+): (.*)", step, re.DOTALL):
-            (site.hub if found[1] == "hub" else site.server).execute(found[2].encode())
-        else:
+        if step.startswith("rollbook "):
             assert remedy(site, step).code == 0, step
+        elif found := re.match(r"on (?:server )?(?:the )?(\w+): (.*)", step, re.DOTALL):
+            run_sql(sides[found[1]], found[2])
+        else:
+            run_sql(sides[where], step)
 
 
 def test_a_relay_that_is_paused_or_stuck_is_named_and_its_printed_fix_works(site: Relayed) -> None:
@@ -186,3 +193,99 @@ def test_what_is_lost_on_either_hop_is_told_apart_and_brought_back(site: Relayed
     site.wait()
     assert site.is_equal(KEEP)
     assert site.is_equal(REMOVE)
+
+
+TRAPS = (
+    Trap("create publication rollbook_gone", "publication", "rollbook_gone belongs to no server", "hub"),
+    Trap("alter publication rollbook_east set (publish = 'insert, update, delete, truncate')", "publication",
+         "publishes TRUNCATE", "hub"),
+    Trap("alter publication rollbook_east add table rollbook.portal", "publication",
+         "rollbook.portal, which is not a copy", "hub"),
+    Trap("select pg_create_logical_replication_slot('dr_left', 'pgoutput')", "slot",
+         "slot dr_left belongs to no server", "hub"),
+    Trap(f"alter publication rollbook_east drop table {KEEP_SCHEMA}.auth_userprofile", "publication",
+         "does not list auth_userprofile of course", "hub"),
+)  # fmt: skip
+
+
+def test_doctor_looks_for_slots_and_publications_at_the_relay(site: Relayed) -> None:
+    well = findings(site)
+    of_streams = ("slot", "publication", "left-over", "schema", "subscription", "subscription login", "portal")
+    assert [each for each in well if each["check"] in of_streams and each["state"] != "ok"] == []
+    logins = [each["where"] for each in well if each["found"].startswith("the subscription of server ")]
+    assert logins == ["portal", "hub"], "hub logs in at the portal, east at hub"
+    assert [each["found"] for each in well if "max_slot_wal_keep_size" in each["found"] and each["where"] == "hub"]
+    for trap in TRAPS:
+        site.hub.execute(trap.harm.encode())
+        (found,) = named(findings(site), trap)
+        steps(site, found["fix"], "hub")
+        assert named(findings(site), trap) == []
+    assert [each for each in findings(site, KEEP) if each["where"] == "hub"], "the relay of a course is looked at too"
+
+
+@contextmanager
+def watcher(site: Relayed) -> Iterator[Relayed]:
+    """The site as a monitor sees it, who sends no heartbeats."""
+    name = f"rl_{uuid.uuid4().hex[:8]}"
+    site.portal.execute(f"create role {name} login; grant rollbook_monitor to {name}".encode())
+    try:
+        yield replace(site, portal_dsn=make_conninfo(site.portal_dsn, user=name))
+    finally:
+        site.portal.execute(f"drop owned by {name}; drop role {name}".encode())
+
+
+def test_slots_lag_canary_and_wait_go_through_both_hops(site: Relayed) -> None:
+    slots = site.run("replication", "slots", "--json")
+    assert [(row["slot"], row["server"], row["where"], row["courses"], row["alarm"]) for row in slots.data] == [
+        ("rollbook_hub", "hub", "portal", 2, "unbounded"), ("rollbook_east", "east", "hub", 2, "unbounded"),
+    ]  # fmt: skip
+    assert (slots.code, "unbounded on server hub: " in slots.err) == (4, True)
+    canary = site.run("replication", "canary", "--json").data
+    assert [(row["course"], row["server"], row["state"]) for row in canary] == [
+        (None, "hub", "ok"), (KEEP, "east", "ok"), (REMOVE, "east", "ok"),
+    ]  # fmt: skip
+    assert canary[0]["seconds"] <= canary[1]["seconds"] + 0.1
+    beats = site.run("replication", "lag", "--json").data
+    last = {row["server"]: row for row in beats}
+    assert {row["arrived_at"] is not None for row in last.values()} == {True}
+    waited = site.run("replication", "wait", "--json").data
+    assert [(row["course"], row["reached"]) for row in waited] == [(KEEP, True), (REMOVE, True)]
+    with watcher(site) as seen:
+        enroll(site, 2)
+        assert [row["reached"] for row in seen.run("replication", "wait", "--json").data] == [True, True]
+        assert site.is_equal(KEEP)
+        assert seen.states() == {KEEP: "ok", REMOVE: "ok"}
+        assert [row["where"] for row in seen.run("replication", "slots", "--json").data] == ["portal", "hub"]
+        assert seen.run("replication", "show", KEEP, "--json").data["relay"]["slot"]["slot_name"] == "rollbook_hub"
+        site.server.execute("alter subscription rollbook_east disable")
+        enroll(site, 1)
+        late = seen.run("replication", "wait", "--json", "--timeout", "1")
+        assert (late.code, [row["reached"] for row in late.data]) == (3, [False, False])
+        site.server.execute("alter subscription rollbook_east enable")
+    with cut(site, "host=/nonexistent port=5432 dbname=postgres"):
+        silent = site.run("replication", "slots", "--json")
+        assert silent.code == 3
+        assert [row["where"] for row in silent.data] == ["portal"]
+        assert site.run("replication", "canary", "--json").code == 3
+        wait = site.run("replication", "wait", "--timeout", "2")
+        assert (wait.code, "server east is unreachable through hub" in wait.err) == (3, True)
+
+
+def test_monitors_see_relays(site: Relayed) -> None:
+    lines = site.run("check", "--json").data
+    slots = {row["check"]: row for row in lines if row["check"].startswith("slot ")}
+    assert list(slots) == ["slot rollbook_hub", "slot rollbook_east on hub"]
+    assert "fills the disk of server hub" in slots["slot rollbook_east on hub"]["message"]
+    with tempfile.TemporaryDirectory() as folder:
+        site.ok("metrics", "--textfile", f"{folder}/rollbook.prom")
+        text = Path(f"{folder}/rollbook.prom").read_text()
+    assert 'rollbook_slot_lost{slot="rollbook_east",through="hub"} 0.0' in text
+    assert 'rollbook_slot_lost{slot="rollbook_hub"} 0.0' in text
+    assert 'rollbook_collect_success{part="server",server="hub"} 1.0' in text
+    assert f'rollbook_course_info{{course="{KEEP}",kind="server",target="server east",through="hub"}} 1.0' in text
+    page = site.run("status", "--html", "-").out
+    assert "Servers" in page
+    with cut(site, "host=/nonexistent port=5432 dbname=postgres"):
+        lines = site.run("check", "--json").data
+        by_check = {row["check"]: row["state"] for row in lines}
+        assert (by_check["courses unreachable"], by_check["lag east"]) == ("unknown", "unknown")

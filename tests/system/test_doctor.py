@@ -147,6 +147,6 @@ def test_files_that_others_may_read_are_named(
 @pytest.mark.parametrize(("ahead", "words"), [(3.0, "3.0 s ahead of"), (-3.0, "3.0 s behind"), (0.4, None)])
 def test_a_clock_that_differs_is_named(ahead: float, words: str | None) -> None:
     """No test can set the clock of a server: what was read of both is given."""
-    answer = examine.Answer([], [], Clock(100 + ahead, 0.01), None, [])  # type: ignore[arg-type]
+    answer = examine.Answer([], [], Clock(100 + ahead, 0.01), None, [], {})  # type: ignore[arg-type]
     found = list(examine.clocks(Server("east", "", "", ""), answer, Clock(100.0, 0.01)))
     assert [each.found for each in found] == ([f"its clock is {words} the portal's"] if words else [])

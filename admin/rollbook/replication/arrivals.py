@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -21,49 +20,71 @@ from rollbook.replication.heartbeat import (
     send_heartbeat,
     send_if_allowed,
 )
-from rollbook.replication.link import Server, ask, list_servers, reached
+from rollbook.replication.link import Server, ask, cut_off, list_servers
+from rollbook.replication.observe import with_relays
 from rollbook.replication.session import joined
 from rollbook.replication.subscription import await_copies
 
 Arrivals = dict[str, float | UnreachableError | None]  # by server: seconds; None: not in time
 
 
-def confirmed(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> dict[str, float | None]:
-    """Wait until servers have confirmed what the portal has written by now, their relays first; sends no heartbeat.
-
-    Returns the seconds waited; None for a server that has not confirmed it in time, or whose relay does not answer.
-    """
-    began = time.monotonic()
-    through = {server.through for server in servers}
-    relays = [server for server in list_servers(portal) if server.name in through]
-    first = {server.name: server for server in (*servers, *relays) if server.through is None}
-    found = confirmation(portal, list(first.values()), portal_lsn(portal), seconds)
-    for relay in relays:
-        behind = [server for server in servers if server.through == relay.name]
-        found |= dict.fromkeys((server.name for server in behind), None)
-        if found[relay.name] is None:
-            continue
-        passed = time.monotonic() - began
-        with suppress(UnreachableError), reached(relay, caller) as conn:
-            waited = confirmation(conn, behind, portal_lsn(conn), max(0.0, seconds - passed))
-            found |= {name: None if more is None else passed + more for name, more in waited.items()}
-    return {server.name: found[server.name] for server in servers}
-
-
-def wait_for_servers(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
-    """Send a heartbeat and wait until each server has it."""
+def wait_for_servers(portal: Conn, asked: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
+    """Send a heartbeat and wait until each server, and each relay of one, has it."""
     beat = send_if_allowed(portal)
     if beat is None:
-        return dict(confirmed(portal, servers, caller, seconds))
+        return confirmed(portal, asked, caller, seconds)
 
     def question(server: Server, conn: Conn) -> float | None:
         return arrival(conn, server, beat, seconds)
 
-    return dict(ask(servers, question, Caller(caller.name, seconds), waits=seconds))
+    servers = with_relays(list_servers(portal), asked)
+    return by_hop(servers, ask(servers, question, Caller(caller.name, seconds), waits=seconds))
 
 
-def time_heartbeat(portal: Conn, servers: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
-    """Send one heartbeat and time it on each server: from the portal's commit until it is visible there."""
+def by_hop(servers: Sequence[Server], answers: Mapping[str, Any]) -> Arrivals:
+    """Return the answers of servers, relays first; behind a relay that does not answer nothing is known."""
+    found: Arrivals = {}
+    for server in sorted(servers, key=lambda each: (each.through or each.name, each.through is not None, each.name)):
+        found[server.name] = answers[server.name]
+        relay = next((each for each in servers if each.name == server.through), None)
+        if relay is not None and isinstance(cut := answers[relay.name], UnreachableError):
+            found[server.name] = cut_off(server, relay, cut)
+    return found
+
+
+def confirmed(portal: Conn, asked: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
+    """Wait until servers have confirmed what the portal has committed by now, hop by hop; sends no heartbeat.
+
+    What a relay has confirmed is in its WAL; the servers behind it confirm that.
+    """
+    began = time.monotonic()
+    servers = with_relays(list_servers(portal), asked)
+    direct = [server for server in servers if server.through is None]
+    found: dict[str, Any] = dict(confirmation(portal, direct, portal_lsn(portal), seconds))
+    behind = {relay.name: [server for server in servers if server.through == relay.name] for relay in direct}
+
+    def question(relay: Server, conn: Conn) -> dict[str, float | None]:
+        passed = time.monotonic() - began
+        there = confirmation(conn, behind[relay.name], portal_lsn(conn), max(0.0, seconds - passed))
+        return {name: None if waited is None else passed + waited for name, waited in there.items()}
+
+    due = [relay for relay in direct if behind[relay.name] and found[relay.name] is not None]
+    answers = ask(due, question, caller, waits=seconds)
+    for relay in direct:
+        answer = answers.get(relay.name, {})
+        if isinstance(answer, UnreachableError):
+            found[relay.name] = answer
+        for server in behind[relay.name]:
+            found[server.name] = answer.get(server.name) if isinstance(answer, dict) else None
+    return by_hop(servers, found)
+
+
+def time_heartbeat(portal: Conn, asked: Sequence[Server], caller: Caller, seconds: float) -> Arrivals:
+    """Send one heartbeat and time it on each server: from the portal's commit until it is visible there.
+
+    The relays of these servers are asked too, and come first.
+    """
+    servers = with_relays(list_servers(portal), asked)
     connected: list[str] = []
     sent: list[Heartbeat] = []
     failed: list[psycopg.Error] = []
@@ -90,7 +111,7 @@ def time_heartbeat(portal: Conn, servers: Sequence[Server], caller: Caller, seco
     sender.join()
     if failed:
         raise failed[0]
-    return answers
+    return by_hop(servers, answers)
 
 
 def wait_for_courses(
@@ -108,10 +129,12 @@ def wait_for_courses(
     if not servers:
         return {}
     beat = send_if_allowed(portal)
-    reports = {} if beat else confirmed(portal, servers, caller, seconds)
+    known = {} if beat else confirmed(portal, servers, caller, seconds)
 
     def question(server: Server, conn: Conn) -> bool:
-        arrived = arrival(conn, server, beat, seconds) if beat else reports[server.name]
+        arrived = arrival(conn, server, beat, seconds) if beat else known[server.name]
+        if isinstance(arrived, UnreachableError):
+            raise arrived
         if arrived is None:
             return False
         with joined(portal, conn, server, caller, seconds) as session:

@@ -24,15 +24,20 @@ NOW = "select clock_timestamp() as now"
 
 SENT = "select beat, sent_at from rollbook.heartbeat order by beat"
 
-# A heartbeat that came with the first copy of the table was sent before the position that this copy shows. Through
-# jsonb: a server that was added by an older version has no such column.
+# A heartbeat that came with the first copy of the table was sent before the position that this copy shows. Behind a
+# relay that is a position of the relay: there those of the first copy are the ones of one transaction. Through jsonb: a
+# server that was added by an older version has no such column.
 ARRIVED = """
 select
     h.beat, h.sent_at,
-    case when h.lsn > coalesce(r.srsublsn, '0/0') then (to_jsonb(h) ->> 'arrived_at')::timestamptz end as arrived_at
+    case
+        when case when %(is_behind)s then count(*) over (partition by h.xmin::text) = 1
+            else h.lsn > coalesce(r.srsublsn, '0/0') end
+            then (to_jsonb(h) ->> 'arrived_at')::timestamptz
+    end as arrived_at
 from rollbook.heartbeat as h
 left join pg_subscription as s
-    on s.subname = %s and s.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
+    on s.subname = %(stream)s and s.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
 left join pg_subscription_rel as r on r.srsubid = s.oid and r.srrelid = 'rollbook.heartbeat'::regclass
 order by h.beat
 """
@@ -137,7 +142,8 @@ def lag_of(portal: Conn, servers: Sequence[Server], since: timedelta | datetime,
 
     def question(server: Server, conn: Conn) -> Answer:
         records = one(conn, RECORDS)["records"]
-        beats = typed(Arrived, conn, ARRIVED, [server.stream]) if records else []
+        asked = {"stream": server.stream, "is_behind": server.through is not None}
+        beats = typed(Arrived, conn, ARRIVED, asked) if records else []
         return Answer(beats, records, clock(conn))
 
     answers = ask(servers, question, caller)

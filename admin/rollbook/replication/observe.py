@@ -255,7 +255,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
             version,
             feeding.known(conn, server, me),
             applied,
-            read_source(conn, slots_of(conn, behind[server.name])) if behind[server.name] else None,
+            read_source(conn, slots_of(conn, behind[server.name], server.name)) if behind[server.name] else None,
         )
 
     answers = ask(every, question, caller, waits=ARRIVAL_SECONDS)

@@ -21,7 +21,8 @@ from rollbook.people.queries import discussion
 from rollbook.replication import state
 from rollbook.replication.queries.copies import Compared, list_compared
 from rollbook.replication.queries.courses import Fault, routing_faults
-from rollbook.replication.queries.servers import SlotStatus, expected_slots
+from rollbook.replication.queries.servers import SlotStatus
+from rollbook.replication.slots import all_slots
 from rollbook.testcentre.queries import pearson
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Collected:
     faults: list[Fault] | None = None
     lines: list[state.Line] | None = None
     servers: dict[str, bool] = field(default_factory=dict)  # by server: whether it answered
+    relays: dict[str, list[SlotStatus] | UnreachableError] = field(default_factory=dict)  # their slots, by relay
+    through: dict[str, str] = field(default_factory=dict)  # by server behind a relay: the relay
     slots: list[SlotStatus] | None = None
     compared: list[Compared] | None = None
     waiting: list[pearson.Waiting] | None = None
@@ -83,8 +86,15 @@ def courses(conn: Conn, found: Collected, caller: Caller) -> None:
     found.lines, seen = state.observed(conn, None, found.faults or [], caller)
     found.servers = {name: each.reached is not None for name, each in seen.items()}
     for name, each in seen.items():
+        if each.server.through is not None:
+            found.through[name] = each.server.through
         if isinstance(each.answer, UnreachableError):
             found.failures.append(Failure("server", name, each.answer.why or each.answer.message))
+        if each.behind:
+            feeds = each.reached and each.reached.feeds
+            found.relays[name] = each.answer if isinstance(each.answer, UnreachableError) else [
+                *(feeds.slots.values() if feeds else ())
+            ]  # fmt: skip
 
 
 def collect(conn: Conn, found: Collected, caller: Caller, parts: Collection[str] = PARTS) -> None:
@@ -97,7 +107,12 @@ def collect(conn: Conn, found: Collected, caller: Caller, parts: Collection[str]
         found.faults = routing_faults(conn)
 
     def slots() -> None:
-        found.slots = expected_slots(conn)
+        answer = all_slots(conn, caller, found.relays)
+        found.slots = answer.found
+        for name, error in answer.silent.items():
+            if name not in found.servers:  # servers without courses are behind it
+                found.servers[name] = False
+                found.failures.append(Failure("server", name, error.why or error.message))
 
     def verify() -> None:
         found.compared = list_compared(conn)

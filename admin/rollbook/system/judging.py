@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rollbook.core.migrating import known_revisions
 from rollbook.core.shell import course_word
 from rollbook.core.states import STATES
+from rollbook.replication.queries.servers import PORTAL
 from rollbook.replication.state import LAG_SECONDS, server_name
 
 if TYPE_CHECKING:
@@ -168,22 +169,24 @@ def lag(server: str, lines: Sequence[Line], found: Collected, limits: Limits) ->
 
 
 def slots(found: Collected) -> Iterator[Judgement]:
-    """Judge the slots of the portal."""
+    """Judge the slots of the portal and its relays."""
     for slot in found.slots or ():
         state = OF_ALARM.get(slot.alarm, WARNING)
         limit = None if slot.safe_bytes is None or slot.held_bytes is None else slot.held_bytes + slot.safe_bytes
         words = slot_words(slot)
-        yield Judgement(f"slot {slot.slot_name}", state, slot.held_bytes, "B", None, limit, words)
+        name = f"slot {slot.slot_name}" + ("" if slot.where == PORTAL else f" on {slot.where}")
+        yield Judgement(name, state, slot.held_bytes, "B", None, limit, words)
 
 
 def slot_words(slot: SlotStatus) -> str:
     """Return what a slot's alarm means."""
     owner = f"server {slot.server}" if slot.server else "no server of Rollbook"
+    disk = "the portal's disk" if slot.where == PORTAL else f"the disk of server {slot.where}"
     words = {
         "lost": f"lost; courses of {owner} need rollbook replication resync",
         "gone": f"is gone; courses of {owner} need rollbook replication resync",
         "near": f"about to be lost; is {owner} down, or does it lag? rollbook replication status",
-        "unbounded": "max_slot_wal_keep_size is -1: a server that is down fills the portal's disk",
+        "unbounded": f"max_slot_wal_keep_size is -1: a server that is down fills {disk}",
         "foreign": "belongs to no server of Rollbook, and nobody reads it: rollbook replication slots",
         None: f"WAL for {owner}",
     }

@@ -17,6 +17,8 @@ from rollbook.core.errors import AdminError, UnreachableError
 from rollbook.core.shell import quoted
 from rollbook.core.sqlstate import translate
 from rollbook.core.states import STATES
+from rollbook.replication.queries.servers import PORTAL
+from rollbook.replication.state import server_name
 from rollbook.system.collection import Collected, Failure, collect
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ FAMILIES = {
         "gauge", "When the oldest change that has not arrived was committed."
     ),
     "rollbook_replication_errors_total": Family("counter", "Errors of the worker that applies changes on the server."),
-    "rollbook_slot_held_bytes": Family("gauge", "WAL that the portal keeps for the slot."),
+    "rollbook_slot_held_bytes": Family("gauge", "WAL that the portal, or a relay, keeps for the slot."),
     "rollbook_slot_safe_bytes": Family("gauge", "WAL that can still be written before the slot is lost."),
     "rollbook_slot_lost": Family("gauge", "1: the slot is lost or gone, and its courses need a resync."),
     "rollbook_verify_rows_differing": Family("gauge", "Rows that differed at the last verify."),
@@ -99,7 +101,9 @@ def of_courses(found: Collected) -> Iterator[Sample]:
         yield Sample("rollbook_courses", {"state": state.name}, counts[state.name])
     for line in found.lines:
         course = {"course": line.course}
-        yield Sample("rollbook_course_info", {**course, "kind": line.kind, "target": line.target}, 1)
+        relay = found.through.get(server_name(line) or "")
+        info = {**course, "kind": line.kind, "target": line.target} | ({"through": relay} if relay else {})
+        yield Sample("rollbook_course_info", info, 1)
         for state in STATES:
             yield Sample("rollbook_course_state", {**course, "state": state.name}, line.state == state.name)
         oldest = line.oldest_pending_seconds
@@ -115,7 +119,7 @@ def of_courses(found: Collected) -> Iterator[Sample]:
 def of_slots(found: Collected) -> Iterator[Sample]:
     """Yield the samples of the slots, and of the last verify."""
     for slot in found.slots or ():
-        named = {"slot": slot.slot_name}
+        named = {"slot": slot.slot_name} | ({} if slot.where == PORTAL else {"through": slot.where})
         yield Sample("rollbook_slot_lost", named, slot.alarm in ("lost", "gone"))
         for what, value in (("held", slot.held_bytes), ("safe", slot.safe_bytes)):
             if value is not None:

@@ -13,6 +13,7 @@ from rollbook.core.page import Amount
 from rollbook.core.states import STATES
 from rollbook.core.values import MARKS
 from rollbook.replication.commands import status
+from rollbook.replication.tree import drawn
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
     from rollbook.replication.queries.courses import Fault
     from rollbook.replication.state import Line
+    from rollbook.replication.tree import Hop
     from rollbook.replication.verify import Report
 
 BARS = 12  # courses in a chart
@@ -46,6 +48,7 @@ def status_page(run: Run, seen: status.Overview, days: Mapping[date, int]) -> st
         attention(seen.faults, found),
         page.pair(states(found), verdicts({line.course: line.verdict for line in found})) if found else "",
         lag(found),
+        servers(seen.servers),
         enrollments(days),
         page.section("Courses", page.table([vars(line) for line in found], render.picked(run, names)), is_card=False)
         if found else f"<p>{page.safe(status.NONE)}</p>\n",
@@ -105,6 +108,12 @@ def lag(found: Sequence[Line]) -> str:
     top = max(LEAST_TOP, *(line.lag_seconds or 0 for line in there))
     more = f"{BARS} of {len(there)} courses on servers, " if len(there) > BARS else "courses on servers, "
     return page.section("Lag", page.bars("lag by course", amounts, top), remark=f"{more}scale to {top:g} s")
+
+
+def servers(found: Sequence[Hop]) -> str:
+    """Return the tree of the portal, its relays and the servers behind them; nothing where there is no relay."""
+    rows = drawn(found)
+    return page.section("Servers", page.table(rows, status.TREE), is_card=False) if rows else ""
 
 
 def words(seconds: float | None) -> str:

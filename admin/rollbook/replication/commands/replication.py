@@ -1,5 +1,6 @@
 """`rollbook replication`: state of the copies, pausing what carries them; comparison.py and lag.py have the rest."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ __all__ = ["app"]  # comparison.py and lag.py have its other commands
 WAITED = ("course", "waited_seconds", "reached")
 CANARY = ("course", "server", "seconds", "state")
 SLOTS = (
-    "slot", "server", "courses", "active", "wal_status", "held_bytes", "safe_bytes", "inactive_since", "alarm",
+    "slot", "server", "where", "courses", "active", "wal_status", "held_bytes", "safe_bytes", "inactive_since", "alarm",
 )  # fmt: skip
 CONFLICTS = ("course", "server", "table", "key", "kind", "sqlstate", "message", "count", "resolution")
 PAUSED = ("course", "server", "outcome", "held_bytes", "safe_bytes")
@@ -128,7 +129,10 @@ def wait(
     see="rollbook replication wait", needs="rollbook_owner",
 )  # fmt: skip
 def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
-    """Send one heartbeat and time it on each server: from the portal's commit until it is visible there."""
+    """Send one heartbeat and time it on each server: from the portal's commit until it is visible there.
+
+    A relay has a row without a course: the time of the first hop.
+    """
     from rollbook.replication.arrivals import time_heartbeat
     from rollbook.replication.link import ANSWER_SECONDS
     from rollbook.replication.selection import selected
@@ -137,12 +141,13 @@ def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
         portal.autocommit = True
         placed = selected(portal, course)
         answers = time_heartbeat(portal, list(placed), run.caller(), run.timeout or ANSWER_SECONDS)
-    rows = []
-    for server, courses in placed.items():
-        answer = answers[server.name]
+    rows: list[dict[str, Any]] = []
+    on = {server.name: [row.course for row in courses] for server, courses in placed.items()}
+    for server, answer in answers.items():  # a relay has no courses of its own
         state = "unreachable" if isinstance(answer, UnreachableError) else "lagging" if answer is None else "ok"
         seconds = round(answer, 4) if isinstance(answer, float) else None
-        rows += [{"course": row.course, "server": server.name, "seconds": seconds, "state": state} for row in courses]
+        courses: Sequence[str | None] = on.get(server) or [None]
+        rows += [{"course": each, "server": server, "seconds": seconds, "state": state} for each in courses]
     render.rows(run, rows, CANARY, empty="no course is on a server")
     words = {row["state"] for row in rows}
     return 3 if "unreachable" in words else 4 if "lagging" in words else 0
@@ -151,24 +156,31 @@ def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
 @command(
     app, "slots", sets=("data",), columns=SLOTS,
     examples=("replication slots", "replication slots --json"),
-    exits="0 no alarm, 3 unreachable, 4 a slot raises an alarm: lost, gone, near its bound, unbounded, or foreign",
+    exits="0 no alarm, 3 the portal or a relay is unreachable, 4 a slot raises an alarm: lost, gone, near its bound, "
+    "unbounded, or foreign",
     see="rollbook replication status",
 )  # fmt: skip
 def slots(run: Run) -> int:
-    """List the logical slots of the portal: owner, retained WAL and remaining headroom of each."""
-    from rollbook.replication.catalog import placements
+    """List the logical slots of the portal and its relays: owner, retained WAL and remaining headroom of each."""
+    from rollbook.replication.catalog import fed
     from rollbook.replication.link import list_servers
-    from rollbook.replication.queries.servers import expected_slots
+    from rollbook.replication.queries.servers import PORTAL
+    from rollbook.replication.slots import all_slots
 
     with run.connect() as portal:
-        courses = {server.name: len(placements(portal, server)) for server in list_servers(portal)}
-        found = expected_slots(portal)
-    rows = [{**vars(row), "slot": row.slot_name, "courses": courses.get(row.server or "")} for row in found]
+        portal.autocommit = True
+        courses = {
+            server.name: sum(row.state != "moving" for row in fed(portal, server)) for server in list_servers(portal)
+        }  # fmt: skip
+        slots = all_slots(portal, run.caller())
+    rows = [{**vars(row), "slot": row.slot_name, "courses": courses.get(row.server or "")} for row in slots.found]
     render.rows(run, rows, SLOTS, empty="no slots: no course servers")
-    alarms = list(dict.fromkeys(row.alarm for row in found if row.alarm))
-    for alarm in alarms:
-        render.note(run, f"{alarm}: {ALARMS[alarm]}")
-    return 4 if alarms else 0
+    alarms = list(dict.fromkeys((row.alarm, row.where) for row in slots.found if row.alarm))
+    for alarm, where in alarms:
+        render.note(run, f"{alarm}{'' if where == PORTAL else f' on server {where}'}: {ALARMS[alarm]}")
+    for error in slots.silent.values():
+        render.error(run, error)
+    return 3 if slots.silent else 4 if alarms else 0
 
 
 @command(

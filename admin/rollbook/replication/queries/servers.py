@@ -99,6 +99,17 @@ order by v.name
 """
 
 
+PORTAL = "portal"
+
+# The servers behind relays that have courses, and so must have a slot there.
+EXPECTED_BEHIND = """
+select v.through as relay, v.name as server from rollbook.server_route as v
+where v.through is not null
+    and exists (select from rollbook.course as c where c.server = v.name and c.state <> 'detached')
+order by 1, 2
+"""
+
+
 @dataclass(frozen=True)
 class Move:
     """A course on two servers: on its way to one, or not yet removed from the other."""
@@ -112,7 +123,7 @@ class Move:
 
 @dataclass(frozen=True)
 class SlotStatus:
-    """A row of rollbook.slot_status: a logical slot of the portal's database, and the WAL that it retains."""
+    """A row of rollbook.slots_of: a logical slot of the portal's database, or a relay's, and the WAL that it holds."""
 
     slot_name: str
     server: str | None
@@ -124,6 +135,7 @@ class SlotStatus:
     inactive_since: datetime | None
     invalidation_reason: str | None
     alarm: str | None
+    where: str = PORTAL  # or the name of a relay
 
 
 def checked_server_name(name: str) -> str:
@@ -220,10 +232,10 @@ def record_pause(conn: Conn, name: str, *, paused: bool) -> None:
     )
 
 
-def slots_of(source: Conn, servers: Sequence[str]) -> list[SlotStatus]:
-    """Return the logical slots of a database that feeds these servers: a relay, which has no view of them."""
+def slots_of(source: Conn, servers: Sequence[str], where: str = PORTAL) -> list[SlotStatus]:
+    """Return the logical slots of a database that feeds these servers: the portal, or a relay, which has no view."""
     rows = source.execute(as_query("servers/slots_of", "servers"), {"servers": list(servers)})
-    return [SlotStatus(**row) for row in rows]
+    return [SlotStatus(**row, where=where) for row in rows]
 
 
 def list_slots(conn: Conn) -> list[SlotStatus]:
@@ -234,6 +246,16 @@ def list_slots(conn: Conn) -> list[SlotStatus]:
 def expected_slots(conn: Conn) -> list[SlotStatus]:
     """Return these slots, and before them those that servers with courses lack: their alarm is `gone`."""
     return [*typed(SlotStatus, conn, GONE_SLOTS), *list_slots(conn)]
+
+
+def gone_slots(conn: Conn, relay: str, found: Sequence[SlotStatus]) -> list[SlotStatus]:
+    """Return the slots that servers with courses behind a relay lack there: their alarm is `gone`."""
+    there = {slot.slot_name for slot in found}
+    behind = [row["server"] for row in conn.execute(EXPECTED_BEHIND) if row["relay"] == relay]
+    return [
+        SlotStatus(f"rollbook_{name}", name, False, None, None, None, None, None, None, "gone", relay)
+        for name in behind if f"rollbook_{name}" not in there
+    ]  # fmt: skip
 
 
 def check_position(conn: Conn, lsn: str) -> None:

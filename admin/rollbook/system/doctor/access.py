@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
 
 from rollbook.core.rows import typed
 from rollbook.core.shell import quoted
-from rollbook.system.doctor.finding import MONITOR, PORTAL, Finding, attention, forbidden, identifier
+from rollbook.system.doctor.finding import MONITOR, Finding, attention, forbidden, identifier
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -40,7 +40,7 @@ select distinct
         select g.rolname::text from pg_roles as g
         where not r.rolsuper and pg_has_role(r.oid, g.oid, 'member')
     ) as groups
-from rollbook.server_route as v
+from jsonb_to_recordset(%(servers)s) as v (name text)
 inner join pg_replication_slots as s on s.slot_name = 'rollbook_' || v.name and s.database = current_database()
 inner join pg_stat_activity as a on a.pid = s.active_pid
 inner join pg_roles as r on r.oid = a.usesysid
@@ -119,15 +119,18 @@ def prefix(netmask: str | None) -> str:
     return str(bin(int(ip_address(netmask))).count("1")) if netmask else ""
 
 
-def look(conn: Conn, where: str, *, logins: bool) -> list[Finding]:
-    """Return what is too open in pg_hba.conf; `unknown` where this role may not read it. `logins`: of subscriptions."""
+def look(conn: Conn, where: str, fed: Mapping[str, Any] | None = None) -> list[Finding]:
+    """Return what is too open in pg_hba.conf; `unknown` where this role may not read it.
+
+    `fed`: the servers whose subscriptions log in here; None: nobody subscribes here.
+    """
     try:
         with conn.transaction():
             rules = typed(Rule, conn, RULES)
-            known = typed(Login, conn, LOGINS) if logins else []
+            known = typed(Login, conn, LOGINS, fed) if fed else []
     except errors.InsufficientPrivilege as exc:
         return [forbidden(conn, "pg_hba", where, str(exc.diag.message_primary), RIGHT)]
-    found = [*open_lines(rules, where), *base_backups(rules, known)]
+    found = [*open_lines(rules, where), *base_backups(rules, known, where)]
     return found or [Finding("pg_hba", where, "ok", "nothing", None, None)]
 
 
@@ -151,8 +154,8 @@ def open_lines(rules: Iterable[Rule], where: str) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def base_backups(rules: Sequence[Rule], logins: Iterable[Login]) -> Iterator[Finding]:
-    """Return the logins of subscriptions that could copy the portal's whole cluster: the first line decides."""
+def base_backups(rules: Sequence[Rule], logins: Iterable[Login], where: str) -> Iterator[Finding]:
+    """Return the logins of subscriptions that could copy the whole cluster: the first line decides."""
     for login in logins:
         rule = next((rule for rule in rules if rule.takes(login)), None)
         if rule is not None and rule.method != "reject":
@@ -161,7 +164,7 @@ def base_backups(rules: Sequence[Rule], logins: Iterable[Login]) -> Iterator[Fin
                 f"local replication {role} reject" if login.address is None else (f"host replication {role} all reject")
             )
             yield attention(
-                "base backup", PORTAL,
+                "base backup", where,
                 f"{login.role}, the login of server {login.server}, may copy the whole cluster with pg_basebackup: "
                 f"{rule.words}",
                 "its stream alone", rule.edited(f"i {line}"),

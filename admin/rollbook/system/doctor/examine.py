@@ -6,9 +6,10 @@ temporary ones; it has a transaction of its own, which is rolled back.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -24,7 +25,7 @@ from rollbook.replication.queries.courses import known_courses
 from rollbook.replication.queries.servers import list_slots
 from rollbook.replication.requirements import ROOM, SERVER_ROOM, server_room, source_room, try_route
 from rollbook.system import schema_check
-from rollbook.system.doctor import access, copies, here, leftovers, roles, settings, slots, stream, upkeep
+from rollbook.system.doctor import access, copies, here, leftovers, relay, roles, settings, slots, stream, upkeep
 from rollbook.system.doctor.finding import (
     PORTAL,
     Check,
@@ -75,6 +76,7 @@ class Answer:
     clock: lag.Clock
     known: feeding.Known
     kept: list[Finding]
+    unread: Mapping[str, datetime | None]  # of a relay: since when nobody reads the slots of the servers behind it
 
 
 def examine(conn: Conn, dsn: str | None, asked: Sequence[str], caller: Caller) -> tuple[list[Finding], bool]:
@@ -161,7 +163,7 @@ def bare(conn: Conn) -> list[Finding]:
     with read_only(conn):
         found = run(conn, PORTAL, settings.EVERYWHERE, settings.asked(feeds=True))
         found += run(conn, PORTAL, upkeep.EVERYWHERE, {"old": upkeep.OLD})
-        found += access.look(conn, PORTAL, logins=False)
+        found += access.look(conn, PORTAL)
         row = one(conn, ROOM)
         found += settings.room(PORTAL, source_room(row, "the portal"))
     return found + as_findings(schema_check.encoding(conn), PORTAL)
@@ -174,13 +176,14 @@ def portal(conn: Conn, schemas: Sequence[str], *, has_servers: bool) -> list[Fin
         asked = {
             **settings.asked(feeds=has_servers), "old": upkeep.OLD, "schemas": list(schemas),
             "columns": as_json(document["columns"]), "left_out": as_json(document["left_out"]),
+            **slots.Fed(conn).asked(None),
         }  # fmt: skip
         checks: tuple[Check, ...] = (
             *settings.OF_PORTAL, *slots.CHECKS, *roles.OF_PORTAL, *copies.EVERYWHERE, *upkeep.OF_PORTAL,
         )  # fmt: skip
         found = run(conn, PORTAL, checks, asked)
         found += roles.superuser_logins(conn)
-        found += access.look(conn, PORTAL, logins=True)
+        found += access.look(conn, PORTAL, asked)
         if has_servers:
             found += settings.room(PORTAL, source_room(one(conn, ROOM), "the portal"))
         every = {row["schema"]: (row["course"], row["server"]) for row in conn.execute(COURSES)}
@@ -241,7 +244,11 @@ def of_servers(
         if isinstance(answer, UnreachableError):
             found.append(silent(server, answer))
             continue
-        found += [*answer.findings, *answer.kept, *clocks(server, answer, ours), *identity(conn, server, me, answer)]
+        unread = feeding.unread_since(conn, server)
+        if server.through is not None:
+            source = answers.get(server.through)
+            unread = source.unread.get(server.name) if isinstance(source, Answer) else None
+        found += [*answer.findings, *answer.kept, *clocks(server, answer, ours), *identity(server, me, answer, unread)]
         found += as_findings(examiner.asked.differences(server.name, answer.differences), server.name, others)
     are_all = not any(each.state == "unknown" and each.check == "server" for each in found)
     return found, are_all
@@ -261,10 +268,12 @@ class Examiner:
         self.others = others
         self.courses = {place.schema: (place.course, place.server) for place in every}
         self.every = every
+        self.fed = slots.Fed(conn)
+        self.routes = {server.name: server.subscription_dsn for server in known}
 
     def ask(self, server: Server, there: Conn) -> Answer:
         """Ask one server."""
-        names = self.feeds[server.name]
+        names, behind = self.feeds[server.name], self.fed.by(server.name)
         fed = [place for place in self.every if place.is_on(names)]
         schemas = [place.schema for place in fed]
         words = [place.course for place in fed if place.server in names]
@@ -274,7 +283,8 @@ class Examiner:
                 there, server.name,
                 (*settings.OF_SERVER, *stream.CHECKS, *roles.OF_SERVER, *copies.OF_SERVER, *upkeep.EVERYWHERE),
                 {
-                    **settings.asked(receives=True, time_zone=self.time_zone), "old": upkeep.OLD, "name": server.name,
+                    **settings.asked(feeds=bool(behind), receives=True, time_zone=self.time_zone),
+                    "old": upkeep.OLD, "name": server.name,
                     "stream": server.stream, "is_paused": server.paused_at is not None,
                     "comment": self.comment, "rebuild": resync(words) or self.add(server),
                     "prepare": self.add(server) or resync(words[:1]), "columns": self.asked.columns,
@@ -283,16 +293,26 @@ class Examiner:
                     "schemas": [schema for schema in schemas if schema not in self.others],
                 },
             )  # fmt: skip
-            found += access.look(there, server.name, logins=False)
+            unread = {}
+            if behind:
+                asked = self.fed.asked(server.name)
+                found += run(there, server.name, (*slots.CHECKS, *relay.CHECKS), asked)
+                found += relay.superuser_logins(there, server.name, asked, self.routes)
+                found += settings.room(server.name, source_room(one(there, ROOM), f"relay {server.name}"))
+                found += access.look(there, server.name, asked)
+                unread = {name: feeding.unread_since(there, Server(name, None, None, "")) for name in behind}
+            else:
+                found += access.look(there, server.name)
             row = one(there, SERVER_ROOM, {"stream": server.stream})  # type: ignore[arg-type]
             found += settings.room(server.name, server_room(row, server.name))
-            kept = list(leftovers.kept(there, server.name, schemas, self.courses))
+            kept = list(leftovers.kept(there, server.name, schemas, {} if behind else self.courses))
             differences = self.asked.of(server, there)
             known = feeding.known(there, server, self.me)
             clock = lag.clock(there)
-        if server.name not in self.read and server.subscription_dsn is not None:
+        is_read = server.name in self.read if server.through is None else known.received_at is not None
+        if not is_read and server.subscription_dsn is not None:
             found += route(there, server)
-        return Answer(found, differences, clock, known, kept)
+        return Answer(found, differences, clock, known, kept, unread)
 
     @staticmethod
     def add(server: Server) -> str | None:
@@ -344,12 +364,13 @@ def clocks(server: Server, answer: Answer, ours: lag.Clock) -> Iterator[Finding]
         )  # fmt: skip
 
 
-def identity(conn: Conn, server: Server, me: link.Identity, answer: Answer) -> Iterator[Finding]:
-    """Check that this database is the portal that feeds the server."""
+def identity(
+    server: Server, me: link.Identity, answer: Answer, unread: datetime | None
+) -> Iterator[Finding]:  # fmt: skip
+    """Check that this database is the portal that feeds the server; `unread`: since when nobody reads its slot."""
     try:
         if server.portal_identity != me.database:
             raise link.clone(server)
-        unread = feeding.unread_since(conn, server)
         if objection := feeding.objection(server, me, answer.known, unread):
             raise objection
     except RefusedError as exc:

@@ -2,30 +2,74 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from rollbook.core.rows import as_json
 from rollbook.system.doctor.finding import Check
 
-# The slots of the whole cluster: each keeps WAL of all its databases. That of a server behind a relay is not here.
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rollbook.core.db import Conn
+    from rollbook.core.rows import Row
+
+# The servers that each source feeds, and those that are about to come behind a relay; `courses` as a command names
+# them. The portal feeds a relay with the courses of all servers behind it.
+SERVERS = """
+select
+    v.name, coalesce(k.source, '') as source, v.paused_at is not null as is_paused, k.is_moving, h.courses,
+    case when k.source is null then format('select rollbook.publish_courses(%L)', v.name) end as publish
+from rollbook.server_route as v
+cross join lateral (
+    select v.through as source, false as is_moving
+    union all
+    select v.moving_through, true where v.moving_through is distinct from v.through and v.moving_through is not null
+    union all
+    select null, true where v.moving_direct and v.through is not null
+) as k
+cross join lateral (
+    select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id) as courses
+    from rollbook.course as c
+    where exists (
+        select from rollbook.server_route as b
+        where (v.name in (b.name, b.through) or v.name = b.moving_through and not b.moving_direct)
+            and (b.name = c.server and c.state <> 'detached' or b.name = c.moving_to)
+    )
+) as h
+order by 1
+"""
+
+# As rollbook.published_copies, for who may not read rollbook.server.
+COPIES = """
+select v.name as server, c.schema_name::text as schema_name, t.table_name, rollbook.shell_quote(c.course_id) as course
+from rollbook.server_route as v
+inner join rollbook.course as c on exists (
+    select from rollbook.server_route as b
+    where (v.name in (b.name, b.through) or v.name = b.moving_through and not b.moving_direct)
+        and (b.name = c.server and c.state <> 'detached' or b.name = c.moving_to)
+)
+cross join rollbook.copied_tables() as t
+"""
+
+# The slots of the whole cluster: each keeps WAL of all its databases. `servers`: those that this database feeds.
 SLOTS = """
+with servers as (
+    select v.*
+    from jsonb_to_recordset(%(servers)s)
+        as v (name text, is_paused boolean, is_moving boolean, courses text, publish text)
+)
 select
     format('slot %%s %%s', s.slot_name, k.words) as found, k.wanted, k.fix
 from pg_replication_slots as s
-left join rollbook.server_route as v on s.slot_name = 'rollbook_' || v.name and s.database = current_database()
+left join servers as v on s.slot_name = 'rollbook_' || v.name and s.database = current_database()
 cross join lateral (
-    select
-        coalesce(pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)), 'nothing') as held,
-        (
-            select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
-            from rollbook.course as c where exists (
-                select from rollbook.server as b
-                where v.name in (b.name, b.through, b.moving_through) and b.name in (c.server, c.moving_to)
-            )
-        ) as courses
+    select coalesce(pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)), 'nothing') as held
 ) as h
 cross join lateral (
     values
     (
         v.name is not null and s.wal_status = 'lost', 'is lost: its server lacks what was committed since',
-        'a slot that holds what the server lacks', coalesce('rollbook replication resync ' || h.courses,
+        'a slot that holds what the server lacks', coalesce('rollbook replication resync ' || v.courses,
                                                            'rollbook server remove ' || v.name || ' --yes')
     ),
     (
@@ -39,7 +83,8 @@ cross join lateral (
                         4 * pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::bigint) / 1048576)
     ),
     (
-        v.name is not null and s.wal_status <> 'lost' and not s.active and v.paused_at is null,
+        v.name is not null and s.wal_status <> 'lost' and not s.active and not v.is_paused
+        and not v.is_moving,
         format('is read by nobody and holds %%s', h.held), 'server ' || v.name || ' reads it',
         'rollbook server ping ' || v.name
     ),
@@ -54,30 +99,19 @@ where k.holds
 union all
 select
     format('slot rollbook_%%s of server %%1$s is gone', v.name), 'a slot that holds what the server lacks',
-    coalesce('rollbook replication resync ' || (
-        select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
-        from rollbook.course as c where exists (
-            select from rollbook.server as b
-            where v.name in (b.name, b.through, b.moving_through) and b.name in (c.server, c.moving_to)
-        )
-    ), 'rollbook server remove ' || v.name || ' --yes')
-from rollbook.server_route as v
-where v.through is null and not exists (select from pg_replication_slots as s where s.slot_name = 'rollbook_' || v.name)
+    coalesce('rollbook replication resync ' || v.courses, 'rollbook server remove ' || v.name || ' --yes')
+from servers as v
+where not v.is_moving
+    and not exists (select from pg_replication_slots as s where s.slot_name = 'rollbook_' || v.name)
 order by 1
 """
 
-# By table, as rollbook.publish_courses makes it: for a relay the copies of the servers behind it.
+# By table, as rollbook.publish_courses makes it, and on a relay rollbook.publish; `copies`: what each server receives.
 PUBLICATIONS = """
 with ours as (
-    select
-        v.name as server, 'rollbook_' || v.name as stream, p.*,
-        (
-            select string_agg(rollbook.shell_quote(c.course_id), ' ' order by c.course_id)
-            from rollbook.course as c
-            where c.schema_name::text in (select t.schema_name from rollbook.published_copies(v.name) as t)
-        ) as courses
-    from rollbook.server_route as v left join pg_publication as p on p.pubname = 'rollbook_' || v.name
-    where v.through is null
+    select v.name as server, 'rollbook_' || v.name as stream, v.courses, v.publish, v.is_moving, p.*
+    from jsonb_to_recordset(%(servers)s) as v (name text, is_moving boolean, courses text, publish text)
+    left join pg_publication as p on p.pubname = 'rollbook_' || v.name
 ),
 listed as (
     select o.server, o.stream, n.nspname::text as schema_name, c.relname::text as table_name,
@@ -88,21 +122,22 @@ listed as (
     inner join pg_namespace as n on n.oid = c.relnamespace
 ),
 wanted as (
-    select o.server, o.stream, 'rollbook' as schema_name, 'heartbeat' as table_name, o.courses, null as course
+    select
+        o.server, o.stream, 'rollbook' as schema_name, 'heartbeat' as table_name, o.courses, o.publish, o.is_moving,
+        null as course
     from ours as o where o.oid is not null
     union all
-    select o.server, o.stream, t.schema_name, t.table_name, o.courses, rollbook.shell_quote(c.course_id)
+    select o.server, o.stream, c.schema_name, c.table_name, o.courses, o.publish, o.is_moving, c.course
     from ours as o
-    cross join rollbook.published_copies(o.server) as t
-    inner join rollbook.course as c on c.schema_name = t.schema_name
+    inner join jsonb_to_recordset(%(copies)s) as c (server text, schema_name text, table_name text, course text)
+        on c.server = o.server
     where o.oid is not null
 )
 select
     format('publication %%s of server %%s is gone', o.stream, o.server) as found,
     'the copies of its courses' as wanted,
-    coalesce('rollbook replication resync ' || o.courses, format('select rollbook.publish_courses(%%L);', o.server))
-        as fix
-from ours as o where o.oid is null
+    coalesce('rollbook replication resync ' || o.courses, o.publish || ';', 'rollbook server add ' || o.server) as fix
+from ours as o where o.oid is null and not o.is_moving
 union all
 select format('publication %%s publishes %%s', o.stream, concat_ws(', ',
         case when o.pubtruncate then 'TRUNCATE, which empties copies at once' end,
@@ -113,7 +148,7 @@ from ours as o where o.oid is not null and (o.pubtruncate or not (o.pubinsert an
 union all
 select
     format('publication %%s lists all tables, of all persons', o.stream), 'the copies of its courses, each by name',
-    format('drop publication %%I; select rollbook.publish_courses(%%L)', o.stream, o.server)
+    format('drop publication %%I', o.stream) || coalesce('; ' || o.publish, '')
         || coalesce('; then: rollbook replication resync ' || o.courses, ';')
 from ours as o where o.puballtables
 union all
@@ -134,9 +169,10 @@ union all
 select
     format('publication %%s lists %%s with a filter: rows that it hides are missing on server %%s',
            l.stream, l.name, l.server),
-    'no filter', format('alter publication %%I drop table %%s; select rollbook.publish_courses(%%L)', l.stream, l.name,
-                        l.server)
-        || coalesce('; then: rollbook replication repair ' || w.course, ';')
+    'no filter', format('alter publication %%I drop table %%s', l.stream, l.name)
+        || coalesce('; ' || w.publish || coalesce('; then: rollbook replication repair ' || w.course, ';'),
+                    '; then: rollbook replication resync ' || coalesce(w.course, w.courses),
+                    '; then: rollbook server add ' || w.server)
 from listed as l
 inner join wanted as w on w.server = l.server and w.schema_name = l.schema_name and w.table_name = l.table_name
 where l.is_filtered
@@ -145,13 +181,13 @@ select
     format('publication %%s does not list %%s', w.stream, string_agg(w.table_name, ', ')
            || coalesce(' of course ' || w.course, '')),
     'all copies of its courses', coalesce('rollbook replication resync ' || coalesce(w.course, w.courses),
-                                          format('select rollbook.publish_courses(%%L);', w.server))
+                                          w.publish || ';', 'rollbook server add ' || w.server)
 from wanted as w
-where not exists (
+where not w.is_moving and not exists (
     select from listed as l
     where l.server = w.server and l.schema_name = w.schema_name and l.table_name = w.table_name
 ) and not exists (select from ours as o where o.server = w.server and o.puballtables)
-group by w.server, w.stream, w.course, w.courses
+group by w.server, w.stream, w.course, w.courses, w.publish
 union all
 select
     format('publication %%I belongs to no server', p.pubname), 'none without a server',
@@ -201,3 +237,23 @@ order by 1
 """
 
 CHECKS = (Check("slot", SLOTS), Check("publication", PUBLICATIONS), Check("identity", IDENTITIES))
+
+
+class Fed:
+    """Which servers each source feeds, and with what: read from the portal once."""
+
+    def __init__(self, portal: Conn) -> None:
+        self.servers: list[Row] = portal.execute(SERVERS).fetchall()
+        self.copies: list[Row] = portal.execute(COPIES).fetchall()
+
+    def by(self, source: str | None) -> Sequence[str]:
+        """Return the names of the servers that a source feeds, or is about to; None: the portal."""
+        return [row["name"] for row in self.servers if row["source"] == (source or "")]
+
+    def asked(self, source: str | None) -> Mapping[str, Any]:
+        """Return what the queries ask a source with; None: the portal."""
+        names = set(self.by(source))
+        return {
+            "servers": as_json([row for row in self.servers if row["source"] == (source or "")]),
+            "copies": as_json([row for row in self.copies if row["server"] in names]),
+        }

@@ -108,7 +108,7 @@ select
            'alter subscription %%2$I enable;', v.name, s.slot_name) as fix
 from rollbook.server_route as v
 inner join pg_replication_slots as s on s.slot_name = 'rollbook_' || v.name and s.database = current_database()
-where exists (select from standbys) and to_jsonb(s) ->> 'failover' = 'false'
+where v.through is null and exists (select from standbys) and to_jsonb(s) ->> 'failover' = 'false'
 union all
 select
     'a server can get ahead of the standby: synchronized_standby_slots is empty',
