@@ -130,7 +130,9 @@ def repair_there(run: Run, course: str, server_name: str, user_ids: Sequence[int
                     unequal = {part.table for part in found if part.findings}
                     if not unequal or look == LOOKS - 1:
                         break
-                    written += write_rows(hop, holder, place, found, Progress())
+                    written += write_rows(
+                        hop, holder, place, found, Progress(), below=None if hop is session else session
+                    )
                 left |= unequal
     return total(*written), left
 

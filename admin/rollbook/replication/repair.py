@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -260,8 +259,7 @@ def write_until_equal(
     The verdict is recorded, unless the course only moves to that server: it is judged by the one that it is on.
     What the first look finds, or has `found` before, is written at once: a row in flight is written like the others.
     Rows that are being written may need another look. A look at which conflicting rows were deleted does not count.
-    What is written on a relay goes on to the servers behind it; rows that it lacks are withheld from the one `below`,
-    which may have them: there they would be conflicts.
+    `below`: the server behind a relay, as for write_rows.
     """
     written: list[Written] = []
     removed: list[Removed] = []
@@ -277,9 +275,7 @@ def write_until_equal(
             if looks == LOOKS or not any(part.findings for part in found):
                 break
             progress.expect(sum(len(part.findings) for part in found))
-            lacks_rows = any(part.count("missing") for part in found)
-            with build.withheld(below, course.schema_name) if below is not None and lacks_rows else nullcontext():
-                written += write_rows(session, holder, course, found, progress)
+            written += write_rows(session, holder, course, found, progress, below=below)
         except FaultError:  # a change that arrived meanwhile met a row that was not repaired yet
             if looks == LOOKS:
                 raise

@@ -10,7 +10,7 @@ from psycopg import errors, sql
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError
-from rollbook.replication import obstacle
+from rollbook.replication import build, obstacle
 from rollbook.replication.apply_error import copy_rows
 from rollbook.replication.catalog import Placement, course_of
 from rollbook.replication.compare import Compared
@@ -25,14 +25,21 @@ HOLD = "select from rollbook.route where user_id = any(%s) order by user_id for 
 
 
 def write_rows(
-    session: Session, holder: Conn, course: Placement, found: Sequence[Compared], progress: Progress
-) -> list[Written]:
+    session: Session, holder: Conn, course: Placement, found: Sequence[Compared], progress: Progress, *,
+    below: Session | None = None,
+) -> list[Written]:  # fmt: skip
     """Write what differs on the server; return what was written by table. `progress` counts rows.
 
     Users are written in batches. During a batch the portal holds their routes (in `holder`, a second session), so that
     none of their changes is under way: the server has all that was committed before, and nothing comes after. Readers
     on the server see each batch whole. The course's own columns and tables are not touched.
+
+    What is written on a relay goes on to the servers behind it; rows that it lacks are withheld from the one `below`,
+    which may have them: there they would be conflicts.
     """
+    if below is not None and any(part.count("missing") for part in found):
+        with build.withheld(below, course.schema_name):
+            return write_rows(session, holder, course, found, progress)
     users: dict[int, dict[str, list[int]]] = {}
     for table in found:
         for finding in table.findings:
