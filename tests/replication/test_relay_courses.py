@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from psycopg import sql
@@ -13,7 +14,7 @@ from rollbook.system.demo.server import PrivateServer
 from tests.conftest import FAST
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
 from tests.replication.conftest import QUICK, Db, Site, private_server, until
-from tests.replication.scenes import enroll
+from tests.replication.scenes import enroll, refusal
 from tests.replication.test_first_copy import writers
 from tests.replication.test_interrupted import CATALOG, COPY, NOTE, READER, VERDICT, Step, kill_at
 from tests.replication.zones import ROOM, Zones, zones
@@ -179,7 +180,7 @@ def test_an_attach_that_is_killed_at_any_hop_is_completed_or_taken_back(site: Zo
         until(lambda: site.left() == empty)  # a first copy that was killed may still drop its slot
 
 
-def test_a_detach_or_an_add_that_is_killed_at_any_hop_is_completed_by_the_next(site: Zones) -> None:
+def test_a_detach_that_is_killed_at_any_hop_is_completed_by_the_next(site: Zones) -> None:
     site.add_all("hub", "east")
     empty = site.left()
     for number, (name, step) in enumerate(DETACH):
@@ -190,6 +191,11 @@ def test_a_detach_or_an_add_that_is_killed_at_any_hop_is_completed_by_the_next(s
             site.follows("east")
         site.ok("course", "detach", KEEP, "--yes")
         assert site.left() == empty, step
+
+
+def test_an_add_behind_a_relay_that_is_killed_is_completed_by_the_next(site: Zones) -> None:
+    site.add_all("hub")
+    empty = site.left()
     add = ("server", "add", "west", "--through", "hub", "--admin-dsn", site.routes["west"], "--subscription-dsn",
            site.routes["hub"])  # fmt: skip
     heartbeats = "lock table rollbook.heartbeat in share update exclusive mode"
@@ -252,3 +258,39 @@ def test_a_person_is_compared_repaired_reported_and_erased_on_the_relay_too(site
     assert {each["state"] for each in cut.data[0]["not_compared"]} == {"unreachable"}
     assert {each["server"] for each in cut.data[0]["not_compared"]} == {"east", "west"}
     site.find("hub")
+
+
+def test_the_life_of_a_course_behind_a_relay(site: Zones, tmp_path: Path) -> None:
+    site.add_all("hub", "east")
+    site.attach(KEEP)
+    hub = seen_from(site, "hub")
+    site.ok("course", "detach", KEEP, "--keep-data", "--yes")
+    site.ok("course", "attach", KEEP, "--to", "east")
+    site.ok("course", "rename", KEEP, "new/1")
+    site.ok("course", "close", "new/1")
+    site.ok("replication", "wait", "new/1", "--timeout", "20")
+    for side in (site.sides["hub"], site.server):
+        ids = side.execute(f"select distinct course_id from {KEEP_SCHEMA}.student_courseenrollment").fetchall()
+        assert ids == [("new/1",)]
+    site.ok("course", "open", "new/1")
+    site.ok("course", "rename", "new/1", KEEP)
+    site.portal.execute("insert into portal.auth_user (username, email) values ('carol', 'carol@example.org')")
+    site.ok("enrollment", "add", KEEP, "carol", "--wait", "20")
+    assert site.is_on("east")
+    granted = site.run("course", "grant", KEEP, "nobodys_team", "-n")
+    assert "server hub" not in granted.err + granted.out
+    site.ok("user", "merge", "carol", "bob", "--yes")
+    site.follows("east")
+    site.ok("schema", "check")
+    downgrade = site.run("schema", "downgrade", "--to", "0001", "--yes", "--json")
+    assert refusal(downgrade)["hint"] == "rollbook server remove east"
+    site.sides["hub"].execute(f"alter table {KEEP_SCHEMA}.auth_user drop constraint auth_user_pkey cascade")
+    assert "on server hub" in site.run("schema", "check").out
+    site.sides["hub"].execute(f"alter table {KEEP_SCHEMA}.auth_user add primary key (id)")
+    site.sides["hub"].execute(f"create table {KEEP_SCHEMA}.note (body text)")
+    file = str(tmp_path / "course.tar.gz")
+    archived = site.run("course", "archive", KEEP, "-o", file, "--drop", "--confirm", KEEP, "--json")
+    assert (archived.code, archived.row["place"]) == (5, "server east"), archived
+    assert f"drop schema {KEEP_SCHEMA} cascade" in archived.err
+    assert site.holders(KEEP_SCHEMA) == {"hub"}
+    hub.server.execute(f"drop schema {KEEP_SCHEMA} cascade")

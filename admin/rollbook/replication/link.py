@@ -111,6 +111,14 @@ def list_behind(portal: Conn, relay: Server) -> list[Server]:
     return [server for server in list_servers(portal) if relay.name in (server.through, server.moving_through)]
 
 
+def refuse_servers(portal: Conn) -> None:
+    """Raise RefusedError while there are course servers: each has a slot here and a subscription there."""
+    if found := list_servers(portal):
+        names = ", ".join(server.name for server in found)
+        first = next((server for server in found if server.through is not None), found[0])  # a relay goes last
+        raise RefusedError(f"there are course servers: {names}", fix=f"rollbook server remove {first.name}")
+
+
 def identity(portal: Conn) -> Identity:
     """Return who this portal is."""
     return typed(Identity, portal, IDENTITY)[0]

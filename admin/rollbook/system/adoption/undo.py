@@ -86,8 +86,7 @@ def refuse(conn: Conn, *, keep_fixes: bool, drop_local: bool) -> None:
         )  # fmt: skip
     if not is_installed(conn):
         return
-    if names := [server.name for server in link.list_servers(conn)]:
-        raise RefusedError(f"there are course servers: {', '.join(names)}", fix=f"rollbook server remove {names[0]}")
+    link.refuse_servers(conn)
     if others := list_dependents(conn, portal=False):
         raise RefusedError(
             f"these depend on Rollbook's tables: {', '.join(name for name, _ in others)}",

@@ -204,10 +204,7 @@ def refuse_with_servers(run: Run) -> None:
     from rollbook.replication import link
 
     with run.connect(migrated=False) as conn:
-        if names := [server.name for server in link.list_servers(conn)]:
-            raise RefusedError(
-                f"there are course servers: {', '.join(names)}", fix=f"rollbook server remove {names[0]}"
-            )
+        link.refuse_servers(conn)
 
 
 def what_goes(run: Run, target: str) -> str:
