@@ -309,3 +309,28 @@ def test_a_table_that_was_dropped_is_made_again(pair: Pair) -> None:
     pair.sound()
     assert set(pair.values("goals", "auth_userprofile")["east"].values()) == {"Again"}
     assert len(listed(pair.hub, "rollbook_east")) == len(listed(pair.hub, "rollbook_west")) == 7
+
+
+def test_a_relay_that_is_down_or_sends_too_little_on_is_caught_up_with(pair: Pair) -> None:
+    down = "update rollbook.server set admin_dsn = %s where name = 'hub'"
+    pair.portal.execute(down, [pair.hub_dsn.replace("port=5432", "port=5431")])
+    failed = pair.run("shape", "column", "add", "auth_userprofile", "pronouns", "--json")
+    assert (failed.code, failed.row["courses"], failed.row["failed"]) == (5, 2, 2)
+    assert "server east is unreachable through hub" in " ".join(failed.err.split())
+    pair.portal.execute(down, [pair.hub_dsn])
+    assert pair.done("column", "add", "auth_userprofile", "pronouns")["courses"] == 4
+    pair.sound()
+
+    table = sql.Identifier(pair.schema(ONE), "auth_userprofile")
+    pair.hub.execute(sql.SQL("alter publication rollbook_east drop table {}").format(table))
+    pair.hub.execute(sql.SQL("alter publication rollbook_east add table {} (id, user_id, name)").format(table))
+    pair.portal.execute("update portal.auth_userprofile set pronouns = 'they'")
+    pair.wait()
+    assert pair.run("replication", "verify", ONE).code == 4
+    pair.ok("replication", "repair", ONE, "--yes")
+    pair.portal.execute("update portal.auth_userprofile set goals = 'Repaired'")
+    pair.sound()
+    found = pair.values("pronouns", "auth_userprofile")
+    assert set(found["east"].values()) == {"they"}
+    pair.done("column", "drop", "auth_userprofile", "pronouns", "--yes")
+    pair.sound()

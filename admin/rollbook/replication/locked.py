@@ -16,7 +16,7 @@ PAUSE_SECONDS = 0.2  # between two attempts
 
 
 def run_locked(conn: Conn, statements: Iterable[str]) -> None:
-    """Run statements that lock a copy, in one transaction; again if its lock is not free in time.
+    """Run statements that lock a copy, in one transaction; again if its lock is not free in time, or crosses another.
 
     Raises RefusedError, naming who has the lock.
     """
@@ -27,7 +27,7 @@ def run_locked(conn: Conn, statements: Iterable[str]) -> None:
         try:
             with conn.transaction():
                 conn.execute(f"set local lock_timeout = '{LOCK_SECONDS:g}s'; {words}".encode())
-        except errors.LockNotAvailable as exc:
+        except (errors.LockNotAvailable, errors.DeadlockDetected) as exc:
             if turn == ATTEMPTS - 1:
                 where = getattr(exc, "server", None)
                 raise RefusedError(

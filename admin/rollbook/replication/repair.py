@@ -10,7 +10,7 @@ from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
-from rollbook.replication import build, catalog, link, observe, state
+from rollbook.replication import build, catalog, forward, link, observe, state
 from rollbook.replication.compare import Compared, compare
 from rollbook.replication.fence import FaultError
 from rollbook.replication.queries.copies import (
@@ -239,6 +239,7 @@ def repair_on_server(
                 if restore is not None:
                     restore(hop, course)
                 build.guard(hop, hop.copies(course.schema_name), Steps())
+                forward.settle(hop, {course.schema_name: course_id})
                 placed = course if is_last else replace(course, state="moving")  # judged by the server that it is on
                 done, report = write_until_equal(
                     hop, holder, placed, progress, found if is_last else None, below=None if is_last else session

@@ -126,7 +126,6 @@ def forward_as_sent(run: Run, course: Course, server_name: str) -> None:
 
 def finish(run: Run, course: Course, server_name: str, progress: Progress) -> int:
     """Fill the columns that travel again on the server, then hold them to what the portal's fulfil; return the rows."""
-    forward_as_sent(run, course, server_name)
     written, verdicts = repair_on_server(run, course.course, server_name, progress)
     if differing := [table for table, verdict in verdicts.items() if verdict != "match"]:
         raise AttentionError(
