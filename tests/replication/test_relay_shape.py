@@ -14,8 +14,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from rollbook.replication import columns, forward, rollout, shape
-from rollbook.replication.queries import shape as queries
+from rollbook.replication import forward, rollout, shape
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import Cluster
 from tests.program import Result
@@ -154,7 +153,11 @@ def kept(cluster: Cluster, template: Any, course_server: PrivateServer) -> Itera
 @pytest.fixture
 def pair(kept: Kept, call: Callable[..., Result]) -> Pair:
     """A relay with two servers behind it, all well, whose profiles have pronouns that do not travel."""
-    return kept.pair(call)
+    found = kept.pair(call)
+    found.portal.execute(
+        "update portal.auth_userprofile set pronouns = case when user_id % 3 = 0 then 'she' else '' end"
+    )
+    return found
 
 
 def test_a_column_joins_gets_a_name_and_a_type_and_leaves_under_load(pair: Pair) -> None:
@@ -220,17 +223,17 @@ def test_a_column_stays_at_home_and_travels_again_under_load(pair: Pair) -> None
     assert set(pair.values("last_name", "auth_user")["east"].values()) == {"Newest"}
 
 
-STEPS = ["switch", "run_locked", "on_portal", "settle", "fence", "drop_columns"]
+STEPS = ["run_locked", "on_portal", "settle", "drop_columns"]  # each place that writes was killed too, once
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_whoever_is_killed_runs_it_again(pair: Pair, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def killed(*given: Any, **options: Any) -> Any:
-        if next(calls) == {"run_locked": 9, "on_portal": 1, "settle": 1, "drop_columns": 1}.get(step, 0):
+        if next(calls) == (5 if step == "run_locked" else 1):
             raise KeyboardInterrupt
         return original(*given, **options)
 
-    module = next(module for module in (columns, rollout, forward, queries) if hasattr(module, step))
+    module = next(module for module in (rollout, forward) if hasattr(module, step))
     original = getattr(module, step)
     with load(pair.portal_dsn, clients=1) as writers:
         for words in (
@@ -254,7 +257,7 @@ def test_whoever_is_killed_runs_it_again(pair: Pair, monkeypatch: pytest.MonkeyP
     pair.sound()
 
 
-@pytest.mark.parametrize("step", ["prepare", "update_course", "forward_as_sent", "finish"])
+@pytest.mark.parametrize("step", ["update_course", "forward_as_sent", "finish"])
 def test_an_update_that_was_killed_is_run_again(pair: Pair, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
