@@ -210,6 +210,8 @@ def once_on_portal(run: Run, portal: Conn, change: Change, *, is_last: bool) -> 
 def on_server(work: Work, portal: Conn, name: str, changes: Sequence[Change]) -> None:
     """Change the courses of one server, some at a time."""
     server = link.find_server(portal, name)
+    if server.is_moving:
+        raise RefusedError(server.moving_words, fix=server.move_command)
     with opened(portal, server, work.run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session:
         work.sessions.append(session.conn)
         is_prepared = False
