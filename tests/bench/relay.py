@@ -294,8 +294,25 @@ def hops(bench: Bench) -> None:
         rollbook(where, "course", "attach", *(course for course, _ in courses), "--to", "east")
         homes = dict(routed.execute("select user_id, schemas::text[] from rollbook.route").fetchall())
         ours = stack.enter_context(connect(servers, "ours"))
+        chains = [
+            [(bench.server, first), (relay, then), (servers, then)]
+            for first, then in (("routed", "ours"), ("plain", "bare"))
+        ]
+        before = [stream_cpu(chain) for chain in chains]
         lag(bench, Side(routed, ours), Side(plain, east), homes, "commit-to-visible lag over two hops", 1.2)
+        mine, theirs = (stream_cpu(chain) - was for chain, was in zip(chains, before, strict=True))
+        bench.note("  CPU of senders and workers, both hops, in all", mine, theirs, None)
         forget(servers, relay, bench.server)
+
+
+def stream_cpu(databases: Sequence[tuple[PrivateServer, str]]) -> float:
+    """Return the CPU seconds of the WAL senders and apply workers of these databases."""
+    query = "select pid from pg_stat_activity where datname = %s and backend_type ~ 'walsender|logical replication'"
+    used = 0.0
+    for cluster, dbname in databases:
+        with connect(cluster) as conn:
+            used += sum(cpu(pid) for (pid,) in conn.execute(query, [dbname]).fetchall())
+    return used
 
 
 def forget(*clusters: PrivateServer) -> None:

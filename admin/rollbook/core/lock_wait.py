@@ -84,7 +84,7 @@ class Watch:
         self.thread: Thread | None = None
 
     def add(self, statement: Statement, delay: float) -> None:
-        """Look after a statement when so many seconds have passed."""
+        """Look after a statement once `delay` seconds have passed."""
         at = monotonic() + delay
         with self.changed:
             self.due[id(statement.found)] = at, statement
