@@ -22,7 +22,7 @@ from rollbook.core.sqlstate import translate
 
 HIDDEN = "its route holds a password, which this role may not read"
 ANSWER_SECONDS = 5.0  # how long a server may take to answer one question, unless --timeout says otherwise
-AT_ONCE = 100  # servers are asked: more sessions than that wait for this program, and their servers seem to be silent
+AT_ONCE = 100  # servers are asked: threads and sessions of this program
 CONNECT_SECONDS = 1.0  # how long a server may take to connect, at least: a short --timeout is for what it answers
 Answer = TypeVar("Answer")
 
