@@ -6,17 +6,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
 import pytest
 
+from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer
 from tests.program import Result
-from tests.replication.conftest import Db, Site
+from tests.replication.conftest import Db, Site, private_server
 from tests.replication.many import course_ids, enroll_all, load, make_courses
 from tests.replication.relays import Relayed, relayed
 from tests.replication.scenes import count_arrivals, stream_early
+from tests.replication.test_crash import SETTINGS, kill_postmaster
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +60,40 @@ def site(school: Db, dsn: str, course_server: PrivateServer, call: Callable[...,
         count_arrivals(made, SCHEMA)
         count_arrivals(replace(made, server=made.portal), SCHEMA)
         yield made
+
+
+@contextmanager
+def on_own_servers(call: Callable[..., Result]) -> Iterator[tuple[Relayed, list[PrivateServer]]]:
+    """The same with a server of the portal's own, and one that has both relay and server, which a test can kill."""
+    with private_server(SETTINGS) as here, private_server(SETTINGS) as there:
+        for server, name in ((here, "site"), (there, "hub"), (there, "east")):
+            with psycopg.connect(server.dsn(), autocommit=True) as conn:
+                conn.execute(f"create database {name} template template0".encode())
+        schema.upgrade(here.dsn("site"))
+        dsns = (here.dsn("site"), there.dsn("hub"), there.dsn("east"))
+        portal, hub, east = (psycopg.connect(dsn, autocommit=True) for dsn in dsns)
+        site = Relayed(portal, dsns[0], east, dsns[2], call, hub=hub, hub_dsn=dsns[1])
+        try:
+            site.add_hub()
+            Site.add(site)
+            make_courses(portal, 3, 60)
+            enroll_all(portal, 3)
+            site.attach(*course_ids(3))
+            count_arrivals(site, SCHEMA)
+            count_arrivals(replace(site, server=site.portal), SCHEMA)
+            yield site, [here, there]
+        finally:
+            for each in (site.portal, site.hub, site.server):
+                each.close()
+
+
+def connect_anew(site: Relayed) -> None:
+    """Connect again after a kill."""
+    for each in (site.portal, site.hub, site.server):
+        each.close()
+    site.portal, site.hub, site.server = (
+        psycopg.connect(dsn, autocommit=True) for dsn in (site.portal_dsn, site.hub_dsn, site.server_dsn)
+    )
 
 
 def command(site: Relayed, *, to_hub: bool) -> list[str]:
@@ -159,3 +196,22 @@ def test_a_large_transaction_is_open_while_the_source_changes(site: Relayed) -> 
             site.ok(*command(site, to_hub=to_hub))
         counted_once(site)
     assert len([row for row in arrivals(site.server) if row[1] == "INSERT"]) >= 6000
+
+
+@pytest.mark.timeout(600)
+def test_servers_that_crash_between_the_steps_lose_nothing(call: Callable[..., Result]) -> None:
+    with on_own_servers(call) as (site, machines):
+        start_counting(site)
+        turn = 0
+        for words in STEPS[:7]:
+            for to_hub in (True, False):
+                write = "update portal.auth_user set first_name = %s where username like 'many%%'"
+                site.portal.execute(write, [f"before {turn}"])
+                kill_before(site, words, *command(site, to_hub=to_hub))
+                site.portal.execute(write, [f"meanwhile {turn}"])
+                kill_postmaster(machines[turn // 2 % 2])
+                turn += 1
+                connect_anew(site)
+                site.portal.execute(write, [f"after {turn}"])
+                site.ok(*command(site, to_hub=to_hub))
+        counted_once(site)
