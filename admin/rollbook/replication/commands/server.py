@@ -206,7 +206,7 @@ def ping(run: Run, name: ServerName) -> int:
     examples=(
         "server move east --through hub --subscription-dsn service=hub --yes",
         "server move east --direct --subscription-dsn service=portal --yes",
-        "server move east --direct --unreachable --yes",
+        "server move east --direct --unreachable --subscription-dsn service=portal --yes",
     ),
     exits="0 moved and equal, or there already, 1 refused, 2 neither --through nor --direct, 3 unreachable, "
     "4 the relay does not have the courses yet, rows differ, or the courses must be resynced, 6 not confirmed",
