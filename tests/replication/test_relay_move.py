@@ -68,7 +68,7 @@ def test_a_server_moves_behind_a_relay_and_back_without_a_second_copy(site: Rela
     assert arrived(site) == [("INSERT", 3), ("UPDATE", 1)]
     assert site.states() == {KEEP: "ok", REMOVE: "ok"}
     back = to_portal(site, "--json")
-    assert back.code == 0, back
+    assert back.code == 0, back.err
     assert {row["verdict"] for row in back.data} == {"match"}
     assert names(site.portal, SLOTS) == ["rollbook_east", "rollbook_hub"]
     assert names(site.hub, SLOTS) + names(site.hub, PUBLICATIONS) + schemas(site.hub) == []

@@ -330,7 +330,7 @@ class Change:
         """Return the statement that publishes the server's courses at a source, whatever the record names."""
         if session.upstream is not None:
             return build.publish(self.portal, session.server, self.steps)
-        wanted = Jsonb(one(self.portal, build.PUBLISHED, [self.server.name])["wanted"])
+        wanted = Jsonb(one(self.portal, build.PUBLISHED, [self.server.name, None])["wanted"])
         return sql.SQL("select rollbook.publish({}, {})").format(self.server.stream, wanted)
 
     def not_copied(self, outcome: str, course: str) -> AttentionError:
