@@ -142,6 +142,7 @@ def test_whatever_is_killed_or_cut_on_either_hop_while_clients_write_nothing_is_
     site = machines()
     site.build(KEEP, REMOVE)
     count_arrivals(site)
+    site.server.execute("checkpoint")  # the tests' servers do not flush at commit
     site.portal.execute("insert into portal.auth_user (username, email) select 'many' || n, n || '@example.org' "
                         "from generate_series(1, 50) as n")  # fmt: skip
     chance = random.Random(18)
