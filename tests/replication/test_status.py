@@ -516,7 +516,8 @@ def test_slots_says_what_each_holds_and_alarms_where_nothing_bounds_it(shared: S
     answer = shared.run("replication", "slots", "--json")
     (row,) = answer.data
     assert list(row) == [
-        "slot", "server", "courses", "active", "wal_status", "held_bytes", "safe_bytes", "inactive_since", "alarm",
+        "slot", "server", "where", "courses", "active", "wal_status", "held_bytes", "safe_bytes", "inactive_since",
+        "alarm",
     ]  # fmt: skip
     assert (answer.code, row["slot"], row["server"], row["courses"], row["active"], row["alarm"]) == (
         4, SLOT, "east", 2, True, "unbounded",
