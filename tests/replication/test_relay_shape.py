@@ -204,6 +204,7 @@ def test_a_column_stays_at_home_and_travels_again_under_load(pair: Pair) -> None
     pair.portal.execute("update portal.auth_userprofile set goals = 'none of yours'")
     pair.sound()
     assert {str(value)[:10] for value in pair.values("last_login", "auth_user")["east"].values()} == {"2001-01-01"}
+    assert set(pair.values("last_login", "auth_user")["hub"].values()) == {None}  # all of the zone could read it
     assert "none of yours" not in pair.values("goals", "auth_userprofile")["east"].values()
     with load(pair.portal_dsn) as writers:
         pair.ok("course", "update", ONE, "--without", "goals")

@@ -1,7 +1,8 @@
 """What a relay sends on of courses whose columns change: at no moment less than the portal sends it.
 
-A column that joins is sent on before the portal sends it; one that leaves until all of it has gone through. Who changes
-the publication of a relay locks the copies, so that no row is half-way between two lists.
+A column that joins is sent on before the portal sends it; one that leaves until all of it has gone through, and then
+the relay keeps no value of it. Who changes the publication of a relay locks the copies, so that no row is half-way
+between two lists.
 """
 
 from __future__ import annotations
@@ -41,6 +42,24 @@ select p.schemaname::text as schema_name, p.tablename::text as table_name, p.att
 from pg_publication_tables as p where p.pubname = %s and p.schemaname = any (%s)
 """
 
+# Columns of a copy on a relay as they are set to what a new row has, and the rows where they are not.
+EMPTY = """
+select
+    format('%%I.%%I', n.nspname, c.relname) as place,
+    string_agg(format('%%I = default', a.attname), ', ') as sets,
+    format(
+        'row(%%s)::text is distinct from row(%%s)::text',
+        string_agg(quote_ident(a.attname), ', ' order by a.attnum),
+        string_agg(coalesce(pg_get_expr(d.adbin, d.adrelid), 'null'), ', ' order by a.attnum)
+    ) as differs
+from pg_class as c
+inner join pg_namespace as n on n.oid = c.relnamespace
+inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+where n.nspname = %s and c.relname = %s and a.attname = any (%s)
+group by 1
+"""
+
 # A copy that is gone on the relay is left to resync.
 PUBLISH = """
 select rollbook.publish({stream}, (
@@ -76,6 +95,26 @@ def settle(session: Session, courses: Mapping[str, str]) -> bool:
     for schema in sorted(late):
         run_locked(upstream.conn, [statement(session.portal, session.server, courses[schema], schema)])
     return True
+
+
+def empty(session: Session, schema: str, without: Sequence[str]) -> None:
+    """Empty, on the relay of a server, the columns that a course leaves out: all servers behind it could read them.
+
+    What the server itself holds in them is the course's own. Raises RefusedError if a copy there stays locked.
+    """
+    if session.upstream is None:
+        return
+    conn = session.upstream.conn
+    for table in session.copied.tables:
+        names = [name for name in table.columns if name in without or f"{table.name}.{name}" in without]
+        for row in conn.execute(EMPTY, [schema, table.name, names]).fetchall() if names else ():
+            place, sets, differs = row["place"], row["sets"], row["differs"]
+            is_filled = f"select from {place} where {differs} limit 1"
+            if conn.execute(is_filled.encode()).fetchone() is not None:
+                lock = f"lock table {place} in share row exclusive mode"  # the worker waits, not in the middle of it
+                run_locked(conn, [
+                    "set local role rollbook_owner", lock, f"update {place} set {sets} where {differs}"  # noqa: S608 (as above)
+                ])  # fmt: skip
 
 
 def unlike(session: Session, schemas: list[str]) -> set[str]:

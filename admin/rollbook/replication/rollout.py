@@ -393,7 +393,9 @@ def rename_columns(portal: Conn, change: Change) -> None:
 
 
 def drop_everywhere(session: Session, change: Change) -> None:
-    """Drop columns of a course's copies, on its server first."""
+    """Drop columns of a course's copies, on its server first; its relay keeps no value of what it leaves out."""
+    if not change.becomes_due:  # what comes back under another name keeps its values
+        forward.empty(session, change.course.schema_name, change.without)
     for hop in reversed(session.hops):
         drop_columns(hop.conn, change)
     drop_columns(session.portal, change)

@@ -122,6 +122,7 @@ def forward_as_sent(run: Run, course: Course, server_name: str) -> None:
             opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
         ):
             forward.settle(session, {course.schema_name: course.course})
+            forward.empty(session, course.schema_name, course.without)
 
 
 def finish(run: Run, course: Course, server_name: str, progress: Progress) -> int:
@@ -142,6 +143,7 @@ def finish(run: Run, course: Course, server_name: str, progress: Progress) -> in
         ):
             for hop in session.hops:
                 reshape(hop, course.schema_name, course.without, is_final=True)
+            forward.empty(session, course.schema_name, course.without)
     return sum(row.inserted + row.updated + row.deleted for row in written)
 
 
