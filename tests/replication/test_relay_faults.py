@@ -153,6 +153,12 @@ def lose_machinery(site: Relayed, at: str) -> None:
     site.at(at).execute("drop schema rollbook cascade")
 
 
+def lose_publishing(site: Relayed, at: str) -> None:
+    """The relay's function that publishes, and what was published."""
+    site.hub.execute("drop function rollbook.publish")
+    lose_publication(site, at)
+
+
 def lose_guard(site: Relayed, at: str) -> None:
     site.at(at).execute(f"drop trigger rollbook_guard_copy on {KEEP_SCHEMA}.auth_user".encode())
 
@@ -167,8 +173,11 @@ def stream(site: Relayed, at: str) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("at", ["hub", "east"])
 @pytest.mark.parametrize(
     "lose",
-    [lose_slot, lose_subscription, lose_publication, lose_table, lose_schema, lose_machinery, lose_guard],
-)
+    [
+        lose_slot, lose_subscription, lose_publication, lose_publishing, lose_table, lose_schema, lose_machinery,
+        lose_guard,
+    ],
+)  # fmt: skip
 def test_what_is_gone_on_one_hop_is_rebuilt_there_and_the_other_hop_is_left_alone(
     behind: Relayed, lose: Callable[[Relayed, str], None], at: str
 ) -> None:

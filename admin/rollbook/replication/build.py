@@ -47,7 +47,21 @@ SHIPPED = (
     SQL / "server" / "server_grants.sql",
 )  # fmt: skip
 
-PREPARED = "select obj_description(to_regnamespace('rollbook'), 'pg_namespace') as comment"
+# The version, unless something of it is gone: a function, the heartbeats, or a role that this one can create.
+PREPARED = """
+select obj_description(to_regnamespace('rollbook'), 'pg_namespace') as comment
+where to_regclass('rollbook.heartbeat') is not null
+    and not exists (
+        select from unnest(%(functions)s::text[]) as f (name)
+        where not exists (
+            select from pg_proc as p where p.pronamespace = to_regnamespace('rollbook') and p.proname = f.name
+        )
+    )
+    and not exists (
+        select from unnest('{rollbook_monitor,rollbook_subscriber}'::text[]) as r (name), pg_roles as me
+        where me.rolname = current_user and (me.rolsuper or me.rolcreaterole) and to_regrole(r.name) is null
+    )
+"""
 
 # The guard alone, for a table that exists without it.
 GUARD_STATEMENTS = """
@@ -175,7 +189,9 @@ def prepare(session: Session, steps: Steps) -> None:
     """
     shipped = shipped_texts(session.portal)
     comment = version_comment(shipped)
-    if one(session.conn, PREPARED)["comment"] != comment:
+    functions = [path.stem for path in SHIPPED if path.parent.name != "server"]
+    found = session.conn.execute(PREPARED, {"functions": functions}).fetchone()
+    if found is None or found["comment"] != comment:
         statements = [sql.SQL(text) for text in shipped]  # pyright: ignore[reportArgumentType] (ships with the program)
         steps.on_server(session, *statements, sql.SQL("comment on schema rollbook is {}").format(comment))
         if not steps.dry:

@@ -23,7 +23,8 @@ def rebuild(session: Session) -> None:
     oid = drop.drop_subscription(session, steps)
     record_rebuild(portal, server.name)
     drop.drop_slots(session.source, server, oid or server.subscription, steps)
-    build.prepare(session, steps)
+    for hop in session.hops:  # a relay that lacks its function publishes nothing
+        build.prepare(hop, steps)
     session.conn.execute("delete from rollbook.heartbeat")  # those of a restored portal would collide with new ones
     wanted = [(row.course, row.schema_name) for row in catalog.fed(portal, server)]
     build.create_schemas(session, wanted, steps)
@@ -63,7 +64,8 @@ def restore_stream(session: Session, course: Placement) -> None:
         rebuild(session)
         return
     steps = Steps()
-    build.prepare(session, steps)
+    for hop in session.hops:
+        build.prepare(hop, steps)
     build.create_schemas(session, [(course.course, schema)], steps)
     session.source.execute(build.publish(portal, server))  # first: a relay whose heartbeats were gone sends them again
     subscription.go_on(session)
