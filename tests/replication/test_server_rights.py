@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
 from tests.replication.conftest import (
@@ -22,8 +23,13 @@ pytestmark = pytest.mark.slow  # servers of its own; `make check` runs it
 
 
 def with_roles(site: Own) -> None:
-    """Let the portal be read by a login with a password, and the server be run by somebody who is no superuser."""
-    site.portal.execute("create role feeder login replication password 'secret'; grant pg_read_all_data to feeder")
+    """Let the portal be read by a login with a password, and both sides be run by roles that are no superusers."""
+    site.portal.execute(
+        "create role feeder login replication password 'secret'; grant pg_read_all_data to feeder; "
+        "create role keeper login replication; grant rollbook_owner, rollbook_operator to keeper"
+    )
+    database = sql.Identifier(site.portal.info.dbname)
+    site.portal.execute(sql.SQL("grant create on database {} to keeper").format(database))
     hba = site.here.data / "pg_hba.conf"
     hba.write_text("local all feeder scram-sha-256\n" + hba.read_text())
     site.portal.execute("select pg_reload_conf()")
@@ -31,13 +37,14 @@ def with_roles(site: Own) -> None:
         "create role rollbook_owner nologin; create role operator login; grant rollbook_owner to operator; "
         "grant create on database site to operator"
     )
+    site.portal_dsn = site.portal_dsn.replace("user=postgres", "user=keeper")
 
 
 def add_as_operator(site: Own) -> Result:
-    """Add the server through these two."""
+    """Add the server through these three."""
     return site.run(
         "server", "add", "east", "--admin-dsn", site.server_dsn.replace("user=postgres", "user=operator"),
-        "--subscription-dsn", site.portal_dsn.replace("user=postgres", "user=feeder password=secret"),
+        "--subscription-dsn", site.portal_dsn.replace("user=keeper", "user=feeder password=secret"),
     )  # fmt: skip
 
 
@@ -69,6 +76,8 @@ def test_who_is_no_superuser_may_run_a_server_from_16_on_with_the_rights_in_the_
     assert site.is_equal(KEEP)
     assert site.states() == {KEEP: "ok", REMOVE: "ok"}
     assert site.run("replication", "verify").code == 0
+    site.ok("replication", "pause", KEEP)
+    site.ok("replication", "resume", KEEP)
     site.as_worker(f"delete from {KEEP_SCHEMA}.student_courseenrollment where id = 301")
     site.ok("replication", "repair", KEEP, "--yes")
     assert site.is_equal(KEEP)
