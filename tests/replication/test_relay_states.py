@@ -111,6 +111,13 @@ def test_behind_a_relay_that_does_not_answer_courses_are_unreachable_through_it(
                 if is_silent:
                     continue
                 assert {row["state"] for row in site.run("server", "list", "--json").data} == {"unreachable"}
+                shown = site.run("server", "show", "east", "--json").data
+                assert shown["reason"].startswith("unreachable through hub: ")
+                lags = {row["check"]: row["message"] for row in site.run("check", "replication", "--json").data}
+                assert lags["lag east"].startswith("unreachable through hub: ")
+                removed = site.run("server", "remove", "hub", "--yes")
+                assert "server hub is the relay of east" in removed.err
+                assert removed.err.count("rollbook server move east --direct") == 1
                 routes = site.run("server", "ping", "east", "--json")
                 assert routes.code == 3
                 assert [row["verdict"] for row in routes.data] == ["ok", "ok", "unreachable"]
@@ -174,6 +181,10 @@ def test_what_is_lost_on_either_hop_is_told_apart_and_brought_back(site: Relayed
     elif hop == "relay":
         lose_slot(site.hub, site.server, "rollbook_east")
         reason = "its slot on relay hub is gone"
+        slots = site.run("replication", "slots")
+        assert "gone on server hub: rollbook replication resync COURSE, for each course of server east" in slots.err
+        lags = {row["check"]: row["message"] for row in site.run("check", "replication", "--json").data}
+        assert lags["lag east"] == "not known: its courses are broken"
     else:
         site.hub.execute("alter subscription rollbook_hub disable")
         site.hub.execute("alter subscription rollbook_hub set (slot_name = none)")

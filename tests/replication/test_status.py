@@ -184,7 +184,7 @@ def test_copying_until_the_first_copy_has_come_and_was_compared(shared: Site) ->
 def test_paused_says_since_when_and_resume_helps(shared: Site) -> None:
     shared.ok("replication", "pause", KEEP)
     row = line(shared)
-    assert (row["state"], row["reason"][:6], row["reason"][-4:]) == ("paused", "since ", " UTC")
+    assert (row["state"], row["reason"][:13], row["reason"][-4:]) == ("paused", "paused since ", " UTC")
     shared.portal.execute(RENAME, ["paused"])
     until(lambda: line(shared)["lag_bytes"] > row["lag_bytes"])
     assert state(shared, REMOVE) == "paused"

@@ -15,7 +15,7 @@ from rollbook.replication import catalog, link, requirements
 from rollbook.replication.link import Server
 from rollbook.replication.observe import Seen, look
 from rollbook.replication.queries.servers import slots_of
-from rollbook.replication.state import server_state
+from rollbook.replication.state import server_state, why_silent
 
 NOT_ALLOWED = "this role may not create a subscription on the server, and so cannot try the route"
 
@@ -24,7 +24,6 @@ HEAD = (
     "server", "through", "state", "version", "reason", "admin_dsn", "subscription_dsn", "since", "lag_bytes",
     "lag_seconds",
 )  # fmt: skip
-OF_RELAY = ("hop_seconds", "behind")  # of those, what only a relay or a server behind one shows
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
     found = seen.reached.subscription if seen.reached else None
     return {
         "server": name, "through": server.through, "state": summary.state, "version": summary.version,
-        "reason": seen.answer.why if isinstance(seen.answer, UnreachableError) else None,
+        "reason": why_silent(seen, seen.answer) if isinstance(seen.answer, UnreachableError) else None,
         "admin_dsn": link.shown(server.admin_dsn), "subscription_dsn": link.shown(server.subscription_dsn),
         "since": server.created_at, "lag_bytes": summary.lag_bytes, "lag_seconds": summary.lag_seconds,
         "hop_seconds": seen.hop_seconds(), "behind": list(seen.behind),

@@ -111,6 +111,15 @@ def list_behind(portal: Conn, relay: Server) -> list[Server]:
     return [server for server in list_servers(portal) if relay.name in (server.through, server.moving_through)]
 
 
+def refuse_relay(portal: Conn, server: Server) -> None:
+    """Raise RefusedError while a server feeds others."""
+    if behind := [each.name for each in list_behind(portal, server)]:
+        raise RefusedError(
+            f"server {server.name} is the relay of {', '.join(behind)}",
+            fix=f"rollbook server move {behind[0]} --direct; or rollbook server remove {behind[0]}",
+        )
+
+
 def refuse_servers(portal: Conn) -> None:
     """Raise RefusedError while there are course servers: each has a slot here and a subscription there."""
     if found := list_servers(portal):

@@ -229,11 +229,7 @@ def remove(
     Raises UnreachableError if it does not answer, unless `unreachable`; RefusedError if it answers and has courses.
     """
     with link.held(portal, server, moving=unreachable):
-        if behind := link.list_behind(portal, server):
-            raise RefusedError(
-                f"server {server.name} is the relay of {', '.join(each.name for each in behind)}",
-                fix=f"rollbook server move {behind[0].name} --direct; or rollbook server remove {behind[0].name}",
-            )
+        link.refuse_relay(portal, server)
         try:
             with opened(portal, server, run.caller(), catch_up=FIRST_SECONDS, changes=not run.dry_run) as session:
                 if server.is_moving:

@@ -143,7 +143,7 @@ def state_at(course: CourseState, seen: Seen, behind: str | None = None) -> Verd
         return Verdict("broken", why, fix)
     if server.paused_at is not None:
         return Verdict(
-            "paused", f"since {server.paused_at:%Y-%m-%d %H:%M} UTC", f"rollbook replication resume {quoted}"
+            "paused", f"paused since {server.paused_at:%Y-%m-%d %H:%M} UTC", f"rollbook replication resume {quoted}"
         )
     if not seen.runs or seen.is_stuck or (seen.fault and seen.fault.schema_name == course.schema_name):
         return stopped(course, seen, copies)
@@ -166,11 +166,18 @@ def barred(seen: Seen) -> Verdict:
     return Verdict("moving", seen.server.moving_words, seen.server.move_command)
 
 
+def why_silent(seen: Seen, answer: UnreachableError) -> str | None:
+    """Return why a server does not answer: itself, or the relay that feeds it."""
+    if seen.relay is not None and isinstance(seen.relay.answer, UnreachableError):
+        return f"unreachable through {seen.relay.server.name}: {answer.why}"
+    return answer.why
+
+
 def silent(seen: Seen, answer: UnreachableError, resync: str) -> Verdict:
     """Return the state of a course on a server that does not answer: what the portal knows of its slot is known."""
     if seen.relay is not None and isinstance(seen.relay.answer, UnreachableError):
         name = seen.relay.server.name
-        return Verdict(own_state(seen), f"unreachable through {name}: {answer.why}", f"rollbook server ping {name}")
+        return Verdict(own_state(seen), why_silent(seen, answer), f"rollbook server ping {name}")
     state, ping = own_state(seen), f"rollbook server ping {seen.server.name}"
     if (seen.slot is None or seen.slot.alarm == "lost") and (why_lost := lost(seen)):
         return Verdict(state, f"{answer.why}; {why_lost[1]}", f"{ping}; then: {resync}")

@@ -89,7 +89,7 @@ def courses(conn: Conn, found: Collected, caller: Caller) -> None:
         if each.server.through is not None:
             found.through[name] = each.server.through
         if isinstance(each.answer, UnreachableError):
-            found.failures.append(Failure("server", name, each.answer.why or each.answer.message))
+            found.failures.append(Failure("server", name, state.why_silent(each, each.answer) or each.answer.message))
         if each.behind:
             feeds = each.reached and each.reached.feeds
             found.relays[name] = each.answer if isinstance(each.answer, UnreachableError) else [

@@ -34,6 +34,7 @@ OF_STATE = {
 }  # fmt: skip
 """The judgement of a course's state; of others it is a warning."""
 OF_ALARM = {"lost": CRITICAL, "gone": CRITICAL, None: OK}
+STOPPED = ("broken", "unknown", "paused", "detached")  # states of a course in which no heartbeat may arrive
 SHOWN = 3  # courses that a message names
 QUEUE_SECONDS = 900.0  # from here on a change for the discussion service waits because nothing delivers it
 VERIFY_AGE, EXPORT_AGE = timedelta(days=2), timedelta(days=3)
@@ -165,6 +166,8 @@ def lag(server: str, lines: Sequence[Line], found: Collected, limits: Limits) ->
         state, words = WARNING, f"{seconds:g} s behind"
     elif seconds is not None:
         words = f"{seconds:g} s"
+    elif all(line.state in STOPPED for line in lines):
+        words = f"not known: its courses are {lines[0].state}"
     return Judgement(f"lag {server}", state, seconds, "s", limits.lag, limits.critical, words)
 
 

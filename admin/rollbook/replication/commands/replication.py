@@ -24,8 +24,8 @@ PAUSED = ("course", "server", "outcome", "held_bytes", "safe_bytes")
 PARTS = ("error", "subscription", "slot", "tables")
 WAIT_SECONDS = 60.0
 ALARMS = {
-    "lost": "rollbook replication resync COURSE, for each course there",
-    "gone": "rollbook replication resync COURSE, for each course there",
+    "lost": "rollbook replication resync COURSE, for each course of server {servers}",
+    "gone": "rollbook replication resync COURSE, for each course of server {servers}",
     "near": "bring the server back, or raise max_slot_wal_keep_size, before the slot is lost",
     "unbounded": "alter system set max_slot_wal_keep_size = '10GB'; select pg_reload_conf();",
     "foreign": "select pg_drop_replication_slot('NAME'), if nobody will read it again",
@@ -177,7 +177,9 @@ def slots(run: Run) -> int:
     render.rows(run, rows, SLOTS, empty="no slots: no course servers")
     alarms = list(dict.fromkeys((row.alarm, row.where) for row in slots.found if row.alarm))
     for alarm, where in alarms:
-        render.note(run, f"{alarm}{'' if where == PORTAL else f' on server {where}'}: {ALARMS[alarm]}")
+        servers = [row.server for row in slots.found if (row.alarm, row.where) == (alarm, where) and row.server]
+        fix = ALARMS[alarm].format(servers=", ".join(servers))
+        render.note(run, f"{alarm}{'' if where == PORTAL else f' on server {where}'}: {fix}")
     for error in slots.silent.values():
         render.error(run, error)
     return 3 if slots.silent else 4 if alarms else 0

@@ -172,7 +172,7 @@ def show(run: Run, name: ServerName) -> int:
         found = inspection.describe_server(portal, name, run.caller())
     head = {key: found[key] for key in inspection.HEAD}
     if found["through"] or found["behind"]:
-        head |= {key: found[key] for key in inspection.OF_RELAY}
+        head |= {"hop_seconds": found["hop_seconds"], "behind": found["behind"] or None}
     where = f"server {found['through']}" if found["through"] else "the portal"
     parts = {
         "Server": head, f"Slot on {where}": found["slot"] or [],
@@ -291,6 +291,7 @@ def remove(
     with run.connect() as portal:
         portal.autocommit = True
         server = link.find_server(portal, name)
+        link.refuse_relay(portal, server)
         courses = catalog.fed(portal, server)
         if courses and not unreachable:
             words = " ".join(course_word(row.course) for row in courses[:5])

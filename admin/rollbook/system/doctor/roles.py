@@ -71,8 +71,8 @@ TOO_LITTLE = (
     + LOGINS
     + """
 select
-    format('login %%I of server %%s may not read %%s', l.rolname, l.server, string_agg(d.name, ', ' order by d.name))
-        as found,
+    format('login %%I of server %%s may not read %%s', l.rolname, l.server,
+           string_agg(distinct d.name, ', ' order by d.name)) as found,
     'SELECT on the heartbeat and the copies of its courses: a first copy fails' as wanted,
     format(
         case when l.is_of_relay then 'grant rollbook_relay to %%1$I; select rollbook.publish_courses(%%2$L);' else
