@@ -159,6 +159,10 @@ def lose_publishing(site: Relayed, at: str) -> None:
     lose_publication(site, at)
 
 
+def lose_heartbeats(site: Relayed, at: str) -> None:
+    site.at(at).execute("drop table rollbook.heartbeat")
+
+
 def lose_guard(site: Relayed, at: str) -> None:
     site.at(at).execute(f"drop trigger rollbook_guard_copy on {KEEP_SCHEMA}.auth_user".encode())
 
@@ -175,7 +179,7 @@ def stream(site: Relayed, at: str) -> list[tuple[Any, ...]]:
     "lose",
     [
         lose_slot, lose_subscription, lose_publication, lose_publishing, lose_table, lose_schema, lose_machinery,
-        lose_guard,
+        lose_heartbeats, lose_guard,
     ],
 )  # fmt: skip
 def test_what_is_gone_on_one_hop_is_rebuilt_there_and_the_other_hop_is_left_alone(

@@ -47,10 +47,10 @@ SHIPPED = (
     SQL / "server" / "server_grants.sql",
 )  # fmt: skip
 
-# The version, unless something of it is gone: a function, the heartbeats, or a role that this one can create.
+# The version, unless something of it is gone: a function, a table, or a role that this one can create.
 PREPARED = """
 select obj_description(to_regnamespace('rollbook'), 'pg_namespace') as comment
-where to_regclass('rollbook.heartbeat') is not null
+where to_regclass('rollbook.heartbeat') is not null and to_regclass('rollbook.portal') is not null
     and not exists (
         select from unnest(%(functions)s::text[]) as f (name)
         where not exists (

@@ -20,14 +20,21 @@ select
     %(received_at)s::timestamptz as received_at,
     (
         select max(s.timeline) from (
-            select h.portal_identity, h.timeline from rollbook.heartbeat as h
-            union all
             select p.identity, p.timeline from rollbook.portal as p
+            union all
+            select h.portal_identity, h.timeline from rollbook.heartbeat as h
         ) as s (identity, timeline)
         where s.identity = %(database)s
     ) as timeline,
     (select p.identity from rollbook.portal as p where p.is_current) as current
 """
+
+# Where somebody has dropped the heartbeats: `resync` makes them again.
+WITHOUT_HEARTBEATS = KNOWN.replace(
+    """
+            union all
+            select h.portal_identity, h.timeline from rollbook.heartbeat as h""", ""
+)  # fmt: skip
 
 # A worker that is only trying to connect has received nothing yet: -infinity, or null.
 RECEIVED = """
@@ -58,7 +65,10 @@ where portal.timeline < excluded.timeline or not portal.is_current
 
 CLOCKS_DIFFER = timedelta(seconds=2)  # of the portal and a server, at most
 
-HAS_TABLE = "select to_regclass('rollbook.portal') is not null as has_table"
+HAS_TABLES = """
+select to_regclass('rollbook.portal') is not null as has_portal,
+    to_regclass('rollbook.heartbeat') is not null as has_heartbeat
+"""
 
 
 @dataclass(frozen=True)
@@ -73,14 +83,16 @@ class Known:
 def known(conn: Conn, server: Server, own: Identity) -> Known:
     """Ask a server what it knows. One that was never prepared for courses knows nothing."""
     received_at = one(conn, RECEIVED, [server.stream])["at"]
-    if not one(conn, HAS_TABLE)["has_table"]:
+    has = one(conn, HAS_TABLES)
+    if not has["has_portal"]:
         return Known(None, None, received_at)
-    return typed(Known, conn, KNOWN, {**asdict(own), "received_at": received_at})[0]
+    query = KNOWN if has["has_heartbeat"] else WITHOUT_HEARTBEATS
+    return typed(Known, conn, query, {**asdict(own), "received_at": received_at})[0]
 
 
 def record(conn: Conn, own: Identity) -> None:
     """Record on a server, if it is prepared for courses, that this portal changes it now."""
-    if one(conn, HAS_TABLE)["has_table"]:
+    if one(conn, HAS_TABLES)["has_portal"]:
         conn.execute(RECORD, asdict(own))
 
 
