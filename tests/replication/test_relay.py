@@ -45,6 +45,9 @@ def test_a_course_goes_through_the_relay_and_leaves_it_with_the_last_server_behi
     assert site.is_equal(KEEP)
     assert site.states() == {KEEP: "ok", REMOVE: "ok"}
     assert site.run("replication", "verify").code == 0
+    assert refusal(site.run("server", "remove", "hub", "--json"))["message"] == "server hub is the relay of east"
+    unknown = site.run("server", "add", "new", "--through", "hub", "--json")
+    assert "rollbook server add new --through hub --admin-dsn" in unknown.err
     site.ok("course", "detach", KEEP, "--yes")
     assert KEEP_SCHEMA not in schemas(site.server) + schemas(site.hub)
     assert len(listed(site.hub, "rollbook_east")) == len(listed(site.portal, "rollbook_hub")) == 4

@@ -89,9 +89,10 @@ def add(
         if known is not None:
             admin_dsn, subscription_dsn = admin_dsn or known.admin_dsn, subscription_dsn or known.subscription_dsn
         if admin_dsn is None or subscription_dsn is None:
+            behind = "" if through is None else f" --through {link.find_server(portal, through).name}"
             raise UsageError(
                 f"there is no server {name} yet: its routes are needed",
-                fix=f"rollbook server add {name} --admin-dsn CONNINFO --subscription-dsn CONNINFO",
+                fix=f"rollbook server add {name}{behind} --admin-dsn CONNINFO --subscription-dsn CONNINFO",
             )
         routes = {"--admin-dsn": admin_dsn, "--subscription-dsn": subscription_dsn}
         server = link.Server(name, admin_dsn, subscription_dsn, link.identity(portal).database, through=through)
