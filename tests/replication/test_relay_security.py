@@ -230,7 +230,7 @@ def open_portal(net: Network) -> None:
     net.let_in("portal", "".join([
         net.lines("Login at the portal", relay="hub", server="east"),
         net.lines("Login at the portal", hub="dmz", relay="dmz", server="east"),
-        direct.replace("192.0.2.10", net.addresses["north"]),
+        direct.replace("198.51.100.30", net.addresses["north"]),
     ]))  # fmt: skip
 
 

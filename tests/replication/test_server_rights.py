@@ -171,7 +171,7 @@ def test_a_login_that_could_take_a_base_backup_is_warned_of_until_pg_hba_has_the
     assert there == site.server.execute("select array(select oid from pg_extension union all select oid "
         "from pg_namespace where nspname <> 'rollbook' order by 1)").fetchone()  # fmt: skip
     (lines,) = re.findall(r"```\n(hostssl portal .*?)```", MANUAL, re.DOTALL)
-    lines = lines.replace("hostssl portal       csrv  192.0.2.10/32  scram-sha-256", "local site csrv trust")
+    lines = lines.replace("hostssl portal       csrv  198.51.100.30/32  scram-sha-256", "local site csrv trust")
     hba.write_text(lines + before)
     site.portal.execute("select pg_reload_conf()")
     assert site.portal.execute("select count(*) from pg_hba_file_rules where error is not null").fetchone() == (0,)

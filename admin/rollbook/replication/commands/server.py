@@ -238,8 +238,8 @@ def move(
 ) -> int:
     """Let a server be fed by a relay, or by the portal again, while people write; nothing is copied a second time.
 
-    The relay is given the courses first, the server goes on exactly where it has come, and its courses are compared. It
-    can be interrupted at any point and run again; the other way takes it back.
+    The relay is given the courses first, the server goes on exactly where it has come, and its courses are compared.
+    It can be interrupted at any point and run again; the other way takes it back.
     """
     from rollbook.replication import link, reroute
     from rollbook.replication.commands.comparison import reporting
