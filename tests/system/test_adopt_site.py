@@ -469,6 +469,19 @@ def test_a_downgrade_to_base_is_refused_before_it_drops_a_course(site: str, roll
         assert conn.execute("select count(*) from rollbook.course").fetchone() == (3,)
 
 
+def test_a_column_that_the_site_adds_later_travels_to_the_courses(site: str, rollbook: Rollbook) -> None:
+    made(site)
+    adopted(site)
+    with psycopg.connect(site, autocommit=True) as conn:
+        conn.execute("alter table public.auth_userprofile add column shoe text not null default ''")
+        added = rollbook("shape", "column", "add", "auth_userprofile", "shoe", dsn=site)
+        assert (added.code, added.err) == (0, "")
+        conn.execute("update public.auth_userprofile set shoe = '44'")
+        copies = conn.execute("select distinct shoe from course_edx_course0_2012.auth_userprofile").fetchall()
+    assert copies == [("44",)]
+    assert findings(site) == []
+
+
 def test_who_reaches_the_tables_reaches_them_after_the_move(site: str) -> None:
     made(site)
     with psycopg.connect(site, autocommit=True) as conn:

@@ -296,9 +296,17 @@ def forget_renamed(conn: Conn) -> None:
 
 
 def may_read(conn: Conn, relation: str, column: str) -> bool:
-    """Return whether the routing may read a column."""
-    query = "select has_column_privilege('rollbook_owner', %s::text, %s::text, 'select') as may"
-    return bool(one(conn, query, [relation, column])["may"])
+    """Return whether the routing may read a column; the view of an adopted site, which lacks it yet, as a whole."""
+    query = """
+        select coalesce(
+            (
+                select has_column_privilege('rollbook_owner', a.attrelid, a.attnum, 'select') from pg_attribute as a
+                where a.attrelid = %s::regclass and a.attname = %s
+            ),
+            has_table_privilege('rollbook_owner', %s::text, 'select')
+        ) as may
+    """
+    return bool(one(conn, query, [relation, column, relation])["may"])
 
 
 def attribute_names(conn: Conn, relation: str) -> list[str]:
