@@ -17,6 +17,7 @@ from tests import runbook
 from tests.program import KEEP, REMOVE
 from tests.replication.conftest import (
     Own,
+    Site,
     copied,
     until,
 )
@@ -26,19 +27,20 @@ from tests.replication.scenes import line
 PROMOTED = "A standby of the portal is promoted"
 
 
-def standby_of(site: Own, place: Callable[..., PrivateServer], **settings: str) -> PrivateServer:
-    """Make a standby of the portal, which follows it by a slot of its own."""
+def standby_of(primary: PrivateServer, place: Callable[..., PrivateServer], **settings: str) -> PrivateServer:
+    """Make a standby of a server, which follows it by a slot of its own."""
     standby = place()
     standby._make_home()
-    site.portal.execute("select pg_create_physical_replication_slot('standby', true)")
-    site.here._run("pg_basebackup", "-d", site.here.dsn(), "-D", str(site.here.home / "backup"), "-X", "stream",
-                   "-c", "fast", "-S", "standby")  # fmt: skip
-    (site.here.home / "backup").rename(site.here.home / "standby")
+    with psycopg.connect(primary.dsn()) as conn:
+        conn.execute("select pg_create_physical_replication_slot('standby', true)")
+    primary._run("pg_basebackup", "-d", primary.dsn(), "-D", str(primary.home / "backup"), "-X", "stream",
+                 "-c", "fast", "-S", "standby")  # fmt: skip
+    (primary.home / "backup").rename(primary.home / "standby")
     standby.settings = {
-        "primary_conninfo": f"{site.here.dsn('site')} application_name=standby", "primary_slot_name": "standby",
+        "primary_conninfo": f"{primary.dsn('site')} application_name=standby", "primary_slot_name": "standby",
         "hot_standby_feedback": "on", "wal_retrieve_retry_interval": "100ms", **settings,
     }  # fmt: skip
-    copied(site.here.home / "standby", standby)
+    copied(primary.home / "standby", standby)
     (standby.data / "standby.signal").touch()
     standby.start()
     return standby
@@ -68,7 +70,7 @@ def test_copies_go_on_from_a_promoted_standby_whose_readiness_was_provable(
     site = own()
     if site.portal.info.server_version < 170000:
         pytest.skip("a slot is carried over to a standby from PostgreSQL 17 on; below, the next test is what happens")
-    standby = standby_of(site, place, sync_replication_slots="on")
+    standby = standby_of(site.here, place, sync_replication_slots="on")
     site.add()
     site.attach(KEEP)
     run_sql(site.server, "alter subscription rollbook_east disable; "
@@ -110,7 +112,7 @@ def test_a_promoted_standby_without_the_slot_says_so_and_resync_brings_each_cour
     own: Callable[..., Own], place: Callable[..., PrivateServer]
 ) -> None:
     site = own()
-    standby = standby_of(site, place)
+    standby = standby_of(site.here, place)
     fed_through(site, standby.home)
     site.portal.execute("update portal.auth_user set first_name = 'before' where username = 'ada'")
     site.wait()
@@ -147,7 +149,7 @@ CHANGES = (
 )
 
 
-def is_refused_everything(site: Own, words: str) -> None:
+def is_refused_everything(site: Site, words: str) -> None:
     """No command of this portal changes the server; status says why, and sends nobody to destroy newer rows."""
     before = [site.copy(KEEP, table) for table in ("auth_user", "auth_userprofile", "student_courseenrollment")]
     routes = ("--admin-dsn", site.server_dsn, "--subscription-dsn", site.portal_dsn)
@@ -176,7 +178,7 @@ def test_an_old_primary_that_comes_back_changes_no_server(
     own: Callable[..., Own], place: Callable[..., PrivateServer]
 ) -> None:
     site = own()
-    standby = standby_of(site, place)
+    standby = standby_of(site.here, place)
     site.add()
     site.attach(KEEP)
     old = replace(site)
@@ -215,7 +217,7 @@ def test_a_server_that_follows_the_new_portal_is_not_changed_by_the_old_one_befo
     site = own()
     if site.portal.info.server_version < 170000:
         pytest.skip("a slot is carried over to a standby from PostgreSQL 17 on")
-    standby = standby_of(site, place, sync_replication_slots="on")
+    standby = standby_of(site.here, place, sync_replication_slots="on")
     fed_through(site, standby.home)
     with psycopg.connect(standby.dsn("site"), autocommit=True) as conn:
         ready = (

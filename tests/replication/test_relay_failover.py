@@ -1,0 +1,134 @@
+"""A standby of the portal or of a relay is promoted, and the old one comes back.
+
+Nothing is lost or comes twice where nothing had to be; the commands of docs/upgrade.md bring back what is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from rollbook.system.demo.server import PrivateServer
+from tests import runbook
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE
+from tests.replication.conftest import until
+from tests.replication.scenes import count_arrivals, enroll, line
+from tests.replication.test_failover import PROMOTED, is_refused_everything, standby_of
+from tests.replication.test_relay_lost import Machines, machines
+
+__all__ = ["machines"]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+RELAY_PROMOTED = "A standby of a relay is promoted"
+SYNCED = pytest.mark.parametrize("synced", [True, False], ids=["synced slot", "no slot"])
+
+
+def follow(site: Machines, name: str, place: Callable[..., PrivateServer], *, synced: bool) -> PrivateServer:
+    """Make a standby of the portal or of the relay; `synced`: it is to have the slot of what is fed there."""
+    if synced and site.portal.info.server_version < 170000:
+        pytest.skip("a slot is carried over to a standby from PostgreSQL 17 on")
+    return standby_of(site.servers[name], place, **({"sync_replication_slots": "on"} if synced else {}))
+
+
+def caught_up(site: Machines, standby: PrivateServer, *, synced: bool) -> None:
+    """Wait until a standby has all that was sent, and the slot where it is to have it."""
+    site.wait()
+    with psycopg.connect(standby.dsn("site"), autocommit=True) as conn:
+
+        def is_ready() -> bool:
+            site.run("replication", "canary")  # something happens on a portal
+            return conn.execute(runbook.query(PROMOTED)).fetchone() == (1,)
+
+        if synced:
+            until(is_ready)
+        site.wait()
+        sent = site.portal.execute("select max(beat) from rollbook.heartbeat").fetchone()
+        until(lambda: conn.execute("select max(beat) from rollbook.heartbeat").fetchone() == sent)
+
+
+def arrived(site: Machines) -> list[tuple[str, int]]:
+    """How many rows of users the course on the server was brought, by operation."""
+    query = f"select operation, count(*) from {KEEP_SCHEMA}.arrival group by 1 order by 1"
+    return site.server.execute(query.encode()).fetchall()
+
+
+@SYNCED
+def test_a_standby_of_the_portal_feeds_a_relay_on_and_the_old_primary_is_refused(
+    machines: Callable[..., Machines], place: Callable[..., PrivateServer], synced: bool
+) -> None:
+    site = machines()
+    standby = follow(site, "portal", place, synced=synced)
+    site.build(KEEP)
+    count_arrivals(site)
+    caught_up(site, standby, synced=synced)
+    old = replace(site, servers=dict(site.servers))
+    site.servers["portal"].stop("immediate")
+    runbook.follow(PROMOTED, standby, NEW=standby._program("postgres").parent, NEW_DATA=standby.data)
+    site.servers["portal"], site.portal_dsn = standby, standby.dsn("site")
+    site.again()
+    enroll(site, 3)
+    row = line(site)
+    if not synced:
+        assert (row["state"], row["fix"]) == ("broken", f"rollbook replication resync '{KEEP}'"), row
+        assert row["reason"].startswith("on its relay hub: its slot on the portal is gone"), row
+    runbook.take_over(standby, site.portal_dsn)
+    site.wait()
+    assert arrived(site) == [("INSERT", 3)]
+    site.fixed(KEEP)
+
+    old.servers["portal"].start()
+    old.portal, old.server, old.hub = site.portal, site.server, site.hub
+    is_refused_everything(old, "this database is an old primary")
+    for command in (
+        ("server", "add", "hub", "--take-over"),
+        ("server", "move", "east", "--direct", "--subscription-dsn", old.portal_dsn, "--yes"),
+    ):  # fmt: skip
+        refused = old.run(*command)
+        assert (refused.code, "this database is an old primary" in refused.err) == (1, True), (command, refused)
+    site.fixed(KEEP)
+
+
+@SYNCED
+def test_a_standby_of_the_relay_takes_its_place_and_the_old_relay_that_comes_back_is_seen(
+    machines: Callable[..., Machines], place: Callable[..., PrivateServer], synced: bool
+) -> None:
+    site = machines()
+    standby = follow(site, "hub", place, synced=synced)
+    site.build(KEEP, REMOVE)
+    count_arrivals(site)
+    caught_up(site, standby, synced=synced)
+    old = site.servers["hub"]
+    old.stop("immediate")
+    enroll(site, 3)
+    assert line(site)["state"] == "unreachable"
+    runbook.follow(
+        RELAY_PROMOTED, standby, NEW=standby._program("postgres").parent, NEW_DATA=standby.data, RELAY="hub",
+        NEW_ADMIN=standby.dsn("site"), ROUTE=standby.dsn("site"), ROLLBOOK_DSN=site.portal_dsn,
+    )  # fmt: skip
+    site.servers["hub"], site.hub_dsn = standby, standby.dsn("site")
+    site.again()
+    site.wait()
+    assert arrived(site) == [("INSERT", 3)]
+    site.fixed(KEEP, REMOVE)
+
+    old.start()  # and finds its slot at the portal in use, until the new one's connection breaks
+    enroll(site, 2)
+    site.wait()
+    assert set(site.states().values()) == {"ok"}
+    with psycopg.connect(old.dsn("site"), autocommit=True) as conn:
+        site.hub.execute("alter subscription rollbook_hub disable")
+        until(lambda: conn.execute("select pid from pg_stat_subscription where pid is not null").fetchone() is not None)
+        site.hub.execute("alter subscription rollbook_hub enable")
+        enroll(site, 20)
+        site.run("replication", "canary", "--timeout", "1")
+        sent = site.portal.execute("select max(beat) from rollbook.heartbeat").fetchone()
+        until(lambda: conn.execute("select max(beat) from rollbook.heartbeat").fetchone() == sent)
+    old.stop()
+    site.run("replication", "canary")
+    row = line(site)
+    assert (row["state"], row["fix"]) == ("unknown", f"rollbook replication resync '{KEEP}'"), row
+    assert "heartbeats never arrived" in row["reason"]
+    site.fixed(KEEP, REMOVE)
