@@ -165,7 +165,8 @@ def create_slot(session: Session, steps: Steps) -> None:
         steps.on_source(source, server, create)
     except (errors.QueryCanceled, errors.LockNotAvailable) as exc:
         raise UnreachableError(
-            f"the slot {server.stream} cannot be created yet", why=catalog.oldest_transaction(source),
+            f"the slot {server.stream} cannot be created yet",
+            why=catalog.oldest_transaction(source, session.source_name),
             fix="wait until that transaction has ended, then run the command again",
         ) from exc  # fmt: skip
 

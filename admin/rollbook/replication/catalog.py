@@ -193,6 +193,17 @@ order by 1
 """
 
 
+# Of all databases: a new slot waits for whatever writes in its cluster.
+OLDEST_TRANSACTION = """
+select t.usename, t.pid, t.gid, round(extract(epoch from clock_timestamp() - t.since)) as age
+from (
+    select a.usename, a.pid, null as gid, a.xact_start as since from pg_stat_activity as a
+    where a.backend_xid is not null and a.pid <> pg_backend_pid()
+    union all
+    select p.owner, null, format('%L', p.gid), p.prepared from pg_prepared_xacts as p
+) as t
+order by t.since limit 1
+"""
 RELAYED = ", for the servers behind this relay."  # the end of the comment on a schema that a relay has for them alone
 RELAYED_SCHEMAS = """
 select n.nspname::text as nspname from pg_namespace as n
@@ -376,12 +387,14 @@ def version(conn: Conn) -> int:
     return conn.info.server_version
 
 
-def oldest_transaction(portal: Conn) -> str:
-    """Return in words which transaction has written longest on the portal: what a new slot or first copy waits for."""
-    row = portal.execute(
-        "select pid, usename, round(extract(epoch from clock_timestamp() - xact_start)) as age from pg_stat_activity "
-        "where backend_xid is not null and pid <> pg_backend_pid() order by xact_start limit 1"
-    ).fetchone()
+def oldest_transaction(source: Conn, where: str) -> str:
+    """Return in words which transaction has written longest at a source: a new slot or first copy waits for it.
+
+    `where`: the source in words. A prepared transaction counts from when it was prepared.
+    """
+    row = source.execute(OLDEST_TRANSACTION).fetchone()
     if row is None:
-        return "no transaction of the portal delays it"
-    return f"a transaction of {row['usename']} (pid {row['pid']}) on the portal has been open for {row['age']} s"
+        return f"no transaction on {where} delays it"
+    if row["gid"] is not None:
+        return f"transaction {row['gid']} of {row['usename']} on {where} has been prepared for {row['age']} s"
+    return f"a transaction of {row['usename']} (pid {row['pid']}) on {where} has been open for {row['age']} s"

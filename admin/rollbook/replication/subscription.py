@@ -115,5 +115,5 @@ def await_copies(
             return "copying"
         if progress is not None and time.monotonic() - noted > NOTE_SECONDS:
             noted = time.monotonic()
-            progress.note(f"copying; {catalog.oldest_transaction(session.source)}")
+            progress.note(f"copying; {catalog.oldest_transaction(session.source, session.source_name)}")
         time.sleep(0.05)
