@@ -120,10 +120,11 @@ grant execute on function rollbook.renew_candidates(bigint[]) to rollbook_owner;
 grant usage on schema :schemas to rollbook_owner;
 grant select on :relations to rollbook_owner;
 grant select, insert, update, delete
-on rollbook.course, rollbook.course_set, rollbook.course_latch, rollbook.route, rollbook.server, rollbook.verification,
+on rollbook.course, rollbook.course_set, rollbook.course_latch, rollbook.route, rollbook.verification,
 rollbook.discussion_outbox
 to rollbook_owner;
-grant select on rollbook.discussion to rollbook_owner;
+-- Not more on servers: a route leads whoever runs `rollbook` to a server, with a password perhaps.
+grant select on rollbook.server, rollbook.discussion to rollbook_owner;
 grant select, update on rollbook.shape to rollbook_owner;
 grant select on rollbook.shape_table to rollbook_owner;
 

@@ -51,6 +51,11 @@ def add_as_operator(site: Own) -> Result:
 def test_who_is_no_superuser_is_refused_by_name_of_the_right_and_nothing_is_left(own: Callable[..., Own]) -> None:
     site = own()
     with_roles(site)
+    refused = add_as_operator(site)
+    assert (refused.code, "this role may not record servers" in refused.err) == (3, True)
+    grant = "grant insert, update, delete on rollbook.server to "
+    assert f'on the portal: {grant}"keeper"' in refused.err
+    site.portal.execute(f"{grant}keeper")
     for _ in range(2):
         refused = add_as_operator(site)
         assert refused.code == 3
@@ -67,6 +72,7 @@ def test_who_is_no_superuser_may_run_a_server_from_16_on_with_the_rights_in_the_
     if site.server.info.server_version < 160000:
         pytest.skip("PostgreSQL 15 lets superusers alone make subscriptions; the test above shows the refusal")
     with_roles(site)
+    site.portal.execute("grant insert, update, delete on rollbook.server to keeper")
     site.server.execute("grant pg_create_subscription to operator")
     added = add_as_operator(site)
     assert added.code == 0, added

@@ -91,6 +91,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         ))  # fmt: skip
         taken = known is not None and take_over and (known != server or session.is_taken_over)
         requirements.refuse_itself(session)
+        requirements.check_recorder(portal)
         requirements.check_room(session)
         if known is None:
             requirements.refuse_other_portal(session)

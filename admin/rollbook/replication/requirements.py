@@ -54,6 +54,10 @@ from pg_roles as r where r.rolname = current_user
 """
 
 PROBE = "rollbook probe"  # the subscription that tries a route, and the publication that it looks for
+MAY_RECORD = """
+select bool_and(has_table_privilege('rollbook.server', w.privilege)) as yes
+from unnest('{insert,update,delete}'::text[]) as w (privilege)
+"""
 
 IDENTITIES = """
 select format('%%I.%%I', n.nspname, c.relname) as name
@@ -121,6 +125,16 @@ def server_room(there: Row, name: str) -> list[Room]:
 def alter_system(room: Room, value: int) -> str:
     """Return the statement that makes room; it takes a restart."""
     return f"alter system set {room.setting} = {value}"
+
+
+def check_recorder(portal: Conn) -> None:
+    """Raise UnreachableError for a role that may not record servers."""
+    if not one(portal, MAY_RECORD)["yes"]:
+        role = sql.Identifier(portal.info.user).as_string()
+        raise UnreachableError(
+            "this role may not record servers", why="whoever may decides to which server this program connects",
+            fix=f"on the portal: grant insert, update, delete on rollbook.server to {role}",
+        )  # fmt: skip
 
 
 def check_room(session: Session) -> None:
