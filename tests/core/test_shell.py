@@ -23,7 +23,7 @@ PLAIN = {
     "quoted", "skip", "number", "word", "fix", "grant", "instead", "fault.fix(server, course)",
     "'repair' if fault.is_conflict else 'show'", "resync", "name", "field", "rename",
     "server.through", "relay.name", "first.name", "each.name", "behind[0]", "behind[0].name", "known.name",
-    "wanted.through", "above", "moves[0].server", "where", "fault.fix(stuck, course)",
+    "wanted.through", "above", "behind", "moves[0].server", "where", "fault.fix(stuck, course)",
 }  # fmt: skip
 
 
