@@ -145,8 +145,7 @@ def test_every_key_on_a_terminal(school: Connection[Any], dsn: str) -> None:
 @pytest.mark.parametrize(("end", "code"), [("\x03", 130), ("TERM", 143)])
 def test_whatever_ends_it_on_a_narrow_terminal_without_colour(broken: str, end: str, code: int) -> None:
     terminal = Terminal([PROGRAM, "top", "-d", broken], size=(16, 60), NO_COLOR="1")
-    screen = terminal.until("✗ drifted")
-    assert re.search(r"^MITx\S* +✗ drifted", screen, re.MULTILINE)
+    screen = terminal.until(r"(?m)^MITx\S* +✗ drifted")
     assert "? help · q quit" in screen
     assert not re.search(r"\x1b\[[0-9;]*\b3[1-7]m", terminal.raw)  # no colour
     terminal.child.send("?")

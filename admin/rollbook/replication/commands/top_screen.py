@@ -387,7 +387,9 @@ class Top(App[int]):
         return time.monotonic() - began if began else 0.0
 
     def on_looked(self, message: Looked) -> None:
-        """Show what was seen, or that there was no answer."""
+        """Show what was seen, or that there was no answer; an answer that comes in a pause is not shown."""
+        if self.is_paused:
+            return
         if isinstance(message.found, Seen):
             self.seen = message.found
             self.add(message.found)
