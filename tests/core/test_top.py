@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,6 +140,27 @@ def test_every_key_on_a_terminal(school: Connection[Any], dsn: str) -> None:
     terminal.child.send("q")
     assert terminal.ended() == 0
     assert school.execute("select * from rollbook.verify()").fetchall() == differing  # no key repaired it
+
+
+@pytest.mark.slow
+def test_a_terminal_that_goes_away_while_the_first_screen_is_drawn_ends_it(broken: str) -> None:
+    terminal = Terminal([PROGRAM, "top", "-d", broken])
+    terminal.until("PostgreSQL")
+    terminal.child.close(force=True)  # bash ends; the program has the terminal gone
+    end = time.monotonic() + 20
+    while (left := processes(broken)) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert left == []
+
+
+def processes(dsn: str) -> list[int]:
+    """The processes of `rollbook top` on a database."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            found += [int(path.parent.name)] if "top" in words and dsn in words else []
+    return found
 
 
 @pytest.mark.slow

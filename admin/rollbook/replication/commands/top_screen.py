@@ -333,8 +333,9 @@ class Top(App[int]):
     def on_mount(self) -> None:
         """Begin to look."""
         loop = asyncio.get_running_loop()
-        for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED), (signal.SIGHUP, TERMINATED)):
+        for number, code in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
             loop.add_signal_handler(number, self.action_end, code)
+        loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         self.courses.focus()
         self.draw()
         self.set_interval(1.0, self.tick)
@@ -485,6 +486,12 @@ class Top(App[int]):
     def action_leave(self) -> None:
         """End the program."""
         self.exit(0)
+
+    def hang_up(self) -> None:
+        """End, also where the terminal is gone: Textual waits for a thread then that reads it again and again."""
+        if not os.isatty(0):
+            os._exit(TERMINATED)
+        self.exit(TERMINATED)
 
     def action_end(self, code: int) -> None:
         """End the program, and so give the terminal back."""
