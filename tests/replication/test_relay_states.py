@@ -142,7 +142,7 @@ def test_a_relay_that_is_paused_or_stuck_is_named_and_its_printed_fix_works(site
     site.ok("replication", "pause", "--server", "hub")
     found = line(site)
     assert found["state"] == "paused"
-    assert found["reason"].startswith("on its relay hub: since ")
+    assert found["reason"].startswith("on its relay hub: paused since ")
     assert [row["state"] for row in site.run("status", "--json").data["servers"]] == ["paused", "paused"]
     answer = remedy(site, found["fix"])
     assert answer.code == 0
