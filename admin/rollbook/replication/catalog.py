@@ -137,11 +137,6 @@ where c.server in (select o.name from own as o) or c.moving_to in (select o.name
 order by c.course_id
 """
 
-PUBLISHED = """
-select p.schemaname::text as schema_name, count(*) as tables from pg_publication_tables as p
-where p.pubname = %s and p.schemaname <> 'rollbook' group by 1
-"""
-
 SLOT = """
 select
     slot_name::text as slot_name, database::text as database, wal_status, database = current_database() as is_here
@@ -320,11 +315,6 @@ def fed(portal: Conn, server: Server) -> list[Placement]:
     A relay receives those of the servers behind it.
     """
     return typed(Placement, portal, FED, {"server": server.name})
-
-
-def published(source: Conn, server: Server) -> dict[str, int]:
-    """Return how many tables of each schema the server's publication lists."""
-    return {row["schema_name"]: row["tables"] for row in source.execute(PUBLISHED, [server.stream])}
 
 
 def slot(source: Conn, server: Server) -> Slot | None:

@@ -207,24 +207,6 @@ def named_cursor(server: Server) -> type[SessionCursor]:
     return NamedCursor
 
 
-@contextmanager
-def source(portal: Conn, server: Server, caller: Caller) -> Iterator[Conn]:
-    """Yield a session with the database that feeds a server: the portal's, or one with its relay.
-
-    Raises UnreachableError for a relay that does not answer.
-    """
-    relay = find_relay(portal, server)
-    if relay is None:
-        yield portal
-        return
-    with ExitStack() as stack:
-        try:
-            conn = stack.enter_context(reached(relay, caller, long=True))
-        except UnreachableError as exc:
-            raise cut_off(server, relay, exc) from exc
-        yield conn
-
-
 def cut_off(server: Server, relay: Server, exc: UnreachableError) -> UnreachableError:
     """Return the error of a server whose relay cannot be reached."""
     return UnreachableError(
