@@ -304,7 +304,7 @@ def test_a_move_that_was_killed_is_taken_back(two: Two) -> None:
 
 
 @contextmanager
-def lost(two: Two, server: str) -> Iterator[None]:
+def lost(two: Site, server: str) -> Iterator[None]:
     """A server that does not answer the program; its stream runs."""
     row = two.portal.execute("select admin_dsn from rollbook.server where name = %s", [server]).fetchone()
     assert row is not None

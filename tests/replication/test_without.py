@@ -14,7 +14,7 @@ from psycopg import Connection
 from rollbook.replication import shape
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
 from tests.replication.conftest import Site, until
-from tests.replication.test_move import Two, shell, two
+from tests.replication.test_move import Two, lost, shell, two
 from tests.school import Rollbook
 
 __all__ = ["two"]
@@ -145,11 +145,36 @@ def test_on_a_server_a_column_stays_at_home_and_travels_again_while_writers_writ
     streaming.ok("course", "update", KEEP, "--without", "")
     clean(streaming)
     assert streaming.is_equal(KEEP)
+    same_form(streaming)
+
+
+@pytest.mark.slow
+def test_a_column_that_travels_again_while_the_course_is_paused_comes_when_it_is_resumed(streaming: Site) -> None:
+    streaming.ok("course", "update", KEEP, "--without", "password,first_name")
+    streaming.server.execute(f"update {KEEP_SCHEMA}.auth_user set password = 'course', first_name = 'own'")
+    streaming.ok("course", "pause", KEEP)
+    streaming.ok("course", "update", KEEP, "--without", "first_name")
+    with lost(streaming, "east"):
+        late = streaming.run("course", "resume", KEEP, "--timeout", "1")
+    assert (late.code, f"course {KEEP} is resumed, but" in late.err) == (3, True), late.err
+    resumed = streaming.ok("course", "resume", KEEP, "--json")  # what is said to be run again
+    assert [(row["table"], row["updated"]) for row in resumed.data] == [("auth_user", len(streaming.copy(KEEP)))]
+    clean(streaming)
+    held = f"select distinct password, first_name from {KEEP_SCHEMA}.auth_user"
+    assert streaming.server.execute(held.encode()).fetchall() == [("!", "own")]
+    streaming.ok("course", "pause", KEEP)
+    streaming.ok("course", "update", KEEP, "--without", "")
+    streaming.ok("course", "resume", KEEP)
+    assert streaming.is_equal(KEEP)
+    same_form(streaming)
+
+
+def same_form(site: Site) -> None:
+    """Assert that the copies of a course that leaves nothing out are like those of the other one, on the server."""
     shapes = "select attname, attnotnull, atthasdef from pg_attribute where attrelid = %s::regclass and attnum > 0"
     for table in ("auth_user", "auth_userprofile"):
         kept, other = (
-            streaming.server.execute(shapes, [f"{schema}.{table}"]).fetchall()
-            for schema in (KEEP_SCHEMA, REMOVE_SCHEMA)
+            site.server.execute(shapes, [f"{schema}.{table}"]).fetchall() for schema in (KEEP_SCHEMA, REMOVE_SCHEMA)
         )
         assert kept == other
 

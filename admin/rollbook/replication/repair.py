@@ -57,10 +57,7 @@ class Plan:
 
     def rows(self) -> dict[str, int]:
         """Return by course how many rows differ."""
-        return {
-            course: sum(part.inserted + part.updated + part.deleted for part in parts)
-            for course, parts in self.written.items()
-        }
+        return {course: sum(part.rows for part in parts) for course, parts in self.written.items()}
 
     def add(self, course: str, part: Written, server: str | None) -> None:
         """Add what is to be written of one table."""
@@ -188,7 +185,7 @@ def repair_course(run: Run, course: str, plan: Plan, progress: Progress) -> list
         if written:
             done: dict[str, Any] = {"portal": [{"course": course, **vars(part)} for part in written]}
             record(run, conn, course, done, progress.note)
-        count = sum(part.inserted + part.updated + part.deleted for part in written)
+        count = sum(part.rows for part in written)
         progress.rows(count, count)
     if server is not None and run.dry_run:
         written = total(*plan.written[course])

@@ -360,7 +360,8 @@ def repair_and_finish(work: Work, session: Session, change: Change, rows: int) -
     """Make a course equal on its server, row by row, and finish it: some of its rows were being written."""
     name = change.course.course
     try:
-        rows += finish(work.run, find_course(session.portal, name), session.server.name, Progress())
+        written = finish(work.run, find_course(session.portal, name), session.server.name, Progress())
+        rows += sum(row.rows for row in written)
         drop_everywhere(session, change)
         queries.settle(session.portal, name, change.brings)
     except (AdminError, psycopg.Error) as exc:

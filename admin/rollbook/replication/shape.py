@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 from psycopg.types.json import Jsonb
 
 from rollbook.core import history
-from rollbook.core.errors import AttentionError
+from rollbook.core.errors import AdminError, AttentionError
 from rollbook.core.shell import course_word
 from rollbook.core.shipped import as_query
 from rollbook.replication import attach, build, forward, link
 from rollbook.replication.locked import run_locked
+from rollbook.replication.queries.copies import Written, total
 from rollbook.replication.queries.courses import (
     Course,
     find_course,
     left_out,
+    resume_course,
     set_on_fault,
     set_on_leave,
     update_course,
@@ -86,7 +88,7 @@ def update(run: Run, course_id: str, options: Options, progress: Progress) -> Up
             history.record(portal, run, course_id, "updated", before=old, after=new, course_id=course_id)
     only_leaves_out = wanted != before.without and set(wanted) >= set(before.without)
     if server is not None and before.paused_at is None and not only_leaves_out:
-        rows += finish(run, after, server, progress)
+        rows += sum(row.rows for row in finish(run, after, server, progress))
     elif server is not None:
         forward_as_sent(run, after, server)
     outcome = "unchanged" if old == new else "updated"
@@ -125,8 +127,35 @@ def forward_as_sent(run: Run, course: Course, server_name: str) -> None:
             forward.empty(session, course.schema_name, course.without)
 
 
-def finish(run: Run, course: Course, server_name: str, progress: Progress) -> int:
-    """Fill the columns that travel again on the server, then hold them to what the portal's fulfil; return the rows."""
+def resume(run: Run, course_id: str, progress: Progress) -> list[Written]:
+    """End the pause of a course: repair its copies in the portal's database, and then those on its server.
+
+    Also a column that travels again since the pause comes to the server now. Returns what was written, by table. Raises
+    RefusedError if a copy cannot be written: the course stays paused. What fails on the server leaves it resumed.
+    """
+    with run.connect() as portal:
+        before = find_course(portal, course_id)
+        written = [Written(**row) for row in resume_course(portal, course_id)]
+        history.record(
+            portal, run, course_id, "resumed",
+            before={"paused_at": before.paused_at, "pause_reason": before.pause_reason},
+            after={"written": [vars(row) for row in written]}, course_id=course_id,
+        )  # fmt: skip
+    if before.server is None or run.dry_run:
+        return written
+    try:
+        return total(*written, *finish(run, before, before.server, progress))
+    except AdminError:
+        progress.note(f"course {course_id} is resumed, but its copies on server {before.server} are not repaired yet: "
+                      "run the same command again")  # fmt: skip
+        raise
+
+
+def finish(run: Run, course: Course, server_name: str, progress: Progress) -> list[Written]:
+    """Fill the columns that travel again on the server, then hold them to what the portal's fulfil.
+
+    Returns what was written there, by table.
+    """
     written, verdicts = repair_on_server(run, course.course, server_name, progress)
     if differing := [table for table, verdict in verdicts.items() if verdict != "match"]:
         raise AttentionError(
@@ -144,7 +173,7 @@ def finish(run: Run, course: Course, server_name: str, progress: Progress) -> in
             for hop in session.hops:
                 reshape(hop, course.schema_name, course.without, is_final=True)
             forward.empty(session, course.schema_name, course.without)
-    return sum(row.inserted + row.updated + row.deleted for row in written)
+    return written
 
 
 def reshape(session: Session, schema_name: str, without: Sequence[str], *, is_final: bool) -> None:

@@ -248,27 +248,23 @@ def pause(run: Run, course: Course) -> None:
 @command(
     app, "resume", sets=("data", "writes"), columns=RESUMED, long=True,
     examples=("course resume MITx/6.002x/2012_Fall", "course resume MITx/6.002x/2012_Fall --dry-run"),
-    exits="0 resumed and equal to the portal, 1 unknown course, or a copy still cannot be written, 3 unreachable, "
-    "4 not migrated",
+    exits="0 resumed and equal to the portal, 1 unknown course, or a copy still cannot be written, 3 the portal or the "
+    "course's server does not answer, 4 not migrated, or rows on its server differ yet",
     see="rollbook course pause, rollbook replication repair",
 )  # fmt: skip
 def resume(run: Run, course: Course) -> None:
-    """End the pause of a course: recreate what is gone of its copies, repair and verify them.
+    """End the pause of a course: recreate what is gone of its copies, repair and verify them, then on its server.
 
-    If a copy still cannot be written, the course stays paused. On a course server, repair it there afterwards:
-    rollbook replication repair COURSE.
+    If a copy in the portal's database still cannot be written, the course stays paused. If its server does not answer,
+    the course is resumed all the same: run the command again when it does. -n counts the rows without the server's.
     """
-    from rollbook.core import history
-    from rollbook.replication.queries.courses import find_course, resume_course
+    from rollbook.replication.commands.comparison import reporting
+    from rollbook.replication.queries.copies import Written
+    from rollbook.replication.shape import resume as resume_course
 
-    with run.connect() as conn:
-        before = find_course(conn, course)
-        written = resume_course(conn, course)
-        history.record(
-            conn, run, course, "resumed", before={"paused_at": before.paused_at, "pause_reason": before.pause_reason},
-            after={"written": written}, course_id=course,
-        )  # fmt: skip
-    rows = written or [{"table": None, "inserted": 0, "updated": 0, "deleted": 0}]
+    with reporting(run, "resume", None) as progress:
+        written = resume_course(run, course, progress)
+    rows = [vars(row) for row in written] or [vars(Written("")) | {"table": None}]
     render.rows(run, [{"course": course, **row, "outcome": "resumed"} for row in rows], RESUMED)
 
 

@@ -144,9 +144,14 @@ class Written:
     updated: int = 0
     deleted: int = 0
 
+    @property
+    def rows(self) -> int:
+        """Return how many rows that is."""
+        return self.inserted + self.updated + self.deleted
+
     def __bool__(self) -> bool:
         """Return whether any row was written."""
-        return bool(self.inserted or self.updated or self.deleted)
+        return self.rows > 0
 
 
 def total(*parts: Written) -> list[Written]:
