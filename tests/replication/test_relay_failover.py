@@ -15,6 +15,7 @@ from rollbook.system.demo.server import PrivateServer
 from tests import runbook
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE
 from tests.replication.conftest import until
+from tests.replication.doctor import findings, run_sql
 from tests.replication.scenes import count_arrivals, enroll, line
 from tests.replication.test_failover import PROMOTED, is_refused_everything, standby_of
 from tests.replication.test_relay_lost import Machines, machines
@@ -53,6 +54,21 @@ def arrived(site: Machines) -> list[tuple[str, int]]:
     """How many rows of users the course on the server was brought, by operation."""
     query = f"select operation, count(*) from {KEEP_SCHEMA}.arrival group by 1 order by 1"
     return site.server.execute(query.encode()).fetchall()
+
+
+def doctor_looks_at_the_slots(site: Machines) -> None:
+    """Let the slot of the server follow to no standby of the relay; run what doctor prints, until it finds nothing."""
+    run_sql(site.server, "alter subscription rollbook_east disable; "
+                         "alter subscription rollbook_east set (failover = false); "
+                         "alter subscription rollbook_east enable")  # fmt: skip
+    lines = [each for each in findings(site) if each["check"] == "standby" and each["where"] == "hub"]
+    assert [each["found"].partition(": ")[0] for each in lines] == [
+        "a server can get ahead of the standby", "slot rollbook_east does not follow to a standby",
+    ]  # fmt: skip
+    for each in lines:
+        run_sql(site.server if "on server east: " in each["fix"] else site.hub, each["fix"].split("east: ")[-1])
+    found = [each for each in findings(site) if each["check"] == "standby"]
+    assert [(each["where"], each["state"]) for each in found] == []
 
 
 @SYNCED
@@ -99,6 +115,8 @@ def test_a_standby_of_the_relay_takes_its_place_and_the_old_relay_that_comes_bac
     standby = follow(site, "hub", place, synced=synced)
     site.build(KEEP, REMOVE)
     count_arrivals(site)
+    if synced:
+        doctor_looks_at_the_slots(site)
     caught_up(site, standby, synced=synced)
     old = site.servers["hub"]
     old.stop("immediate")

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import Cluster
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
 from tests.replication.conftest import Db, remedy, until
 from tests.replication.doctor import Trap, findings, named, run_sql
 from tests.replication.relays import Relayed, relayed
@@ -232,6 +232,37 @@ def test_doctor_looks_for_slots_and_publications_at_the_relay(site: Relayed) -> 
         steps(site, found["fix"], "hub")
         assert named(findings(site), trap) == []
     assert [each for each in findings(site, KEEP) if each["where"] == "hub"], "the relay of a course is looked at too"
+
+
+def test_doctor_compares_the_columns_that_a_relay_sends_with_those_that_the_portal_sends(site: Relayed) -> None:
+    other = Trap("", "publication", "publication rollbook_east lists auth_user", "hub")
+    too_few, too_many = f"{KEEP_SCHEMA}.auth_userprofile (id, user_id)", f"{REMOVE_SCHEMA}.auth_user"
+    listed = "select attnames::text[] from pg_publication_tables where schemaname || '.' || tablename = any (%s)"
+    names = [[KEEP_SCHEMA + ".auth_userprofile"], [REMOVE_SCHEMA + ".auth_user"]]
+    before = [site.hub.execute(listed, [each]).fetchall() for each in names]
+    site.hub.execute(f"alter table {REMOVE_SCHEMA}.auth_user add column nickname text".encode())
+    try:
+        for each in (too_few, too_many):
+            site.hub.execute(f"alter publication rollbook_east drop table {each.partition(' ')[0]}".encode())
+            site.hub.execute(f"alter publication rollbook_east add table {each}".encode())
+        with watcher(site) as seen:
+            (found,) = named(findings(seen), other)
+        assert re.search(f"auth_userprofile of course {re.escape(KEEP)} without .*name", found["found"])
+        assert re.search(f"auth_user of course {re.escape(REMOVE)} with nickname", found["found"])
+        assert found["wanted"] == "the columns that the portal sends"
+        assert KEEP not in named(findings(site, REMOVE), other)[0]["found"]
+        steps(site, found["fix"], "hub")  # nobody has written: the rows are equal, and the lists are not
+        assert named(findings(site), other) == []
+        assert [site.hub.execute(listed, [each]).fetchall() for each in names] == before
+        site.hub.execute(f"alter publication rollbook_east drop table {too_few.partition(' ')[0]}".encode())
+        site.hub.execute(f"alter publication rollbook_east add table {too_few}".encode())
+        site.portal.execute("update portal.auth_userprofile set name = 'Not sent'")
+        site.wait()
+        assert site.run("replication", "verify", KEEP).code == 4
+        steps(site, named(findings(site), other)[0]["fix"], "hub")
+        assert site.is_equal(KEEP)
+    finally:
+        site.hub.execute(f"alter table {REMOVE_SCHEMA}.auth_user drop column nickname".encode())
 
 
 @contextmanager

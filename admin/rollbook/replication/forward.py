@@ -7,13 +7,13 @@ between two lists.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rollbook.core.db import Conn
-from rollbook.core.rows import one
+from rollbook.core.rows import Row, one
 from rollbook.replication.build import READER
 from rollbook.replication.fence import fence
 from rollbook.replication.link import Server
@@ -119,11 +119,20 @@ def empty(session: Session, schema: str, without: Sequence[str]) -> None:
 
 def unlike(session: Session, schemas: list[str]) -> set[str]:
     """Return which of these schemas the relay of a server sends on with other columns than the portal sends."""
-    sent, listed = (
+    sent = session.portal.execute(SENT, [session.server.name, schemas])
+    return {schema for schema, _ in differing(sent, session.source, session.server.stream, schemas)}
+
+
+def differing(
+    sent: Iterable[Row], relay: Conn, stream: str, schemas: list[str]
+) -> dict[tuple[str, str], tuple[frozenset[str] | None, frozenset[str] | None]]:
+    """Return, by schema and table, what the portal sends and what a relay lists, where that is not the same.
+
+    `sent`: rows of rollbook.published_copies in these schemas. None: the table is not sent, or not listed.
+    """
+    ours, theirs = (
         {(row["schema_name"], row["table_name"]): frozenset(row["columns"]) for row in rows}
-        for rows in (
-            session.portal.execute(SENT, [session.server.name, schemas]),
-            session.source.execute(LISTED, [session.server.stream, schemas]),
-        )
+        for rows in (sent, relay.execute(LISTED, [stream, schemas]))
     )
-    return {schema for schema, _ in dict(sent.items() ^ listed.items())}
+    copies = sorted({copy for copy, _ in ours.items() ^ theirs.items()})
+    return {copy: (ours.get(copy), theirs.get(copy)) for copy in copies}

@@ -20,6 +20,7 @@ from rollbook.core.migrating import known_revisions
 from rollbook.core.rows import as_json, one
 from rollbook.core.shell import course_word, quoted
 from rollbook.replication import build, feeding, lag, link
+from rollbook.replication.forward import SENT
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import known_courses
 from rollbook.replication.queries.servers import list_slots
@@ -270,6 +271,12 @@ class Examiner:
         self.every = every
         self.fed = slots.Fed(conn)
         self.routes = {server.name: server.subscription_dsn for server in known}
+        self.sent = {  # by servers behind relays: what the portal sends of their courses
+            server.name: conn.execute(SENT, [server.name, [
+                place.schema for place in every if place.is_on({server.name}) and place.schema not in others
+            ]]).fetchall()
+            for server in known if server.through in self.feeds and not server.is_moving
+        }  # fmt: skip
 
     def ask(self, server: Server, there: Conn) -> Answer:
         """Ask one server."""
@@ -296,7 +303,11 @@ class Examiner:
             unread = {}
             if behind:
                 asked = self.fed.asked(server.name)
-                found += run(there, server.name, (*slots.CHECKS, *relay.CHECKS), asked)
+                checks = (*slots.CHECKS, *relay.CHECKS, *upkeep.OF_SOURCE)
+                found += run(there, server.name, checks, {**asked, "feeds": True})
+                courses = {place.schema: place.course for place in fed}
+                for name in behind:
+                    found += relay.column_lists(there, server.name, name, self.sent.get(name, []), courses)
                 found += relay.superuser_logins(there, server.name, asked, self.routes)
                 found += settings.room(server.name, source_room(one(there, ROOM), f"relay {server.name}"))
                 found += access.look(there, server.name, asked)

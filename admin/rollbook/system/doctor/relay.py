@@ -1,4 +1,4 @@
-"""The logins by which servers subscribe at a relay: who may too much there, and who too little."""
+"""What a relay sends on, and the logins by which servers subscribe there: who may too much, and who too little."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollbook.replication.build import READER
-from rollbook.system.doctor.finding import Check, Finding, attention
+from rollbook.replication.forward import differing
+from rollbook.system.doctor.finding import Check, Finding, attention, resync
 from rollbook.system.doctor.here import set_route
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rollbook.core.db import Conn
+    from rollbook.core.rows import Row
 
 # `servers`: those behind the relay. Whoever reads a slot of theirs now.
 LOGINS = """
@@ -82,7 +86,31 @@ from logins as l where l.rolsuper order by 1
 """
 )
 
+SHOWN = 3  # copies that a line names
 CHECKS = (Check("subscription login", TOO_MUCH), Check("subscription login", TOO_LITTLE))
+
+
+def column_lists(
+    relay: Conn, where: str, server: str, sent: Sequence[Row], courses: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Return that a relay sends copies on to a server with other columns than the portal sends.
+
+    A table that is not listed is a check of its own. `sent`: rows of rollbook.published_copies; `courses`: their ids,
+    by schema.
+    """
+    stream = f"rollbook_{server}"
+    found, schemas = [], sorted({row["schema_name"] for row in sent})
+    for (schema, table), (ours, theirs) in differing(sent, relay, stream, schemas).items():
+        if ours is not None and theirs is not None:
+            parts = (("without", ours - theirs), ("with", theirs - ours))
+            words = " and ".join(f"{word} {', '.join(sorted(names))}" for word, names in parts if names)
+            found.append((courses[schema], f"{table} of course {courses[schema]} {words}"))
+    if found:
+        rest = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        yield attention(
+            "publication", where, f"publication {stream} lists {'; '.join(words for _, words in found[:SHOWN])}{rest}",
+            "the columns that the portal sends", resync(list(dict.fromkeys(course for course, _ in found))),
+        )  # fmt: skip
 
 
 def superuser_logins(

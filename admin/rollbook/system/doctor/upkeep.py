@@ -91,7 +91,8 @@ from pg_stat_archiver as a
 where a.last_failed_time > coalesce(a.last_archived_time, '-infinity')
 """
 
-# From 17 on slots can follow to a standby. Needs to see which connection is a standby's.
+# From 17 on slots can follow to a standby, of the portal or of a relay. Needs to see which connection is a standby's.
+# `servers`: those that this database feeds.
 STANDBYS = """
 with standbys as (
     select s.slot_name from pg_stat_replication as r
@@ -106,9 +107,9 @@ select
     'failover = true' as wanted,
     format('on server %%1$s: alter subscription %%2$I disable; alter subscription %%2$I set (failover = true); '
            'alter subscription %%2$I enable;', v.name, s.slot_name) as fix
-from rollbook.server_route as v
+from jsonb_to_recordset(%(servers)s) as v (name text, is_moving boolean)
 inner join pg_replication_slots as s on s.slot_name = 'rollbook_' || v.name and s.database = current_database()
-where v.through is null and exists (select from standbys) and to_jsonb(s) ->> 'failover' = 'false'
+where not v.is_moving and exists (select from standbys) and to_jsonb(s) ->> 'failover' = 'false'
 union all
 select
     'a server can get ahead of the standby: synchronized_standby_slots is empty',
@@ -135,6 +136,5 @@ EVERYWHERE = (
     Check("transaction", TRANSACTIONS, of_sessions=True), Check("WAL", WAL, MONITOR), Check("archive", ARCHIVE),
     Check("collation", COLLATION),
 )  # fmt: skip
-OF_PORTAL = (
-    *EVERYWHERE, Check("heartbeat", HEARTBEAT), Check("verify", COMPARED), Check("standby", STANDBYS, of_sessions=True),
-)  # fmt: skip
+OF_SOURCE = (Check("standby", STANDBYS, of_sessions=True),)
+OF_PORTAL = (*EVERYWHERE, Check("heartbeat", HEARTBEAT), Check("verify", COMPARED), *OF_SOURCE)
