@@ -1,7 +1,7 @@
 -- resume_course: end the pause of a course: recreate what is gone of its copies, repair and verify them. From the
 -- commit on they are written again. If anything of it fails, the course stays paused.
--- Called:   by a DBA, in psql or through `rollbook course resume`, which repairs a course's server too. A course that is
---           not paused is repaired alike.
+-- Called:   by a DBA, in psql or through `rollbook course resume`, which repairs the course's server too. A course that
+--           is not paused is repaired alike.
 -- Returns:  the rows written in each table, as repair does.
 -- Locks:    see release_course. While it waits for somebody it holds none of them for more than 100 ms: see take_turns.
 -- Security: INVOKER: what is recreated requires the caller's own rights, as create_course does.
