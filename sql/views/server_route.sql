@@ -10,6 +10,7 @@ select
     s.through,
     s.moving_through,
     s.moving_direct,
+    case when shown.all_of_it or s.moving_dsn !~* shown.secret then s.moving_dsn end as moving_dsn,
     s.subscription,
     s.paused_at,
     s.created_at
@@ -38,6 +39,9 @@ comment on column rollbook.server_route.moving_through is
     'The relay that is to feed it or, if moving_direct, that is not to any more, while `rollbook server move` is not '
     'finished; null: none.';
 comment on column rollbook.server_route.moving_direct is 'Whether that move leads to the portal.';
+comment on column rollbook.server_route.moving_dsn is
+    'The subscription_dsn that was given to that move; null: none, no move, or it holds a password that the caller may '
+    'not read.';
 comment on column rollbook.server_route.subscription is
     'The oid of the subscription on the server; names of temporary slots contain it.';
 comment on column rollbook.server_route.paused_at is

@@ -104,8 +104,8 @@ def command(site: Relayed, *, to_hub: bool) -> list[str]:
     return ["server", "move", "east", *where, "--yes", "--json"]
 
 
-def kill_before(site: Relayed, words: str, *arguments: str) -> None:
-    """Run a command as a process that ends itself before a statement; see that `status` names the command."""
+def kill_before(site: Relayed, words: str, *arguments: str) -> list[str]:
+    """Run a command as a process that ends itself before a statement; return the one that `status` prints then."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED, words, *arguments, "-d", site.portal_dsn],
         capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
@@ -113,6 +113,7 @@ def kill_before(site: Relayed, words: str, *arguments: str) -> None:
     assert done.returncode == -signal.SIGKILL, done
     (course, *_) = site.run("status", "--json").data["courses"]
     assert (course["state"], course["fix"]) == ("moving", "rollbook " + " ".join(arguments[:-4])), course
+    return [*arguments[:-4], "--yes", "--json"]
 
 
 def arrivals(conn: Db) -> list[tuple[int, str, int]]:
@@ -144,8 +145,7 @@ def test_a_move_killed_at_any_step_goes_on(site: Relayed) -> None:
                 if to_hub and "refresh" in words:  # of the relay that lets courses go
                     site.ok(*command(site, to_hub=True))
                     continue
-                kill_before(site, words, *command(site, to_hub=to_hub))
-                again = site.ok(*command(site, to_hub=to_hub))
+                again = site.ok(*kill_before(site, words, *command(site, to_hub=to_hub)))  # the route is kept
                 assert {row["verdict"] for row in again.data} == {"match"}
     assert written.broken == []
     counted_once(site)

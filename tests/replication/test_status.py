@@ -673,8 +673,12 @@ def test_writers_of_other_roles_are_seen_by_who_may_only_look(monitor: Site) -> 
 
 def test_a_server_whose_route_is_hidden_is_unknown_to_who_may_only_look(monitor: Site, shared: Site) -> None:
     route = f"{shared.server_dsn} password=geheim"
-    shared.portal.execute("update rollbook.server set admin_dsn = %s", [route])
+    shared.portal.execute("update rollbook.server set admin_dsn = %(route)s, moving_dsn = %(route)s", {"route": route})
     try:
+        with psycopg.connect(monitor.portal_dsn) as looker:
+            assert looker.execute("select admin_dsn, moving_dsn from rollbook.server_route").fetchall() == [
+                (None, None)
+            ]
         row = line(monitor)
         assert (row["state"], row["reason"]) == ("unknown", HIDDEN)
         assert monitor.run("server", "list", "--json").row["state"] == "unknown"
@@ -683,7 +687,7 @@ def test_a_server_whose_route_is_hidden_is_unknown_to_who_may_only_look(monitor:
         assert "geheim" not in shown.out + shown.err
         assert state(shared) == "ok"
     finally:
-        shared.portal.execute("update rollbook.server set admin_dsn = %s", [shared.server_dsn])
+        shared.portal.execute("update rollbook.server set admin_dsn = %s, moving_dsn = null", [shared.server_dsn])
 
 
 # --- the looks --------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ Answer = TypeVar("Answer")
 SERVERS = """
 select
     name, admin_dsn, subscription_dsn, portal_identity, subscription, paused_at, created_at, through, moving_through,
-    moving_direct
+    moving_direct, moving_dsn
 from rollbook.server_route where %(name)s::text is null or name = %(name)s order by name
 """
 
@@ -58,6 +58,7 @@ class Server:
     through: str | None = None  # the relay that feeds it; None: the portal does
     moving_through: str | None = None  # the relay to which, or away from which, its `server move` is not finished
     moving_direct: bool = False  # that move leads to the portal
+    moving_dsn: str | None = None  # the subscription_dsn that it was given
 
     @property
     def stream(self) -> str:

@@ -4,7 +4,7 @@ What a server has applied is a position of its source's WAL. PostgreSQL sends wi
 from the portal where it ended there, so a position of the portal is found as one of the relay, and the other way
 round. The new subscription starts there: nothing is lost or applied twice.
 
-Order: the record of what is under way (`rollbook.server.moving_through`, `moving_direct`); the copies on the relay;
+Order: the record of what is under way (`rollbook.server.moving_through` and its neighbours); the copies on the relay;
 publication and slot at the new source; on the server, in one transaction, the new subscription, which has no slot yet
 and has the position as its comment, beside the old one; the record of the new source, with the oid of the new
 subscription; position, slot and start of the new one; then the old source's side goes. A killed command finds by the
@@ -97,7 +97,7 @@ class Wanted:
 
     server: str
     through: str | None
-    subscription_dsn: str | None = None  # None: as it is recorded
+    subscription_dsn: str | None = None  # None: as it was given to the command before, or as it is recorded
     unreachable: bool = False  # the relay is lost
 
 
@@ -126,6 +126,8 @@ def move(run: Run, portal: Conn, wanted: Wanted, steps: Steps, progress: Progres
         if server != before:
             raise RefusedError(f"another command has changed server {server.name}", fix="run the command again")
         refuse(portal, server, relay, wanted)
+        if wanted.subscription_dsn is None and server.moving_direct == (wanted.through is None):
+            wanted = replace(wanted, subscription_dsn=server.moving_dsn)  # of the command that it goes on with
         is_lost = wanted.unreachable and is_silent(run, relay)
         if is_lost:
             abandon_relay(run, portal, server, wanted, steps)
@@ -258,7 +260,8 @@ class Change:
         is_switched = self.is_switched()  # on the server, and not in the portal's record
         if is_switched and is_there:
             raise RefusedError(server.moving_words, why="it can be taken back then", fix=server.move_command)
-        self.steps.on_portal(portal, begin_server_move(server.name, self.relay.server.name, direct=to_portal))
+        route = self.wanted.subscription_dsn
+        self.steps.on_portal(portal, begin_server_move(server.name, self.relay.server.name, route, direct=to_portal))
         if is_switched:
             requirements.check_route(self.with_route(goal))
             self.record(self.with_route(goal))

@@ -9,6 +9,7 @@ create table rollbook.server (
     through text references rollbook.server,
     moving_through text references rollbook.server,
     moving_direct boolean not null default false,
+    moving_dsn text,
     subscription oid,
     paused_at timestamptz,
     created_at timestamptz not null default now(),
@@ -28,6 +29,8 @@ comment on column rollbook.server.moving_through is
     'finished; null: none.';
 comment on column rollbook.server.moving_direct is
     'Whether that move leads to the portal; then the relay is to have its courses only while it feeds it.';
+comment on column rollbook.server.moving_dsn is
+    'The subscription_dsn that was given to that move; null: none, or no move.';
 comment on column rollbook.server.subscription is
     'The oid of the subscription on the server; names of temporary slots contain it.';
 comment on column rollbook.server.paused_at is

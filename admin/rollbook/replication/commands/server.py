@@ -228,8 +228,8 @@ def move(
         typer.Option(
             metavar="CONNINFO",
             show_default=False,
-            help="How the server connects to its new source; resolved on the server. Default: as it is recorded, for a "
-            "service that leads to the new source by now.",
+            help="How the server connects to its new source; resolved on the server. Default: as it was given to the "
+            "command that is finished now, or as it is recorded, for a service that leads to the new source by now.",
         ),
     ] = None,
     unreachable: Annotated[

@@ -44,14 +44,19 @@ where course_id = {id} and moving_to is not null and {server} in (server, moving
 
 END_MOVE = "update rollbook.course set leaving = null where course_id = {id}"
 
-BEGIN_SERVER_MOVE = "update rollbook.server set moving_through = {relay}, moving_direct = {direct} where name = {name}"
+BEGIN_SERVER_MOVE = (
+    "update rollbook.server set moving_through = {relay}, moving_direct = {direct}, moving_dsn = {route} "
+    "where name = {name}"
+)
 
 RECORD_SOURCE = (
     "update rollbook.server set through = {through}, subscription_dsn = {route}, subscription = {oid} "
     "where name = {name}"
 )
 
-END_SERVER_MOVE = "update rollbook.server set moving_through = null, moving_direct = false where name = {name}"
+END_SERVER_MOVE = (
+    "update rollbook.server set moving_through = null, moving_direct = false, moving_dsn = null where name = {name}"
+)
 
 MOVES = """
 select course_id as course, schema_name::text as schema_name, server, moving_to, leaving
@@ -172,9 +177,12 @@ def record_subscription(conn: Conn, name: str, oid: int) -> None:
     conn.execute("update rollbook.server set subscription = %s where name = %s", [oid, name])
 
 
-def begin_server_move(name: str, relay: str, *, direct: bool) -> sql.Composed:
-    """Return the statement that records that a server moves behind a relay, or from there to the portal."""
-    return sql.SQL(BEGIN_SERVER_MOVE).format(name=name, relay=relay, direct=direct)
+def begin_server_move(name: str, relay: str, route: str | None, *, direct: bool) -> sql.Composed:
+    """Return the statement that records that a server moves behind a relay, or from there to the portal.
+
+    `route`: the subscription_dsn that was given, for the command that goes on.
+    """
+    return sql.SQL(BEGIN_SERVER_MOVE).format(name=name, relay=relay, direct=direct, route=route)
 
 
 def record_source(server: Server, oid: int) -> sql.Composed:
