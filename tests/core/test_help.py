@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -56,6 +57,12 @@ def test_help_has_examples_exit_codes_and_says_the_same_short(rollbook: Rollbook
     assert all(f"$ rollbook {' '.join(leaf)}" in line for line in examples)
     assert "Exit codes: 0" in answer.out
     assert rollbook(*leaf, "-h", dsn=None).out == answer.out
+    about = [line.strip() for line in answer.out.partition("\u256d")[0].splitlines()]
+    early = [
+        line for line, after in pairwise(about)
+        if line and after and len(f"{line} {after.split()[0]}") <= 78 and not line.startswith("Usage:")
+    ]  # fmt: skip
+    assert early == [], "lines that end before the 80th column, in the middle of a paragraph"
 
 
 @pytest.mark.parametrize(

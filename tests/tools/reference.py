@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -132,6 +133,12 @@ class SqlObject:
 def plain(markup: str) -> str:
     """Remove Rich's markup."""
     return render(markup).plain
+
+
+def wrapped(text: str) -> str:
+    """Return a text with lines of at most 120 characters."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(textwrap.fill(part, 120, break_long_words=False, break_on_hyphens=False) for part in paragraphs)
 
 
 def commands(command: Any = None, context: Any = None) -> Iterator[Command]:
@@ -266,7 +273,7 @@ def cli_page() -> str:
         out += [f"### {panel}", "", "| option | |", "| --- | --- |"]
         out += [f"| `{cell(names)}` | {cell(' / '.join(text))} |" for names, text in texts.items()] + [""]
     for page in pages[1:]:
-        out += [f"## {page.name}" if len(page.path) == 2 else f"### {page.name}", "", page.text, ""]
+        out += [f"## {page.name}" if len(page.path) == 2 else f"### {page.name}", "", wrapped(page.text), ""]
         if page.children:
             continue
         out += ["```console", f"$ {page.usage}", "```", ""]

@@ -371,7 +371,8 @@ def command(
             current.check_ending(Document if "document" in sets else Format)
             return function(current, **values)
 
-        call.__doc__ = function.__doc__
+        # Each paragraph in one line: Typer keeps the line breaks of all but the first.
+        call.__doc__ = "\n\n".join(" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n"))
         call.__name__ = function.__name__
         call.__signature__ = written.replace(parameters=seen)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in seen}
