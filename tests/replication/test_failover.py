@@ -5,17 +5,22 @@ Also tests portal_identity.
 
 from __future__ import annotations
 
+import socket
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from rollbook.replication import feeding
 from rollbook.system.demo.server import PrivateServer
 from tests import runbook
 from tests.program import KEEP, REMOVE
 from tests.replication.conftest import (
+    ACTIVE,
     Own,
     Site,
     copied,
@@ -246,3 +251,34 @@ def test_a_server_that_follows_the_new_portal_is_not_changed_by_the_old_one_befo
     assert line(site)["state"] == "ok"
     assert site.server.execute("select max(timeline) from rollbook.heartbeat").fetchone() == (2,)
     is_refused_everything(old, "this database is an old primary")
+
+
+def test_a_server_that_waits_for_a_machine_that_is_off_receives_nothing_and_can_be_taken_over(
+    streaming: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = streaming
+    monkeypatch.setattr(feeding, "CLOCKS_DIFFER", timedelta(0))  # both servers are of this machine
+    trying = (
+        "select from pg_stat_subscription as t inner join pg_subscription as s on s.oid = t.subid "
+        "inner join pg_database as d on d.oid = s.subdbid and d.datname = current_database() "
+        "where isfinite(t.last_msg_receipt_time)"
+    )
+    take_over = ("server", "add", "east", "--subscription-dsn", site.portal_dsn, "--take-over", "--json")
+    with tempfile.TemporaryDirectory(prefix="rb-off-") as folder, socket.socket(socket.AF_UNIX) as nobody:
+        Path(folder).chmod(0o755)
+        nobody.bind(f"{folder}/.s.PGSQL.5432")
+        Path(f"{folder}/.s.PGSQL.5432").chmod(0o777)
+        nobody.listen()  # and never answers
+        off = f"host={folder} port=5432 dbname=off"
+        site.server.execute("alter subscription rollbook_east disable")
+        until(lambda: site.portal.execute(ACTIVE).fetchone() == (False,))
+        site.server.execute(f"alter subscription rollbook_east connection '{off}'")
+        site.portal.execute("update rollbook.server set subscription_dsn = %s", [off])
+        site.server.execute("alter subscription rollbook_east enable")
+        until(lambda: site.server.execute(trying).fetchone() is not None)
+        assert line(site)["state"] == "lagging"
+        assert site.ok(*take_over, "--dry-run").row["outcome"] == "would take over"
+    assert site.ok(*take_over).row["outcome"] == "taken over"
+    site.wait()
+    assert site.is_equal(KEEP)
+    assert line(site)["state"] == "ok"

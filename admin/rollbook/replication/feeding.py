@@ -36,13 +36,13 @@ WITHOUT_HEARTBEATS = KNOWN.replace(
             select h.portal_identity, h.timeline from rollbook.heartbeat as h""", ""
 )  # fmt: skip
 
-# A worker that is only trying to connect has received nothing yet: -infinity, or null.
+# A worker that is only trying to connect has received no position yet, but its time of receipt is when it began.
 RECEIVED = """
-select max(s.last_msg_receipt_time) filter (where isfinite(s.last_msg_receipt_time)) as at
+select max(s.last_msg_receipt_time) as at
 from pg_stat_subscription as s
 inner join pg_subscription as n on n.oid = s.subid
 where s.subname = %s and n.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
-    and s.pid is not null and s.relid is null
+    and s.pid is not null and s.relid is null and s.received_lsn is not null
 """
 
 # Null up to PostgreSQL 16: there no slot exists on a standby, and so no stream can have gone on from one by itself.
