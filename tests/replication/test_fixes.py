@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psycopg
 import pytest
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
-from tests.replication.conftest import Site, drop_subscriptions, remedy
+from tests.replication.conftest import Db, Site, drop_subscriptions, remedy
 from tests.replication.scenes import another_user, enroll, line, stands_still
 
 LIMIT = 4  # how often one fix may be printed before it counts as a circle
@@ -137,6 +138,20 @@ IN_PORTAL = {
 }  # fmt: skip
 
 
+def patiently(conn: Db, statement: str) -> None:
+    """Execute a statement that may meet a first copy: each has what the other waits for, and PostgreSQL cannot see it.
+
+    The copy locks its table, and waits with its slot for all who write in the cluster of its relay; here that is the
+    server's too.
+    """
+    for _ in range(20):
+        with suppress(psycopg.errors.LockNotAvailable), conn.transaction():
+            conn.execute("set local lock_timeout = '1s'")
+            conn.execute(statement.encode())
+            return
+    raise AssertionError(f"locked out each time: {statement}")
+
+
 class Follower:
     """Executes fixes as they are printed, and counts them: one that comes again and again leads in a circle."""
 
@@ -154,7 +169,7 @@ class Follower:
             return
         for step in fix.split("; or: ")[alternative].split("; then: "):
             if there := re.fullmatch(r"on server (\w+): (.+)", step):
-                self.site.at(there[1]).execute(there[2].encode())
+                patiently(self.site.at(there[1]), there[2])
             elif step.startswith("rollbook "):
                 self.printed(remedy(self.site, step))
             else:
