@@ -258,7 +258,6 @@ def follow(section: str, env: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_page_works_line_by_line_for_a_portal_site_and_a_course_site(
     portal: dict[str, str], cluster: Cluster
 ) -> None:

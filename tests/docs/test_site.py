@@ -16,7 +16,7 @@ import pytest
 
 from tests.tools.site import BUILD, ROOT, documents, place
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # thirty pages in a browser, on a busy machine
+pytestmark = pytest.mark.slow
 SITE = BUILD / "site"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGES = [f"/{place(path).with_suffix('.html')}".replace("README.html", "index.html") for path in documents()]

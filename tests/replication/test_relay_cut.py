@@ -31,7 +31,7 @@ from tests.replication.test_relay_failover import arrived
 from tests.replication.test_relay_lost import Machines, machines
 
 __all__ = ["machines"]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 WORKERS = "select pg_terminate_backend(pid) from pg_stat_subscription where pid is not null"
 

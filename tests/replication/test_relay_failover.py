@@ -21,7 +21,7 @@ from tests.replication.test_failover import PROMOTED, is_refused_everything, sta
 from tests.replication.test_relay_lost import Machines, machines
 
 __all__ = ["machines"]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 RELAY_PROMOTED = "A standby of a relay is promoted"
 SYNCED = pytest.mark.parametrize("synced", [True, False], ids=["synced slot", "no slot"])

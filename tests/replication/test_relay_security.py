@@ -258,7 +258,6 @@ def add_server(net: Network, name: str, relay: str, dsn: str, route: str) -> Non
     assert "without bound" not in added.err
 
 
-@pytest.mark.timeout(300)
 def test_a_server_behind_a_relay_reaches_nothing_but_its_zone(net: Network) -> None:
     """One test: what it attacks takes ten seconds to set up."""
     nobody_gets_into_the_portal_or_another_zone(net)

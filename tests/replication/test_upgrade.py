@@ -92,7 +92,6 @@ def older() -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_slots_survive_an_upgrade_from_17_on_and_no_resync_is_needed(
     own: Callable[..., Own], place: Callable[..., PrivateServer]
 ) -> None:

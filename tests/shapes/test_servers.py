@@ -16,7 +16,7 @@ from tests.shapes.conftest import home
 from tests.shapes.platforms import PLATFORMS, gaps
 from tests.shapes.test_platforms import Call, follow
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
