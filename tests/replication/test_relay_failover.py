@@ -5,6 +5,7 @@ Nothing is lost or comes twice where nothing had to be; the commands of docs/upg
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -54,6 +55,40 @@ def arrived(site: Machines) -> list[tuple[str, int]]:
     """How many rows of users the course on the server was brought, by operation."""
     query = f"select operation, count(*) from {KEEP_SCHEMA}.arrival group by 1 order by 1"
     return site.server.execute(query.encode()).fetchall()
+
+
+def test_an_old_relay_that_still_runs_is_to_be_stopped_before_servers_are_taken_over(
+    machines: Callable[..., Machines], place: Callable[..., PrivateServer]
+) -> None:
+    site = machines()
+    standby = follow(site, "hub", place, synced=True)
+    site.build(KEEP)
+    caught_up(site, standby, synced=True)
+    new = standby.dsn("site")
+    relay = ("server", "add", "hub", "--admin-dsn", new, "--take-over", "--timeout", "3")
+    server = ("server", "add", "east", "--subscription-dsn", new, "--take-over")
+    with psycopg.connect(new, autocommit=True) as conn:
+        conn.execute("select pg_promote()")
+    time.sleep(2.1)  # as far as two clocks may differ
+    enroll(site, 2)
+    taken = site.ok(*relay)
+    assert "nothing arrives at server hub" in taken.err
+    assert taken.err.count("rollbook server add hub\n") == 1
+    refused = site.run(*server)
+    assert (refused.code, "receives changes from another database" in refused.err) == (1, True), refused
+    stop, command, _ = refused.err.split("fix:   ")[1].split("; ", 2)
+    assert stop == "stop the old server hub, if a standby took its place"
+    assert command == "then: rollbook server add east --subscription-dsn CONNINFO --take-over"
+    assert line(site)["fix"] in refused.err
+
+    site.servers["hub"].stop()
+    assert "nothing arrives" not in site.ok("server", "add", "hub").err
+    site.ok(*server)
+    site.servers["hub"], site.hub_dsn = standby, new
+    site.again()
+    row = line(site)
+    assert (row["state"], row["fix"]) == ("unknown", f"rollbook replication resync '{KEEP}'"), row
+    site.fixed(KEEP)
 
 
 def doctor_looks_at_the_slots(site: Machines) -> None:

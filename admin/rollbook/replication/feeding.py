@@ -131,6 +131,8 @@ def objection(
             f"{where} since {unread:%Y-%m-%d %H:%M} UTC: was a standby promoted?",
             fix="run the command on the portal that feeds it now"
             if server.through is None
-            else f"correct the routes of server {server.through}: rollbook server add {server.through} ... --take-over",
+            else f"stop the old server {server.through}, if a standby took its place; then: rollbook server add "
+            f"{server.name} --subscription-dsn CONNINFO --take-over; or: rollbook server add {server.through} "
+            "--admin-dsn CONNINFO --take-over, if that route leads to the old one",
         )
     return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rollbook.core import history
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import RefusedError, UnreachableError
+from rollbook.core.rows import one
 from rollbook.core.shell import course_word
 from rollbook.replication import (
     attach,
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from rollbook.core.command import Run
 
 FIRST_SECONDS = 10.0  # within which the first heartbeat must arrive
+SLOT_IS_READ = (
+    "select coalesce(bool_or(s.active), false) as is_read from pg_replication_slots as s where s.slot_name = %s"
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Added:
     through: str | None  # no column: the relay that feeds it
     is_unbounded: bool  # no column: whether its source keeps WAL for it until the disk is full
     freed: list[str]  # no column: what a relay had of servers that are gone
+    is_starved: bool  # no column: nothing arrives, and another server reads its slot
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         waited = provision(session, steps, is_new=known is None)
         freed = [] if known is None else tidy(session, steps)
         is_unbounded = wal_is_unbounded(session.source)
+        starved = waited is None and not run.dry_run and is_starved(session)
     outcome = "taken over" if taken else "unchanged" if known else "created"
     if (outcome != "unchanged" or freed) and not run.dry_run:
         after: dict[str, object] = {
@@ -119,7 +125,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         after |= {"freed_of": freed} if freed else {}
         history.record(portal, run, server.name, outcome, after=after)
     word = "would take over" if taken and run.dry_run else outcome
-    return Added(server.name, word, waited, may_back_up, server.through, is_unbounded, freed)
+    return Added(server.name, word, waited, may_back_up, server.through, is_unbounded, freed, starved)
 
 
 def as_recorded(known: Server, wanted: Server, *, take_over: bool) -> Server:
@@ -179,6 +185,14 @@ def refuse_unwell(portal: Conn, relay: Server, caller: Caller) -> None:
             fix=f"rollbook replication resume --server {relay.name}" if word == "paused"
             else f"rollbook server show {relay.name}",
         )  # fmt: skip
+
+
+def is_starved(session: Session) -> bool:
+    """Return whether a server receives nothing while its slot is read: by the server whose standby it was."""
+    server = session.server
+    is_read = one(session.source, SLOT_IS_READ, [server.stream])["is_read"]
+    known = feeding.known(session.conn, server, link.identity(session.portal))
+    return is_read and known.received_at is None and server.paused_at is None
 
 
 def tidy(session: Session, steps: Steps) -> list[str]:

@@ -103,6 +103,13 @@ def add(
         verb = "would be freed" if run.dry_run else "was freed"
         render.note(run, f"server {name} {verb} of what no server behind it needs: {', '.join(added.freed)}")
     source = f"server {added.through}" if added.through else "the portal"
+    if added.is_starved:
+        render.note(
+            run,
+            f"nothing arrives at server {name}: another reads its slot on {source}, or a connection that is gone does, "
+            "until wal_sender_timeout. Stop the old server, if a standby took its place; then: rollbook server add "
+            f"{name}",
+        )
     for option, dsn in routes.items():
         if link.has_password(dsn):
             render.note(
