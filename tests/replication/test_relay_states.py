@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +18,10 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
 
+from rollbook.core.db import Caller
+from rollbook.replication import apply_error, link, observe
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import Cluster
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
@@ -217,6 +221,37 @@ TRAPS = (
     Trap(f"alter publication rollbook_east drop table {KEEP_SCHEMA}.auth_userprofile", "publication",
          "does not list auth_userprofile of course", "hub"),
 )  # fmt: skip
+
+
+def test_a_server_that_is_asked_after_its_relay_is_not_ahead_of_it(
+    site: Relayed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_read, is_written = threading.Event(), threading.Event()
+
+    def first_the_relay(conn: Db, slots: Any) -> observe.Source:
+        found = read_source(conn, slots)
+        if conn.info.dbname == site.hub.info.dbname:
+            is_read.set()
+            assert is_written.wait(30)
+        return found
+
+    def then_the_server(conn: Db, server: link.Server) -> int:
+        if server.name == site.name:
+            assert is_read.wait(30)
+            site.portal.execute("update portal.auth_user set first_name = 'Later' where id = 101")
+            site.wait()
+            is_written.set()
+        return applied_until(conn, server)
+
+    read_source, applied_until = observe.read_source, apply_error.applied_until
+    monkeypatch.setattr(observe, "read_source", first_the_relay)
+    monkeypatch.setattr(apply_error, "applied_until", then_the_server)
+    with psycopg.connect(site.portal_dsn, autocommit=True, row_factory=dict_row) as portal:
+        (seen,) = observe.look(portal, [link.find_server(portal, site.name)], Caller("rollbook test", 30))
+    assert seen.reached is not None
+    assert seen.relay is not None
+    assert seen.relay.reached is not None
+    assert (seen.lost_beats, seen.reached.applied <= seen.position) == (([], False), True)
 
 
 def test_doctor_looks_for_slots_and_publications_at_the_relay(site: Relayed) -> None:

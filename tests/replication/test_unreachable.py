@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,12 +22,12 @@ import psycopg
 import pytest
 
 from rollbook import cli
-from rollbook.core.db import Caller, Conn
+from rollbook.core.db import Caller, Conn, Session, session
 from rollbook.core.errors import UnreachableError
-from rollbook.replication import link
+from rollbook.replication import link, verify
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import FAST, Cluster
-from tests.program import KEEP, REMOVE, Result
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
 from tests.replication.conftest import (
     QUICK,
     Site,
@@ -202,6 +203,52 @@ def test_each_command_says_which_server_gave_no_answer_and_answers_for_the_other
         mended = site.run("replication", "repair", "--yes", *patience)
         assert (mended.code, mended.data) == (3, [])
         assert site.run("replication", "resync", KEEP, "--yes", *patience).code == 3
+
+
+def unbounded(*given: Any, **options: Any) -> Session:
+    """A session with a server that keeps to no statement_timeout."""
+    conn = session(*given, **options)
+    conn.settings = {**conn.settings, "statement_timeout": "0"}
+    return conn
+
+
+def test_an_answer_that_cannot_be_read_is_that_servers_alone(pair: Pair) -> None:
+    site = pair.site
+    with psycopg.connect(pair.south.dsn(), autocommit=True) as south:
+        kept = south.execute("select sent_at, beat from rollbook.heartbeat order by beat desc limit 1").fetchone()
+        assert kept is not None
+        south.execute("update rollbook.heartbeat set sent_at = 'infinity' where beat = %s", [kept[1]])
+        told = site.run("status", "--json")
+        found = {row["course"]: row for row in told.data["courses"]}
+        assert (told.code, found[KEEP]["state"], found[REMOVE]["state"]) == (3, "unreachable", "ok")
+        assert found[KEEP]["reason"].startswith("its answer cannot be read: timestamp too")
+        assert "on server south" in found[KEEP]["fix"]
+        for command in (("replication", "lag"), ("server", "list"), ("check",)):
+            answer = site.run(*command, "--json")
+            assert answer.code in {3, 4}, (command, answer)
+            assert REMOVE in answer.out or "west" in answer.out, (command, answer)
+        south.execute("update rollbook.heartbeat set sent_at = %s where beat = %s", kept)
+
+
+def test_a_server_that_keeps_to_no_timeout_is_hung_up_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, before = pair.site, threading.active_count()
+    with psycopg.connect(pair.south.dsn()) as south:
+        south.execute(f"lock table {KEEP_SCHEMA}.auth_user in access exclusive mode")
+        monkeypatch.setattr(verify, "LOCK_SECONDS", 0.5)
+        told = site.run("replication", "verify", "--json")
+        words = {(row["course"], row["verdict"]) for row in told.data}
+        assert (told.code, words) == (3, {(KEEP, "not_comparable"), (REMOVE, "match")})
+        assert "lock" in told.err
+        monkeypatch.setattr(verify, "LOCK_SECONDS", 0)  # as if that server knew no lock_timeout
+        monkeypatch.setattr(verify, "SILENT_SECONDS", 1)
+        told = site.run("replication", "verify", "--json")
+        words = {(row["course"], row["verdict"]) for row in told.data}
+        assert (told.code, words) == (3, {(KEEP, "not_comparable"), (REMOVE, "match")})
+        south.execute("lock table rollbook.heartbeat in access exclusive mode")
+        with monkeypatch.context() as patch:
+            patch.setattr(link, "session", unbounded)
+            assert line(site, KEEP, "--timeout", "0.5")["state"] == "unreachable"
+        until(lambda: threading.active_count() <= before)
 
 
 def test_more_servers_than_are_asked_at_once_are_asked_in_turn(

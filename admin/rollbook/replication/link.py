@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -180,6 +182,7 @@ def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[C
             require_own_session(conn, f"the administration of server {server.name}")
         if long and caller.timeout is None:  # --timeout bounds each statement too
             conn.execute("set statement_timeout = 0")
+            conn.seconds = 0  # who holds a lock for which one waits is printed
         # The server would log a failed CREATE SUBSCRIPTION with its password. Only superusers may set this.
         if conn.execute("select current_setting('is_superuser') as is_superuser").fetchone() == {"is_superuser": "on"}:
             conn.execute("set log_min_error_statement = panic")
@@ -197,15 +200,58 @@ def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[C
 def named_cursor(server: Server) -> type[SessionCursor]:
     """Return a cursor class that marks its errors with the server's name, to tell them from errors of the portal."""
 
+    @contextmanager
+    def marked() -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as exc:
+            exc.server = server.name  # type: ignore[attr-defined]
+            raise
+        except UnicodeDecodeError as exc:  # only a server that is none sends it
+            error = psycopg.DataError(f"its answer is no UTF-8: {exc.reason}")
+            error.server = server.name  # type: ignore[attr-defined]
+            raise error from exc
+
     class NamedCursor(SessionCursor):
+        """Reading a row can fail too: what a server answers need not be a value that exists here."""
+
         def execute(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            try:
+            with marked():
                 return super().execute(*args, **kwargs)
-            except psycopg.Error as exc:
-                exc.server = server.name  # type: ignore[attr-defined]
-                raise
+
+        def fetchone(self) -> Any:  # noqa: ANN401
+            with marked():
+                return super().fetchone()
+
+        def fetchall(self) -> list[Any]:
+            with marked():
+                return super().fetchall()
+
+        def __iter__(self) -> Iterator[Any]:
+            rows = super().__iter__()
+            with marked():
+                while (row := next(rows, None)) is not None:
+                    yield row
 
     return NamedCursor
+
+
+def hang_up(conn: Conn) -> None:
+    """End a session from another thread, whatever the server does: who waits for its answer gets an error."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(conn.fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def bounded(conn: Conn, seconds: float) -> Iterator[None]:
+    """Hang up if what is done takes longer: a server need not keep to its timeouts."""
+    timer = threading.Timer(seconds, hang_up, [conn])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def cut_off(server: Server, relay: Server, exc: UnreachableError) -> UnreachableError:
@@ -217,7 +263,12 @@ def cut_off(server: Server, relay: Server, exc: UnreachableError) -> Unreachable
 
 
 def unreachable(server: Server, exc: psycopg.Error) -> UnreachableError:
-    """Return the error of a server that does not answer, with libpq's reason."""
+    """Return the error of a server that does not answer, or not so that it can be read, with libpq's reason."""
+    if isinstance(exc, psycopg.DataError):
+        return UnreachableError(
+            f"server {server.name} gives no usable answer", why=f"its answer cannot be read: {masked(str(exc))}",
+            fix=f"correct that value on server {server.name}: in its copies, or in rollbook.heartbeat",
+        )  # fmt: skip
     said = (exc.diag.message_primary or str(exc)).removeprefix("connection is bad: ")
     return UnreachableError(
         f"server {server.name} cannot be reached", why=masked(" ".join(said.split())),
@@ -247,18 +298,18 @@ def ask(
 
     A server has the caller's timeout (5 s if None, but at least 1 s) to connect. Once it has, it has as long to answer,
     and the seconds for which the question itself `waits`. One that takes longer, such as a stopped process, is
-    abandoned.
+    abandoned. What cannot be read of an answer makes that server unreachable, and no other.
     """
     seconds = caller.timeout or ANSWER_SECONDS
     answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     ends: dict[str, float] = {}  # by server: until when it may take
-    connected: set[str] = set()
+    connected: dict[str, Conn] = {}
 
     def run(server: Server) -> None:
         try:
             with reached(server, Caller(caller.name, seconds)) as conn:
                 ends[server.name] = time.monotonic() + waits + seconds
-                connected.add(server.name)
+                connected[server.name] = conn
                 answers.put((server.name, question(server, conn)))
         except UnreachableError as exc:
             answers.put((server.name, exc))
@@ -279,6 +330,8 @@ def ask(
         except queue.Empty:
             for who in [who for who in running if ends[who] <= time.monotonic()]:
                 running.remove(who)
+                if who in connected:
+                    hang_up(connected[who])  # else an answer without end would go on filling the memory
                 bound = waits + seconds if who in connected else max(CONNECT_SECONDS, seconds)
                 found[who] = UnreachableError(
                     f"server {who} cannot be reached", why=f"no answer within {bound:g} s",

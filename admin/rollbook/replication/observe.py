@@ -265,6 +265,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         let_commit(portal)  # another command's, sent a moment ago
         sent = typed(Sent, portal, SENT)
     own_source = read_source(portal, list_slots(portal))
+    answers |= caught_up(every, answers, caller)
     found: dict[str, Seen] = {}
     for server in sorted(every, key=lambda each: each.through is not None):  # relays first
         relay, source, answer = found.get(server.through or ""), own_source, answers[server.name]
@@ -289,6 +290,36 @@ def with_relays(known: Sequence[Server], asked: Sequence[Server]) -> list[Server
     return [*every.values(), *(server for server in known if server.name in wanted)]
 
 
+def caught_up(
+    asked: Sequence[Server], answers: Mapping[str, Answer | UnreachableError], caller: Caller
+) -> dict[str, Answer | UnreachableError]:
+    """Return the answers of those relays, asked again how far they are, that a server was ahead of.
+
+    All are asked at once: a server may have applied what its relay wrote after it had answered.
+    """
+    ahead: dict[str, Server] = {}
+    for server in asked:
+        answer, relay = answers[server.name], answers.get(server.through or "")
+        if (
+            isinstance(answer, Answer) and isinstance(relay, Answer)
+            and relay.feeds is not None and answer.applied > relay.feeds.position
+        ):  # fmt: skip
+            ahead |= {each.name: each for each in asked if each.name == server.through}
+    found: dict[str, Answer | UnreachableError] = {}
+    for name, now in ask(ahead.values(), lambda _, conn: written_until(conn), caller).items():
+        before = answers[name]
+        if isinstance(now, UnreachableError):
+            found[name] = now
+        elif isinstance(before, Answer) and before.feeds is not None:
+            found[name] = replace(before, feeds=replace(before.feeds, position=now))
+    return found
+
+
+def written_until(source: Conn) -> int:
+    """Return where the WAL of a database ends now."""
+    return apply_error.position(one(source, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"])
+
+
 def read_source(source: Conn, slots: Sequence[SlotStatus]) -> Source:
     """Return what a database reports of the streams that it feeds, these slots apart."""
     publications: dict[str, dict[str, int]] = {}
@@ -296,8 +327,7 @@ def read_source(source: Conn, slots: Sequence[SlotStatus]) -> Source:
         listed = publications.setdefault(row["publication"], {})
         if row["schema_name"] is not None:
             listed[row["schema_name"]] = row["tables"]
-    written = one(source, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"]
-    return Source({row.slot_name: row for row in slots}, publications, apply_error.position(written))
+    return Source({row.slot_name: row for row in slots}, publications, written_until(source))
 
 
 def additions(portal: Conn, answer: Answer | UnreachableError) -> dict[str, str]:

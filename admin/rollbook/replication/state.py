@@ -178,7 +178,7 @@ def silent(seen: Seen, answer: UnreachableError, resync: str) -> Verdict:
     if seen.relay is not None and isinstance(seen.relay.answer, UnreachableError):
         name = seen.relay.server.name
         return Verdict(own_state(seen), why_silent(seen, answer), f"rollbook server ping {name}")
-    state, ping = own_state(seen), f"rollbook server ping {seen.server.name}"
+    state, ping = own_state(seen), answer.fix or f"rollbook server ping {seen.server.name}"
     if (seen.slot is None or seen.slot.alarm == "lost") and (why_lost := lost(seen)):
         return Verdict(state, f"{answer.why}; {why_lost[1]}", f"{ping}; then: {resync}")
     return Verdict(state, answer.why, ping)

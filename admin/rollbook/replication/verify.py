@@ -16,7 +16,7 @@ from rollbook.core.shell import course_word
 from rollbook.replication import catalog
 from rollbook.replication.catalog import Placement
 from rollbook.replication.compare import Compared, compare
-from rollbook.replication.link import Server, either_error, list_servers
+from rollbook.replication.link import Server, bounded, either_error, list_servers
 from rollbook.replication.queries.copies import (
     Comparison,
     Finding,
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 BATCHES = 20  # calls, for many courses: each reads all routes once, and a bar moves
 BATCH = 25  # the fewest courses in one call
 NAMED = 5  # courses whose fault is printed
+LOCK_SECONDS = 30.0  # how long a table on a server may be locked against us
+SILENT_SECONDS = 120.0  # and how long a server may take over a course in all, and besides
+ROWS_A_SECOND = 10_000  # of it
 CATCH_UP_SECONDS = 10.0  # how long a server may take to catch up before its course counts as not comparable
 WORST_FIRST = ("unreachable", "not_comparable", "differs", "match")
 UNCOMPARED = ("unreachable", "not_comparable")
@@ -183,15 +186,20 @@ def compare_server(
         except (RefusedError, UnreachableError) as exc:
             note(f"{exc.message}: {exc.why}")
             silent = "unreachable" if isinstance(exc, UnreachableError) else "not_comparable"
+        else:
+            for hop in session.hops:
+                hop.conn.execute(f"set lock_timeout = '{LOCK_SECONDS:g}s'".encode())
         for course, local in courses:
             at = portal_time(portal)
             if silent:
                 yield Part(uncompared(local, server, silent), [], at)
                 continue
             try:
-                hops = [
-                    (hop.server, compare(hop, course.schema_name, with_columns=with_findings)) for hop in session.hops
-                ]
+                seconds = SILENT_SECONDS + sum(row.portal_rows or 0 for row in local) / ROWS_A_SECOND
+                hops = []
+                for hop in session.hops:
+                    with bounded(hop.conn, seconds):
+                        hops.append((hop.server, compare(hop, course.schema_name, with_columns=with_findings)))
             except (AdminError, Error) as exc:
                 error = exc if isinstance(exc, AdminError) else either_error(server, exc)
                 note(f"{course.course}: {error.message}: {error.why}")
