@@ -208,7 +208,7 @@ def named_cursor(server: Server) -> type[SessionCursor]:
             exc.server = server.name  # type: ignore[attr-defined]
             raise
         except UnicodeDecodeError as exc:  # only a server that is none sends it
-            error = psycopg.DataError(f"its answer is no UTF-8: {exc.reason}")
+            error = psycopg.DataError(f"its answer is not UTF-8: {exc.reason}")
             error.server = server.name  # type: ignore[attr-defined]
             raise error from exc
 
@@ -227,11 +227,9 @@ def named_cursor(server: Server) -> type[SessionCursor]:
             with marked():
                 return super().fetchall()
 
-        def __iter__(self) -> Iterator[Any]:
-            rows = super().__iter__()
+        def __next__(self) -> Any:  # noqa: ANN401
             with marked():
-                while (row := next(rows, None)) is not None:
-                    yield row
+                return super().__next__()
 
     return NamedCursor
 
