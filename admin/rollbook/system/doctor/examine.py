@@ -26,7 +26,19 @@ from rollbook.replication.queries.courses import known_courses
 from rollbook.replication.queries.servers import list_slots
 from rollbook.replication.requirements import ROOM, SERVER_ROOM, server_room, source_room, try_route
 from rollbook.system import schema_check
-from rollbook.system.doctor import access, copies, here, leftovers, relay, roles, settings, slots, stream, upkeep
+from rollbook.system.doctor import (
+    access,
+    copies,
+    here,
+    leftovers,
+    logins,
+    relay,
+    roles,
+    settings,
+    slots,
+    stream,
+    upkeep,
+)
 from rollbook.system.doctor.finding import (
     PORTAL,
     Check,
@@ -183,7 +195,8 @@ def portal(conn: Conn, schemas: Sequence[str], *, has_servers: bool) -> list[Fin
             *settings.OF_PORTAL, *slots.CHECKS, *roles.OF_PORTAL, *copies.EVERYWHERE, *upkeep.OF_PORTAL,
         )  # fmt: skip
         found = run(conn, PORTAL, checks, asked)
-        found += roles.superuser_logins(conn)
+        routes = {server.name: server.subscription_dsn for server in link.list_servers(conn)}
+        found += logins.superusers(conn, PORTAL, asked, routes)
         found += access.look(conn, PORTAL, asked)
         if has_servers:
             found += settings.room(PORTAL, source_room(one(conn, ROOM), "the portal"))
@@ -308,7 +321,7 @@ class Examiner:
                 courses = {place.schema: place.course for place in fed}
                 for name in behind:
                     found += relay.column_lists(there, server.name, name, self.sent.get(name, []), courses)
-                found += relay.superuser_logins(there, server.name, asked, self.routes)
+                found += logins.superusers(there, server.name, asked, self.routes)
                 found += settings.room(server.name, source_room(one(there, ROOM), f"relay {server.name}"))
                 found += access.look(there, server.name, asked)
                 unread = {name: feeding.unread_since(there, Server(name, None, None, "")) for name in behind}

@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
-from rollbook.system.doctor.finding import PORTAL, Check, Finding, attention
-from rollbook.system.doctor.here import set_route
-
-if TYPE_CHECKING:
-    from rollbook.core.db import Conn
-
-# Whoever reads a slot of ours now: a course server, or a relay.
-LOGINS = """
-logins as (
-    select
-        v.name as server, v.admin_dsn, v.subscription_dsn, r.*,
-        exists (select from rollbook.server as b where v.name in (b.through, b.moving_through)) as is_of_relay
-    from rollbook.server_route as v
-    inner join pg_replication_slots as s on s.slot_name = 'rollbook_' || v.name and s.database = current_database()
-    inner join pg_stat_activity as a on a.pid = s.active_pid
-    inner join pg_roles as r on r.oid = a.usesysid
-)
-"""
-
-SUPERUSERS = (
-    "with "
-    + LOGINS
-    + """
-select
-    l.server, l.rolname::text as role, l.subscription_dsn, l.is_of_relay, l.oid = 10 as is_first,
-    quote_ident(l.rolname) as quoted, quote_ident(l.server || '_stream') as another
-from logins as l where l.rolsuper order by 1
-"""
-)
-
-TOO_MUCH = (
-    "with "  # noqa: S608 (constants)
-    + LOGINS
-    + """
-select distinct
-    format('login %%I of a subscription has %%s', l.rolname, k.words) as found,
-    'REPLICATION, and SELECT on the copies of its courses' as wanted, k.fix
-from logins as l
-cross join lateral (
-    select 'CREATEROLE' as words, format('alter role %%I nocreaterole;', l.rolname) as fix where l.rolcreaterole
-    union all
-    select 'CREATEDB', format('alter role %%I nocreatedb;', l.rolname) where l.rolcreatedb
-    union all
-    select 'BYPASSRLS', format('alter role %%I nobypassrls;', l.rolname) where l.rolbypassrls
-    union all
-    select 'membership in ' || m.roleid::regrole, format('revoke %%s from %%I;', m.roleid::regrole, l.rolname)
-    from pg_auth_members as m
-    where m.member = l.oid and (
-        starts_with(m.roleid::regrole::text, 'rollbook_') or starts_with(m.roleid::regrole::text, 'pg_')
-    ) and not (  -- a server without courses is to be a relay
-        m.roleid::regrole::text = 'rollbook_relay'
-        and not exists (select from rollbook.course as c where l.server in (c.server, c.moving_to))
-    )
-) as k
-where not l.rolsuper
-order by 1
-"""
-)
+from rollbook.system.doctor import logins
+from rollbook.system.doctor.finding import Check
 
 TOO_LITTLE = (
     "with "  # noqa: S608 (constants)
-    + LOGINS
+    + logins.LOGINS
     + """
 select
     format('login %%I of server %%s may not read %%s', l.rolname, l.server,
            string_agg(distinct d.name, ', ' order by d.name)) as found,
     'SELECT on the heartbeat and the copies of its courses: a first copy fails' as wanted,
     format(
-        case when l.is_of_relay then 'grant rollbook_relay to %%1$I; select rollbook.publish_courses(%%2$L);' else
+        case when l.is_relay then 'grant rollbook_relay to %%1$I; select rollbook.publish_courses(%%2$L);' else
             'grant usage on schema rollbook to %%1$I; grant select on rollbook.heartbeat to %%1$I; '
             'select rollbook.grant_course(c.course_id, %%1$L) from rollbook.course as c '
             'where %%2$L in (c.server, c.moving_to);'
@@ -91,7 +30,7 @@ cross join lateral (
 inner join pg_namespace as n on n.nspname = d.schema_name
 inner join pg_class as k on k.relnamespace = n.oid and k.relname = d.table_name
 where not (has_schema_privilege(l.oid, n.oid, 'usage') and has_table_privilege(l.oid, k.oid, 'select'))
-group by l.rolname, l.server, l.is_of_relay
+group by l.rolname, l.server, l.is_relay
 order by 1
 """
 )
@@ -210,37 +149,7 @@ where exists (select from pg_roles as r where r.rolname = 'rollbook_owner' and p
 
 EVERYWHERE = (Check("idle", IDLE),)
 OF_PORTAL = (
-    *EVERYWHERE, Check("role", MEMBERS), Check("superuser", SESSIONS), Check("subscription login", TOO_MUCH),
+    *EVERYWHERE, Check("role", MEMBERS), Check("superuser", SESSIONS), logins.CHECK,
     Check("subscription login", TOO_LITTLE),
 )  # fmt: skip
 OF_SERVER = (*EVERYWHERE, Check("diagnosis", DIAGNOSIS))
-
-
-def superuser_logins(portal: Conn) -> Iterator[Finding]:
-    """Return the subscriptions that log in as a superuser. The first superuser stays one: another role takes over."""
-    for row in portal.execute(SUPERUSERS):
-        role, server = row["another"] if row["is_first"] else row["quoted"], row["server"]
-        makes = (
-            f"create role {role} login replication" if row["is_first"] else f"alter role {role} nosuperuser replication"
-        )
-        fix = (
-            f"{makes}; grant rollbook_relay to {role};"
-            if row["is_of_relay"]
-            else (
-                f"{makes}; grant usage on schema rollbook to {role}; grant select on rollbook.heartbeat to {role}; "  # noqa: S608 (to be read)
-                f"select rollbook.grant_course(c.course_id, '{role}') from rollbook.course as c "
-                f"where '{server}' in (c.server, c.moving_to);"
-            )
-        )
-        if row["is_first"] and row["subscription_dsn"]:
-            given = {key: str(text) for key, text in conninfo_to_dict(row["subscription_dsn"]).items()}
-            route = make_conninfo(**{key: text for key, text in given.items() if key != "password"} | {"user": role})
-            text = route.replace("'", "''")
-            fix += (
-                f" {set_route(server, 'subscription_dsn', route)} then: on server {server}: "
-                f"alter subscription rollbook_{server} connection '{text}';"
-            )
-        yield attention(
-            "superuser", PORTAL, f"the subscription of server {server} logs in as superuser {row['role']}",
-            "a role with REPLICATION and SELECT on the copies of its courses", fix,
-        )  # fmt: skip

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 SERVERS = """
 select
     v.name, coalesce(k.source, '') as source, v.paused_at is not null as is_paused, k.is_moving, h.courses,
-    case when k.source is null then format('select rollbook.publish_courses(%L)', v.name) end as publish
+    case when k.source is null then format('select rollbook.publish_courses(%L)', v.name) end as publish,
+    exists (select from rollbook.server as b where v.name in (b.through, b.moving_through)) as is_relay,
+    case
+        when k.source is not null then 'rollbook_subscriber'
+        when not exists (select from rollbook.course as c where v.name in (c.server, c.moving_to)) then 'rollbook_relay'
+    end as reader
 from rollbook.server_route as v
 cross join lateral (
     select v.through as source, false as is_moving
