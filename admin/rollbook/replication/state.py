@@ -188,7 +188,8 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     """Return the state of a course whose stream runs: whether everything arrived, and in time."""
     quoted = course_word(course.course)
     gaps, _ = seen.lost_beats
-    if gaps and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
+    is_new = course.recorded == "copying"  # it came after the gap, or is compared in any case
+    if gaps and not is_new and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
         last = f"{gaps[-1].sent_at:%Y-%m-%d %H:%M} UTC"
         return Verdict("unknown", f"{len(gaps)} heartbeats never arrived, the last of {last}", resync)
     copies = seen.reached.copies.get(course.schema_name, []) if seen.reached else []
@@ -199,7 +200,7 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
         return drifted(course)
     if course.recorded == "unknown":
         return Verdict("unknown", "its stream was rebuilt; the changes that it missed were not brought back", resync)
-    if course.recorded == "copying":
+    if is_new:
         return Verdict(
             "copying", "the first copy is complete, but not compared yet", f"rollbook replication verify {quoted}"
         )
