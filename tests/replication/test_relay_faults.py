@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.program import COPIED, KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
 from tests.replication.conftest import (
@@ -104,6 +105,34 @@ def test_what_is_truncated_on_a_relay_alone_is_brought_back_though_the_server_ha
     assert versions(site.server, KEEP_SCHEMA) == before
     assert site.is_equal(KEEP)
     assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+
+
+@pytest.mark.slow
+def test_repair_writes_on_a_relay_where_nobody_may_make_temporary_tables(behind: Relayed) -> None:
+    site = behind
+    database, role = site.hub.info.dbname, "keeper"
+    site.hub.execute(f"revoke temporary on database {database} from public".encode())  # as docs/relay.md has it
+    for arguments in ((KEEP,), ("--user", "ada")):
+        site.as_worker(f"delete from {KEEP_SCHEMA}.student_courseenrollment where id = 301", at="hub")
+        site.ok("replication", "repair", *arguments, "--yes")
+        assert site.is_equal(KEEP)
+    site.hub.execute(f"create role {role} login; grant rollbook_owner to {role}".encode())
+    route = make_conninfo(site.hub_dsn, user=role)
+    site.portal.execute("update rollbook.server set admin_dsn = %s where name = 'hub'", [route])
+    try:
+        site.as_worker(f"update {KEEP_SCHEMA}.auth_user set email = email || 'x' where id = 101", at="hub")
+        refused = site.run("replication", "repair", "--yes")
+        assert refused.code in (3, 5)
+        assert "the role on server hub may not create temporary tables" in refused.err
+        fix = f'grant temporary on database "{database}" to "{role}"'
+        assert f"on server hub: {fix}" in refused.err
+        site.hub.execute(fix.encode())
+        site.ok("replication", "repair", "--yes")
+        assert site.is_equal(KEEP)
+    finally:
+        site.portal.execute("update rollbook.server set admin_dsn = %s where name = 'hub'", [site.hub_dsn])
+        site.hub.execute(f"grant temporary on database {database} to public; drop owned by {role}".encode())
+        site.hub.execute(f"drop role {role}".encode())
 
 
 @pytest.mark.parametrize("at", ["hub", pytest.param("east", marks=pytest.mark.slow)])

@@ -9,7 +9,8 @@ from psycopg import errors, sql
 
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
-from rollbook.core.errors import RefusedError
+from rollbook.core.errors import AdminError, RefusedError, UnreachableError
+from rollbook.core.rows import one
 from rollbook.replication import build, obstacle
 from rollbook.replication.apply_error import copy_rows
 from rollbook.replication.catalog import Placement, course_of
@@ -22,6 +23,7 @@ BATCH_USERS = 2_500
 BATCH_SECONDS = 5.0  # how long the portal's writers may wait until a batch's server has caught up
 
 HOLD = "select from rollbook.route where user_id = any(%s) order by user_id for update"
+MAY_PREPARE = "select has_database_privilege(current_database(), 'temporary') as may"
 
 
 def write_rows(
@@ -62,8 +64,8 @@ def write_rows(
     return [row for row in written.values() if row]
 
 
-def refused_write(session: Session, schema_name: str, exc: psycopg.Error) -> RefusedError | None:
-    """Return the refusal of a course that does not accept what was written to it; None for any other error.
+def refused_write(session: Session, schema_name: str, exc: psycopg.Error) -> AdminError | None:
+    """Return the refusal of a course that does not accept what was written to it, or of a role; None for others.
 
     The transaction in which it was written is rolled back.
     """
@@ -73,6 +75,13 @@ def refused_write(session: Session, schema_name: str, exc: psycopg.Error) -> Ref
         return RefusedError(
             f"course {course} has rows of its own on the server that refer to {what}",
             why=exc.diag.message_detail, fix=f"remove those rows in schema {schema_name} there first",
+        )  # fmt: skip
+    if isinstance(exc, errors.InsufficientPrivilege) and not one(session.conn, MAY_PREPARE)["may"]:
+        conn = session.conn.info
+        database, role = (sql.Identifier(name).as_string() for name in (conn.dbname, conn.user))
+        return UnreachableError(
+            f"the role on server {server.name} may not create temporary tables", why="rows are brought there in them",
+            fix=f"on server {server.name}: grant temporary on database {database} to {role}",
         )  # fmt: skip
     if exc.sqlstate is None or exc.sqlstate.startswith(("08", "40", "53", "55P03", "57", "58", "XX")):
         return None
@@ -92,11 +101,18 @@ def write_batch(
 ) -> None:  # fmt: skip
     """Make these rows on the server equal to the portal's, in the server's current transaction."""
     conn = session.conn
+    tables = [table for table in session.copied.tables if row_ids[table.name]]
+    columns = {table.name: session.copied.of(schema_name, table.name) for table in tables}
+    for table in tables:  # by the role of the session: a relay lets nobody else make temporary tables
+        place, due = sql.Identifier(schema_name, table.name), sql.Identifier("pg_temp", f"due_{table.name}")
+        names = sql.SQL(", ").join(sql.Identifier(column) for column in columns[table.name])
+        conn.execute(sql.SQL("create temporary table {} on commit drop as select {} from {} with no data").format(
+            due, names, place
+        ))  # fmt: skip
+        conn.execute(sql.SQL("grant select, insert on {} to rollbook_owner").format(due))
     conn.execute("set local role rollbook_owner")
     # The rows are found by key; a copy that was never analyzed would be read whole, again and again.
     conn.execute("set local enable_seqscan = off")
-    tables = [table for table in session.copied.tables if row_ids[table.name]]
-    columns = {table.name: session.copied.of(schema_name, table.name) for table in tables}
     scope = {
         table.name: sql.SQL("{} = any({})").format(sql.Identifier(table.key), sql.Literal(row_ids[table.name]))
         for table in tables
@@ -107,9 +123,6 @@ def write_batch(
         names = sql.SQL(", ").join(sql.Identifier(column) for column in columns[name])
         # Locked before the portal is read: the rows that exist now are those that this read compares.
         conn.execute(sql.SQL("select from {} where {} order by {} for update").format(place, scope[name], key))
-        conn.execute(sql.SQL("create temporary table {} on commit drop as select {} from {} with no data").format(
-            due, names, place
-        ))  # fmt: skip
         query = sql.SQL("select {} from {} where {}").format(names, place, scope[name])
         copy_rows(session.portal, conn, query, due, names)
     for table in reversed(tables):
