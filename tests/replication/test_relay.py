@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -69,6 +70,55 @@ def wide(school: Db, dsn: str, room: PrivateServer, call: Callable[..., Result])
     """Two relays, hub and hub2, and the servers behind them and beside; nothing is added yet."""
     with zones(school, dsn, room, call) as made:
         yield made
+
+
+def test_a_server_without_courses_that_is_not_well_is_seen_and_its_printed_fix_works(wide: Zones) -> None:
+    def seen(name: str, state: str, code: int) -> dict[str, str]:
+        """See what JSON has of the server."""
+        answer = wide.run("status", "--json", "--timeout", "2")
+        (hop,) = (row for row in answer.data["servers"] if row["server"] == name)
+        assert (answer.code, hop["state"]) == (code, state), hop
+        return dict(hop)
+
+    def drawn(hop: dict[str, str], code: int, judged: str) -> None:
+        """See what people and monitors get of it."""
+        name = hop["server"]
+        for words in (["status"], ["replication", "status"]):
+            screen = wide.run(*words, "--format", "table", "--timeout", "2")
+            assert screen.code == code
+            assert re.search(rf"─ {name} +\S {hop['state']}", screen.out), screen.out
+            assert f"  {name}: {hop['reason']}" in " ".join(screen.out.split("\n    ")), screen.out
+            assert f"\n  {hop['fix']}\n" in screen.out
+            assert "1 server without courses needs" in screen.out, "what is behind an unwell relay waits for it"
+        check = wide.run("check", "replication", "--json", "--timeout", "2")
+        assert (check.code, {row["check"]: row["state"] for row in check.data}[f"server {name}"]) == (code, judged)
+
+    wide.add_all("north", "hub")
+    wide.lose("hub")
+    assert seen("hub", "unreachable", 3)["fix"] == "rollbook server ping hub"
+    assert "server ping hub" in wide.run("status", "--html", "-", "--timeout", "2").out
+    wide.ok("course", "attach", KEEP, "--to", "north")
+    named = wide.run("status", KEEP, "--json")  # of that course alone
+    assert (named.code, [row["server"] for row in named.data["servers"]]) == (0, ["north"])
+    wide.find("hub")
+    assert seen("hub", "ok", 0)["reason"] is None
+    wide.add_all("east")
+    wide.lose("hub")
+    drawn(seen("hub", "unreachable", 3), 3, "unknown")
+    wide.find("hub")
+    wide.ok("replication", "pause", "--server", "east")
+    hop = seen("east", "paused", 4)
+    drawn(hop, 4, "warning")
+    assert remedy(wide, hop["fix"]).code == 0
+    hub = wide.sides["hub"]
+    hub.execute("alter subscription rollbook_hub disable")
+    assert seen("east", "broken", 4)["reason"].startswith("on its relay hub: ")
+    assert remedy(wide, seen("hub", "broken", 4)["fix"]).code == 0
+    hub.execute("alter subscription rollbook_hub disable")
+    hub.execute("alter subscription rollbook_hub set (slot_name = none)")
+    hub.execute("drop subscription rollbook_hub")
+    assert remedy(wide, seen("hub", "broken", 4)["fix"]).code == 0
+    seen("east", "ok", 0)
 
 
 @pytest.mark.slow

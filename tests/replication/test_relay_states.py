@@ -59,7 +59,7 @@ def site(standing_relay: Relayed, call: Callable[..., Result]) -> Iterator[Relay
 
 def test_each_look_shows_both_hops(site: Relayed) -> None:
     found = site.run("status", "--json").data["servers"]
-    keys = ["server", "through", "state", "courses", "lag_bytes", "lag_seconds", "hop_seconds"]
+    keys = ["server", "through", "state", "courses", "lag_bytes", "lag_seconds", "hop_seconds", "reason", "fix"]
     assert [list(each) for each in found] == [keys, keys]
     hub, east = found
     assert (hub["server"], hub["through"], hub["state"], hub["courses"]) == ("hub", None, "ok", 2)

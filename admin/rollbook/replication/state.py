@@ -88,6 +88,34 @@ def server_state(seen: Seen) -> str:
     return own
 
 
+def idle_verdict(seen: Seen) -> Verdict:
+    """Return the state of a server without courses, why, and the command that helps: no course's line has it."""
+    server, answer = seen.server, seen.answer
+    again = f"rollbook server add {server.name}"
+    if isinstance(answer, UnreachableError):
+        return silent(seen, answer, again)
+    if seen.objection or server.is_moving:
+        return barred(seen)
+    state = own_state(seen)
+    if seen.relay is not None and state in ("ok", "lagging") and (above := idle_verdict(seen.relay)).state != "ok":
+        return Verdict(above.state, f"on its relay {seen.relay.server.name}: {above.reason or above.state}", above.fix)
+    if state == "broken" and (why_lost := lost(seen)):
+        return Verdict(state, why_lost[1].partition("; ")[0], again)
+    resume = f"rollbook replication resume --server {server.name}"
+    if seen.fault is not None:
+        return Verdict(state, f"{seen.fault.words}{since(seen)}", seen.fault.fix(server))
+    if state == "broken":
+        why = f"its worker meets errors and applies nothing; {seen.diagnosis_error}" if seen.runs else None
+        why = why or seen.diagnosis_error or "its subscription was disabled"
+        return Verdict(state, f"{why}{since(seen)}", seen.diagnosis_fix or resume)
+    if server.paused_at is not None:
+        return Verdict(state, f"paused since {server.paused_at:%Y-%m-%d %H:%M} UTC", resume)
+    show = f"rollbook server show {server.name}"
+    if state == "ok" and seen.slot and seen.slot.alarm == "near":
+        return Verdict("lagging", f"{seen.slot_name} is about to be lost", "rollbook replication slots")
+    return Verdict(state) if state == "ok" else Verdict(state, why_late(seen, answer), seen.diagnosis_fix or show)
+
+
 def own_state(seen: Seen) -> str:
     """Return the state of a server's own stream."""
     if seen.reached is None:
@@ -360,14 +388,14 @@ def observed(
 ) -> tuple[list[Line], dict[str, Seen]]:
     """Return a line a course, the worst first, and by server, relays too, what it has answered.
 
-    All courses for None; `faults`: what routing_faults returns. No server that this role may not ask. The session must
-    be in autocommit.
+    None: all courses, and all servers, those without courses too. `faults`: what routing_faults returns. No server that
+    this role may not ask. The session must be in autocommit.
     """
     asked = course_states(portal, course_ids)
     wanted = {name for course in asked for name in (course.server, course.moving_to)}
     seen: dict[str, Seen] = {}
     try:
-        servers = [server for server in list_servers(portal) if server.name in wanted] if wanted - {None} else []
+        servers = [server for server in list_servers(portal) if course_ids is None or server.name in wanted]
         looked = observe.look(portal, servers, caller)
         relays = {each.relay.server.name: each.relay for each in looked if each.relay is not None}
         seen = {**relays, **{each.server.name: each for each in looked}}

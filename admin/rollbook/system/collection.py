@@ -18,7 +18,7 @@ from rollbook.core.migrating import known_revisions
 from rollbook.core.rows import one
 from rollbook.core.sqlstate import translate
 from rollbook.people.queries import discussion
-from rollbook.replication import state
+from rollbook.replication import state, tree
 from rollbook.replication.queries.copies import Compared, list_compared
 from rollbook.replication.queries.courses import Fault, routing_faults
 from rollbook.replication.queries.servers import SlotStatus
@@ -52,6 +52,7 @@ class Collected:
     pending_revisions: int | None = None
     faults: list[Fault] | None = None
     lines: list[state.Line] | None = None
+    idle: list[tree.Hop] = field(default_factory=list)  # the servers without courses
     servers: dict[str, bool] = field(default_factory=dict)  # by server: whether it answered
     relays: dict[str, list[SlotStatus] | UnreachableError] = field(default_factory=dict)  # their slots, by relay
     through: dict[str, str] = field(default_factory=dict)  # by server behind a relay: the relay
@@ -85,6 +86,7 @@ def courses(conn: Conn, found: Collected, caller: Caller) -> None:
     """Measure the state of each course, and ask the course servers."""
     found.lines, seen = state.observed(conn, None, found.faults or [], caller)
     found.servers = {name: each.reached is not None for name, each in seen.items()}
+    found.idle = [hop for hop in tree.hops(seen) if not hop.courses]
     for name, each in seen.items():
         if each.server.through is not None:
             found.through[name] = each.server.through
@@ -110,7 +112,7 @@ def collect(conn: Conn, found: Collected, caller: Caller, parts: Collection[str]
         answer = all_slots(conn, caller, found.relays)
         found.slots = answer.found
         for name, error in answer.silent.items():
-            if name not in found.servers:  # servers without courses are behind it
+            if name not in found.servers:  # the courses were not measured
                 found.servers[name] = False
                 found.failures.append(Failure("server", name, error.why or error.message))
 

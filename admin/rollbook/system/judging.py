@@ -129,7 +129,7 @@ def routing(found: Collected) -> Iterator[Judgement]:
 
 
 def courses(found: Collected, limits: Limits) -> Iterator[Judgement]:
-    """Judge the courses by state, and the lag of each server."""
+    """Judge the courses by state, and the lag of each server, and servers without courses by their state."""
     if found.lines is None:
         return
     by_state = {state.name: [line for line in found.lines if line.state == state.name] for state in STATES}
@@ -144,6 +144,9 @@ def courses(found: Collected, limits: Limits) -> Iterator[Judgement]:
     for server in dict.fromkeys(server_name(line) for line in found.lines):
         if server:
             yield lag(server, [line for line in found.lines if server_name(line) == server], found, limits)
+    for hop in found.idle:
+        words = f"{hop.reason or hop.state}{f'; {hop.fix}' if hop.fix else ''}" if hop.state != "ok" else "no courses"
+        yield Judgement(f"server {hop.server}", OF_STATE.get(hop.state, WARNING), None, None, None, None, words)
 
 
 def names(lines: Sequence[Line]) -> str:

@@ -45,7 +45,7 @@ def status_page(run: Run, seen: status.Overview, days: Mapping[date, int]) -> st
             "enrollments": (f"{portal['enrollments']:,}", ""),
             "highest lag": (f"{max(lags):g} s" if lags else "–", ""),
         }) if found else "",
-        attention(seen.faults, found),
+        attention(seen.faults, found, seen.servers),
         page.pair(states(found), verdicts({line.course: line.verdict for line in found})) if found else "",
         lag(found),
         servers(seen.servers),
@@ -61,16 +61,18 @@ def color(word: str) -> str:
     return MARKS.get(word, ("", "dim"))[1]
 
 
-def attention(faults: Sequence[Fault], found: Sequence[Line]) -> str:
+def attention(faults: Sequence[Fault], found: Sequence[Line], servers: Sequence[Hop]) -> str:
     """Return what needs attention and the commands that help, the worst first."""
     lines = [(fault.words, fault.fix, "") for fault in faults if fault.course is None]
-    lines += [(f"{need.who}: {need.reason}", need.fix, "") for need in status.needs(found)]
+    idle = status.server_needs(servers)
+    lines += [(f"{need.who}: {need.reason}", need.fix, "") for need in (*status.needs(found), *idle)]
     if not lines:
         return '<p class="lead verdict green">✓ every course is ok</p>\n' if found else ""
     items = "".join(f"<li>{page.safe(words)}{command(fix)}</li>\n" for words, fix, _ in lines[: 2 * status.SHOWN])
     more = len(lines) - 2 * status.SHOWN
     rest = f"<li>{more} more reasons: rollbook status</li>\n" if more > 0 else ""
-    return page.section(status.needing(found), f'<ul class="needs">\n{items}{rest}</ul>\n')
+    title = f"{status.needing(found)}{f'; {status.servers_needing(idle)}' if idle else ''}"
+    return page.section(title, f'<ul class="needs">\n{items}{rest}</ul>\n')
 
 
 def command(fix: str) -> str:
@@ -111,7 +113,7 @@ def lag(found: Sequence[Line]) -> str:
 
 
 def servers(found: Sequence[Hop]) -> str:
-    """Return the tree of the portal, its relays and the servers behind them; nothing where there is no relay."""
+    """Return the tree of the portal, its relays and servers; nothing where it feeds all and each has courses."""
     rows = drawn(found)
     return page.section("Servers", page.table(rows, status.TREE), is_card=False) if rows else ""
 

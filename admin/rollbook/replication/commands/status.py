@@ -94,7 +94,7 @@ def states(run: Run, conn: "Conn", asked: list[str]) -> "tuple[list[Line], list[
 
 
 def draw_tree(run: Run, out: IO[str], servers: "Sequence[Hop]") -> None:
-    """Write the portal, its relays and the servers behind them; nothing where no server is behind a relay."""
+    """Write the portal, its relays and servers; nothing where it feeds all servers and each has courses."""
     from rollbook.replication.tree import drawn
 
     if rows := drawn(servers):
@@ -131,24 +131,40 @@ def needing(found: "Sequence[Line]") -> str:
     return f"{needy} of {render.plural(len(found), 'course')} {'needs' if needy == 1 else 'need'} attention"
 
 
-def advice(found: "Sequence[Line]") -> str:
-    """Return for the worst courses why they need attention, and the command that helps."""
-    every = needs(found)
-    lines = [f"\n{needing(found)}:"] if every else []
-    for need in every[:SHOWN]:
-        words = f"  {need.who}: {need.reason}"
-        lines += textwrap.wrap(words, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-        lines += [f"  {need.fix}"] if need.fix else []  # whole, to be pasted
+def server_needs(servers: "Sequence[Hop]") -> list[Need]:
+    """Return what servers without courses need, the worst first: what others need is in the lines of their courses."""
+    from rollbook.replication.tree import unwell
+
+    return [Need([hop.server], hop.reason or hop.state, hop.fix or "") for hop in unwell(servers)]
+
+
+def servers_needing(every: Sequence[Need]) -> str:
+    """Return how many servers without courses need attention."""
+    return f"{render.plural(len(every), 'server')} without courses {'needs' if len(every) == 1 else 'need'} attention"
+
+
+def advice(found: "Sequence[Line]", servers: "Sequence[Hop]") -> str:
+    """Return for the worst courses, and servers without any, why they need attention, and the command that helps."""
+    every, idle = needs(found), server_needs(servers)
+    lines = []
+    for title, some in ((needing(found), every), (servers_needing(idle), idle)):
+        lines += [f"\n{title}:"] if some else []
+        for need in some[:SHOWN]:
+            words = f"  {need.who}: {need.reason}"
+            lines += textwrap.wrap(words, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+            lines += [f"  {need.fix}"] if need.fix else []  # whole, to be pasted
     return "".join(f"{line}\n" for line in lines)
 
 
-def exit_code(found: "Sequence[Line]", faults: "Sequence[Fault]") -> int:
+def exit_code(found: "Sequence[Line]", faults: "Sequence[Fault]", servers: "Sequence[Hop]") -> int:
     """Return 3 if a server gave no answer, so that nothing is known of its courses, 4 if something needs attention."""
-    words = {line.state for line in found}
+    words = {line.state for line in found} | {hop.state for hop in servers if not hop.courses}
     return 3 if "unreachable" in words else 4 if faults or words - {"ok"} else 0
 
 
-def looked(found: "Sequence[Line]", faults: "Sequence[Fault]", write: Callable[[], None]) -> watch.Look:
+def looked(
+    found: "Sequence[Line]", faults: "Sequence[Fault]", servers: "Sequence[Hop]", write: Callable[[], None]
+) -> watch.Look:
     """Return a look at courses: their exit code, in one line the number in each state and the worst lag, by server."""
     lags = {line.target.removeprefix("server "): line.lag_seconds for line in found if line.kind == "server"}
     worst = max(lags, key=lambda server: lags[server] or 0, default=None)
@@ -157,7 +173,7 @@ def looked(found: "Sequence[Line]", faults: "Sequence[Fault]", write: Callable[[
         "courses": len(found), **{state.name: states[state.name] for state in STATES},
         "lag_seconds": worst and lags[worst], "server": worst,
     }  # fmt: skip
-    return watch.Look(exit_code(found, faults), write, summary, lags)
+    return watch.Look(exit_code(found, faults, servers), write, summary, lags)
 
 
 def look_at_courses(run: Run, asked: list[str]) -> watch.Look:
@@ -168,7 +184,7 @@ def look_at_courses(run: Run, asked: list[str]) -> watch.Look:
     def write() -> None:
         terminal = render.chosen_format(run) is Format.table
         columns = SCREEN if terminal and not run.fields else COLUMNS
-        words = f"{routing(faults)}{advice(found)}" if terminal else ""
+        words = f"{routing(faults)}{advice(found, servers)}" if terminal else ""
         if run.watch is not None and words:  # what matters first: the end of a long table is cut
             render.text(run, f"{words.lstrip()}\n")
         if terminal:
@@ -177,7 +193,7 @@ def look_at_courses(run: Run, asked: list[str]) -> watch.Look:
         if run.watch is None and words:
             render.text(run, words)
 
-    return looked(found, faults, write)
+    return looked(found, faults, servers, write)
 
 
 def overview(run: Run, conn: "Conn", asked: list[str]) -> Overview:
@@ -206,13 +222,13 @@ def look_at_all(run: Run, asked: list[str]) -> watch.Look:
         out.write(f"{seen.title}\n{seen.size}\n\n")
         draw_tree(run, out, seen.servers)
         out.write(routing(seen.faults))
-        if not rows:
-            out.write(f"({NONE})\n")
-            return
-        words = advice(seen.courses)
+        words = advice(seen.courses, seen.servers)
         if run.watch is not None and words:  # what matters first: the end of a long table is cut
             out.write(f"{words.lstrip()}\n")
-        table(run, out, [{name: row[name] for name in SCREEN} for row in rows], list(SCREEN))
+        if rows:
+            table(run, out, [{name: row[name] for name in SCREEN} for row in rows], list(SCREEN))
+        else:
+            out.write(f"({NONE})\n")
         if run.watch is None:
             out.write(words)
 
@@ -222,7 +238,7 @@ def look_at_all(run: Run, asked: list[str]) -> watch.Look:
         else:
             render.document(run, {"portal": seen.portal, "courses": rows, "servers": servers}, draw)
 
-    return looked(seen.courses, seen.faults, write)
+    return looked(seen.courses, seen.faults, seen.servers, write)
 
 
 def write_page(run: Run, asked: list[str]) -> int:
@@ -234,13 +250,14 @@ def write_page(run: Run, asked: list[str]) -> int:
         seen = overview(run, conn, asked)
         days = enrollments_by_day(conn, DAYS)
     render.page(run, status_page(run, seen, days))
-    return exit_code(seen.courses, seen.faults)
+    return exit_code(seen.courses, seen.faults, seen.servers)
 
 
 @command(
     app, "status", sets=("data", "watch", "page"), columns=COLUMNS,
     examples=("status", "status --json", "status --watch 5", "status --html status.html"),
-    exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course needs attention or the database is not migrated",
+    exits="0 all ok, 1 unknown course, 3 unreachable, 4 a course or server needs attention or the database is not "
+    "migrated",
     see="rollbook replication verify",
 )  # fmt: skip
 def status(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
