@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from rich.console import Console
 
 from rollbook.core import progress as module
 from rollbook.core.command import Run
-from rollbook.core.progress import Pace, progress
+from rollbook.core.progress import Pace, Reporter, progress
 from rollbook.replication.session import Progress
 
 
@@ -45,6 +47,26 @@ def test_a_part_counts_what_was_announced_however_many_rows_it_has() -> None:
     with pytest.raises(KeyError), whole.part(5) as part:
         raise KeyError
     assert (rows, items) == ([(8, 8), (8, 2), (0, 0), (0, 5)], [1, 1])
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_bar_is_one_line_however_much_it_has_to_say(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    screen = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(module, "console", lambda *_: screen)
+    pace = Pace(total=1000, began=time.monotonic() - 100, items=400, rows=4_000_000, reached=400, expected=1000)
+    drawn = module.bar(Run(), "verify", pace)
+    with screen.capture() as found:
+        screen.print(drawn.get_renderable())
+    (line,) = found.get().splitlines()
+    assert re.fullmatch(r"verify  ?400/1000 ━*.* [\d,]+ rows/s  0:02:\d\d left, ends \d\d:\d\d:\d\d *", line), line
+
+
+def test_items_that_are_announced_on_the_way_are_part_of_the_total() -> None:
+    reporter = Reporter(Pace(total=None))
+    reporter.more(3)
+    reporter(3)
+    reporter.more(3)
+    assert (reporter.pace.items, reporter.pace.total) == (3, 6)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import pytest
 from psycopg import Connection, sql
 
 from rollbook import cli
+from rollbook.core.progress import Reporter
 from rollbook.system import migration as schema
 from rollbook.system.demo.server import PrivateServer, find_bindir
 from tests.conftest import FAST, Cluster, in_memory
@@ -347,6 +348,23 @@ def remedy(site: Site, fix: str) -> Result:
     assert program == "rollbook", fix
     asks = ["--yes"] if words[1] in ("repair", "resync", "detach") else []
     return site.run(*words, *asks)
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No work may count more items than it announced, whatever the test is about."""
+    beyond: list[str] = []
+    count = Reporter.__call__
+
+    def counts(reporter: Reporter, items: int) -> None:
+        count(reporter, items)
+        done, total = reporter.pace.items, reporter.pace.total
+        if total is not None and done > total:
+            beyond.append(f"{done}/{total}")
+
+    monkeypatch.setattr(Reporter, "__call__", counts)
+    yield
+    assert beyond == []
 
 
 @pytest.fixture(scope="session", autouse=True)

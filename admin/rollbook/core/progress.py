@@ -69,6 +69,10 @@ class Reporter:
         """Count items."""
         self.pace.items += items
 
+    def more(self, items: int) -> None:
+        """Announce more items, where the total is not known from the beginning."""
+        self.pace.total = (self.pace.total or 0) + items
+
     def rows(self, count: int, reached: int) -> None:
         """Count rows, and how many of the expected ones that was."""
         self.pace.rows += count
@@ -113,18 +117,23 @@ def report(label: str, pace: Pace, over: Event) -> None:
 def bar(run: Run, label: str, pace: Pace) -> Any:  # noqa: ANN401 (Rich is imported here only)
     """Return a bar that draws itself while it is open."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Items(MofNCompleteColumn):
         def render(self, task: Any) -> Text:  # noqa: ANN401
-            task.completed = pace.items
+            task.completed, task.total = pace.items, pace.total
             return super().render(task)
 
     class End(ProgressColumn):
         def render(self, task: Any) -> Text:  # noqa: ANN401, ARG002
             return Text("  ".join(pace.words(time.monotonic())) or "-:--:--")
 
-    columns = (TextColumn("{task.description}"), Items(), BarColumn(bar_width=None), End())
+    whole = (Column(no_wrap=True) for _ in range(2))  # in a narrow terminal the bar gives way
+    columns = (
+        TextColumn("{task.description}"), Items(table_column=next(whole)), BarColumn(bar_width=None),
+        End(table_column=next(whole)),
+    )  # fmt: skip
     drawn = Progress(*columns, console=console(run, sys.stderr), transient=True, expand=True)
     drawn.add_task(label, total=pace.total)
     return drawn

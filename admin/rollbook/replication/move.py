@@ -88,7 +88,7 @@ class Plan:
     returning: list[Course] = field(default_factory=list)  # their move from here is taken back
     left: list[Course] = field(default_factory=list)  # they are here; the server that they left is still to be cleaned
     here: list[Course] = field(default_factory=list)
-    copies: int = 0  # that are to be built
+    copies: int = 0  # that are to be built, with those of the server's relay
 
     @property
     def question(self) -> str:
@@ -128,7 +128,8 @@ def plan_move(run: Run, courses: Sequence[str], server_name: str, options: Movin
             )
         else:
             plan.arriving.append(course)
-    plan.copies = tables * len(plan.arriving + plan.attaching)
+    hops = 1 if server.through is None else 2
+    plan.copies = hops * tables * len(plan.arriving + plan.attaching)
     return plan
 
 

@@ -139,7 +139,7 @@ def move(run: Run, portal: Conn, wanted: Wanted, steps: Steps, progress: Progres
         lost = [Moved(server.name, row.course, None, outcome, row.state) for row in placed]
         return lost or [Moved(server.name, None, None, outcome)]
     verdicts = {row.course: "" for row in placed}
-    progress.expect(len(placed))
+    progress.more(len(placed))
     for name in placed if not run.dry_run else []:
         _, found = repair_on_server(run, name.course, server.name, Progress(note=progress.note))
         verdicts[name.course] = next((word for word in found.values() if word != "match"), "match")
@@ -317,7 +317,9 @@ class Change:
             if not self.run.dry_run:
                 self.progress.note(f"bringing the courses to server {self.relay.server.name}") if courses else None
                 schemas = [course.schema_name for course in courses]
-                outcome = subscriptions.await_copies(self.relay, schemas, self.run.timeout, self.progress)
+                outcome = subscriptions.await_copies(
+                    self.relay, schemas, self.run.timeout, Progress(note=self.progress.note)
+                )
                 if outcome != "ready":
                     raise self.not_copied(outcome, courses[0].course)
                 with self.run.connect() as holder:

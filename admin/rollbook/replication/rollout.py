@@ -108,6 +108,7 @@ def roll_out(run: Run, changes: Sequence[Change], jobs: int, progress: Progress)
     `jobs`: how many servers are worked on at once. On Ctrl-C the course under way is finished or undone.
     """
     work = Work(run, progress)
+    progress.more(len(changes))
     groups: dict[str | None, dict[str | None, list[Change]]] = {}  # by relay, if there is one: it has one lock
     for change in changes:
         servers = groups.setdefault(change.course.relay or change.course.server, {})
@@ -149,9 +150,8 @@ def part(work: Work, server: str | None, changes: Sequence[Change]) -> None:
     except (AdminError, psycopg.Error) as exc:
         if work.stop.is_set():
             return
-        left = len(changes) if server is None else len(changes) - sum(
-            change.course.course in work.done.courses for change in changes
-        )  # fmt: skip
+        counted = {*work.done.courses, *(failure.course for failure in work.done.failures)}
+        left = sum(change.course.course not in counted for change in changes)
         work.failed(f"{left} courses" + (f" on server {server}" if server else ""), exc, left)
 
 

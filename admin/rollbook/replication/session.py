@@ -113,10 +113,11 @@ class Progress:
     `rows` takes how many more rows were compared or written, and how many of those that `expect` announced that was.
     """
 
-    advance: Callable[[int], None] = ignore
+    advance: Callable[[int], None] = ignore  # of the items that its caller, or `more`, announced
     note: Callable[[str], None] = ignore
     rows: Callable[[int, int], None] = ignore
     expect: Callable[[int], None] = ignore
+    more: Callable[[int], None] = ignore
 
     @contextmanager
     def part(self, expected: int) -> Iterator[Progress]:

@@ -90,11 +90,18 @@ def await_copies(
 ) -> str:
     """Wait until PostgreSQL has copied the tables of these schemas. Returns `ready`, `refused` or `copying` (late).
 
-    It is refused where the server cannot apply a row: of the first copy, or of the changes that come behind it.
+    It is refused where the server cannot apply a row: of the first copy, or of the changes that come behind it. Then
+    what was counted is taken back, as the caller may wait again.
     """
     began = noted = looked = time.monotonic()
     done = 0
     before = session.subscription()
+
+    def refused() -> str:
+        if progress is not None:
+            progress.advance(-done)
+        return "refused"
+
     while True:
         found = session.subscription()
         copies = catalog.copies(session.conn, session.copied, schemas, found)
@@ -105,11 +112,11 @@ def await_copies(
         if ready == len(schemas) * len(session.copied.tables):
             return "ready"
         if found is None or not found.enabled:
-            return "refused"
+            return refused()
         if time.monotonic() - looked > LOOK_SECONDS:
             has_errors = found.sync_errors or found.is_failing(before)
             if has_errors and apply_error.fault(session):
-                return "refused"
+                return refused()
             before, looked = found, time.monotonic()
         if seconds is not None and time.monotonic() - began > seconds:
             return "copying"

@@ -74,6 +74,7 @@ def widen(run: Run, column: Column, wanted: str, progress: Progress) -> Outcome:
         if run.dry_run:
             narrow = {courses_of(courses)[name].course for name in narrower(portal, column, kind, courses)}
             return Outcome(len(narrow), 0, [], WORDS[bool(narrow) or kind.now != kind.wanted])
+    progress.more(len(courses))
     done = copies(run, column, kind, courses, progress)
     is_new = kind.now != kind.wanted
     if is_new and not done.failures:

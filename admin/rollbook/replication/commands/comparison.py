@@ -237,4 +237,4 @@ def reporting(run: Run, label: str, total: int | None) -> "Iterator[Progress]":
     from rollbook.replication.session import Progress
 
     with progress(run, label, total) as reporter:
-        yield Progress(reporter, lambda text: render.note(run, text), reporter.rows, reporter.expect)
+        yield Progress(reporter, lambda text: render.note(run, text), reporter.rows, reporter.expect, reporter.more)

@@ -106,13 +106,10 @@ def show(
 def reporting(run: Run) -> "Iterator[Progress]":
     """Yield how work on all courses reports: a bar with the time left, and notes on stderr."""
     from rollbook.core.progress import progress
-    from rollbook.replication.queries.courses import known_courses
     from rollbook.replication.session import Progress
 
-    with run.connect() as conn:
-        total = len(known_courses(conn, []))
-    with progress(run, run.verb, total) as advance:
-        yield Progress(advance, lambda text: render.note(run, text))
+    with progress(run, run.verb, None) as reporter:  # one change goes to all courses once, or more often
+        yield Progress(reporter, lambda text: render.note(run, text), more=reporter.more)
 
 
 def changed(
