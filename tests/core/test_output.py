@@ -105,6 +105,16 @@ def test_status_on_an_empty_database_has_a_portal_and_no_courses(rollbook: Rollb
     assert answer.data["portal"].items() >= {"users": 0, "enrollments": 0, "courses": 0, "revision": "0002"}.items()
 
 
+def test_fields_of_status_are_obeyed_in_every_format(rollbook: Rollbook, seen: str) -> None:
+    asked = ("status", "--fields", "course,verdict,reason", "-d", seen)
+    assert [*{tuple(row) for row in rollbook(*asked, "--json").data["courses"]}] == [("course", "verdict", "reason")]
+    drawn = rollbook(*asked, "--format", "table").out
+    assert re.search(r"^COURSE +VERDICT +REASON *$", drawn, re.MULTILINE), drawn
+    for style in ("json", "table", "csv"):
+        assert rollbook("status", "--fields", "colour", "--format", style, "-d", seen).code == 2
+    assert rollbook(*asked, "--html", "-").code == 0
+
+
 def test_null_is_kept_in_json_and_empty_in_csv(rollbook: Rollbook, seen: str) -> None:
     del seen
     assert rollbook("user", "list", "--match", "eve", "--json").row["last_login"] is None

@@ -32,7 +32,7 @@ NEVER = "never compared"
 def status_page(run: Run, seen: status.Overview, days: Mapping[date, int]) -> str:
     """Return the page of `rollbook status`; `days` are enrollments by day, empty where they are not known."""
     found, portal = seen.courses, seen.portal
-    names = status.COLUMNS if run.wide else status.SCREEN
+    names = status.COLUMNS if run.wide or run.fields else status.SCREEN
     lags = [line.lag_seconds for line in found if line.kind == "server" and line.lag_seconds is not None]
     needy = [line for line in found if line.state != "ok"]
     parts = [

@@ -216,6 +216,8 @@ def look_at_all(run: Run, asked: list[str]) -> watch.Look:
     with run.connect() as conn:
         seen = overview(run, conn, asked)
     rows = [vars(line) for line in seen.courses]
+    names: list[str] = render.picked(run, COLUMNS) if run.fields else list(SCREEN)
+    kept = [{name: row[name] for name in names} for row in rows]
     servers = [vars(hop) for hop in seen.servers]
 
     def draw(out: IO[str]) -> None:
@@ -226,7 +228,7 @@ def look_at_all(run: Run, asked: list[str]) -> watch.Look:
         if run.watch is not None and words:  # what matters first: the end of a long table is cut
             out.write(f"{words.lstrip()}\n")
         if rows:
-            table(run, out, [{name: row[name] for name in SCREEN} for row in rows], list(SCREEN))
+            table(run, out, kept, names)
         else:
             out.write(f"({NONE})\n")
         if run.watch is None:
@@ -236,7 +238,8 @@ def look_at_all(run: Run, asked: list[str]) -> watch.Look:
         if render.chosen_format(run) in (Format.csv, Format.tsv):
             render.rows(run, rows, COLUMNS)
         else:
-            render.document(run, {"portal": seen.portal, "courses": rows, "servers": servers}, draw)
+            listed = kept if run.fields else rows
+            render.document(run, {"portal": seen.portal, "courses": listed, "servers": servers}, draw)
 
     return looked(seen.courses, seen.faults, seen.servers, write)
 
