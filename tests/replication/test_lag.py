@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pexpect
+import pytest
 
-from rollbook.replication.lag import Answer, Arrived, Beat, Clock, Sent, curve, history
+from rollbook.core.command import Run
+from rollbook.replication.commands.lag import draw
+from rollbook.replication.lag import Answer, Arrived, Beat, Clock, History, Period, Sent, curve, history
 from tests.program import PROGRAM, environment
 from tests.replication.conftest import Site, remedy
 
@@ -121,11 +125,27 @@ def test_a_terminal_gets_a_chart(shared: Site) -> None:
         assert lines[0].startswith("lag of server east: last 0.0"), lines
     _, plain = screen(shared, "replication", "lag", LC_ALL="C")
     assert "\n".join(plain).isascii()
-    assert any(re.fullmatch(r"0 s .*[_.:]", line) for line in plain), plain
+    assert any(re.fullmatch(r" *0 s .*[_.:]", line) for line in plain), plain
     code, live = screen(shared, "replication", "status", "--watch", "0.1", "--count", "3", LC_ALL="C.UTF-8")
     drawn = re.findall(r"lag east (\S+) +now (\S+) s, at most", "\n".join(live).partition("\x1b[?1049l")[2])
     assert [len(line) for line, _ in drawn] == [3]
     assert (code, float(drawn[0][1]) < 1) == (0, True)
+
+
+def test_the_highest_lag_of_several_servers_is_one_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    beats = {name: [Beat(name, after(1), after(2), lag)] for name, lag in (("east", 0.169), ("west", 0.002))}
+    known = {name: History(each, 0.0, records=True) for name, each in beats.items()}
+    for names, wanted in (
+        (("east", "west"), "highest: 0.169 s"),
+        (("west", "west2"), "highest: 0.002 s; scale to 0.1 s"),
+    ):
+        found = {name: known[name.removesuffix("2")] for name in names}
+        out = io.StringIO()
+        draw(Run(), out, Period(START, after(10), dict(found), None), found)
+        first, second, _ = out.getvalue().splitlines()
+        assert first.endswith(wanted), first
+        assert ("█" in second) == (names[0] == "east"), second
 
 
 def test_the_difference_of_the_clocks_is_taken_off() -> None:

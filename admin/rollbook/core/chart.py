@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII = " _.:-=+*#"
-LEAST_TOP = 1.0  # of a chart of lag, in seconds: milliseconds alone stay low
+LEAST_TOP = 0.1  # of a chart of lag, in seconds: milliseconds alone stay low
 
 
 def has_blocks() -> bool:

@@ -86,7 +86,8 @@ def draw(run: Run, out: IO[str], period: "Period", known: "dict[str, History]") 
     from rollbook.replication.lag import curve
 
     width = min(console(run, out).width, WIDEST)
-    top = max(LEAST_TOP, *(beat.lag_seconds or 0 for history in known.values() for beat in history.beats), 0)
+    highest = max((beat.lag_seconds or 0 for history in known.values() for beat in history.beats), default=0)
+    top = max(LEAST_TOP, highest)
     times = (when(period, period.start), when(period, period.end))
     if len(known) == 1:
         ((name, history),) = known.items()
@@ -101,7 +102,8 @@ def draw(run: Run, out: IO[str], period: "Period", known: "dict[str, History]") 
     pad = max(map(len, known))
     texts = {name: summary(history, period) for name, history in known.items()}
     room = max(8, width - pad - max(map(len, texts.values())) - 2)
-    out.write(f"lag from {times[0]} to {times[1]}; highest: {seconds(top)}\n")
+    scale = f"; scale to {seconds(top)}" if top > highest else ""
+    out.write(f"lag from {times[0]} to {times[1]}; highest: {seconds(highest)}{scale}\n")
     for name, history in known.items():
         (line,) = chart(curve(history.beats, period.start, period.end, room), top)
         out.write(f"{name:<{pad}} {line:<{room}} {texts[name]}\n")
