@@ -85,7 +85,7 @@ def test_charts_fit_the_terminal_and_their_bars_are_to_scale(db: Connection[Any]
 
 def test_what_has_long_values_is_a_table_at_eighty_columns(broken: str) -> None:
     for command, headings in (
-        ("check", ["CHECK", "STATE", "VALUE", "UNIT", "MESSAGE"]),
+        ("check", ["CHECK", "STATE", "VALUE", "MESSAGE"]),
         ("config show", ["KEY", "VALUE", "SOURCE"]),
     ):
         _, screen = terminal(*command.split(), "-d", f"{broken} application_name=newcomer", width=80, NO_COLOR="1")

@@ -1,7 +1,7 @@
 r"""Rows for a reader: a table, or records (as psql's `\\x auto`) where a terminal is too narrow for one.
 
-On a terminal the key and other texts are shortened in their middle, prose is wrapped, and columns of low priority are
-hidden; only what still does not fit becomes records. A pipe or a file gets a table of natural width.
+On a terminal the key and other texts are shortened in their middle, prose and names of slots are wrapped, and columns
+of low priority are hidden; only what still does not fit becomes records. A pipe or a file gets its natural width.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 
 GAP = 2
 LEAST = 16  # cells that a shortened or wrapped text keeps
+LEAST_WHOLE = 32  # of those that a wrapped name keeps
 PROSE = (
     "message", "resolution", "reason", "fix", "detail", "difference", "problem", "description", "title", "locks",
     "error", "last_error", "rationale", "before", "after", "columns", "request", "value", "why",
 )  # fmt: skip
+WHOLE = ("check", "slot")  # names that differ in their middle alone: one that does not fit is wrapped
 # A narrow terminal hides these, in this order. The first column is the key and is never hidden.
 LOW_PRIORITY = (
     "on_fault", "closed_at", "paused_at", "pause_reason", "member", "sha256", "archive", "status", "created_at",
     "target", "observed_at", "in_flight", "portal_rows", "course_rows", "schema_name", "created", "is_staff",
     "is_superuser", "down_revision", "last_login", "date_joined", "inactive_since", "active", "since", "on_leave",
-    "requested_at", "count", "sqlstate", "verified_at", "lag_bytes", "lag_seconds", "lsn", "warning",
-    "critical",
+    "requested_at", "sqlstate", "verified_at", "lag_bytes", "lag_seconds", "lsn", "warning", "critical", "count",
 )  # fmt: skip
 
 
@@ -66,13 +67,17 @@ def shortened(text: str, room: int) -> str:
     return f"{head}…{tail}"
 
 
-def fitted(run: Run, width: dict[str, int], least: dict[str, int], room: int) -> dict[str, int] | None:
+def fitted(
+    run: Run, width: dict[str, int], least: dict[str, int], room: int, empty: set[str]
+) -> dict[str, int] | None:  # fmt: skip
     """Return the columns to show and their widths in cells; None if even the least widths do not fit.
 
+    Of those that may be hidden the `empty` ones, without a value in any row, are the first.
     `--fields` names what must be seen: nothing of that is hidden.
     """
     names = list(width)
     droppable = [] if run.fields else [name for name in LOW_PRIORITY if name in names[1:]]
+    droppable.sort(key=lambda name: name not in empty)
     room += GAP  # the last column needs none
     while sum(least[name] + GAP for name in names) > room:
         if not droppable:
@@ -102,10 +107,13 @@ def table(
         for name in names
     }
     least = {
-        name: max(min(width[name], LEAST), cell_len(heading(name))) if may_shrink(name, found) else width[name]
+        name: max(min(width[name], LEAST_WHOLE if name in WHOLE else LEAST), cell_len(heading(name)))
+        if may_shrink(name, found)
+        else width[name]
         for name in names
     }
-    shown = fitted(run, width, least, room) if narrow else width
+    empty = {name for name in names if all(row[name] is None for row in found)}
+    shown = fitted(run, width, least, room, empty) if narrow else width
     if shown is None:
         write(screen, out, records(cells, room, shorten=True), indent)
         return
@@ -122,7 +130,8 @@ def table(
     for row, texts_of_row in zip(found, cells, strict=True):
         line = [
             Text(
-                texts_of_row[name] if name in PROSE or not narrow else shortened(texts_of_row[name], shown[name]),
+                shortened(texts_of_row[name], shown[name]) if narrow and name not in (*PROSE, *WHOLE)
+                else texts_of_row[name],
                 style=marked(name, row[name])[1],
             )
             for name in shown

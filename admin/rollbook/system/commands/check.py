@@ -1,13 +1,14 @@
 """`rollbook check`: what is watched, judged, for people and for monitors such as Nagios."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rollbook.core import render
-from rollbook.core.command import Run, command
+from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import AdminError, UsageError
+from rollbook.core.values import size
 
 app = typer.Typer()
 
@@ -80,8 +81,18 @@ def check(
     if nagios:
         render.text(run, judging.nagios(lines) + "\n")
         return judging.NAGIOS[judging.worst(lines)]
-    render.rows(run, [vars(line) for line in lines], COLUMNS)
+    if render.chosen_format(run) is Format.table and not run.fields:
+        render.rows(run, [in_words(vars(line)) for line in lines], [name for name in COLUMNS if name != "unit"])
+    else:
+        render.rows(run, [vars(line) for line in lines], COLUMNS)
     return judging.exit_code(lines)
+
+
+def in_words(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line for a reader: value and limits with their unit."""
+    amounts = {name: line[name] for name in ("value", "warning", "critical") if line[name] is not None}
+    is_bytes, unit = line["unit"] == "B", line["unit"] or ""
+    return {**line, **{name: size(int(each)) if is_bytes else f"{each:g} {unit}" for name, each in amounts.items()}}
 
 
 def age(given: str | None) -> timedelta | None:
