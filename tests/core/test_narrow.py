@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from rollbook.core import render
 from rollbook.core.command import Run, When
 from rollbook.core.output import Page
 from rollbook.core.table import table
+from rollbook.replication.commands import comparison
 from rollbook.replication.commands.replication import CONFLICTS, SLOTS
+from rollbook.replication.verify import Report
 from rollbook.system.commands.check import in_words
 from rollbook.system.judging import Judgement
+from tests.program import KEEP
 
 COPY = "pg_16524_sync_16541_7345678901234567890"  # the slot of a first copy; its neighbour differs in the middle
 
@@ -64,3 +68,24 @@ def test_a_column_without_values_is_hidden_before_one_with(monkeypatch: pytest.M
     assert "COUNT" in lines[0]
     assert "348" in lines[1]
     assert "hidden: sqlstate; " in lines[-1]
+
+
+def test_resync_fits_as_repair_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {**dict.fromkeys(comparison.REPAIRED, 0), "course": KEEP, "table": "student_courseenrollment",
+           "verdict_after": "match"}  # fmt: skip
+    assert screen(monkeypatch, [row])[0].startswith("COURSE  ")
+    monkeypatch.setattr(render, "is_drawn", lambda _: True)
+    assert comparison.resynced_columns(Run()) == comparison.REPAIRED
+    assert comparison.resynced_columns(Run(wide=True)) == comparison.RESYNCED
+
+
+def test_the_last_line_of_verify_wraps(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "12 courses compared; 3 could not be compared (a/b/c, d/e/f, g/h/i); 2 differ in 14 rows.\n  next\n"
+    monkeypatch.setattr(comparison, "summary", lambda _: words)
+    report = Report.__new__(Report)
+    for is_drawn, lengths in ((True, (80, 4)), (False, (90, 3))):
+        monkeypatch.setattr(render, "is_drawn", lambda _, drawn=is_drawn: drawn)
+        comparison.write_end(Run(), report)
+        lines = capsys.readouterr().out.splitlines()
+        assert (max(map(len, lines)) <= lengths[0], len(lines)) == (True, lengths[1]), lines
+        assert lines[-1] == "  next"

@@ -1,5 +1,6 @@
 """`rollbook replication verify`, `repair`, `resync`: compare the copies with the portal, and make them equal."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -104,7 +105,14 @@ def write_report(run: Run, report: "Report", *, list_rows: bool) -> None:
             render.text(run, "\n")
             shown = FINDINGS if any(row.server for row in report.findings) else FINDINGS[:-1]
             render.rows(run, [vars(row) for row in report.findings[:SHOWN]], shown)
-        render.text(run, "\n" + summary(report))
+        write_end(run, report)
+
+
+def write_end(run: Run, report: "Report") -> None:
+    """Write the last line of a verify, wrapped on a terminal, and the next command."""
+    first, rest = summary(report).split("\n", 1)
+    wrapped = textwrap.fill(first, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    render.text(run, f"\n{wrapped if render.is_drawn(run) else first}\n{rest}")
 
 
 def write_page(run: Run, report: "Report", *, list_rows: bool) -> None:
@@ -223,11 +231,16 @@ def resync(run: Run, course: Courses) -> int:
     render.confirm(run, "resync " + ", ".join(f"{name} on {server}" for name, server in servers.items()))
     with reporting(run, "resync", len(servers)) as progress:
         result, failures = resync_all(run, servers, progress)
-    render.rows(run, [vars(row) for row in result], RESYNCED, empty="nothing was resynced")
+    render.rows(run, [vars(row) for row in result], resynced_columns(run), empty="nothing was resynced")
     show_failures(run, failures)
     if failures:
         return 5 if result else failures[0].error.exit_code
     return 4 if any(row.verdict_after != "match" for row in result) else 0
+
+
+def resynced_columns(run: Run) -> tuple[str, ...]:
+    """Return the columns of a resync: the question has named the servers, and without them 80 columns are enough."""
+    return REPAIRED if render.is_drawn(run) and not (run.wide or run.fields) else RESYNCED
 
 
 @contextmanager

@@ -364,5 +364,8 @@ def show_team(run: Run, done: "Team") -> None:
         render.text(run, done.statement)
     render.rows(run, [vars(done)], TEAM)
     if done.on_server:
-        where = " and ".join(f"server {name}" for name in (done.server, done.moving_to) if name)
-        render.note(run, f"{where} has its own roles; run there: {done.on_server}")
+        names = [name for name in (done.server, done.moving_to) if name]
+        have = "has its" if len(names) == 1 else "have their"
+        render.note(
+            run, f"{' and '.join(f'server {name}' for name in names)} {have} own roles; run there: {done.on_server}"
+        )
