@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,11 @@ def test_help_has_examples_exit_codes_and_says_the_same_short(rollbook: Rollbook
     examples = [line for line in answer.out.splitlines() if line.strip().startswith("$ rollbook ")]
     assert len(examples) >= 2
     assert all(f"$ rollbook {' '.join(leaf)}" in line for line in examples)
+    for block in re.findall(r"^ *\$ (rollbook .*(?:\n *\S.*)*)", answer.out, re.MULTILINE):
+        *begun, last = [line.rstrip() for line in block.splitlines()]
+        assert all(line.endswith(" \\") for line in begun), f"two commands in a shell: {block}"
+        assert not last.endswith("\\")
+        assert shlex.split(block.replace("\\\n", " "))[: len(leaf) + 1] == ["rollbook", *leaf]
     assert "Exit codes: 0" in answer.out
     assert rollbook(*leaf, "-h", dsn=None).out == answer.out
     about = [line.strip() for line in answer.out.partition("\u256d")[0].splitlines()]

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -243,6 +244,7 @@ class Run:
 
 current = Run()  # the command under way: what main() needs to know to report an error
 
+EXAMPLE_WIDTH = 76  # cells of a line behind `$ `, at 80 columns
 COMMON = "Common options"
 OUTPUT = "Output options"
 BULK = "File options"
@@ -412,8 +414,21 @@ def period_parameters(column: str) -> list[inspect.Parameter]:
     ]
 
 
+def broken(line: str) -> str:
+    """Return a command line that a shell reads as the same one, in lines that fit into help at 80 columns."""
+    word = r"(?:'[^']*'|[^' ])+"
+    first, *parts = re.findall(rf"-\S* (?![-<]){word}|< {word}|{word}", line)  # an option keeps its value
+    lines = [first]
+    for part in parts:
+        if len(f"{lines[-1]} {part}") > EXAMPLE_WIDTH - (2 if part is not parts[-1] else 0):
+            lines.append(f"    {part}")
+        else:
+            lines[-1] += f" {part}"
+    return " \\\n".join(lines)
+
+
 def epilog(examples: tuple[str, ...], exits: str, see: str) -> str:
     """Return what the help says below the options."""
-    lines = [f"[dim]$[/dim] rollbook {example}".replace("[edX", r"\[edX") for example in examples]
+    lines = [f"[dim]$[/dim] {broken(f'rollbook {example}')}".replace("[edX", r"\[edX") for example in examples]
     parts = ["Examples:", *lines, f"Exit codes: {exits}.", *([f"See also: {see}"] if see else [])]
     return "\n\n".join(parts)
