@@ -198,7 +198,7 @@ def test_a_relay_whose_wal_is_not_logical_is_told_the_lines_that_change_that(
                           "--subscription-dsn", site.hub_dsn, "--json")  # fmt: skip
         error = refusal(answer)
         assert "wal_level of server hub is replica" in error["message"]
-        assert error["hint"] == "alter system set wal_level = 'logical'; then restart that server"
+        assert error["hint"] == "on server hub: alter system set wal_level = 'logical'; then restart it"
         assert schemas(site.server) == []
         site.ok("server", "remove", "hub", "--yes")
 

@@ -105,6 +105,23 @@ def test_the_relay_has_what_the_servers_behind_it_need_and_nothing_else(site: Zo
     assert site.left() == before
 
 
+def test_an_attach_through_a_relay_without_room_is_refused_before_anything_changes(site: Zones) -> None:
+    site.add_all("hub", "east")
+    empty, hub = site.left(), site.sides["hub"]
+    free = "current_setting('max_replication_slots')::int - (select count(*) from pg_replication_slots)"
+    hub.execute("select pg_create_physical_replication_slot('full_' || n) "
+                f"from generate_series(1, {free}) as n".encode())  # fmt: skip
+    full = site.run("course", "attach", KEEP, "--to", "east", "--json")
+    hub.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name ~ '^full_'")
+    error = refusal(full)
+    assert full.code == 1
+    assert error["message"] == "there is no room for a first copy: replication slots of server hub: 40 of 40 are used"
+    assert error["hint"] == "free one; or: on server hub: alter system set max_replication_slots = 48; then restart it"
+    assert site.left() == empty
+    site.attach(KEEP)
+    site.follows("east")
+
+
 def test_a_course_moves_in_all_directions_while_people_write(site: Zones) -> None:
     site.add_all("hub", "hub2", "north", "east", "west", "south")
     site.ok("course", "attach", KEEP, "--to", "north")

@@ -154,6 +154,8 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
         requirements.refuse_encoding(hop)
         requirements.check_schemas(hop, schemas)
         requirements.refuse_lost(hop)
+        if new_ids:
+            requirements.check_copy_room(hop)
     if new_ids:
         steps.on_portal(portal, placement(new_ids, server.name, "copying"))
     created: dict[str, list[str]] = {}

@@ -163,7 +163,7 @@ def check_room(session: Session) -> None:
         if version < 150000:
             raise RefusedError(f"{who} is older than PostgreSQL 15", fix="upgrade it")
     refuse_encoding(session)
-    lacking: list[tuple[str, str]] = []
+    lacking: list[tuple[str, str, str]] = []  # fact, place and statement
     slot = catalog.slot(source, server)
     if slot and not slot.is_here:
         raise RefusedError(
@@ -171,20 +171,19 @@ def check_room(session: Session) -> None:
             fix="choose another name for the server",
         )
     if here["wal_level"] != "logical":
-        lacking.append(
-            (f"wal_level of {session.source_name} is {here['wal_level']}", "alter system set wal_level = 'logical'")
-        )
-    for room in (*source_room(here, session.source_name), *server_room(there, server.name)):
+        fact = f"wal_level of {session.source_name} is {here['wal_level']}"
+        lacking.append((fact, session.source_name, "alter system set wal_level = 'logical'"))
+    for place, room in rooms(session, here, there):
         need = 2 if room.setting == "max_logical_replication_workers" else 3
         if room.limit - room.used < need and slot is None:
-            lacking.append(
-                (f"{room.what}: {room.used} of {room.limit} are used", alter_system(room, room.used + need + 7))
-            )
+            fact = f"{room.what}: {room.used} of {room.limit} are used"
+            lacking.append((fact, place, alter_system(room, room.used + need + 7)))
     if lacking:
+        lines = {place: [line for _, at, line in lacking if at == place] for _, place, _ in lacking}
         raise RefusedError(
-            "there is no room for another server: " + "; ".join(fact for fact, _ in lacking),
+            "there is no room for another server: " + "; ".join(fact for fact, _, _ in lacking),
             why="a server takes one slot, sender, origin and worker, and two more during a first copy",
-            fix="; ".join(line for _, line in lacking) + "; then restart that server",
+            fix="; then: ".join(f"on {place}: {'; '.join(each)}; then restart it" for place, each in lines.items()),
         )
     where = "" if session.upstream is None else f" on {session.source_name}"
     for right, words, line in (
@@ -199,15 +198,24 @@ def check_room(session: Session) -> None:
             raise UnreachableError(words, fix=line)
 
 
+def rooms(session: Session, here: Row, there: Row) -> list[tuple[str, Room]]:
+    """Return each limit of a server and its source, after the place where it is set."""
+    name = session.server.name
+    return [
+        *((session.source_name, room) for room in source_room(here, session.source_name)),
+        *((f"server {name}", room) for room in server_room(there, name)),
+    ]
+
+
 def check_copy_room(session: Session) -> None:
     """Raise RefusedError if one of the slots, senders, origins and workers that a first copy takes is not free."""
     here, there = one(session.source, ROOM), one(session.conn, SERVER_ROOM, {"stream": session.server.stream})  # type: ignore[arg-type]
-    for room in (*source_room(here, session.source_name), *server_room(there, session.server.name)):
+    for place, room in rooms(session, here, there):
         if room.used >= room.limit:
             raise RefusedError(
                 f"there is no room for a first copy: {room.what}: {room.used} of {room.limit} are used",
                 why="it takes one slot, sender, origin and worker more",
-                fix="free one, or raise the setting and restart that server",
+                fix=f"free one; or: on {place}: {alter_system(room, room.used + 8)}; then restart it",
             )
 
 
