@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from rollbook.replication import write_rows
 from tests.program import COPIED, KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
 from tests.replication.conftest import (
     database,
@@ -152,6 +156,100 @@ def test_a_transaction_that_is_skipped_on_the_way_is_missing_until_repair(behind
     follower.follow(shown["fix"], alternative=1)
     follower.until_ok()
     assert "--skip" in follower.followed[0]
+
+
+# --- a server that keeps a repair waiting -----------------------------------------------------------------------------
+
+DEAF = f"""
+create function {KEEP_SCHEMA}.deaf() returns trigger language plpgsql set search_path = pg_catalog as $$
+begin
+    for turn in 1..300 loop  -- 15 s
+        begin
+            perform pg_sleep(0.05);
+        exception when query_canceled then
+            null;
+        end;
+    end loop;
+    return null;
+end $$;
+create trigger deaf before delete on {KEEP_SCHEMA}.student_courseenrollment execute function {KEEP_SCHEMA}.deaf()
+"""  # it cannot be cancelled
+SLOW = f"""
+create function {KEEP_SCHEMA}.slow() returns trigger language plpgsql set search_path = pg_catalog as $$
+begin
+    perform pg_sleep(0.4);
+    return old;
+end $$;
+create trigger slow before delete on {KEEP_SCHEMA}.student_courseenrollment
+    for each row execute function {KEEP_SCHEMA}.slow()
+"""
+COMMANDS = "select pid from pg_stat_activity where application_name like 'rollbook%' and datname = current_database()"
+
+
+@contextmanager
+def writing(site: Relayed) -> Iterator[list[float]]:
+    """Write a user, and enroll her elsewhere, again and again; the seconds that each time took."""
+    took: list[float] = []
+    done = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(site.portal_dsn, autocommit=True) as conn:
+            while not done.is_set():
+                began = time.monotonic()
+                conn.execute("update portal.auth_user set last_name = 'x' where id = 101")
+                for write in (
+                    "delete from portal.student_courseenrollment where user_id = 102 and course_id = %s",
+                    "insert into portal.student_courseenrollment (user_id, course_id) values (102, %s)",
+                ):
+                    conn.execute(write, [REMOVE])
+                took.append(time.monotonic() - began)
+                done.wait(0.1)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield took
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_server_that_keeps_a_repair_waiting_holds_up_nobody_on_the_portal(
+    behind: Relayed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = behind
+    monkeypatch.setattr(write_rows, "BATCH_SECONDS", 0.5)
+    enroll(site, 3)
+    site.wait()
+    for schema in (KEEP_SCHEMA, REMOVE_SCHEMA):
+        site.as_worker(
+            f"insert into {schema}.student_courseenrollment select -id, id, 'x', now() from {schema}.auth_user"
+        )
+    site.server.execute(DEAF)
+    with writing(site) as took:
+        partly = site.run("replication", "repair", "--yes", "--json")  # its neighbor is repaired
+    assert max(took) < 5, took
+    assert len(took) > 5
+    assert partly.code == 5, (partly.out, partly.err)
+    assert {row["course"] for row in partly.data} == {REMOVE}
+    assert f"server east did not write the rows of course {KEEP} within 0.5 s" in partly.err
+    for (pid,) in site.server.execute(COMMANDS).fetchall():
+        site.server.execute("select pg_terminate_backend(%s, 10000)", [pid])
+    site.server.execute(f"drop function {KEEP_SCHEMA}.deaf() cascade")
+    with psycopg.connect(site.server_dsn) as other:
+        other.execute(f"lock table {KEEP_SCHEMA}.student_courseenrollment in share row exclusive mode")
+        with writing(site) as took:
+            late = site.run("replication", "repair", KEEP, "--yes")
+    assert max(took) < 5, took
+    assert late.code == 3, late
+    monkeypatch.setattr(write_rows, "BATCH_SECONDS", 1.5)
+    site.server.execute(SLOW)
+    assert site.run("replication", "repair", "--yes").code == 0  # fewer users at a time
+    site.server.execute(f"drop function {KEEP_SCHEMA}.slow() cascade")
+    site.wait()
+    assert site.is_equal(KEEP)
+    assert site.is_equal(REMOVE)
 
 
 # --- what is gone -----------------------------------------------------------------------------------------------------

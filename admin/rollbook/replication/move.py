@@ -201,6 +201,11 @@ class ChangeOver:
         """
         session, options, dry = self.session, self.options, self.run.dry_run
         portal, new = session.portal, session.server
+        if session.conn.closed:  # by a course before, for which that server took too long
+            raise UnreachableError(
+                f"server {new.name} does not answer", why="it was given up at a course before",
+                fix="the same command again",
+            )  # fmt: skip
         course = find_course(portal, course.course)  # its old server may have been removed meanwhile
         if course.server == new.name and course.leaving is None:
             return Result(rows=[Moved(course.course, None, new.name, "course", None, "unchanged")])

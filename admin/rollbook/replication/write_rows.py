@@ -15,15 +15,20 @@ from rollbook.replication import build, obstacle
 from rollbook.replication.apply_error import copy_rows
 from rollbook.replication.catalog import Placement, course_of
 from rollbook.replication.compare import Compared
-from rollbook.replication.fence import fence
-from rollbook.replication.queries.copies import Written
+from rollbook.replication.fence import FaultError, fence
+from rollbook.replication.queries.copies import Written, total
+from rollbook.replication.route_hold import held_routes
 from rollbook.replication.session import Progress, Session
 
 BATCH_USERS = 2_500
-BATCH_SECONDS = 5.0  # how long the portal's writers may wait until a batch's server has caught up
+BATCH_SECONDS = 5.0  # how long the portal's writers may wait for a batch, whatever its server does
+SMALLER = 10  # a batch that takes longer is tried again as so many
 
-HOLD = "select from rollbook.route where user_id = any(%s) order by user_id for update"
 MAY_PREPARE = "select has_database_privilege(current_database(), 'temporary') as may"
+
+
+class LateError(UnreachableError):
+    """A server did not write a batch within the time for which the portal's writers wait for it."""
 
 
 def write_rows(
@@ -46,22 +51,63 @@ def write_rows(
     for table in found:
         for finding in table.findings:
             users.setdefault(finding.user_id, {}).setdefault(table.table, []).append(finding.row_id)
-    written = {name: Written(name) for name in session.copied.names}
+    written: list[Written] = []
     order = sorted(users)
-    for start in range(0, len(order), BATCH_USERS):
-        batch = order[start : start + BATCH_USERS]
-        row_ids = {name: [i for user in batch for i in users[user].get(name, [])] for name in written}
-        with holder.transaction(force_rollback=True):
-            holder.execute(HOLD, [batch])
-            fence(session, min(session.timeout, BATCH_SECONDS))
-            try:
-                with session.conn.transaction():
-                    write_batch(session, course.schema_name, row_ids, written)
-            except psycopg.Error as exc:
-                raise refused_write(session, course.schema_name, exc) or exc from exc
+    start, size = 0, BATCH_USERS
+    while start < len(order):
+        batch = order[start : start + size]
+        row_ids = {name: [i for user in batch for i in users[user].get(name, [])] for name in session.copied.names}
+        fence(session)  # nobody waits yet: a server that is behind has caught up before
+        try:
+            written += write_held(session, holder, course, batch, row_ids)
+        except LateError:
+            if session.conn.closed or len(batch) == 1:
+                raise
+            size = max(1, len(batch) // SMALLER)
+            continue
+        start += len(batch)
         count = sum(map(len, row_ids.values()))
         progress.rows(count, count)
-    return [row for row in written.values() if row]
+    return [row for row in total(*written) if row]
+
+
+def write_held(
+    session: Session, holder: Conn, course: Placement, user_ids: list[int], row_ids: dict[str, list[int]]
+) -> list[Written]:
+    """Write one batch while the portal holds the routes of its users; return what was written.
+
+    Raises LateError where the time is over first: the routes are free then, and nothing was written, unless the server
+    was committing.
+    """
+    seconds = min(session.timeout, BATCH_SECONDS)
+    written = {name: Written(name) for name in session.copied.names}
+    try:
+        with held_routes(holder, user_ids, [hop.conn for hop in session.hops], seconds) as hold:
+            fence(session, hold.left)
+            with session.conn.transaction():
+                write_batch(session, course.schema_name, row_ids, written)
+                if not hold.left:
+                    raise late(session, course, seconds)
+    except (FaultError, LateError):
+        raise
+    except (UnreachableError, psycopg.Error) as exc:
+        if not hold.left:
+            raise late(session, course, seconds) from exc
+        if isinstance(exc, UnreachableError):
+            raise
+        raise refused_write(session, course.schema_name, exc) or exc from exc
+    return list(written.values())
+
+
+def late(session: Session, course: Placement, seconds: float) -> LateError:
+    """Return the error of a batch that took longer than `seconds`."""
+    name = session.server.name
+    return LateError(
+        f"server {name} did not write the rows of course {course.course} within {seconds:g} s",
+        why="the portal's writers wait for no longer; a lock, a slow trigger or the load of that server holds it up",
+        fix=f"on server {name}, end what holds up writes to schema {course.schema_name}: pg_stat_activity shows it; "
+        "then the same command again",
+    )  # fmt: skip
 
 
 def refused_write(session: Session, schema_name: str, exc: psycopg.Error) -> AdminError | None:
