@@ -195,6 +195,14 @@ def test_a_column_joins_gets_a_name_and_a_type_and_leaves_under_load(pair: Pair)
 
 def test_a_column_stays_at_home_and_travels_again_under_load(pair: Pair) -> None:
     own = sql.SQL("update {} set last_login = '2001-01-01'").format(sql.Identifier(pair.schema(ONE), "auth_user"))
+    known = sql.SQL(
+        "select concat(most_common_vals, histogram_bounds) from pg_stats "
+        "where schemaname = {} and attname = 'last_login'"
+    ).format(pair.schema(ONE))
+    pair.portal.execute("update portal.auth_user set last_login = now() - id * interval '1 hour'")
+    pair.wait()
+    pair.hub.execute("analyze")
+    assert [found for (found,) in pair.hub.execute(known) if found]
     with load(pair.portal_dsn) as writers:
         pair.ok("course", "update", ONE, "--without", "last_login,goals")
         pair.server.execute(own)
@@ -205,6 +213,7 @@ def test_a_column_stays_at_home_and_travels_again_under_load(pair: Pair) -> None
     pair.sound()
     assert {str(value)[:10] for value in pair.values("last_login", "auth_user")["east"].values()} == {"2001-01-01"}
     assert set(pair.values("last_login", "auth_user")["hub"].values()) == {None}  # all of the zone could read it
+    assert [found for (found,) in pair.hub.execute(known) if found] == []  # nor in what the planner knows of it
     assert "none of yours" not in pair.values("goals", "auth_userprofile")["east"].values()
     with load(pair.portal_dsn) as writers:
         pair.ok("course", "update", ONE, "--without", "goals")

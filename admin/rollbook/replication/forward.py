@@ -100,6 +100,7 @@ def settle(session: Session, courses: Mapping[str, str]) -> bool:
 def empty(session: Session, schema: str, without: Sequence[str]) -> None:
     """Empty, on the relay of a server, the columns that a course leaves out: all servers behind it could read them.
 
+    So could they the samples in pg_stats, which ANALYZE replaces.
     What the server itself holds in them is the course's own. Raises RefusedError if a copy there stays locked.
     """
     if session.upstream is None:
@@ -113,7 +114,8 @@ def empty(session: Session, schema: str, without: Sequence[str]) -> None:
             if conn.execute(is_filled.encode()).fetchone() is not None:
                 lock = f"lock table {place} in share row exclusive mode"  # the worker waits, not in the middle of it
                 run_locked(conn, [
-                    "set local role rollbook_owner", lock, f"update {place} set {sets} where {differs}"  # noqa: S608 (as above)
+                    "set local role rollbook_owner", lock, f"update {place} set {sets} where {differs}",  # noqa: S608 (as above)
+                    f"analyze {place}",
                 ])  # fmt: skip
 
 
