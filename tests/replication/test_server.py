@@ -173,6 +173,19 @@ def test_a_slot_of_another_database_in_the_cluster_is_nobodys_to_take(ownerless:
             drop_slots(elsewhere)
 
 
+@pytest.mark.parametrize("slot", ["logical_replication_slot('rollbook_east', 'test_decoding')",
+                                  "physical_replication_slot('rollbook_east')"])  # fmt: skip
+def test_a_slot_that_cannot_feed_a_server_is_named_and_the_fix_drops_it(ownerless: Site, slot: str) -> None:
+    ownerless.portal.execute(f"select pg_create_{slot}".encode())
+    error = refusal(add(ownerless, "--json"))
+    assert error["message"] == "the portal has a slot rollbook_east that is not Rollbook's"
+    assert ownerless.remains() == ["portal slot rollbook_east"]
+    statement, _, again = error["hint"].removeprefix("on the portal: ").partition("; ")
+    ownerless.portal.execute(statement.encode())
+    assert again == "then the same command again"
+    assert add(ownerless).code == 0
+
+
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_a_server_or_a_portal_that_is_not_in_utf8_is_refused_at_the_door(
     ownerless: Site, course_server: PrivateServer, cluster: Cluster, encoding: str

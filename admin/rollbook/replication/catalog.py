@@ -139,7 +139,8 @@ order by c.course_id
 
 SLOT = """
 select
-    slot_name::text as slot_name, database::text as database, wal_status, database = current_database() as is_here
+    slot_name::text as slot_name, database::text as database, plugin::text as plugin, wal_status,
+    database = current_database() as is_here
 from pg_replication_slots where slot_name = %s
 """
 
@@ -270,9 +271,10 @@ class Slot:
     """A replication slot, perhaps of another database in the cluster."""
 
     slot_name: str
-    database: str
+    database: str | None  # None: a physical one
+    plugin: str | None
     wal_status: str | None
-    is_here: bool
+    is_here: bool | None
 
 
 def subscription(conn: Conn, server: Server) -> Subscription | None:

@@ -165,11 +165,8 @@ def check_room(session: Session) -> None:
     refuse_encoding(session)
     lacking: list[tuple[str, str, str]] = []  # fact, place and statement
     slot = catalog.slot(source, server)
-    if slot and not slot.is_here:
-        raise RefusedError(
-            f"the slot {server.stream} belongs to the database {slot.database} in the same cluster",
-            fix="choose another name for the server",
-        )
+    if slot:
+        refuse_slot(session, slot)
     if here["wal_level"] != "logical":
         fact = f"wal_level of {session.source_name} is {here['wal_level']}"
         lacking.append((fact, session.source_name, "alter system set wal_level = 'logical'"))
@@ -205,6 +202,22 @@ def rooms(session: Session, here: Row, there: Row) -> list[tuple[str, Room]]:
         *((session.source_name, room) for room in source_room(here, session.source_name)),
         *((f"server {name}", room) for room in server_room(there, name)),
     ]
+
+
+def refuse_slot(session: Session, slot: catalog.Slot) -> None:
+    """Raise RefusedError for a slot of the server's name that cannot feed it."""
+    where, name = session.source_name, session.server.stream
+    if slot.is_here is False:
+        raise RefusedError(
+            f"the slot {name} belongs to the database {slot.database} in the same cluster",
+            fix="choose another name for the server",
+        )
+    if slot.plugin != "pgoutput":
+        raise RefusedError(
+            f"{where} has a slot {name} that is not Rollbook's",
+            why=f"its plugin is {slot.plugin}, not pgoutput" if slot.plugin else "it is a physical slot",
+            fix=f"on {where}: select pg_drop_replication_slot('{name}'); then the same command again",
+        )
 
 
 def check_copy_room(session: Session) -> None:
