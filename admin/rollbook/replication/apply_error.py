@@ -23,7 +23,7 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import one
 from rollbook.core.shell import course_word
-from rollbook.replication import catalog, obstacle
+from rollbook.replication import catalog, obstacle, readable
 from rollbook.replication.link import Server
 from rollbook.replication.session import Session
 
@@ -96,6 +96,7 @@ class Fault:
     moving_to: str | None = None  # the server to which the course is on its way, here or through here
     suspects: tuple[str, ...] = ()  # where the error names nothing: what the course added to the table
     touched: tuple[str, ...] = ()  # the courses of its transaction: skipped, each lacks a change
+    grant: str | None = None  # what lets the login of the subscription read it; its worker goes on by itself then
 
     @property
     def is_conflict(self) -> bool:
@@ -113,6 +114,9 @@ class Fault:
 
         `with_skip`: skipping the transaction too, where that is a way.
         """
+        if self.grant is not None:
+            commands = obstacle.fix_lines(server, self.course, None, (), moving_to=self.moving_to)
+            return "; then: ".join(filter(None, [self.grant, commands]))
         course = self.course or (asked if self.is_conflict else None)
         fix = obstacle.fix_lines(server, course, self.statement, self.commands, moving_to=self.moving_to)
         if self.statement is None and self.commands == ("resume",):
@@ -439,12 +443,15 @@ def copy_fault(session: Session) -> Fault | None:
     if found is None or not found.sync_errors:
         return None
     fed = Fed(session)
-    for copy in fed.copies.values():
-        if not copy.is_due:
-            continue
+    due = [copy for copy in fed.copies.values() if copy.is_due]
+    lacking = readable.unreadable(session, list(dict.fromkeys(copy.schema_name for copy in due)))
+    for copy in due:
         at = Change("copy", copy.schema_name, copy.table, fed.copied.table(copy.table).key, None, {})
         if unfit := fed.unfit(at):
             return unfit
+        if lacking is not None and copy.schema_name in lacking.schemas:
+            words = f"login {lacking.login} may not read it on {session.source_name}"
+            return fed.fault(at, "42501", words, commands=(), grant=lacking.fix)
         place = sql.Identifier(copy.schema_name, copy.table)
         names = sql.SQL(", ").join(sql.Identifier(name) for name in fed.copied.of(copy.schema_name, copy.table))
         try:

@@ -14,7 +14,7 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.remains import Remain
 from rollbook.core.shell import course_word
-from rollbook.replication import apply_error, build, catalog, link, requirements, subscription
+from rollbook.replication import apply_error, build, catalog, link, readable, requirements, subscription
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import Course, find_course, known_courses, require_running
 from rollbook.replication.queries.servers import placement
@@ -156,6 +156,7 @@ def build_and_copy(run: Run, session: Session, courses: Sequence[Course], steps:
         requirements.refuse_lost(hop)
         if new_ids:
             requirements.check_copy_room(hop)
+        readable.refuse_unreadable(hop, schemas)
     if new_ids:
         steps.on_portal(portal, placement(new_ids, server.name, "copying"))
     created: dict[str, list[str]] = {}

@@ -22,6 +22,7 @@ from rollbook.replication import catalog, feeding, link, subscription
 from rollbook.replication.catalog import Copy
 from rollbook.replication.link import Server, identity
 from rollbook.replication.queries.servers import record_subscription
+from rollbook.replication.readable import READER
 from rollbook.replication.requirements import unroutable
 from rollbook.replication.session import Session
 from rollbook.replication.steps import Steps
@@ -83,7 +84,6 @@ PUBLISHED = """
 select coalesce(jsonb_agg(p), '[]') as wanted from rollbook.published_copies(%s) as p
 where p.schema_name is distinct from %s
 """
-READER = "rollbook_subscriber"  # of what a relay publishes: whoever subscribes there is a member
 
 
 def publish(

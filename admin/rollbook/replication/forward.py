@@ -14,10 +14,10 @@ from psycopg.types.json import Jsonb
 
 from rollbook.core.db import Conn
 from rollbook.core.rows import Row, one
-from rollbook.replication.build import READER
 from rollbook.replication.fence import fence
 from rollbook.replication.link import Server
 from rollbook.replication.locked import run_locked
+from rollbook.replication.readable import READER
 from rollbook.replication.session import Session
 
 # What the portal sends of a course, and what it will send when the course leaves `without` out; null: as it does.

@@ -20,7 +20,7 @@ from rollbook.core import history
 from rollbook.core.db import Conn
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
-from rollbook.replication import attach, carry, catalog, link, observe, requirements, subscription
+from rollbook.replication import attach, carry, catalog, link, observe, readable, requirements, subscription
 from rollbook.replication.attach import CATCH_UP_SECONDS
 from rollbook.replication.carry import Carried
 from rollbook.replication.catalog import Placement
@@ -295,6 +295,7 @@ def build_there(change_over: ChangeOver, courses: Sequence[Course]) -> str:
     for hop in session.hops:
         requirements.check_schemas(hop, schemas)
         requirements.refuse_lost(hop)
+        readable.refuse_unreadable(hop, schemas)
     if fresh:
         check_target(run, session)
     for name in dict.fromkeys(course.server for course in fresh):

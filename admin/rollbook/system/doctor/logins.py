@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from rollbook.replication.build import READER
+from rollbook.replication.readable import READER
 from rollbook.system.doctor.finding import PORTAL, Check, Finding, attention
 from rollbook.system.doctor.here import set_route
 
