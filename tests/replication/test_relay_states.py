@@ -317,6 +317,15 @@ def test_slots_lag_canary_and_wait_go_through_both_hops(site: Relayed) -> None:
         ("rollbook_hub", "hub", "portal", 2, "unbounded"), ("rollbook_east", "east", "hub", 2, "unbounded"),
     ]  # fmt: skip
     assert (slots.code, "unbounded on server hub: " in slots.err) == (4, True)
+    (oid,) = site.portal.execute("select subscription from rollbook.server where name = 'east'").fetchone() or (None,)
+    copy = f"pg_{oid}_sync_16999_7345000000000000001"
+    site.hub.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [copy])
+    found = site.run("replication", "slots", "--json").data
+    assert {(row["slot"], row["server"], row["alarm"]) for row in found if row["where"] == "hub"} == {
+        ("rollbook_east", "east", "unbounded"), (copy, "east", "unbounded"),
+    }  # fmt: skip
+    assert [each for each in findings(site) if copy in each["found"]] == []
+    site.hub.execute("select pg_drop_replication_slot(%s)", [copy])
     canary = site.run("replication", "canary", "--json").data
     assert [(row["course"], row["server"], row["state"]) for row in canary] == [
         (None, "hub", "ok"), (KEEP, "east", "ok"), (REMOVE, "east", "ok"),

@@ -33,6 +33,7 @@ from tests.replication.conftest import (
     remedy,
     until,
 )
+from tests.replication.doctor import findings
 from tests.replication.scenes import line, refusal, stands_still
 from tests.school import database as portal_database
 
@@ -536,6 +537,27 @@ def test_slots_says_what_each_holds_and_alarms_where_nothing_bounds_it(shared: S
         shared.portal.execute("select pg_create_logical_replication_slot('of_nobody', 'pgoutput')")
         assert (alarms(shared), shared.run("replication", "slots").code) == ({SLOT: None, "of_nobody": "foreign"}, 4)
         shared.portal.execute("select pg_drop_replication_slot('of_nobody')")
+
+
+def test_the_slot_of_a_first_copy_belongs_to_the_server_whose_subscription_it_names(shared: Site) -> None:
+    row = shared.portal.execute("select subscription from rollbook.server where name = 'east'").fetchone()
+    assert row is not None
+    own, foreign = f"pg_{row[0]}_sync_16999_7345000000000000001", f"pg_{row[0]}0_sync_16999_7345000000000000001"
+    with kept_wal(shared.portal, "1GB"):
+        try:
+            for name in (own, foreign):
+                shared.portal.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [name])
+            assert alarms(shared) == {SLOT: None, own: None, foreign: "foreign"}
+            owners = {each["slot"]: each["server"] for each in ask(shared, "slots")}
+            assert owners == {SLOT: "east", own: "east", foreign: None}
+            assert [each["found"].split()[1] for each in findings(shared) if each["check"] == "slot"
+                    and "belongs to no server" in each["found"]] == [foreign]  # fmt: skip
+            shared.portal.execute("select pg_drop_replication_slot(%s)", [foreign])
+            assert shared.run("replication", "slots").code == 0
+            assert shared.run("server", "show", "east", "--json").data["slot"]["slot_name"] == SLOT
+        finally:
+            shared.portal.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots "
+                                  "where slot_name = any (%s)", [[own, foreign]])  # fmt: skip
 
 
 def is_calm(site: Site) -> bool:

@@ -110,7 +110,7 @@ def ping(portal: Conn, name: str, caller: Caller) -> list[Route]:
         return time.monotonic() - began, is_read(conn)
 
     def is_read(source: Conn) -> bool:
-        return any(slot.active for slot in slots_of(source, [name]) if slot.server == name)
+        return any(slot.active for slot in slots_of(source, [server]) if slot.slot_name == server.stream)
 
     server = link.find_server(portal, name)
     began = time.monotonic()

@@ -214,7 +214,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     known = list_servers(portal)
     every = with_relays(known, asked)
     behind = {
-        server.name: [each.name for each in known if server.name in (each.through, each.moving_through)]
+        server.name: [each for each in known if server.name in (each.through, each.moving_through)]
         for server in every
     }  # fmt: skip
     schemas = {server.name: [row.schema_name for row in catalog.fed(portal, server)] for server in every}
@@ -277,7 +277,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         seen = Seen(
             server, slot, source.publications.get(server.stream, {}), answer, objection(server, me, answer, slot), sent,
             source.position, is_published=server.stream in source.publications, additions=additions(portal, answer),
-            relay=relay, behind=behind[server.name], courses=len(schemas[server.name]),
+            relay=relay, behind=[each.name for each in behind[server.name]], courses=len(schemas[server.name]),
         )  # fmt: skip
         found[server.name] = diagnosed(portal, seen, caller) if deep else seen
     return [found[server.name] for server in asked]

@@ -67,7 +67,7 @@ def pause_or_resume(
                      "after": {"server": server.name, "skipped_lsn": skip}, "course_id": row.course}
                     for row in affected
                 ])  # fmt: skip
-            slot = next((row for row in slots_of(session.source, [server.name]) if row.server == server.name), None)
+            slot = next((row for row in slots_of(session.source, [server]) if row.slot_name == server.stream), None)
             if paused and not run.dry_run:
                 kept.append(keeps_wal(session))
         wal = (slot.held_bytes, slot.safe_bytes) if slot else (None, None)

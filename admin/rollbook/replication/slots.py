@@ -25,7 +25,7 @@ def all_slots(portal: Conn, caller: Caller, known: OfRelays | None = None) -> Sl
     """Return the slots of the portal, and of its relays: all are asked at once, but for those that are `known`."""
     servers = list_servers(portal)
     behind = {
-        relay.name: [each.name for each in servers if relay.name in (each.through, each.moving_through)]
+        relay.name: [each for each in servers if relay.name in (each.through, each.moving_through)]
         for relay in servers
     }  # fmt: skip
 

@@ -178,7 +178,7 @@ def slots(run: Run) -> int:
     alarms = list(dict.fromkeys((row.alarm, row.where) for row in slots.found if row.alarm))
     for alarm, where in alarms:
         servers = [row.server for row in slots.found if (row.alarm, row.where) == (alarm, where) and row.server]
-        fix = ALARMS[alarm].format(servers=", ".join(servers))
+        fix = ALARMS[alarm].format(servers=", ".join(dict.fromkeys(servers)))
         render.note(run, f"{alarm}{'' if where == PORTAL else f' on server {where}'}: {fix}")
     for error in slots.silent.values():
         render.error(run, error)

@@ -240,9 +240,12 @@ def record_pause(conn: Conn, name: str, *, paused: bool) -> None:
     )
 
 
-def slots_of(source: Conn, servers: Sequence[str], where: str = PORTAL) -> list[SlotStatus]:
+def slots_of(source: Conn, servers: Sequence[Server], where: str = PORTAL) -> list[SlotStatus]:
     """Return the logical slots of a database that feeds these servers: the portal, or a relay, which has no view."""
-    rows = source.execute(as_query("servers/slots_of", "servers"), {"servers": list(servers)})
+    rows = source.execute(as_query("servers/slots_of", "servers", "subscriptions"), {
+        "servers": [server.name for server in servers],
+        "subscriptions": [server.subscription for server in servers],
+    })  # fmt: skip
     return [SlotStatus(**row, where=where) for row in rows]
 
 

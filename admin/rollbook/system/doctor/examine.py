@@ -278,7 +278,7 @@ class Examiner:
         self.comment = build.version_comment(build.shipped_texts(conn))
         self.me = link.identity(conn)
         self.time_zone = one(conn, "select reset_val as zone from pg_settings where name = 'TimeZone'")["zone"]
-        self.read = {slot.server for slot in list_slots(conn) if slot.active}
+        self.read = {slot.slot_name for slot in list_slots(conn) if slot.active}
         self.others = others
         self.courses = {place.schema: (place.course, place.server) for place in every}
         self.every = every
@@ -333,7 +333,7 @@ class Examiner:
             differences = self.asked.of(server, there)
             known = feeding.known(there, server, self.me)
             clock = lag.clock(there)
-        is_read = server.name in self.read if server.through is None else known.received_at is not None
+        is_read = server.stream in self.read if server.through is None else known.received_at is not None
         if not is_read and server.subscription_dsn is not None:
             found += route(there, server)
         return Answer(found, differences, clock, known, kept, unread)

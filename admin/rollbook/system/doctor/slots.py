@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # them. The portal feeds a relay with the courses of all servers behind it.
 SERVERS = """
 select
-    v.name, coalesce(k.source, '') as source, v.paused_at is not null as is_paused, k.is_moving, h.courses,
+    v.name, v.subscription, coalesce(k.source, '') as source, v.paused_at is not null as is_paused, k.is_moving,
+    h.courses,
     case when k.source is null then format('select rollbook.publish_courses(%L)', v.name) end as publish,
     exists (select from rollbook.server as b where v.name in (b.through, b.moving_through)) as is_relay,
     case
@@ -61,7 +62,7 @@ SLOTS = """
 with servers as (
     select v.*
     from jsonb_to_recordset(%(servers)s)
-        as v (name text, is_paused boolean, is_moving boolean, courses text, publish text)
+        as v (name text, subscription oid, is_paused boolean, is_moving boolean, courses text, publish text)
 )
 select
     format('slot %%s %%s', s.slot_name, k.words) as found, k.wanted, k.fix
@@ -94,7 +95,11 @@ cross join lateral (
         'rollbook server ping ' || v.name
     ),
     (
-        v.name is null and not s.active and not s.temporary,
+        v.name is null and not s.active and not s.temporary and not exists (  -- the slot of a first copy
+            select from servers as f
+            where s.slot_name ~ ('^pg_' || f.subscription || '_sync_[0-9]+_[0-9]+$')
+                and s.database = current_database()
+        ),
         format('belongs to no server of this portal%%s, is read by nobody and holds %%s',
                ' (database ' || nullif(s.database, current_database()) || ')', h.held),
         'a reader, or no slot', format('select pg_drop_replication_slot(%%L);', s.slot_name)
