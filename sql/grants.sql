@@ -244,7 +244,7 @@ grant select on public.rollbook_revision to rollbook_monitor;
 -- rollbook_operator ---------------------------------------------------------------------------------------------------
 do $$
 begin
-    if not pg_has_role('rollbook_operator', 'rollbook_monitor', 'member') then
+    if not pg_has_role('rollbook_operator', 'rollbook_monitor', 'usage') then
         grant rollbook_monitor to rollbook_operator;
     end if;
 end $$;

@@ -177,6 +177,40 @@ def test_each_trap_is_named_and_gone_once_its_fix_has_run(roles: Site) -> None:
                       "drop function if exists public.dr_note() cascade")  # fmt: skip
 
 
+def test_a_membership_without_inherit_and_set_is_none(roles: Site) -> None:
+    site = roles
+    if site.portal.info.server_version < 160000:
+        pytest.skip("up to PostgreSQL 15 a member may always act for the role")
+    names = "rollbook_application, rollbook_operator, rollbook_writer, rollbook_owner, rollbook_monitor"
+    site.portal.execute(f"grant {names} to dr_dba with admin true, inherit false, set false".encode())
+    course = "select rollbook.create_course('dr/new')"
+
+    def found() -> list[str]:
+        return [each["found"] for each in findings(site) if each["check"] == "role" and "dr_dba" in each["found"]]
+
+    def create() -> str | None:
+        with psycopg.connect(site.portal_dsn.replace("user=postgres", "user=dr_dba")) as conn:
+            try:
+                conn.execute(course)
+            except psycopg.Error as exc:
+                return exc.sqlstate
+            finally:
+                conn.rollback()
+        return None
+
+    assert (found(), create()) == ([], "42501")
+    site.portal.execute("grant execute on all functions in schema rollbook to dr_dba; "
+                        "grant usage on schema rollbook to dr_dba")  # fmt: skip
+    assert create() == "RB019"
+    assert "dr_dba" not in site.run("schema", "check").err  # which lists who may act for rollbook_owner
+    database = sql.Identifier(site.portal.info.dbname)
+    site.portal.execute(sql.SQL("grant create on database {} to dr_dba").format(database))
+    site.portal.execute("grant rollbook_owner, rollbook_operator to dr_dba with inherit true, set true")
+    assert (found(), create()) == ([], None)  # as docs/relay.md has the role that installs: it is no application
+    site.portal.execute("grant rollbook_application to dr_dba with inherit true")
+    assert [each for each in found() if each.startswith("application dr_dba may act for")] != []
+
+
 def test_a_stream_that_lost_a_part_is_rebuilt_by_what_is_printed(shared: Site) -> None:
     site = shared
     disabled = Trap("alter subscription rollbook_east disable", "subscription", "is disabled", "east")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FOREIGN_OWNER = """
 select pg_get_userbyid(n.nspowner) as owner from pg_namespace as n
-where n.nspname = 'rollbook' and not pg_has_role(n.nspowner, 'member')
+where n.nspname = 'rollbook' and not pg_has_role(n.nspowner, 'usage')
 """
 
 
@@ -120,6 +120,8 @@ select m.member::regrole::text as member
 from pg_auth_members as m
 inner join pg_roles as r on r.oid = m.roleid and r.rolname = 'rollbook_owner'
 where m.member <> (select n.nspowner from pg_namespace as n where n.nspname = 'rollbook')
+    -- From 16 on whoever makes a role is a member by ADMIN alone, and may not act for it.
+    and coalesce((to_jsonb(m) ->> 'inherit_option')::boolean or (to_jsonb(m) ->> 'set_option')::boolean, true)
 group by m.member order by 1
 """
 

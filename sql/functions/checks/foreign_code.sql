@@ -21,7 +21,11 @@ as $$
         select r.oid from pg_roles as r
         where r.rolsuper or r.rolname = 'rollbook_writer'
             or exists (
-                select from pg_roles as o where o.rolname = 'rollbook_owner' and pg_has_role(r.oid, o.oid, 'member')
+                select from pg_roles as o
+                where o.rolname = 'rollbook_owner' and pg_has_role(
+                    r.oid, o.oid, case when current_setting('server_version_num')::integer < 160000 then 'member'
+                        else 'usage, set, member with admin option' end  -- by ADMIN it may grant itself the others
+                )
             )
             or r.oid = (
                 select n.nspowner from pg_namespace as n where n.nspname = 'portal' and 'portal' = any ($1::text[])

@@ -54,7 +54,7 @@ as $$
                 select from pg_roles as r
                 where r.oid = a.grantee
                     -- docs/monitoring.md grants it to a monitor that measures the lag
-                    and (p.proname = 'beat' and pg_has_role(r.oid, 'rollbook_monitor', 'member')
+                    and (p.proname = 'beat' and pg_has_role(r.oid, 'rollbook_monitor', 'usage')
                          or r.rolname in ('rollbook_monitor', 'rollbook_operator', 'rollbook_application')
                          and p.prorettype <> 'trigger'::regtype
                          or r.rolname = 'rollbook_owner' and p.proname in ('guard_copy', 'renew_candidates'))
@@ -142,7 +142,7 @@ as $$
         where exists (
                 select from pg_roles as r, unnest(p.polroles) as a (role)
                 where r.rolname in ('rollbook_owner', 'rollbook_writer')
-                    and (a.role = 0 or pg_has_role(r.oid, a.role, 'member'))
+                    and (a.role = 0 or pg_has_role(r.oid, a.role, 'usage'))
                     and (t.nspname = 'portal' or r.rolname = 'rollbook_owner')
             )
             and (t.nspname = 'portal'

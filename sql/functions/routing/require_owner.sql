@@ -8,7 +8,11 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not pg_has_role(session_user, 'rollbook_owner', 'member') then
+    -- From 16 on whoever makes a role is a member of it by ADMIN alone, and may not act for it.
+    if not pg_has_role(
+        session_user, 'rollbook_owner',
+        case when current_setting('server_version_num')::integer < 160000 then 'member' else 'usage, set' end
+    ) then
         raise exception 'role % may not %', session_user, work
             using errcode = 'RB019', hint = 'Ask a DBA: only the role that migrates and members of rollbook_owner may.';
     end if;

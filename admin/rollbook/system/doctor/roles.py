@@ -5,6 +5,15 @@ from __future__ import annotations
 from rollbook.system.doctor import logins
 from rollbook.system.doctor.finding import Check
 
+# A membership that gives neither INHERIT nor SET lets nobody act for the role: from 16 on whoever makes a role has one,
+# with ADMIN. Up to 15 there are no such options. What is granted by several roles is listed several times.
+MEMBERSHIPS = """
+memberships as (
+    select distinct m.roleid, m.member from pg_auth_members as m
+    where coalesce((to_jsonb(m) ->> 'inherit_option')::boolean or (to_jsonb(m) ->> 'set_option')::boolean, true)
+)
+"""
+
 TOO_LITTLE = (
     "with "  # noqa: S608 (constants)
     + logins.LOGINS
@@ -53,14 +62,17 @@ group by r.rolname, r.oid
 order by 1
 """
 
-MEMBERS = """
-with recursive applications (oid) as (
+MEMBERS = (
+    "with recursive "  # noqa: S608 (constants)
+    + MEMBERSHIPS
+    + """
+, applications (oid) as (
     select r.oid from pg_roles as r where r.rolname = 'rollbook_application'
     union
-    select m.member from pg_auth_members as m inner join applications as a on a.oid = m.roleid
+    select m.member from memberships as m inner join applications as a on a.oid = m.roleid
 ),
 application_edges as (
-    select a.oid as member, m.roleid from applications as a inner join pg_auth_members as m on m.member = a.oid
+    select a.oid as member, m.roleid from applications as a inner join memberships as m on m.member = a.oid
 ),
 owners as (
     select r.* from pg_roles as r
@@ -70,7 +82,7 @@ owners as (
 select
     format('%%s is a member of rollbook_writer, and writes tables of the portal by it', m.member::regrole) as found,
     'nobody but the role that migrates' as wanted, format('revoke rollbook_writer from %%s;', m.member::regrole) as fix
-from pg_auth_members as m
+from memberships as m
 where m.roleid::regrole::text = 'rollbook_writer'
     and m.member <> (select n.nspowner from pg_namespace as n where n.nspname = 'rollbook')
 union all
@@ -105,14 +117,18 @@ inner join pg_roles as r on r.oid = a.grantee and not r.rolsuper
 where p.parname = 'session_replication_role' and a.privilege_type = 'SET'
 order by 1
 """
+)
 
 # A transaction left open on a copy holds up the writes of its students; a group's own settings reach no session.
-IDLE = """
-with recursive teams (oid) as (
+IDLE = (
+    "with recursive "  # noqa: S608 (constants)
+    + MEMBERSHIPS
+    + """
+, teams (oid) as (
     select a.grantee from pg_namespace as n cross join lateral aclexplode(n.nspacl) as a
     where n.nspname = any (%(schemas)s) and a.grantee <> n.nspowner
     union
-    select m.member from pg_auth_members as m inner join teams as t on t.oid = m.roleid
+    select m.member from memberships as m inner join teams as t on t.oid = m.roleid
 )
 select
     format('role %%I of a course can hold up writes: its transactions may stay open for ever', r.rolname) as found,
@@ -132,6 +148,7 @@ where r.rolname !~ '^rollbook_' and not exists (
 )
 order by 1
 """
+)
 
 # What a role that changes a server lacks to find out why a row was refused.
 DIAGNOSIS = """
