@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import FAST
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, ROOT, Result
 from tests.replication.conftest import QUICK, Db, private_server, remedy
 from tests.replication.relays import Relayed, listed, relayed, schemas
 from tests.replication.scenes import enroll, refusal
 from tests.replication.zones import ROOM, Zones, zones
+from tests.runbook import section
 
 
 @pytest.fixture
@@ -241,3 +243,35 @@ def test_a_server_is_removed_while_it_or_its_relay_is_lost_and_what_is_left_is_c
     wide.follows("west", REMOVE)
     wide.ok("course", "detach", REMOVE, "--yes")
     assert wide.left() == before
+
+
+@pytest.mark.parametrize(
+    ("heading", "printed", "made"),
+    [
+        ("Move servers that are there", "csrv", "grant usage on schema rollbook to csrv; "
+         "grant select on rollbook.heartbeat to csrv; select rollbook.grant_course('{course}', 'csrv')"),
+        ("Take down", "hub", "grant rollbook_relay to hub"),
+    ],
+)  # fmt: skip
+def test_who_made_a_login_drops_it_by_the_lines_of_the_page(
+    school: Db, dsn: str, heading: str, printed: str, made: str
+) -> None:
+    (lines,) = re.findall(
+        r"^```sql\n(.*?)^```$", section(heading, ROOT / "docs" / "relay.md"), re.MULTILINE | re.DOTALL
+    )
+    dba, login = f"{printed}_dba", f"{printed}_login"
+    school.execute(f"create role {dba} login createrole replication; grant rollbook_owner, rollbook_operator to {dba}; "
+                   f"grant rollbook_relay to {dba} with admin option; alter schema rollbook owner to {dba}; "
+                   f"alter table rollbook.heartbeat owner to {dba}".encode())  # fmt: skip
+    if school.info.server_version < 160000:
+        school.execute(f"alter role {dba} superuser".encode())  # nobody else makes a role with REPLICATION
+    try:
+        with psycopg.connect(dsn.replace("user=postgres", f"user={dba}"), autocommit=True) as conn:
+            conn.execute(f"create role {login} login replication password 'x'".encode())
+            conn.execute(re.sub(rf"\b{printed}\b", login, made.format(course=KEEP)).encode())
+            for line in re.sub(rf"\b{printed}\b", login, lines).split(";"):
+                conn.execute(line.encode())
+        left = "select count(*) from pg_roles where rolname = %s"
+        assert school.execute(left, [login]).fetchone() == (0,)
+    finally:
+        school.execute(f"reassign owned by {dba} to postgres; drop owned by {dba}; drop role {dba}".encode())
