@@ -246,6 +246,9 @@ def test_a_server_takes_new_routes_when_told_that_they_lead_to_it(site: Site) ->
     taken = add(site, "--take-over", "--json", **routes)
     assert (taken.code, taken.row["outcome"]) == (0, "taken over")
     assert add(site, "--json", **routes).row["outcome"] == "unchanged"
+    site.server.execute("comment on schema rollbook is 'Rollbook: version 0'")  # as another version has left it
+    outcomes = [site.ok("server", "add", "east", "--json", *options).row["outcome"] for options in (["-n"], [], [])]
+    assert outcomes == ["updated", "updated", "unchanged"]
     assert site.server.execute("select oid, subconninfo from pg_subscription").fetchall() == [
         (before[0][0], routes["subscription"])
     ]

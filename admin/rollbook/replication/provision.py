@@ -113,10 +113,11 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
                 rebuild.rebuild(session)
             record_take_over(portal, server)
         waited = provision(session, steps, is_new=known is None)
+        is_changed = any(where == f"server {server.name}" for where, _ in steps.listed)
         freed = [] if known is None else tidy(session, steps)
         is_unbounded = wal_is_unbounded(session.source)
         starved = waited is None and not run.dry_run and is_starved(session)
-    outcome = "taken over" if taken else "unchanged" if known else "created"
+    outcome = "taken over" if taken else "created" if known is None else "updated" if is_changed else "unchanged"
     if (outcome != "unchanged" or freed) and not run.dry_run:
         after: dict[str, object] = {
             "admin_route": link.shown(server.admin_dsn), "subscription_route": link.shown(server.subscription_dsn),
