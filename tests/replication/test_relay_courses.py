@@ -122,6 +122,28 @@ def test_an_attach_through_a_relay_without_room_is_refused_before_anything_chang
     site.follows("east")
 
 
+def test_what_a_relay_has_missed_concerns_the_servers_whose_courses_were_not_compared_since(site: Zones) -> None:
+    site.add_all("hub", "east", "west")
+    for course, server in ((KEEP, "east"), (REMOVE, "west")):
+        site.ok("course", "attach", course, "--to", server)
+    for _ in range(3):
+        site.ok("replication", "wait")
+    site.sides["hub"].execute("delete from rollbook.heartbeat where beat = "
+                              "(select beat from rollbook.heartbeat order by beat desc offset 1 limit 1)")  # fmt: skip
+
+    def states() -> dict[str, str]:
+        return {row["server"]: row["state"] for row in site.run("server", "list", "--json").data}
+
+    assert states() == {"hub": "unknown", "east": "unknown", "west": "unknown"}
+    assert "server west is unknown" in site.move("west").err
+    site.ok("replication", "resync", KEEP, "--yes")
+    assert states() == {"hub": "unknown", "east": "ok", "west": "unknown"}
+    site.ok("server", "move", "east", "--direct", "--subscription-dsn", site.portal_dsn, "--yes")
+    assert site.copy(KEEP, on=site.sides["east"]) == site.copy(KEEP, on=site.portal)
+    site.ok("replication", "resync", REMOVE, "--yes")
+    assert states() == {"hub": "ok", "east": "ok", "west": "ok"}
+
+
 def test_a_course_moves_in_all_directions_while_people_write(site: Zones) -> None:
     site.add_all("hub", "hub2", "north", "east", "west", "south")
     site.ok("course", "attach", KEEP, "--to", "north")

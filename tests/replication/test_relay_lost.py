@@ -235,6 +235,8 @@ def test_a_relay_restored_where_only_positions_tell_is_seen_to_be_behind(machine
     row = line(site)
     assert row["state"] == "unknown", row
     assert "its relay hub never sent: was the relay restored?" in row["reason"]
+    (east,) = [each for each in site.run("server", "list", "--json").data if each["server"] == "east"]
+    assert (east["state"], east["lag_bytes"]) == ("unknown", 0)
     before = versions(site.server, KEEP_SCHEMA)
     assert remedy(site, row["fix"]).code == 0
     assert versions(site.server, KEEP_SCHEMA) == before  # what the relay lacked, the server had

@@ -210,6 +210,46 @@ def test_what_is_lost_on_either_hop_is_told_apart_and_brought_back(site: Relayed
     assert site.is_equal(REMOVE)
 
 
+def servers_seen(site: Relayed) -> list[tuple[str, str, int]]:
+    """The servers of the tree, each with its state and lag; `server list` has the same."""
+    drawn = {row["server"]: row for row in site.run("status", "--json").data["servers"]}
+    listed = {row["server"]: row for row in site.run("server", "list", "--json").data}
+    assert {name: row["state"] for name, row in drawn.items()} == {name: row["state"] for name, row in listed.items()}
+    return [(name, drawn[name]["state"], listed[name]["lag_bytes"]) for name in ("hub", "east")]
+
+
+def test_a_server_is_no_better_than_what_was_lost_on_its_way_until_a_resync(site: Relayed) -> None:
+    site.hub.execute("drop publication rollbook_east")
+    assert [state for _, state, _ in servers_seen(site)] == ["ok", "broken"]
+    shown = site.run("server", "show", "east", "--json").data
+    assert "its publication is missing" in shown["reason"]
+    refused = site.run("server", "move", "east", "--direct", "--subscription-dsn", site.portal_dsn, "--yes")
+    assert (refused.code, "server east is broken" in refused.err) == (1, True)
+    assert "rollbook server show east" in refused.err
+    assert shown["fix"] == f"rollbook replication resync '{KEEP}' '{REMOVE}'"
+    assert remedy(site, shown["fix"]).code == 0
+    assert [state for _, state, _ in servers_seen(site)] == ["ok", "ok"]
+    for _ in range(3):
+        site.wait()
+    beat = site.hub.execute(
+        "delete from rollbook.heartbeat where beat = (select beat from rollbook.heartbeat order by beat desc offset 1 "
+        "limit 1) returning beat, sent_at, lsn, portal_identity, timeline"
+    ).fetchone()
+    assert beat is not None
+    site.wait()
+    assert [state for _, state, _ in servers_seen(site)] == ["unknown", "unknown"]
+    shown = site.run("server", "show", "hub", "--json").data
+    assert shown["reason"].startswith("1 heartbeats never arrived, the last of ")
+    assert remedy(site, f"rollbook replication resync '{KEEP}'").code == 0
+    assert [state for _, state, _ in servers_seen(site)] == ["unknown", "unknown"], "the other course lacks something"
+    shown = site.run("server", "show", "east", "--json").data
+    assert shown["fix"] == f"rollbook replication resync '{REMOVE}'"
+    assert remedy(site, shown["fix"]).code == 0
+    assert [state for _, state, _ in servers_seen(site)] == ["ok", "ok"], "the gap is still there, and is healed"
+    site.hub.execute("insert into rollbook.heartbeat (beat, sent_at, lsn, portal_identity, timeline) "
+                     "values (%s, %s, %s, %s, %s)", beat)  # fmt: skip
+
+
 TRAPS = (
     Trap("create publication rollbook_gone", "publication", "rollbook_gone belongs to no server", "hub"),
     Trap("alter publication rollbook_east set (publish = 'insert, update, delete, truncate')", "publication",

@@ -15,7 +15,7 @@ from rollbook.replication import catalog, link, requirements
 from rollbook.replication.link import Server
 from rollbook.replication.observe import Seen, look
 from rollbook.replication.queries.servers import slots_of
-from rollbook.replication.state import server_state, why_silent
+from rollbook.replication.state import server_fault, server_state, why_silent
 
 NOT_ALLOWED = "this role may not create a subscription on the server, and so cannot try the route"
 
@@ -76,9 +76,11 @@ def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
         with link.reached(server, caller) as conn:
             kept = catalog.kept_schemas(conn, [row.schema_name for row in fed])
     found = seen.reached.subscription if seen.reached else None
+    fault = server_fault(seen, [row.course for row in fed if row.state in ("ok", "unknown")])
+    why = why_silent(seen, seen.answer) if isinstance(seen.answer, UnreachableError) else fault and fault.reason
     return {
         "server": name, "through": server.through, "state": summary.state, "version": summary.version,
-        "reason": why_silent(seen, seen.answer) if isinstance(seen.answer, UnreachableError) else None,
+        "reason": why, "fix": fault and fault.fix,
         "admin_dsn": link.shown(server.admin_dsn), "subscription_dsn": link.shown(server.subscription_dsn),
         "since": server.created_at, "lag_bytes": summary.lag_bytes, "lag_seconds": summary.lag_seconds,
         "hop_seconds": seen.hop_seconds(), "behind": list(seen.behind),

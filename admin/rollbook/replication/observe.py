@@ -52,6 +52,13 @@ select beat, sent_at, extract(epoch from clock_timestamp() - sent_at)::float8 as
 from rollbook.heartbeat order by beat
 """
 
+UNHEALED = """
+select c.course_id as course from rollbook.course as c
+left join rollbook.verification as v on v.course_id = c.course_id and v.verified_at <= statement_timestamp()
+where c.schema_name = any(%s) and c.state in ('ok', 'unknown') and (v.verified_at is null or v.verified_at < %s)
+order by 1
+"""
+
 
 class Arrived(NamedTuple):
     """A heartbeat that a server has. There are 2,000 a server: a dataclass takes ten times as long to make."""
@@ -116,7 +123,13 @@ class Seen:
     is_published: bool = True  # the publication exists, and did when the WAL that the slot holds was written
     relay: Seen | None = None  # what feeds it, if the portal does not
     behind: Sequence[str] = ()  # the servers that it feeds, if it is a relay
-    courses: int = 0  # how many it is fed with
+    fed: Sequence[str] = ()  # the courses that it receives
+    unhealed: Sequence[str] = ()  # those of its courses that were not compared since a heartbeat was lost
+
+    @property
+    def courses(self) -> int:
+        """Return how many courses it is fed with."""
+        return len(self.fed)
 
     @property
     def reached(self) -> Answer | None:
@@ -217,7 +230,8 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         server.name: [each for each in known if server.name in (each.through, each.moving_through)]
         for server in every
     }  # fmt: skip
-    schemas = {server.name: [row.schema_name for row in catalog.fed(portal, server)] for server in every}
+    fed = {server.name: catalog.fed(portal, server) for server in every}
+    schemas = {name: [row.schema_name for row in rows] for name, rows in fed.items()}
     me = identity(portal)
     own = send_if_allowed(portal)
     beat = own or newest_heartbeat(portal)
@@ -277,10 +291,18 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
         seen = Seen(
             server, slot, source.publications.get(server.stream, {}), answer, objection(server, me, answer, slot), sent,
             source.position, is_published=server.stream in source.publications, additions=additions(portal, answer),
-            relay=relay, behind=[each.name for each in behind[server.name]], courses=len(schemas[server.name]),
+            relay=relay, behind=[each.name for each in behind[server.name]],
+            fed=[row.course for row in fed[server.name]],
         )  # fmt: skip
+        seen = replace(seen, unhealed=unhealed(portal, seen, schemas[server.name]))
         found[server.name] = diagnosed(portal, seen, caller) if deep else seen
     return [found[server.name] for server in asked]
+
+
+def unhealed(portal: Conn, seen: Seen, schemas: Sequence[str]) -> list[str]:
+    """Return the courses of a server, in these schemas, that were not compared since a heartbeat was lost."""
+    gaps, _ = seen.lost_beats
+    return [row["course"] for row in portal.execute(UNHEALED, [schemas, gaps[-1].sent_at])] if gaps else []
 
 
 def with_relays(known: Sequence[Server], asked: Sequence[Server]) -> list[Server]:

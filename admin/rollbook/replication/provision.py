@@ -112,6 +112,11 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
             if not rebuild.keep_stream(session):
                 rebuild.rebuild(session)
             record_take_over(portal, server)
+        elif (
+            known is not None and not (run.dry_run or server.is_moving or catalog.fed(portal, server))
+            and rebuild.has_lost(session)
+        ):  # fmt: skip
+            rebuild.rebuild(session)  # without courses nothing is missed
         waited = provision(session, steps, is_new=known is None)
         is_changed = any(where == f"server {server.name}" for where, _ in steps.listed)
         freed = [] if known is None else tidy(session, steps)

@@ -41,14 +41,19 @@ def needs_rebuild(session: Session, seen: observe.Seen) -> bool:
     )  # fmt: skip
 
 
+def has_lost(session: Session) -> bool:
+    """Look at a stream, and return whether it has lost something."""
+    (seen,) = observe.look(session.portal, [session.server], Caller("rollbook server add"), deep=False)
+    return needs_rebuild(session, seen)
+
+
 def keep_stream(session: Session) -> bool:
     """Continue a stream of which nothing was lost, by the routes of the session's server; return whether it is one.
 
     It is where the slot was kept: by pg_upgrade, from PostgreSQL 17 on, or on a standby that was promoted.
     """
     server = session.server
-    (seen,) = observe.look(session.portal, [server], Caller("rollbook server add"), deep=False)
-    if needs_rebuild(session, seen):
+    if has_lost(session):
         return False
     route = sql.SQL("alter subscription {} connection {}")
     session.conn.execute(route.format(sql.Identifier(server.stream), sql.Literal(server.subscription_dsn)))

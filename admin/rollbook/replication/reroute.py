@@ -279,7 +279,10 @@ class Change:
     def check(self, old: Session, new: Session) -> None:
         """Raise RefusedError, before anything changes, where server or relay are not well, or lack room or rights."""
         schemas = [row.schema_name for row in courses_of(self.portal, self.server)]
-        for seen in observe.look(self.portal, [self.relay.server, self.server], self.run.caller()):
+        relay, own = observe.look(self.portal, [self.relay.server, self.server], self.run.caller())
+        if self.wanted.through is None:  # what the relay's other servers lack does not keep this one there
+            relay = replace(relay, unhealed=())
+        for seen in (relay, own):
             if (word := server_state(seen)) not in ("ok", "lagging"):
                 name = seen.server.name
                 raise RefusedError(f"server {name} is {word}", fix=f"rollbook server show {name}")

@@ -16,7 +16,7 @@ from rollbook.core.states import SEVERITY
 from rollbook.replication import observe, obstacle
 from rollbook.replication.catalog import Copy
 from rollbook.replication.link import find_server, list_servers
-from rollbook.replication.observe import Answer, Seen
+from rollbook.replication.observe import Answer, Seen, Sent
 from rollbook.replication.queries.courses import CourseState, Fault, course_states
 
 LAG_SECONDS = 10.0  # from here on a course is `lagging`
@@ -83,9 +83,15 @@ def lost(seen: Seen) -> tuple[str, str] | None:
 def server_state(seen: Seen) -> str:
     """Return the state of a server, its courses apart; late behind a relay that is not well, it is as that one is."""
     own = own_state(seen)
-    if seen.relay is not None and own in ("ok", "lagging") and (above := own_state(seen.relay)) != "ok":
-        return above
-    return own
+    if seen.relay is None or own not in ("ok", "lagging"):
+        return own
+    above = own_state(relay_for(seen, seen.relay))
+    return own if above == "ok" else above
+
+
+def relay_for(seen: Seen, relay: Seen) -> Seen:
+    """Return what is known of a server's relay, without what only courses of other servers there may lack."""
+    return replace(relay, unhealed=[course for course in relay.unhealed if course in set(seen.fed)])
 
 
 def idle_verdict(seen: Seen) -> Verdict:
@@ -126,11 +132,40 @@ def own_state(seen: Seen) -> str:
     found = seen.reached.subscription
     if found is None or seen.slot is None or seen.slot.alarm == "lost":
         return "broken"
+    if not seen.server.is_moving and (why_lost := lost(seen)):
+        return why_lost[0]
     if seen.server.paused_at:
         return "paused"
     if not found.enabled or seen.is_stuck:
         return "broken"
+    if seen.unhealed:
+        return "unknown"
     return "ok" if seen.reached.is_current and not seen.reached.is_failing else "lagging"
+
+
+def server_fault(seen: Seen, fed: Sequence[str]) -> Verdict | None:
+    """Return why what a server was sent, or its relay, is not known to be there, and the command that helps.
+
+    `fed`: its courses. None where nothing was lost, and for a server that does not answer.
+    """
+    for hop in [seen] if seen.relay is None else [seen, relay_for(seen, seen.relay)]:
+        if hop.objection:
+            return Verdict("unknown", hop.objection.message, hop.objection.fix)
+        if hop.reached is None or hop.server.is_moving:
+            continue
+        why_lost = lost(hop)
+        if why_lost or hop.unhealed:
+            due = fed if why_lost else hop.unhealed
+            fix = f"rollbook replication resync {' '.join(map(course_word, due))}"
+            state, why = why_lost or ("unknown", never_arrived(hop.lost_beats[0]))
+            where = "" if hop is seen else f"on its relay {hop.server.name}: "
+            return Verdict(state, f"{where}{why}", fix if due else f"rollbook server add {hop.server.name}")
+    return None
+
+
+def never_arrived(gaps: Sequence[Sent]) -> str:
+    """Return in words that heartbeats are missing between others."""
+    return f"{len(gaps)} heartbeats never arrived, the last of {gaps[-1].sent_at:%Y-%m-%d %H:%M} UTC"
 
 
 def course_state(course: CourseState, seen: Seen) -> Verdict:
@@ -218,8 +253,7 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     gaps, _ = seen.lost_beats
     is_new = course.recorded == "copying"  # it came after the gap, or is compared in any case
     if gaps and not is_new and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
-        last = f"{gaps[-1].sent_at:%Y-%m-%d %H:%M} UTC"
-        return Verdict("unknown", f"{len(gaps)} heartbeats never arrived, the last of {last}", resync)
+        return Verdict("unknown", never_arrived(gaps), resync)
     copies = seen.reached.copies.get(course.schema_name, []) if seen.reached else []
     if unguarded := [copy.table for copy in copies if not copy.guarded]:
         why = f"other sessions may write its copies on the server: the guard of {', '.join(unguarded)} is missing there"

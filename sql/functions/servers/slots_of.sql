@@ -21,7 +21,10 @@ as $$
         s.wal_status,
         pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::bigint as held_bytes,
         s.safe_wal_size as safe_bytes,
-        pg_wal_lsn_diff(pg_current_wal_lsn(), s.confirmed_flush_lsn)::bigint as lag_bytes,
+        -- A database that was restored has not come to where its server has.
+        pg_wal_lsn_diff(
+            greatest(pg_current_wal_lsn(), s.confirmed_flush_lsn), s.confirmed_flush_lsn
+        )::bigint as lag_bytes,
         (to_jsonb(s) ->> 'inactive_since')::timestamptz as inactive_since,
         to_jsonb(s) ->> 'invalidation_reason' as invalidation_reason,
         case

@@ -181,6 +181,8 @@ def show(run: Run, name: ServerName) -> int:
     head = {key: found[key] for key in inspection.HEAD}
     if found["through"] or found["behind"]:
         head |= {"hop_seconds": found["hop_seconds"], "behind": found["behind"] or None}
+    if found["fix"]:
+        head["fix"] = found["fix"]
     where = f"server {found['through']}" if found["through"] else "the portal"
     parts = {
         "Server": head, f"Slot on {where}": found["slot"] or [],
