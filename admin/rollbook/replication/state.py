@@ -214,12 +214,24 @@ def state_at(course: CourseState, seen: Seen, behind: str | None = None) -> Verd
         return beside_portal(course)
     if not copies or not all(copy.is_there for copy in copies):
         return Verdict("broken", "its tables are missing on the server", resync)
-    if seen.published.get(course.schema_name, 0) < len(copies) or any(copy.sync is None for copy in copies):
-        return Verdict("broken", "its attach was not finished", f"rollbook course attach {quoted} --to {to}")
+    if verdict := unlisted(course, seen, copies, to):
+        return verdict
     if any(copy.sync != "r" for copy in copies):
         done = sum(copy.sync == "r" for copy in copies)
         return Verdict("copying", f"{done} of {len(copies)} tables are copied")
     return running(course, seen, resync)
+
+
+def unlisted(course: CourseState, seen: Seen, copies: Sequence[Copy], to: str) -> Verdict | None:
+    """Return the state of a course whose copies are not all published, or not all subscribed to; `to`: its server."""
+    quoted = course_word(course.course)
+    is_listed = seen.published.get(course.schema_name, 0) >= len(copies)
+    if not is_listed and course.recorded in ("ok", "unknown") and all(copy.sync == "r" for copy in copies):
+        why = f"publication {seen.server.stream} does not list all its tables; changes of these are not on the server"
+        return Verdict("broken", why, f"rollbook replication resync {quoted}")
+    if is_listed and all(copy.sync is not None for copy in copies):
+        return None
+    return Verdict("broken", "its attach was not finished", f"rollbook course attach {quoted} --to {to}")
 
 
 def barred(seen: Seen) -> Verdict:
