@@ -55,6 +55,11 @@ where t.tginitdeferred and t.tgenabled in ('A', 'R') and t.tgtype & o.bit <> 0
 AS_WORKER = "set local search_path = ''; set local lock_timeout = '1s'; set local row_security = off"
 # Errors that say nothing of a row: the worker, or a command of the course, held a lock that the trial needed.
 PASSING = (errors.DeadlockDetected, errors.SerializationFailure, errors.LockNotAvailable, errors.QueryCanceled)
+# SQLSTATE, or its class: a server without room for a row, whatever row it is.
+LACKS = {
+    "53100": "free disk space on", "53200": "free memory on", "53": "raise the limit that the message names on",
+    "58": "see to the disks of",
+}  # fmt: skip
 RESTRICTED = "cannot fire deferred trigger within security-restricted operation"
 
 
@@ -104,6 +109,14 @@ class Fault:
         return self.commands == ("repair",)
 
     @property
+    def lack(self) -> str | None:
+        """Return what to do where the server itself lacks something, None where its row is refused.
+
+        No row is at fault then, so none is skipped: the worker tries again until it succeeds.
+        """
+        return LACKS.get(self.sqlstate) or LACKS.get(self.sqlstate[:2])
+
+    @property
     def words(self) -> str:
         """Return what happened, in words."""
         row = f" row {self.key}" if self.key else ""
@@ -119,11 +132,14 @@ class Fault:
             return "; then: ".join(filter(None, [self.grant, commands]))
         course = self.course or (asked if self.is_conflict else None)
         fix = obstacle.fix_lines(server, course, self.statement, self.commands, moving_to=self.moving_to)
-        if self.statement is None and self.commands == ("resume",):
+        if self.lack is not None:
+            fix = f"{self.lack} server {server.name}; then: {fix}"
+        elif self.statement is None and self.commands == ("resume",):
             such_as = f", such as {', '.join(self.suspects)}" if self.suspects else ""
             where = f"in schema {self.schema_name} on server {server.name}{such_as}"
             fix = f"change what refuses that row {where}; then: {fix}"
-        if with_skip and self.finish_lsn and self.commands == ("resume",) and self.moving_to is None:
+        is_skippable = self.commands == ("resume",) and self.moving_to is None and self.lack is None
+        if with_skip and self.finish_lsn and is_skippable:
             fix += f"; or: {obstacle.fix_lines(server, course, None, ['resume'])} --skip {self.finish_lsn}"
             names = map(course_word, self.touched if len(self.touched) <= NAMED else ())  # none: all courses
             fix += "; then: " + " ".join(["rollbook replication repair", *names])

@@ -394,4 +394,9 @@ def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
         return replace(seen, diagnosis_error=f"the reason is not known: {exc.diag.message_primary or exc}")
     if isinstance(found, UnreachableError):
         return replace(seen, diagnosis_error=found.why or found.message, diagnosis_fix=found.fix)
+    if found is None and seen.runs and answer.is_failing and not answer.has_failed_copy:
+        name = seen.server.name
+        why = f"no row that waits is refused: the log of server {name} has the error, such as a full disk"
+        fix = f"read the last errors in the log of server {name}; then: rollbook replication status"
+        return replace(seen, diagnosis_error=why, diagnosis_fix=fix)
     return replace(seen, fault=found)

@@ -256,6 +256,8 @@ def silent(seen: Seen, answer: UnreachableError, resync: str) -> Verdict:
     state, ping = own_state(seen), answer.fix or f"rollbook server ping {seen.server.name}"
     if (seen.slot is None or seen.slot.alarm == "lost") and (why_lost := lost(seen)):
         return Verdict(state, f"{answer.why}; {why_lost[1]}", f"{ping}; then: {resync}")
+    if seen.slot is not None and seen.slot.alarm == "near":
+        return Verdict(state, f"{answer.why}; {seen.slot_name} is about to be lost", ping)
     return Verdict(state, answer.why, ping)
 
 
