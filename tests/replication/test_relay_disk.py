@@ -93,7 +93,7 @@ def test_a_relay_without_room_for_its_data_is_named_and_goes_on_when_it_has_room
             row = line(site)
             assert row["state"] == "lagging"
             assert "the log of server hub has the error, such as a full disk" in row["reason"]
-            assert row["fix"] == "read the last errors in the log of server hub; then: rollbook replication status"
+            assert row["fix"] == "rollbook server ping hub; or: read the last errors in the log of server hub"
         disk.resize(ROOM)
         site.fixed(KEEP, REMOVE)
 

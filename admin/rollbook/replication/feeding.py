@@ -7,8 +7,9 @@ which portal ran it. What a server knows survives a stream that is paused or bro
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError
@@ -17,7 +18,7 @@ from rollbook.replication.link import Identity, Server
 
 KNOWN = """
 select
-    %(received_at)s::timestamptz as received_at,
+    %(received)s::float8 as received,
     (
         select max(s.timeline) from (
             select p.identity, p.timeline from rollbook.portal as p
@@ -38,19 +39,22 @@ WITHOUT_HEARTBEATS = KNOWN.replace(
 
 # A worker that is only trying to connect has received no position yet, but its time of receipt is when it began.
 RECEIVED = """
-select max(s.last_msg_receipt_time) as at
+select extract(epoch from clock_timestamp() - max(s.last_msg_receipt_time))::float8 as seconds
 from pg_stat_subscription as s
 inner join pg_subscription as n on n.oid = s.subid
 where s.subname = %s and n.subdbid = (select d.oid from pg_database as d where d.datname = current_database())
-    and s.pid is not null and s.relid is null and s.received_lsn is not null
+    and s.pid is not null and s.relid is null and s.received_lsn is not null and isfinite(s.last_msg_receipt_time)
 """
 
 # Null up to PostgreSQL 16: there no slot exists on a standby, and so no stream can have gone on from one by itself.
 # A slot that is lost is read by nobody, and the worker that tries is connected for a moment.
 UNREAD = """
-select max((to_jsonb(s) ->> 'inactive_since')::timestamptz) as since
+select
+    (to_jsonb(s) ->> 'inactive_since')::timestamptz as since,
+    extract(epoch from clock_timestamp() - (to_jsonb(s) ->> 'inactive_since')::timestamptz)::float8 as seconds
 from pg_replication_slots as s
 where s.slot_name = %s and not s.active and s.wal_status is distinct from 'lost'
+    and to_jsonb(s) ->> 'inactive_since' is not null
 """
 
 RECORD = """
@@ -63,7 +67,7 @@ set timeline = greatest(portal.timeline, excluded.timeline), is_current = true, 
 where portal.timeline < excluded.timeline or not portal.is_current
 """
 
-CLOCKS_DIFFER = timedelta(seconds=2)  # of the portal and a server, at most
+SLACK_SECONDS = 2.0  # how much later than its slot was left a server may have heard from what feeds it
 
 HAS_TABLES = """
 select to_regclass('rollbook.portal') is not null as has_portal,
@@ -77,17 +81,30 @@ class Known:
 
     timeline: int | None  # the newest of this cluster that it has seen
     current: str | None  # the identity of the portal whose command has changed it last
-    received_at: datetime | None  # when its subscription heard last from the database to which it is connected
+    received: float | None  # when its subscription heard last from the database to which it is connected, see Unread
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Since when nobody reads a slot: by the clock of its database, and by the monotonic clock of this program.
+
+    Only the second can be compared with what another machine says: its clock may be hours off.
+    """
+
+    since: datetime
+    began: float
 
 
 def known(conn: Conn, server: Server, own: Identity) -> Known:
     """Ask a server what it knows. One that was never prepared for courses knows nothing."""
-    received_at = one(conn, RECEIVED, [server.stream])["at"]
+    now = time.monotonic()
+    seconds = one(conn, RECEIVED, [server.stream])["seconds"]
+    received = None if seconds is None else now - seconds
     has = one(conn, HAS_TABLES)
     if not has["has_portal"]:
-        return Known(None, None, received_at)
+        return Known(None, None, received)
     query = KNOWN if has["has_heartbeat"] else WITHOUT_HEARTBEATS
-    return typed(Known, conn, query, {**asdict(own), "received_at": received_at})[0]
+    return typed(Known, conn, query, {**asdict(own), "received": received})[0]
 
 
 def record(conn: Conn, own: Identity) -> None:
@@ -96,14 +113,14 @@ def record(conn: Conn, own: Identity) -> None:
         conn.execute(RECORD, asdict(own))
 
 
-def unread_since(source: Conn, server: Server) -> datetime | None:
+def unread_since(source: Conn, server: Server) -> Unread | None:
     """Return since when nobody reads the slot of a server at its source; None: it is read, lost, or that is unknown."""
-    since: datetime | None = one(source, UNREAD, [server.stream])["since"]
-    return since
+    found = source.execute(UNREAD, [server.stream]).fetchone()
+    return None if found is None else Unread(found["since"], time.monotonic() - found["seconds"])
 
 
 def objection(
-    server: Server, own: Identity, found: Known, unread: datetime | None, *, take_over: bool = False
+    server: Server, own: Identity, found: Known, unread: Unread | None, *, take_over: bool = False
 ) -> RefusedError | None:
     """Return why this database must not change a server, None if it may: the fact, the reason, and where to go.
 
@@ -123,12 +140,12 @@ def objection(
             fix="run the command on that portal",
         )  # fmt: skip
     where = "here" if server.through is None else "there"
-    if found.received_at and unread and found.received_at - unread > CLOCKS_DIFFER:
+    if found.received is not None and unread and found.received - unread.began > SLACK_SECONDS:
         return RefusedError(
             f"server {server.name} receives changes from another database, and not from "
             + ("this one" if server.through is None else f"server {server.through}"),
             why="its subscription is connected, and nobody has read its slot "
-            f"{where} since {unread:%Y-%m-%d %H:%M} UTC: was a standby promoted?",
+            f"{where} since {unread.since:%Y-%m-%d %H:%M} UTC: was a standby promoted?",
             fix="run the command on the portal that feeds it now"
             if server.through is None
             else f"stop the old server {server.through}, if a standby took its place; then: rollbook server add "

@@ -172,7 +172,7 @@ def history(sent: Sequence[Sent], answer: Answer, ours: Clock, start: datetime, 
             continue  # before the stream
         arrived_at, lag = theirs.get((row.beat, row.sent_at)), None
         if row.beat > numbers[-1]:
-            lag = (end - row.sent_at).total_seconds()
+            lag = max(0.0, (end - row.sent_at).total_seconds())
         elif arrived_at is not None:
             lag = max(0.0, (arrived_at - row.sent_at).total_seconds() - ahead)
         if row.sent_at + timedelta(seconds=lag or 0) >= start:

@@ -290,8 +290,9 @@ def server_error(server: Server, exc: psycopg.Error) -> AdminError:
 
 
 def ask(
-    asked: Iterable[Server], question: Callable[[Server, Conn], Answer], caller: Caller, *, waits: float = 0.0
-) -> dict[str, Answer | UnreachableError]:
+    asked: Iterable[Server], question: Callable[[Server, Conn], Answer], caller: Caller, *, waits: float = 0.0,
+    at_once: int | None = None,
+) -> dict[str, Answer | UnreachableError]:  # fmt: skip
     """Ask all servers, up to AT_ONCE at a time; return each one's answer, or the reason why it gave none.
 
     A server has the caller's timeout (5 s if None, but at least 1 s) to connect. Once it has, it has as long to answer,
@@ -318,7 +319,7 @@ def ask(
     running: set[str] = set()
     found: dict[str, Any] = {}
     while waiting or running:
-        while waiting and len(running) < AT_ONCE:
+        while waiting and len(running) < (at_once or AT_ONCE):
             server = waiting.pop()
             running.add(server.name)
             ends[server.name] = time.monotonic() + max(CONNECT_SECONDS, seconds)

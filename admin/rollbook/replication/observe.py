@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -12,10 +13,11 @@ from typing import NamedTuple
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import tuple_row
 
-from rollbook.core.db import Caller, Conn
-from rollbook.core.errors import AdminError, RefusedError, UnreachableError
+from rollbook.core.db import Caller, Conn, session
+from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import one, typed
 from rollbook.replication import apply_error, catalog, feeding
 from rollbook.replication.catalog import Copy, Subscription
@@ -35,6 +37,7 @@ from rollbook.replication.session import joined
 
 ARRIVAL_SECONDS = 1.0  # how long a look at a server waits for its heartbeat
 RETRY_SECONDS = 0.2  # between two looks at a worker by a role that sends no heartbeat
+DIAGNOSED_AT_ONCE = 8  # each needs a free slot at its source for a moment
 STUCK_SECONDS = 30.0  # from here on errors without a known reason are not just a lost connection
 
 ARRIVED = "select beat, sent_at from rollbook.heartbeat order by beat"
@@ -48,7 +51,7 @@ group by 1, 2
 """
 
 SENT = """
-select beat, sent_at, extract(epoch from clock_timestamp() - sent_at)::float8 as age
+select beat, sent_at, greatest(0, extract(epoch from clock_timestamp() - sent_at))::float8 as age
 from rollbook.heartbeat order by beat
 """
 
@@ -83,6 +86,7 @@ class Source:
     slots: Mapping[str, SlotStatus]  # by name
     publications: Mapping[str, Mapping[str, int]]  # by name: how many tables of each schema it lists
     position: int  # where its WAL ended then
+    ahead: float = 0.0  # its clock, in seconds before the monotonic clock of this program
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     beat = own or newest_heartbeat(portal)
 
     def question(server: Server, conn: Conn) -> Answer:
+        heard = feeding.known(conn, server, me)  # before the slots of a relay are read, or they seem long unread
         before = found = catalog.subscription(conn, server)
         is_ready = one(conn, "select to_regclass('rollbook.heartbeat') is not null as ready")["ready"]
         seconds = min(ARRIVAL_SECONDS, caller.timeout or ARRIVAL_SECONDS)
@@ -267,7 +272,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
             is_failing,
             has_failed_copy,
             version,
-            feeding.known(conn, server, me),
+            heard,
             applied,
             read_source(conn, slots_of(conn, behind[server.name], server.name)) if behind[server.name] else None,
         )
@@ -281,21 +286,23 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     own_source = read_source(portal, list_slots(portal))
     answers |= caught_up(every, answers, caller)
     found: dict[str, Seen] = {}
-    for server in sorted(every, key=lambda each: each.through is not None):  # relays first
-        relay, source, answer = found.get(server.through or ""), own_source, answers[server.name]
-        if relay is not None:
-            source = (relay.reached and relay.reached.feeds) or Source({}, {}, 0)
-            if isinstance(relay.answer, UnreachableError):
-                answer = cut_off(server, relay.server, relay.answer)
-        slot = source.slots.get(server.stream)
-        seen = Seen(
-            server, slot, source.publications.get(server.stream, {}), answer, objection(server, me, answer, slot), sent,
-            source.position, is_published=server.stream in source.publications, additions=additions(portal, answer),
-            relay=relay, behind=[each.name for each in behind[server.name]],
-            fed=[row.course for row in fed[server.name]],
-        )  # fmt: skip
-        seen = replace(seen, unhealed=unhealed(portal, seen, schemas[server.name]))
-        found[server.name] = diagnosed(portal, seen, caller) if deep else seen
+    for are_behind in (False, True):  # relays first
+        hop: list[Seen] = []
+        for server in [each for each in every if (each.through is not None) == are_behind]:
+            relay, source, answer = found.get(server.through or ""), own_source, answers[server.name]
+            if relay is not None:
+                source = (relay.reached and relay.reached.feeds) or Source({}, {}, 0)
+                if isinstance(relay.answer, UnreachableError):
+                    answer = cut_off(server, relay.server, relay.answer)
+            slot = source.slots.get(server.stream)
+            seen = Seen(
+                server, slot, source.publications.get(server.stream, {}), answer,
+                objection(server, me, answer, slot, source.ahead), sent, source.position,
+                is_published=server.stream in source.publications, additions=additions(portal, answer), relay=relay,
+                behind=[each.name for each in behind[server.name]], fed=[row.course for row in fed[server.name]],
+            )  # fmt: skip
+            hop.append(replace(seen, unhealed=unhealed(portal, seen, schemas[server.name])))
+        found |= {seen.server.name: seen for seen in (diagnosed(portal, hop, caller) if deep else hop)}
     return [found[server.name] for server in asked]
 
 
@@ -349,7 +356,8 @@ def read_source(source: Conn, slots: Sequence[SlotStatus]) -> Source:
         listed = publications.setdefault(row["publication"], {})
         if row["schema_name"] is not None:
             listed[row["schema_name"]] = row["tables"]
-    return Source({row.slot_name: row for row in slots}, publications, written_until(source))
+    ahead = one(source, "select clock_timestamp() as at")["at"].timestamp() - time.monotonic()
+    return Source({row.slot_name: row for row in slots}, publications, written_until(source), ahead)
 
 
 def additions(portal: Conn, answer: Answer | UnreachableError) -> dict[str, str]:
@@ -360,43 +368,74 @@ def additions(portal: Conn, answer: Answer | UnreachableError) -> dict[str, str]
 
 
 def objection(
-    server: Server, me: Identity, answer: Answer | UnreachableError, slot: SlotStatus | None
+    server: Server, me: Identity, answer: Answer | UnreachableError, slot: SlotStatus | None, ahead: float
 ) -> RefusedError | None:
-    """Return why this database must not change a server, as far as is known; None if nothing speaks against it."""
+    """Return why this database must not change a server, as far as is known; None if nothing speaks against it.
+
+    `ahead`: the clock of what feeds it, as in Source.
+    """
     if server.portal_identity != me.database:
         return clone(server)
-    unread = slot.inactive_since if slot and not slot.active and slot.wal_status != "lost" else None
+    since = slot.inactive_since if slot and not slot.active and slot.wal_status != "lost" else None
+    unread = feeding.Unread(since, since.timestamp() - ahead) if since else None
     return feeding.objection(server, me, answer.known, unread) if isinstance(answer, Answer) else None
 
 
-def diagnosed(portal: Conn, seen: Seen, caller: Caller) -> Seen:
-    """Return what is known, with what the server cannot apply, if there is such a row."""
+def is_to_diagnose(seen: Seen) -> bool:
+    """Return whether a server applies nothing, and for a reason that is not known yet."""
     answer = seen.reached
-    if (
+    return not (
         answer is None or not answer.subscription or seen.server.paused_at or seen.slot is None
         or answer.subscription.slot is None  # it is on its way to another source
         or seen.slot.alarm == "lost" or seen.objection
         or (seen.runs and not (answer.is_failing or answer.has_failed_copy))
-    ):  # fmt: skip
-        return seen
+    )  # fmt: skip
 
-    def question(server: Server, conn: Conn) -> apply_error.Fault | None:
-        with joined(portal, conn, server, caller, caller.timeout or ANSWER_SECONDS) as session:
-            return apply_error.fault(session)
 
-    try:
-        found = ask([seen.server], question, caller)[seen.server.name]
-    except AdminError as exc:
-        return replace(seen, diagnosis_error=exc.why or exc.message, diagnosis_fix=exc.fix)
-    except errors.UndefinedObject:  # up to PostgreSQL 17 a slot cannot be read past a time without its publication
-        return replace(seen, is_published=False)
-    except psycopg.Error as exc:  # the portal's: a role that only looks may not read a slot
-        return replace(seen, diagnosis_error=f"the reason is not known: {exc.diag.message_primary or exc}")
+def diagnosed(portal: Conn, looked: Sequence[Seen], caller: Caller) -> list[Seen]:
+    """Return what is known of these servers, with what each cannot apply, if there is such a row.
+
+    Several are diagnosed at the same time, each with a session of its own on the portal.
+    """
+    due = [seen.server for seen in looked if is_to_diagnose(seen)]
+
+    def question(server: Server, conn: Conn) -> apply_error.Fault | psycopg.Error | None:
+        try:
+            with ExitStack() as stack:
+                own = portal if len(due) == 1 else stack.enter_context(again(portal, caller))
+                seconds = caller.timeout or ANSWER_SECONDS
+                return apply_error.fault(stack.enter_context(joined(own, conn, server, caller, seconds)))
+        except psycopg.Error as exc:
+            if getattr(exc, "server", None) == server.name:
+                raise  # `ask` knows what it means
+            return exc  # the portal's
+
+    found = ask(due, question, caller, at_once=DIAGNOSED_AT_ONCE) if due else {}
+    return [with_fault(seen, found[seen.server.name]) if seen.server.name in found else seen for seen in looked]
+
+
+def again(portal: Conn, caller: Caller) -> Conn:
+    """Return another session with the portal, in autocommit."""
+    route = make_conninfo(portal.info.dsn, **({"password": portal.info.password} if portal.info.password else {}))
+    conn = session(route, name=caller.name, timeout=caller.timeout or ANSWER_SECONDS)
+    conn.autocommit = True
+    return conn
+
+
+def with_fault(seen: Seen, found: apply_error.Fault | psycopg.Error | UnreachableError | None) -> Seen:
+    """Return what is known of a server, with the answer of its diagnosis."""
+    if isinstance(found, errors.UndefinedObject):
+        return replace(seen, is_published=False)  # up to 17 a slot cannot be read past a time without its publication
+    if isinstance(found, psycopg.Error):  # a role that only looks may not read a slot
+        return replace(seen, diagnosis_error=f"the reason is not known: {found.diag.message_primary or found}")
     if isinstance(found, UnreachableError):
         return replace(seen, diagnosis_error=found.why or found.message, diagnosis_fix=found.fix)
-    if found is None and seen.runs and answer.is_failing and not answer.has_failed_copy:
-        name = seen.server.name
-        why = f"no row that waits is refused: the log of server {name} has the error, such as a full disk"
-        fix = f"read the last errors in the log of server {name}; then: rollbook replication status"
+    answer, name = seen.reached, seen.server.name
+    if found is None and seen.runs and answer and answer.is_failing and not answer.has_failed_copy:
+        why = (
+            f"no row that waits is refused: the log of server {name} has the error, such as a full disk or a refused "
+            "connection"
+        )  # fmt: skip
+        fix = f"rollbook server ping {name}; or: read the last errors in the log of server {name}"
         return replace(seen, diagnosis_error=why, diagnosis_fix=fix)
     return replace(seen, fault=found)

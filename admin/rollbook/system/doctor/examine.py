@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -89,7 +88,7 @@ class Answer:
     clock: lag.Clock
     known: feeding.Known
     kept: list[Finding]
-    unread: Mapping[str, datetime | None]  # of a relay: since when nobody reads the slots of the servers behind it
+    unread: Mapping[str, feeding.Unread | None]  # of a relay: the slots of the servers behind it
 
 
 def examine(conn: Conn, dsn: str | None, asked: Sequence[str], caller: Caller) -> tuple[list[Finding], bool]:
@@ -333,7 +332,7 @@ class Examiner:
             differences = self.asked.of(server, there)
             known = feeding.known(there, server, self.me)
             clock = lag.clock(there)
-        is_read = server.stream in self.read if server.through is None else known.received_at is not None
+        is_read = server.stream in self.read if server.through is None else known.received is not None
         if not is_read and server.subscription_dsn is not None:
             found += route(there, server)
         return Answer(found, differences, clock, known, kept, unread)
@@ -389,7 +388,7 @@ def clocks(server: Server, answer: Answer, ours: lag.Clock) -> Iterator[Finding]
 
 
 def identity(
-    server: Server, me: link.Identity, answer: Answer, unread: datetime | None
+    server: Server, me: link.Identity, answer: Answer, unread: feeding.Unread | None
 ) -> Iterator[Finding]:  # fmt: skip
     """Check that this database is the portal that feeds the server; `unread`: since when nobody reads its slot."""
     try:
