@@ -1,8 +1,9 @@
 """What servers cost a portal, direct and behind a relay; the lag over two hops; `status` of many servers.
 
-`python -m tests.bench.relay [feeding] [hops] [asking]`; BENCH_FED (1,4,8) is how many servers are fed,
-BENCH_ASKED (50,200) how many are asked, BENCH_PAIRS (5) and BENCH_SAMPLES (480) how often. Each cluster is a private
-server: two portals, whose servers are direct or behind a relay, the relay, and one for all servers. Nothing fails.
+`python -m tests.bench.relay [feeding] [hops] [asking] [behind]`; BENCH_FED (1,4,8) is how many servers are fed,
+BENCH_ASKED (50,200) how many are asked, BENCH_BEHIND (1,10,30) how many are behind one relay, BENCH_PAIRS (5) and
+BENCH_SAMPLES (480) how often. Each cluster is a private server: two portals, whose servers are direct or behind a
+relay, the relay, and one for all servers. Nothing fails but in `behind`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from rollbook.core.db import connect as connect_portal
+from rollbook.replication.build import publish
+from rollbook.replication.link import find_server
 from rollbook.system import migration
 from rollbook.system.demo.server import PrivateServer
 from tests.bench.bench import Bench, enrollment_query, fill, private_mb
@@ -44,6 +48,7 @@ from tests.bench.replication import (
 
 FED = [int(number) for number in os.environ.get("BENCH_FED", "1,4,8").split(",")]
 ASKED = [int(number) for number in os.environ.get("BENCH_ASKED", "50,200").split(",")]
+BEHIND_ONE = [int(number) for number in os.environ.get("BENCH_BEHIND", "1,10,30").split(",")]
 PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
 COURSES, USERS, CLIENTS, UPDATES = 24, 4000, 4, 500  # updates of each client in a round
 BEATS = 2000  # heartbeats that a portal keeps
@@ -397,8 +402,101 @@ def copy_server(here: Db, there: Db, servers: PrivateServer, name: str, first: s
         conn.execute(create.format(name=sql.Identifier(stream), route=here.info.dsn, slot=sql.Literal(stream)))
 
 
+# --- many servers behind one relay ------------------------------------------------------------------------------------
+
+
+def behind(_bench: Bench) -> None:
+    """What commands take with a course on each server behind one relay: all well, each failing, the relay down."""
+    print("servers behind one relay; seconds (CPU of the program)")
+    with clusters("portal", "relay", "servers", fsync="off") as (portal, relay, servers), ExitStack() as stack:
+        where = make_portal(portal, max(BEHIND_ONE) + 1, USERS)
+        here, there = stack.enter_context(connect(portal, "portal")), stack.enter_context(connect(servers))
+        rows = course_rows(here)
+        there.execute("create database first")
+        with connect(relay) as conn:
+            conn.execute("create database zone")
+        zone = stack.enter_context(connect(relay, "zone"))
+        rollbook(where, "server", "add", "hub", "--admin-dsn", relay.dsn("zone"), "--subscription-dsn", where)
+        rollbook(where, "server", "add", "first", "--through", "hub", "--admin-dsn", servers.dsn("first"),
+                 "--subscription-dsn", relay.dsn("zone"))  # fmt: skip
+        rollbook(where, "course", "attach", *(course for course, _ in rows[:-1]), "--to", "first")
+        forget(servers)
+        made = 0
+        for count in BEHIND_ONE:
+            for number in range(made, count):
+                copy_behind(here, zone, servers, f"s{number:02}", rows[number])
+            made = count
+            own = [course for course, _ in rows[:count]]
+            rollbook(where, "replication", "wait", "--timeout", "60", *own)
+            for words, asked in (
+                ("status", ["status", *own]), ("server list", ["server", "list"]), ("check", ["check"]),
+                ("replication wait", ["replication", "wait", *own]), ("doctor", ["doctor"]),
+            ):  # fmt: skip
+                timed(where, count, words, asked)
+            timed(where, count, "course attach", ["course", "attach", rows[-1][0], "--to", f"s{count - 1:02}"])
+            timed(where, count, "course detach", ["course", "detach", rows[-1][0], "--yes"])
+            for number in range(count):
+                with connect(servers, f"s{number:02}") as conn:
+                    table = sql.Identifier(rows[number][1], "auth_user")
+                    conn.execute(sql.SQL("alter table {} add constraint own check (first_name <> 'No')").format(table))
+            here.execute(
+                "update portal.auth_user set first_name = 'No' where id in (select min(user_id) from "
+                "portal.student_courseenrollment where course_id = any (%s) group by course_id)",
+                [own],
+            )
+            time.sleep(6)  # each worker has met it, and waits for its next try
+            timed(where, count, "status, each failing", ["status", *own])
+            for number in range(count):
+                with connect(servers, f"s{number:02}") as conn:
+                    table = sql.Identifier(rows[number][1], "auth_user")
+                    conn.execute(sql.SQL("alter table {} drop constraint own").format(table))
+            relay.stop()
+            timed(where, count, "status, relay down", ["status", *own])
+            relay.start()
+            zone = stack.enter_context(connect(relay, "zone"))
+            rollbook(where, "replication", "wait", "--timeout", "60", *own)
+            here.execute("update portal.auth_user set first_name = 'Yes' where first_name = 'No'")
+        forget(servers, relay, portal)
+
+
+def timed(where: str, count: int, words: str, asked: Sequence[str]) -> None:
+    """Run a command; print what it took, and its code and states."""
+    program = str(Path(sys.executable).with_name("rollbook"))
+    began, used = time.perf_counter(), os.times()
+    done = subprocess.run([program, *asked, "--json", "-d", where], capture_output=True, text=True, check=False)
+    wall, after = time.perf_counter() - began, os.times()
+    own = after.children_user + after.children_system - used.children_user - used.children_system
+    found = json.loads(done.stdout) if done.stdout else []
+    lines = found["courses"] if isinstance(found, dict) else found
+    states = Counter(row.get("state") for row in lines)
+    print(f"{count:4} servers  {words:24} {wall:6.2f} ({own:.2f})  {done.returncode} {dict(states)}", flush=True)
+
+
+def copy_behind(here: Db, zone: Db, servers: PrivateServer, name: str, row: tuple[str, str]) -> None:
+    """Make a server with a course behind the relay as a copy of the first, whose courses the relay has."""
+    with connect(servers) as conn:
+        conn.execute(sql.SQL("create database {} template first").format(sql.Identifier(name)))
+    here.execute(
+        "insert into rollbook.server (name, admin_dsn, subscription_dsn, portal_identity, through) "
+        "select %s, %s, subscription_dsn, portal_identity, through from rollbook.server where name = 'first'",
+        [name, servers.dsn(name)],
+    )
+    here.execute("update rollbook.course set server = %s where course_id = %s", [name, row[0]])
+    stream, route = f"rollbook_{name}", zone.info.dsn
+    with connect_portal(here.info.dsn, name="rollbook bench") as portal:
+        zone.execute(publish(portal, find_server(portal, name)))
+    zone.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [stream])
+    with connect(servers, name) as conn:
+        conn.execute("delete from rollbook.heartbeat")  # those since then were never sent to it
+        create = sql.SQL(
+            "create subscription {name} connection {route} publication {name} with (create_slot = false, "
+            "slot_name = {slot}, copy_data = false, streaming = on, synchronous_commit = local)"
+        )
+        conn.execute(create.format(name=sql.Identifier(stream), route=route, slot=sql.Literal(stream)))
+
+
 MEASURES: dict[str, Callable[[Bench], None]] = {
-    function.__name__: function for function in (feeding, hops, asking)
+    function.__name__: function for function in (feeding, hops, asking, behind)
 }  # fmt: skip
 
 
