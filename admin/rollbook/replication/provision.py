@@ -198,7 +198,7 @@ def is_starved(session: Session) -> bool:
     server = session.server
     is_read = one(session.source, SLOT_IS_READ, [server.stream])["is_read"]
     known = feeding.known(session.conn, server, link.identity(session.portal))
-    return is_read and known.received_at is None and server.paused_at is None
+    return is_read and known.received is None and server.paused_at is None
 
 
 def tidy(session: Session, steps: Steps) -> list[str]:
