@@ -15,7 +15,7 @@ import pytest
 
 from rollbook.system.demo.server import PrivateServer
 from tests.program import KEEP, REMOVE
-from tests.replication.conftest import remedy
+from tests.replication.conftest import remedy, until
 from tests.replication.doctor import findings, run_sql
 from tests.replication.scenes import enroll, line, stands_still, stream_early
 from tests.replication.test_relay_lost import Machines, machines
@@ -132,6 +132,8 @@ def test_a_server_that_is_down_fills_the_wal_disk_of_its_relay_unless_its_slot_h
         site.again()
         site.wait()
         assert site.is_equal(KEEP)
+        held = "select pg_current_wal_lsn() - restart_lsn < 8 * 1024 * 1024 from pg_replication_slots"
+        until(lambda: site.hub.execute("checkpoint").connection.execute(held).fetchone() == (True,))
         run_sql(site.hub, "alter system set max_slot_wal_keep_size = '48MB'; select pg_reload_conf(); checkpoint")
         east.stop()
         safe = "select safe_wal_size > 12 * 1024 * 1024 from pg_replication_slots"
