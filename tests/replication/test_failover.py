@@ -9,7 +9,6 @@ import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -257,7 +256,7 @@ def test_a_server_that_waits_for_a_machine_that_is_off_receives_nothing_and_can_
     streaming: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = streaming
-    monkeypatch.setattr(feeding, "CLOCKS_DIFFER", timedelta(0))  # both servers are of this machine
+    monkeypatch.setattr(feeding, "SLACK_SECONDS", 0.0)  # both servers are of this machine
     trying = (
         "select from pg_stat_subscription as t inner join pg_subscription as s on s.oid = t.subid "
         "inner join pg_database as d on d.oid = s.subdbid and d.datname = current_database() "
