@@ -236,8 +236,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     }  # fmt: skip
     fed = {server.name: catalog.fed(portal, server) for server in every}
     schemas = {name: [row.schema_name for row in rows] for name, rows in fed.items()}
-    me = identity(portal)
-    own = send_if_allowed(portal)
+    me, own = identity(portal), send_if_allowed(portal)
     beat = own or newest_heartbeat(portal)
 
     def question(server: Server, conn: Conn) -> Answer:
@@ -251,9 +250,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
             time.sleep(RETRY_SECONDS)  # without a heartbeat of this look, only a worker that stays is known to work
         if own is None or not is_current:
             found = catalog.subscription(conn, server)
-        copies: dict[str, list[Copy]] = {}
-        for copy in catalog.copies(conn, copied, schemas[server.name], found):
-            copies.setdefault(copy.schema_name, []).append(copy)
+        copies = by_schema(catalog.copies(conn, copied, schemas[server.name], found))
         rows = conn.cursor(row_factory=tuple_row).execute(ARRIVED).fetchall() if is_ready else []
         version = str(conn.info.parameter_status("server_version")).split()[0]
         try:
@@ -310,6 +307,14 @@ def unhealed(portal: Conn, seen: Seen, schemas: Sequence[str]) -> list[str]:
     """Return the courses of a server, in these schemas, that were not compared since a heartbeat was lost."""
     gaps, _ = seen.lost_beats
     return [row["course"] for row in portal.execute(UNHEALED, [schemas, gaps[-1].sent_at])] if gaps else []
+
+
+def by_schema(copies: Sequence[Copy]) -> dict[str, list[Copy]]:
+    """Return the copies of each schema."""
+    found: dict[str, list[Copy]] = {}
+    for copy in copies:
+        found.setdefault(copy.schema_name, []).append(copy)
+    return found
 
 
 def with_relays(known: Sequence[Server], asked: Sequence[Server]) -> list[Server]:
@@ -397,21 +402,30 @@ def diagnosed(portal: Conn, looked: Sequence[Seen], caller: Caller) -> list[Seen
 
     Several are diagnosed at the same time, each with a session of its own on the portal.
     """
-    due = [seen.server for seen in looked if is_to_diagnose(seen)]
+    due = {seen.server.name: seen for seen in looked if is_to_diagnose(seen)}
 
-    def question(server: Server, conn: Conn) -> apply_error.Fault | psycopg.Error | None:
+    def question(server: Server, conn: Conn) -> Seen:
+        seen = due[server.name]
         try:
             with ExitStack() as stack:
                 own = portal if len(due) == 1 else stack.enter_context(again(portal, caller))
                 seconds = caller.timeout or ANSWER_SECONDS
-                return apply_error.fault(stack.enter_context(joined(own, conn, server, caller, seconds)))
+                session = stack.enter_context(joined(own, conn, server, caller, seconds))
+                return with_fault(seen, apply_error.fault(session))
         except psycopg.Error as exc:
             if getattr(exc, "server", None) == server.name:
                 raise  # `ask` knows what it means
-            return exc  # the portal's
+            return with_fault(seen, exc)  # the portal's
 
-    found = ask(due, question, caller, at_once=DIAGNOSED_AT_ONCE) if due else {}
-    return [with_fault(seen, found[seen.server.name]) if seen.server.name in found else seen for seen in looked]
+    found = ask([seen.server for seen in due.values()], question, caller, at_once=DIAGNOSED_AT_ONCE) if due else {}
+    return [after(seen, found.get(seen.server.name, seen)) for seen in looked]
+
+
+def after(seen: Seen, found: Seen | UnreachableError) -> Seen:
+    """Return what a diagnosis found of a server, or why there was none."""
+    if isinstance(found, UnreachableError):
+        return replace(seen, diagnosis_error=found.why or found.message, diagnosis_fix=found.fix)
+    return found
 
 
 def again(portal: Conn, caller: Caller) -> Conn:
@@ -422,14 +436,12 @@ def again(portal: Conn, caller: Caller) -> Conn:
     return conn
 
 
-def with_fault(seen: Seen, found: apply_error.Fault | psycopg.Error | UnreachableError | None) -> Seen:
+def with_fault(seen: Seen, found: apply_error.Fault | psycopg.Error | None) -> Seen:
     """Return what is known of a server, with the answer of its diagnosis."""
     if isinstance(found, errors.UndefinedObject):
         return replace(seen, is_published=False)  # up to 17 a slot cannot be read past a time without its publication
     if isinstance(found, psycopg.Error):  # a role that only looks may not read a slot
         return replace(seen, diagnosis_error=f"the reason is not known: {found.diag.message_primary or found}")
-    if isinstance(found, UnreachableError):
-        return replace(seen, diagnosis_error=found.why or found.message, diagnosis_fix=found.fix)
     answer, name = seen.reached, seen.server.name
     if found is None and seen.runs and answer and answer.is_failing and not answer.has_failed_copy:
         why = (
