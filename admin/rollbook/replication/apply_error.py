@@ -23,7 +23,7 @@ from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import one
 from rollbook.core.shell import course_word
-from rollbook.replication import catalog, obstacle, readable
+from rollbook.replication import answered, catalog, obstacle, readable
 from rollbook.replication.link import Server
 from rollbook.replication.session import Session
 
@@ -136,7 +136,8 @@ class Fault:
             fix = f"{self.lack} server {server.name}; then: {fix}"
         elif self.statement is None and self.commands == ("resume",):
             such_as = f", such as {', '.join(self.suspects)}" if self.suspects else ""
-            where = f"in schema {self.schema_name} on server {server.name}{such_as}"
+            schema = f"in schema {self.schema_name} " if answered.is_name(self.schema_name) else ""  # a relay says it
+            where = f"{schema}on server {server.name}{such_as}"
             fix = f"change what refuses that row {where}; then: {fix}"
         is_skippable = self.commands == ("resume",) and self.moving_to is None and self.lack is None
         if with_skip and self.finish_lsn and is_skippable:
@@ -381,7 +382,7 @@ def tried(conn: Conn, due: list[Change], fed: Fed) -> tuple[int, Fault | None]:
                     continue
                 written += conn.execute(*statement_of(at)).rowcount
                 if conn.info.server_version >= 160000 and (queued := fed.deferred(at)):
-                    return written, fed.fault(at, "42501", RESTRICTED, statement=queued)
+                    return written, fed.fault(at, "42501", RESTRICTED, statement=answered.statement(queued))
             at = replace(next((each for each in due if fed.deferred(each)), due[0]), operation="commit", key=None)
             conn.execute("set constraints all immediate")
     except PASSING as exc:
@@ -441,7 +442,7 @@ class Fed:
         is_applied = self.applies(at.schema_name, at.table, at.finish_lsn)
         if copy.identity_fix and is_applied and at.operation in ("update", "delete"):
             words = f"{relation} has no usable replica identity or primary key"
-            return self.fault(at, "55000", words, statement=copy.identity_fix)
+            return self.fault(at, "55000", words, statement=answered.statement(copy.identity_fix))
         return None
 
     def applies(self, schema_name: str, table: str, finish_lsn: str) -> bool:
@@ -504,7 +505,7 @@ def described(conn: Conn, exc: psycopg.Error, at: Change, fed: Fed) -> Fault:
         return fed.fault(at, state, f"{said}: {detail}" if detail else said, commands=("repair",))
     statement = obstacle.statement(conn, at.schema_name, at.table, exc, "RA")
     added = [] if statement else catalog.local_objects(conn, at.schema_name, on_copies=True)
-    suspects = tuple(name for name in added if at.table in name)
+    suspects = tuple(name for name in added if at.table in name and answered.is_name(name))
     return fed.fault(at, state, said, statement=statement, suspects=suspects)
 
 

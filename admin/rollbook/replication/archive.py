@@ -31,8 +31,9 @@ from rollbook.core.files import Aside, check_writable, hidden_name, is_special, 
 from rollbook.core.programs import Program, find_program
 from rollbook.core.referring import belonging
 from rollbook.core.rows import Row, one
+from rollbook.core.shape import name as sql_name
 from rollbook.core.shell import course_word
-from rollbook.replication import attach, catalog, link
+from rollbook.replication import answered, attach, catalog, link
 from rollbook.replication.archive_file import ENROLLMENTS, FORMAT, SCRIPTS, Archive, Manifest, Writer, damaged
 from rollbook.replication.queries.courses import Course, drop_course, find_course
 from rollbook.replication.steps import Steps
@@ -59,7 +60,7 @@ where t.role = 'membership'
 """
 # pg_dump leaves an extension out whose objects are in the schema, and dropping the schema drops it.
 EXTENSIONS: LiteralString = """
-select quote_ident(e.extname) as name from pg_extension as e
+select e.extname::text as name from pg_extension as e
 where e.extnamespace = to_regnamespace(quote_ident(%s)) order by e.extname
 """
 # What is in another schema and goes with this one: views of its tables, foreign keys to them, columns of its types.
@@ -209,10 +210,12 @@ def archive(run: Run, course_id: str, name: str, *, is_dropped: bool = False) ->
 def refuse_incomplete(conn: Conn, course: Course, place: str, *, is_dropped: bool) -> None:
     """Raise RefusedError for what the archive would lack; `conn` is with this place, where the course has a schema."""
     if extension := conn.execute(EXTENSIONS, [course.schema_name]).fetchone():
+        name = extension["name"]
+        moved = f"alter extension {sql_name(name)} set schema public"
         raise RefusedError(
-            f"schema {course.schema_name} has the extension {extension['name']}",
+            f"schema {course.schema_name} has the extension {name}",
             why="no archive holds an extension, and what uses it could not be restored",
-            fix=f"as its owner, in the {place}: alter extension {extension['name']} set schema public",
+            fix=f"as its owner, in the {place}: {moved}" if answered.is_name(name) else "move it to another schema",
         )
     outside = [row["words"] for row in conn.execute(OUTSIDE, [course.schema_name])] if is_dropped else []
     if outside:

@@ -310,6 +310,12 @@ def route(server: Server) -> str:
     return argument(server.admin_dsn or "" if kept == given else make_conninfo("", **kept))
 
 
+def is_sql(own: Own) -> bool:
+    r"""Return whether psql sends these texts of a server on: `-c '\! ...'` would run a program on this machine."""
+    texts = [own.words or "", *(own.data or []), *(own.after or [])]
+    return "\n" not in own.name and not any(text.lstrip().startswith("\\") for text in texts)
+
+
 def commands(
     sides: Sides, own: Sequence[Own], there: set[str], behind: set[str], copies: Sequence[str]
 ) -> dict[str, str]:
@@ -318,6 +324,7 @@ def commands(
     `behind`: columns that are there and hold too little, as those do that do not travel: the command carries the rows.
     `copies`: the tables that Rollbook copies.
     """
+    own = [each for each in own if is_sql(each)]
     found: dict[str, str] = {each.name: copied(sides, each) for each in own if each.data and each.name in behind}
     missing = [each for each in own if each.name not in there]
     dumped = [each for each in own if each.stage == DUMP]

@@ -11,6 +11,7 @@ from psycopg import errors
 from rollbook.core.db import Conn
 from rollbook.core.shell import course_word
 from rollbook.core.shipped import as_query
+from rollbook.replication import answered
 from rollbook.replication.link import Server
 
 # Which triggers fire (pg_trigger.tgenabled): for a worker that applies changes, and for a command that writes.
@@ -39,12 +40,15 @@ where not t.tgisinternal and t.tgname not in ('rollbook_guard_copy', 'rollbook_g
 
 
 def statement(conn: Conn, schema_name: str, table: str, exc: psycopg.Error, firing: Firing) -> str | None:
-    """Return the SQL that removes what refused a row of a copy, None if the error does not lead to it."""
+    """Return the SQL that removes what refused a row of a copy, None if the error does not lead to it.
+
+    None too where the server's answer is not one of our statements, or has a name that is not fit for one.
+    """
     found = conn.execute(as_query("checks/obstacle_fix", *PARAMETERS), {
         "schema_name": schema_name, "table_name": table, "state": exc.sqlstate, "place": exc.diag.context,
         "constraint_name": exc.diag.constraint_name, "column_name": exc.diag.column_name, "firing": list(firing),
     }).fetchone()  # fmt: skip
-    return None if found is None else next(iter(found.values()))
+    return None if found is None else answered.statement(next(iter(found.values())))
 
 
 def is_key_taken(conn: Conn, schema_name: str, table: str, key: str, exc: psycopg.Error) -> bool:
@@ -58,7 +62,7 @@ def is_key_taken(conn: Conn, schema_name: str, table: str, key: str, exc: psycop
 def keepers(conn: Conn, schema_name: str, table: str) -> str | None:
     """Return the SQL that disables the triggers which may keep a row that is deleted; None if there are none."""
     found = conn.execute(KEEPERS, [table, schema_name]).fetchone()
-    return found["statement"] if found else None
+    return answered.statement(found["statement"]) if found else None
 
 
 def fix_lines(

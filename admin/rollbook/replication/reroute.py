@@ -72,12 +72,8 @@ select exists (
 ) as yes
 """
 
-MAY_POSITION = """
-select f.name from unnest(array[
-    'pg_show_replication_origin_status()', 'pg_replication_origin_advance(text, pg_lsn)'
-]) as f (name)
-where not has_function_privilege(f.name, 'execute')
-"""
+POSITION_FUNCTIONS = ("pg_show_replication_origin_status()", "pg_replication_origin_advance(text, pg_lsn)")
+MAY_POSITION = "select has_function_privilege(%s, 'execute') as yes"
 
 
 @dataclass(frozen=True)
@@ -298,7 +294,7 @@ class Change:
                 )
         requirements.refuse_encoding(new)
         requirements.check_room(new)
-        if lacking := [row["name"] for row in self.direct.conn.execute(MAY_POSITION)]:
+        if lacking := [name for name in POSITION_FUNCTIONS if not one(self.direct.conn, MAY_POSITION, [name])["yes"]]:
             role = sql.Identifier(self.direct.conn.info.user).as_string()
             grant = "; ".join(f"grant execute on function {name} to {role}" for name in lacking)
             raise UnreachableError(

@@ -9,7 +9,7 @@ from psycopg import errors, sql
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
-from rollbook.replication import apply_error, catalog, obstacle, subscription
+from rollbook.replication import answered, apply_error, catalog, obstacle, subscription
 from rollbook.replication.apply_error import Keyed
 from rollbook.replication.build import publish
 from rollbook.replication.fence import FaultError, fence
@@ -71,7 +71,8 @@ def kept_row_fix(session: Session, fault: apply_error.Fault) -> str:
     """Return what helps where a deleted row is there again: its triggers are disabled, or whoever writes it stops."""
     sql_there = obstacle.keepers(session.conn, fault.schema_name, fault.table)
     if sql_there is None:
-        place = f"{fault.schema_name}.{fault.table} on server {session.server.name}"
+        copy = f"{fault.schema_name}.{fault.table}"
+        place = f"{copy if answered.is_name(copy) else 'that row'} on server {session.server.name}"
         return f"stop whatever writes {place}; then: {fault.fix(session.server)}"
     return obstacle.fix_lines(session.server, fault.course, sql_there, ["repair"], moving_to=fault.moving_to)
 

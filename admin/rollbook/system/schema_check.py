@@ -6,7 +6,7 @@ rollbook.foreign_objects() finds what the catalog alone shows; here is what need
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,11 @@ from psycopg import errors
 from rollbook.core.db import Caller, other_encoding
 from rollbook.core.errors import UnreachableError
 from rollbook.core.migrating import SQL, places, rendered
+from rollbook.core.shape import name as sql_name
 from rollbook.core.shape import of
 from rollbook.core.shell import course_word
 from rollbook.core.shipped import BODY, as_query
-from rollbook.replication import catalog, link
+from rollbook.replication import answered, catalog, link
 from rollbook.system import portal_tables
 from rollbook.system.adoption import records
 from rollbook.system.queries import (
@@ -232,7 +233,11 @@ class Asked:
         resync = {
             row.schema_name: f"rollbook replication resync {course_word(row.course)}" for row in self.courses[server]
         }
-        return list(server_differences(server, answer, resync))
+        widen = [
+            f"rollbook shape column widen {sql_name(table)} {sql_name(column)} '{due}'"
+            for table, columns in self.columns.obj.items() for column, due, _ in columns
+        ]  # fmt: skip
+        return list(server_differences(server, answer, resync, widen))
 
 
 def to_ask(conn: Conn, asked: Iterable[link.Server]) -> Asked:
@@ -267,10 +272,20 @@ def servers(conn: Conn, caller: Caller) -> list[Difference]:
     return found
 
 
-def server_differences(server: str, answer: Iterable[Row], resync: dict[str, str]) -> Iterator[Difference]:
-    """Return what one server has answered, with its name; `resync`: the command for a course whose copy is gone."""
+def server_differences(
+    server: str, answer: Iterable[Row], resync: dict[str, str], widen: Sequence[str]
+) -> Iterator[Difference]:
+    """Return what one server has answered, with its name.
+
+    `resync`: the command for a course whose copy is gone; `widen`: those for columns of another type. A fix of the
+    server is one of these, or a statement of ours: for psql, as it ends with a semicolon.
+    """
     for row in answer:
-        fix = row["fix"] or resync.get(row.get("schema_name", ""))
+        fix = row["fix"]
+        if fix is None:
+            fix = resync.get(row.get("schema_name", ""))
+        elif not (fix in widen or (fix.endswith(";") and answered.is_known(fix))):
+            fix = answered.look(server)
         yield Difference(row["object"], f"{row['kind']} on server {server}", row["difference"], fix)
 
 

@@ -177,7 +177,9 @@ def slots(run: Run) -> int:
     render.rows(run, rows, SLOTS, empty="no slots: no course servers")
     alarms = list(dict.fromkeys((row.alarm, row.where) for row in slots.found if row.alarm))
     for alarm, where in alarms:
-        servers = [row.server for row in slots.found if (row.alarm, row.where) == (alarm, where) and row.server]
+        servers = [
+            row.server for row in slots.found if (row.alarm, row.where) == (alarm, where) and row.server in courses
+        ]  # fmt: skip
         fix = ALARMS[alarm].format(servers=", ".join(dict.fromkeys(servers)))
         render.note(run, f"{alarm}{'' if where == PORTAL else f' on server {where}'}: {fix}")
     for error in slots.silent.values():

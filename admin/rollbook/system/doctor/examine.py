@@ -44,6 +44,7 @@ from rollbook.system.doctor.finding import (
     Finding,
     State,
     attention,
+    fit,
     forbidden,
     resync,
     run,
@@ -249,7 +250,7 @@ def of_servers(
     answers = link.ask([*servers, *reachable], question, caller)
     found: list[Finding] = []
     for name, each in gone.items():
-        found += leftovers.of_removed(each, answers[name])
+        found += fit(leftovers.of_removed(each, answers[name]))
     ours = lag.clock(conn)
     me = link.identity(conn)
     for server in servers:
@@ -296,6 +297,7 @@ class Examiner:
         fed = [place for place in self.every if place.is_on(names)]
         schemas = [place.schema for place in fed]
         words = [place.course for place in fed if place.server in names]
+        rebuild, prepare = resync(words) or self.add(server), self.add(server) or resync(words[:1])
         found = [*version(there, server.name)]
         with read_only(there):
             found += run(
@@ -305,14 +307,13 @@ class Examiner:
                     **settings.asked(feeds=bool(behind), receives=True, time_zone=self.time_zone),
                     "old": upkeep.OLD, "name": server.name,
                     "stream": server.stream, "is_paused": server.paused_at is not None,
-                    "comment": self.comment, "rebuild": resync(words) or self.add(server),
-                    "prepare": self.add(server) or resync(words[:1]), "columns": self.asked.columns,
+                    "comment": self.comment, "rebuild": rebuild, "prepare": prepare, "columns": self.asked.columns,
                     "left_out": self.asked.left_out,
                     "repair": f"rollbook replication repair {' '.join(map(course_word, words))}" if words else None,
                     "schemas": [schema for schema in schemas if schema not in self.others],
                 },
             )  # fmt: skip
-            unread = {}
+            unread, subscribers = {}, list[Finding]()
             if behind:
                 asked = self.fed.asked(server.name)
                 checks = (*slots.CHECKS, *relay.CHECKS, *upkeep.OF_SOURCE)
@@ -320,7 +321,7 @@ class Examiner:
                 courses = {place.schema: place.course for place in fed}
                 for name in behind:
                     found += relay.column_lists(there, server.name, name, self.sent.get(name, []), courses)
-                found += logins.superusers(there, server.name, asked, self.routes)
+                subscribers = list(logins.superusers(there, server.name, asked, self.routes))
                 found += settings.room(server.name, source_room(one(there, ROOM), f"relay {server.name}"))
                 found += access.look(there, server.name, asked)
                 unread = {name: feeding.unread_since(there, Server(name, None, None, "")) for name in behind}
@@ -335,7 +336,11 @@ class Examiner:
         is_read = server.stream in self.read if server.through is None else known.received is not None
         if not is_read and server.subscription_dsn is not None:
             found += route(there, server)
-        return Answer(found, differences, clock, known, kept, unread)
+        found = fit(
+            found, ours={words for words in (rebuild, prepare) if words}, servers={server.name, *behind},
+            courses={place.course for place in self.every},
+        )  # fmt: skip
+        return Answer([*found, *subscribers], differences, clock, known, kept, unread)
 
     @staticmethod
     def add(server: Server) -> str | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, LiteralString
 
 from psycopg import errors
 
 from rollbook.core.rows import one
 from rollbook.core.shell import course_word
+from rollbook.replication import answered
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -74,6 +75,21 @@ def run(conn: Conn, where: str, checks: Iterable[Check], asked: Mapping[str, Any
         if not rows:
             found.append(Finding(check.name, where, "ok", "nothing", None, None))
     return found
+
+
+def fit(
+    found: Iterable[Finding], *, ours: Collection[str] = (), servers: Collection[str] = (),
+    courses: Collection[str] = (),
+) -> list[Finding]:  # fmt: skip
+    """Return what a server answers; in place of a fix that is not one of ours, where to look.
+
+    `ours`: commands that the queries were given; `servers` and `courses`: what other commands may be about.
+    """
+    return [
+        each if each.fix is None or answered.is_known(each.fix, ours=ours, servers=servers, courses=courses)
+        else replace(each, fix=answered.look(each.where))
+        for each in found
+    ]  # fmt: skip
 
 
 def forbidden(conn: Conn, check: str, where: str, why: str, right: str | None = None) -> Finding:

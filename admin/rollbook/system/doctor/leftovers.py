@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import typed
 from rollbook.core.shell import course_word
-from rollbook.replication import catalog
+from rollbook.replication import answered, catalog
 from rollbook.replication.link import Server
 from rollbook.replication.provision import clean_up_script
-from rollbook.system.doctor.finding import Finding, attention, identifier, unknown
+from rollbook.system.doctor.finding import PORTAL, Finding, attention, identifier, unknown
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -87,6 +87,8 @@ def kept(conn: Conn, where: str, fed: Sequence[str], courses: dict[str, tuple[st
     for schema in catalog.kept_schemas(conn, fed):
         course, server = courses.get(schema, (None, None))
         drop = f"drop schema {identifier(schema)} cascade;"
+        if where != PORTAL and not answered.is_known(drop):
+            drop = answered.look(where)
         takes_up = f"rollbook course attach {course_word(course)} --to {where}; or: " if course and not server else ""
         yield attention(
             "left-over", where, f"schema {schema} may have copies of persons, which nothing keeps current", "none",

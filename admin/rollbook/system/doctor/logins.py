@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from rollbook.core.shape import name
+from rollbook.replication import answered
 from rollbook.replication.readable import READER
 from rollbook.system.doctor.finding import PORTAL, Check, Finding, attention
 from rollbook.system.doctor.here import set_route
@@ -58,8 +60,7 @@ SUPERUSERS = (
     + LOGINS
     + """
 select
-    l.server, l.rolname::text as role, l.is_relay, l.oid = 10 as is_first, quote_ident(l.rolname) as quoted,
-    quote_ident(l.server || '_stream') as another
+    l.server, l.rolname::text as role, l.is_relay, l.oid = 10 as is_first
 from logins as l where l.rolsuper order by 1
 """
 )
@@ -75,7 +76,12 @@ def superusers(
     The first superuser stays one: another role takes over.
     """
     for row in source.execute(SUPERUSERS, asked):
-        role, server = row["another"] if row["is_first"] else row["quoted"], row["server"]
+        server = row["server"]
+        if where != PORTAL and (server not in routes or not answered.is_name(row["role"])):
+            wanted = "a role with REPLICATION, and no superuser"
+            yield attention("superuser", where, "a subscription logs in as a superuser", wanted, answered.look(where))
+            continue
+        role = name(f"{server}_stream" if row["is_first"] else row["role"])
         makes = (
             f"create role {role} login replication" if row["is_first"] else f"alter role {role} nosuperuser replication"
         )
