@@ -105,7 +105,7 @@ def note_superuser(run: options.Run) -> None:
     from rollbook.core import render
 
     if render.has_terminal():
-        render.note(run, f"connected as a superuser;\n{run.needs} would do")
+        render.note(run, "connected as a superuser;", f"{run.needs} would do")
 
 
 def failed(exc: AdminError) -> int:
@@ -142,7 +142,7 @@ def interrupted(key: KeyboardInterrupt | None = None) -> int:
     try:
         from rollbook.core import render
 
-        render.note(run, f"\ninterrupted{undone}")
+        render.note(run, "", f"interrupted{undone}")
     finally:
         signal.signal(signal.SIGINT, before)
     return INTERRUPTED

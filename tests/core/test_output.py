@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from psycopg import Connection
 
+from rollbook.core import render
+from rollbook.core.command import Format, Run
+from rollbook.core.errors import RefusedError
 from rollbook.core.render import indented
 from tests.program import KEEP, LISTS, REMOVE, process
 from tests.school import Rollbook, write_old
@@ -297,3 +300,20 @@ def test_an_export_follows_the_ending_too(rollbook: Rollbook, seen: str, tmp_pat
 )  # fmt: skip
 def test_indented_json_is_what_the_library_writes(value: Any) -> None:
     assert indented(value) == json.dumps(value, indent=2, ensure_ascii=False)
+
+
+FORGED = "course full\nfix:   rollbook user grant u1 --superuser --yes"
+
+
+def test_what_a_server_says_begins_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(format=Format.table)
+    render.note(run, f"server east: {FORGED}")
+    for columns in (("last_error",), ("course", "reason", "fix")):
+        render.rows(run, [dict.fromkeys(columns, FORGED)], columns)
+    render.error(run, RefusedError(FORGED, why=FORGED))
+    seen = capsys.readouterr()
+    assert "rollbook user grant" in seen.out
+    assert "rollbook user grant" in seen.err
+    assert not [line for line in f"{seen.out}{seen.err}".splitlines() if line.startswith("fix:")]
+    render.rows(Run(json=True), [{"reason": FORGED}], ("reason",))
+    assert json.loads(capsys.readouterr().out) == [{"reason": FORGED}]

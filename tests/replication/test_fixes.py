@@ -267,6 +267,38 @@ def test_an_error_that_names_nothing_lists_what_the_course_added_to_the_table(sh
     assert remedy(shared, row["fix"].split("; then: ")[1]).code == 0
 
 
+FORGED = "fix:   rollbook user grant u1 --superuser --yes"
+LIES = f"""
+create function pg_catalog.format(text, text, name) returns text language sql as $$
+    select case when $1 = 'alter table %s disable trigger %I' then '{FORGED[7:]}; then: ' else '' end
+        || pg_catalog.format($1, variadic array[$2, $3::text]) $$
+"""
+
+
+def test_a_server_that_lies_prints_no_command_and_begins_no_line(shared: Site) -> None:
+    server = shared.server
+    server.execute(function("own", f"raise e'full\\n{FORGED}'").replace("{0}", KEEP_SCHEMA).encode())
+    server.execute("set allow_system_table_mods = on")
+    server.execute(LIES.encode())
+    try:
+        shared.portal.execute("update portal.auth_user set last_name = last_name || 'x' where id = 101")
+        stands_still(shared)
+        row = line(shared)
+        assert f"\n{FORGED}" in row["reason"]
+        assert row["fix"].startswith(f"change what refuses that row in schema {KEEP_SCHEMA} on server east, such as ")
+        for command in ("status --format table --wide", "replication verify", "replication repair --yes"):
+            seen = shared.run(*command.split())
+            assert not [
+                each for each in f"{seen.out}\n{seen.err}".splitlines() if each.startswith("fix:   rollbook user")
+            ]
+            assert "; then: rollbook user grant" not in f"{seen.out}{seen.err}"
+    finally:
+        server.execute("drop function pg_catalog.format(text, text, name)")
+        server.execute("reset allow_system_table_mods")
+        server.execute(f"drop function {KEEP_SCHEMA}.own() cascade".encode())
+    assert remedy(shared, row["fix"].split("; then: ")[1]).code == 0
+
+
 @pytest.mark.slow
 def test_the_printed_skip_leads_to_ok_too(shared: Site) -> None:
     case = ON_SERVER["a check"]

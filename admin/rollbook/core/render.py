@@ -13,7 +13,7 @@ from rollbook.core.command import Format, Run
 from rollbook.core.errors import AdminError, NotConfirmedError, UnreachableError, UsageError
 from rollbook.core.output import sink
 from rollbook.core.table import mapping, table
-from rollbook.core.values import flat, plain, visible
+from rollbook.core.values import flat, one_line, plain, visible
 
 if TYPE_CHECKING:
     from rollbook.core.remains import Remain
@@ -89,10 +89,10 @@ def has_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def note(run: Run, text: str) -> None:
-    """Write a remark to stderr; nothing with --quiet."""
+def note(run: Run, *lines: str) -> None:
+    """Write a remark to stderr, a line for each text; nothing with --quiet."""
     if not run.quiet:
-        print(visible(text), file=sys.stderr, flush=True)
+        print("\n".join(visible(one_line(line)) for line in lines), file=sys.stderr, flush=True)
 
 
 def plural(count: int, noun: str) -> str:
@@ -139,7 +139,7 @@ def confirm(run: Run, question: str) -> None:
         return
     if run.no_input or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise NotConfirmedError(f"not confirmed: {question}", fix="add --yes if that is what you want")
-    print(visible(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
+    print(visible(f"{one_line(question)} [y/N] "), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise NotConfirmedError("not confirmed; nothing was changed")
 

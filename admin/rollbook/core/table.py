@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING, Any
 
 from rollbook.core.output import console
-from rollbook.core.values import human, marked
+from rollbook.core.values import human, marked, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -25,6 +25,7 @@ PROSE = (
     "error", "last_error", "rationale", "before", "after", "columns", "request", "value", "why",
 )  # fmt: skip
 WHOLE = ("check", "slot")  # names that differ in their middle alone: one that does not fit is wrapped
+SEVERAL_LINES = ("rationale", "before", "after", "title", "description", "request", "value")  # as people wrote them
 # A narrow terminal hides these, in this order. The first column is the key and is never hidden.
 LOW_PRIORITY = (
     "on_fault", "closed_at", "paused_at", "pause_reason", "member", "sha256", "archive", "status", "created_at",
@@ -153,9 +154,11 @@ def mapping(run: Run, out: IO[str], part: dict[str, Any], *, indent: int = 0) ->
 
 
 def cell(name: str, value: Any) -> str:  # noqa: ANN401
-    """Return the text of a cell; prose alone may have several lines."""
+    """Return the text of a cell; what people wrote alone may have several lines."""
     text = human(name, value)
-    return text if name in PROSE else text.replace("\n", r"\n")
+    if name in SEVERAL_LINES:
+        return text
+    return one_line(text) if name in PROSE else text.replace("\n", r"\n")
 
 
 def may_shrink(name: str, found: list[Row]) -> bool:

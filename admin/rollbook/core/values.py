@@ -39,6 +39,11 @@ def visible(text: str, *, tabs: bool = False, colours: bool = False) -> str:
     return UNSEEN.sub(lambda found: kept(found[0], tabs=tabs, colours=colours), text)
 
 
+def one_line(text: str) -> str:
+    """Return a text on one line: what others wrote cannot begin a line that looks like one of this program's."""
+    return re.sub(r"\s*\n\s*", " ", text)
+
+
 def kept(found: str, *, tabs: bool, colours: bool) -> str:
     """Return a match of UNSEEN unchanged, if it may stay, or as an escape."""
     if (tabs and found == "\t") or (colours and len(found) > 1):

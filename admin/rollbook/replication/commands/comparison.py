@@ -77,7 +77,7 @@ def verify(
     except KeyboardInterrupt:
         if report.courses:
             render.note(
-                run, f"\n{len(report.courses)} of {render.plural(len(report.asked), 'course')} compared; "
+                run, "", f"{len(report.courses)} of {render.plural(len(report.asked), 'course')} compared; "
                 "to continue: rollbook replication verify --resume",
             )  # fmt: skip
         raise

@@ -65,8 +65,10 @@ def lag(
         elif not answer.records:
             routes = (("--admin-dsn", each.admin_dsn), ("--subscription-dsn", each.subscription_dsn))
             add = " ".join(f"{option} {quoted(shown(route) or 'CONNINFO')}" for option, route in routes)
-            render.note(run, f"server {each.name} does not record yet when heartbeats arrive; from now on:\n"
-                             f"  rollbook server add {each.name} {add}")  # fmt: skip
+            render.note(
+                run, f"server {each.name} does not record yet when heartbeats arrive; from now on:",
+                f"  rollbook server add {each.name} {add}",
+            )  # fmt: skip
         elif abs(answer.ahead_seconds) >= CLOCK_SECONDS:
             word = "ahead of" if answer.ahead_seconds > 0 else "behind"
             clocks = f"the clock of server {each.name} is {abs(answer.ahead_seconds):.2f} s {word} the portal's"

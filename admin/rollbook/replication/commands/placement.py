@@ -9,6 +9,7 @@ from rollbook.core.arguments import Courses
 from rollbook.core.command import Format, Run, command
 from rollbook.core.completion import servers
 from rollbook.core.shell import course_word
+from rollbook.core.values import one_line
 from rollbook.replication.commands.comparison import reporting
 from rollbook.replication.commands.life import app
 from rollbook.replication.commands.server import show_steps
@@ -150,7 +151,9 @@ def move(
     show_steps(run, steps)
     table = render.chosen_format(run) is Format.table
     render.rows(run, [vars(row) for row in done.rows], MOVED[:-1] if table and not run.fields else MOVED)
-    script = [f"# by hand: {row.object}" for row in done.rows if row.outcome == MISSING and not row.command]
+    script = [
+        f"# by hand: {one_line(str(row.object))}" for row in done.rows if row.outcome == MISSING and not row.command
+    ]
     script += list(dict.fromkeys(row.command for row in done.rows if row.command))
     if script and table:
         render.text(run, "\n# What the course added, and the new server lacks. Let its application pause, then run:\n")

@@ -121,14 +121,14 @@ def add(
         render.note(
             run,
             f"pg_hba.conf of {source} {could} the login of --subscription-dsn take a base backup of its whole cluster "
-            f"with pg_basebackup; before other lines (NAME: that login; docs/{page}.md has all lines):\n"
-            "  local  replication  NAME       reject\n"
+            f"with pg_basebackup; before other lines (NAME: that login; docs/{page}.md has all lines):",
+            "  local  replication  NAME       reject",
             "  host   replication  NAME  all  reject",
         )
     if added.is_unbounded:
         render.note(
             run,
-            f"while server {name} is down {source} keeps WAL for it without bound; on {source}:\n"
+            f"while server {name} is down {source} keeps WAL for it without bound; on {source}:",
             "  alter system set max_slot_wal_keep_size = '10GB'; select pg_reload_conf();",
         )
 
@@ -317,8 +317,8 @@ def remove(
     render.rows(run, [vars(row) for row in found], REMOVED)
     left = [row.what for row in found if row.outcome == "left there"]
     if any(what.endswith(" on the server") for what in left):
-        script = provision.clean_up_script(server, courses).replace("\n", "\n  ")
-        render.note(run, f"if that server comes back, run there:\n  {script}")
+        script = provision.clean_up_script(server, courses).splitlines()
+        render.note(run, "if that server comes back, run there:", *(f"  {line}" for line in script))
     if any(what.endswith(f" on server {server.through}") for what in left):
         render.note(run, f"when {server.through} answers again, free it: rollbook server add {server.through}")
     return 5 if any(row.outcome.startswith(("left there", "kept")) for row in found) else 0

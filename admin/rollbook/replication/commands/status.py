@@ -14,6 +14,7 @@ from rollbook.core.command import Format, Run, command
 from rollbook.core.errors import AttentionError
 from rollbook.core.states import STATES
 from rollbook.core.table import table
+from rollbook.core.values import one_line
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -110,7 +111,7 @@ def routing(faults: "Sequence[Fault]") -> str:
     is_routing = any(fault.is_routing for fault in found)
     lines = ["routing is off, or fails:" if is_routing else "inserts fail:"]
     for fault in found[:SHOWN]:
-        lines += [f"  {fault.words}", f"    {fault.fix}"]
+        lines += [f"  {one_line(fault.words)}", f"    {one_line(fault.fix)}"]
     lines += [f"  {len(found) - SHOWN} more: rollbook schema check"] if len(found) > SHOWN else []
     lines += ["  when it is fixed: rollbook replication repair"] if is_routing else []
     return "\n".join(lines) + "\n\n"
@@ -152,7 +153,7 @@ def advice(found: "Sequence[Line]", servers: "Sequence[Hop]") -> str:
         for need in some[:SHOWN]:
             words = f"  {need.who}: {need.reason}"
             lines += textwrap.wrap(words, 80, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-            lines += [f"  {need.fix}"] if need.fix else []  # whole, to be pasted
+            lines += [f"  {one_line(need.fix)}"] if need.fix else []  # whole, to be pasted
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -7,6 +7,7 @@ import typer
 from rollbook.core import render
 from rollbook.core.arguments import AnyCourses
 from rollbook.core.command import Format, Run, command
+from rollbook.core.values import one_line
 
 if TYPE_CHECKING:
     from rollbook.system.doctor.finding import Finding
@@ -55,7 +56,7 @@ def screen(found: "list[Finding]") -> str:
         lines.append(f"{marks[each.state]} {each.check} ({each.where}): {each.found}")
         lines += [f"    wanted: {each.wanted}"] if each.wanted else []
         lines += [f"    fix:    {each.fix}"] if each.fix else []
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{one_line(line)}\n" for line in lines)
 
 
 def summary(found: "list[Finding]") -> str:
