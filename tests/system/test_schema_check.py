@@ -854,6 +854,8 @@ OFF = [
         "session_replication_role",
     ),
     ("field case 16", "revoke usage on schema portal from rollbook_owner", "lacks USAGE"),
+    ("a renamed column", "alter table portal.auth_userprofile rename goals to goalz", "lacks goals"),
+    ("a dropped column", "alter table portal.auth_user drop column last_login", "lacks last_login"),
 ]
 
 

@@ -1,7 +1,7 @@
 -- routing_fault: why writes to the portal are not routed, or fail: triggers that are missing or disabled, functions
--- that were replaced, session_replication_role, missing rights; and courses whose schema, copies, owners or guards are
--- gone, or whose published copies have another replica identity. One look at the catalog, whatever the number of
--- courses: `rollbook status` asks it each time. `rollbook schema check` looks deeper.
+-- that were replaced, session_replication_role, missing rights, columns that are gone or renamed; and courses whose
+-- schema, copies, owners or guards are gone, or whose published copies have another replica identity. One look at the
+-- catalog, whatever the number of courses: `rollbook status` asks it each time. `rollbook schema check` looks deeper.
 -- Returns:  course_id null: the fault concerns the portal, so all courses.
 -- Security: INVOKER; reads the catalog and rollbook.course.
 create or replace function rollbook.routing_fault()
@@ -102,6 +102,18 @@ as $$
     select null, s.object, s.kind, s.difference, s.fix from rollbook.replica_settings() as s
     union all
     select null, m.object, m.kind, m.difference, m.fix from rollbook.missing_rights() as m
+    union all
+    select
+        null, t.relation, 'table',
+        format('lacks %s: writes of it fail', string_agg(quote_ident(w.name), ', ' order by w.position)),
+        'rollbook schema check'
+    from rollbook.copied_tables() as t
+    inner join pg_class as c on c.oid = to_regclass(t.relation)
+    cross join unnest(rollbook.replicated_columns(t.table_name)) with ordinality as w (name, position)
+    where not exists (
+        select from pg_attribute as a where a.attrelid = c.oid and a.attname = w.name and not a.attisdropped
+    )
+    group by t.relation
     union all
     select distinct c.course_id, quote_ident(c.schema_name), 'schema', 'is gone', c.repair
     from copies as c where c.namespace is null
