@@ -15,7 +15,11 @@ import psycopg
 import pytest
 from psycopg import Connection
 
+from rollbook.replication.apply_error import Fault
+from rollbook.replication.fence import FaultError
+from rollbook.replication.link import Server
 from rollbook.replication.queries import courses
+from rollbook.replication.session import Session
 from tests.program import KEEP, PROGRAM, REMOVE_SCHEMA, damage, environment, process, snapshot
 from tests.school import Rollbook
 
@@ -352,3 +356,13 @@ def test_closed_streams_are_no_bug(seen: str, command: str, closed: str, code: i
         env=environment(), check=False,
     )  # fmt: skip
     assert (done.returncode, "bug" in done.stderr) == (code, False), done.stderr
+
+
+def test_an_error_that_is_made_of_something_else_names_what_it_is_about() -> None:
+    fault = Fault("course_x", "auth_user", "7", "insert", "23514", "refused", "0/1", KEEP)
+    server = Server("east", None, None, "1/1")
+    error = FaultError(Session(None, None, server, 1.0), fault)  # type: ignore[arg-type]
+    named = error.about(f"course {KEEP}", server="east")
+    assert (type(named), named.exit_code, named.why, named.fix) == (FaultError, 3, error.why, error.fix)
+    assert named.message == f"course {KEEP}: {error.message}"
+    assert named.details == {**error.details, "server": "east"}

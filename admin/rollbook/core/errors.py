@@ -37,6 +37,13 @@ class AdminError(Exception):
         self.fix = fix
         self.details = details
 
+    def about(self, subject: str, **details: Any) -> AdminError:  # noqa: ANN401
+        """Return an error of the same class that names what it is about, with these details besides."""
+        found = type(self).__new__(type(self))  # a subclass may be made of something else
+        named = f"{subject}: {self.message}"
+        AdminError.__init__(found, named, why=self.why, fix=self.fix, **{**self.details, **details})
+        return found
+
 
 class RefusedError(AdminError):
     """Not found, already exists, or a rule forbids it. Nothing was changed."""

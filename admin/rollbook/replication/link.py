@@ -284,9 +284,7 @@ def server_error(server: Server, exc: psycopg.Error) -> AdminError:
     """Return what an error of the server means, with the server's name in front."""
     if exc.sqlstate is None or exc.sqlstate.startswith(("08", "57P")):
         return unreachable(server, exc)
-    meant = translate(exc)
-    details = {**meant.details, "server": server.name}
-    return type(meant)(f"server {server.name}: {meant.message}", why=meant.why, fix=meant.fix, **details)
+    return translate(exc).about(f"server {server.name}", server=server.name)
 
 
 def ask(

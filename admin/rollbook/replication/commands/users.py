@@ -135,6 +135,4 @@ def question(rows: Mapping[str, Sequence[object]], users: Sequence[str]) -> str:
 def show_failures(run: Run, failures: Sequence[Failure]) -> None:
     """Report the courses that the command could not do, each with its error."""
     for failure in failures:
-        error = failure.error
-        named = type(error)(f"{failure.course}: {error.message}", why=error.why, fix=error.fix, **error.details)
-        render.error(run, named)
+        render.error(run, failure.error.about(failure.course))
