@@ -52,6 +52,8 @@ def test_a_role_that_may_not_read_the_servers_sees_the_others(
         answer = rollbook("status", "--json", dsn=where)
         assert (answer.code, states(answer)) == (3, {KEEP: "unreachable", REMOVE: "ok"}), answer.err
         elsewhere.execute("update rollbook.course set server = null")
+        assert rollbook("status", dsn=where).code == 3, "a server without courses that does not answer"
+        elsewhere.execute("delete from rollbook.server")
         answer = rollbook("status", "--json", dsn=where)
         assert (answer.code, states(answer)) == (0, {KEEP: "ok", REMOVE: "ok"}), answer.err
     finally:
