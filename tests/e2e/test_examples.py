@@ -40,7 +40,7 @@ def examples(command: Any) -> Iterator[str]:
     """Yield the examples of a command and of those below it, without the leading `rollbook`."""
     for child in getattr(command, "commands", {}).values():
         yield from examples(child)
-    text = re.sub(r"\[/?dim\]", "", command.epilog or "").replace(r"\[", "[")
+    text = re.sub(r"\[/?dim\]", "", command.epilog or "").replace(r"\[", "[").replace(" \\\n    ", " ")
     found = re.findall(r"^\$ rollbook (.*)$", inspect.cleandoc(text), re.MULTILINE)
     if any("--dry-run" in parameter.opts for parameter in command.params):
         CHANGES.update(example for example in found if not re.search(r" (-n|--dry-run)\b", example))
@@ -51,7 +51,7 @@ CHANGES: set[str] = set()  # examples that write
 # `top` needs a terminal: tests/core/test_top.py runs it on one.
 ALL = [example for noun, command in every_command().items() if noun != "top" for example in examples(command)]
 LIVE = re.compile(
-    r"(status|check|doctor|metrics|replication|server|course (attach|detach|move)|user (show|report|erase)|demo|"
+    r"(status|check|doctor|metrics|replication|server|course (attach|detach|move|resume)|user (show|report|erase)|demo|"
     r"shape (column|where|apply))\b"
 )
 MIGRATING = re.compile(r"schema (upgrade|downgrade|adopt)\b")
