@@ -74,6 +74,7 @@ def wide(school: Db, dsn: str, room: PrivateServer, call: Callable[..., Result])
         yield made
 
 
+@pytest.mark.slow
 def test_a_server_without_courses_that_is_not_well_is_seen_and_its_printed_fix_works(wide: Zones) -> None:
     def seen(name: str, state: str, code: int) -> dict[str, str]:
         """See what JSON has of the server."""

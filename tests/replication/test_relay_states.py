@@ -142,6 +142,7 @@ def steps(site: Relayed, fix: str, where: str = "portal") -> None:
             run_sql(sides[where], step)
 
 
+@pytest.mark.slow
 def test_a_relay_that_is_paused_or_stuck_is_named_and_its_printed_fix_works(site: Relayed) -> None:
     site.ok("replication", "pause", "--server", "hub")
     found = line(site)
@@ -218,6 +219,7 @@ def servers_seen(site: Relayed) -> list[tuple[str, str, int]]:
     return [(name, drawn[name]["state"], listed[name]["lag_bytes"]) for name in ("hub", "east")]
 
 
+@pytest.mark.slow
 def test_a_server_is_no_better_than_what_was_lost_on_its_way_until_a_resync(site: Relayed) -> None:
     site.hub.execute("drop publication rollbook_east")
     assert [state for _, state, _ in servers_seen(site)] == ["ok", "broken"]
@@ -294,6 +296,7 @@ def test_a_server_that_is_asked_after_its_relay_is_not_ahead_of_it(
     assert (seen.lost_beats, seen.reached.applied <= seen.position) == (([], False), True)
 
 
+@pytest.mark.slow
 def test_doctor_looks_for_slots_and_publications_at_the_relay(site: Relayed) -> None:
     well = findings(site)
     of_streams = ("slot", "publication", "left-over", "schema", "subscription", "subscription login", "portal")

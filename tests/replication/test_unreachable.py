@@ -123,7 +123,10 @@ def silent(pair: Pair) -> Iterator[None]:
             pair.site.portal.execute(route, [pair.south.dsn()])
 
 
-DEAD = pytest.mark.parametrize("dead", [stopped, frozen, silent], ids=["stopped", "frozen", "silent"])
+DEAD = pytest.mark.parametrize(
+    "dead", [stopped, *(pytest.param(each, marks=pytest.mark.slow) for each in (frozen, silent))],
+    ids=["stopped", "frozen", "silent"],
+)  # fmt: skip
 
 
 @DEAD
