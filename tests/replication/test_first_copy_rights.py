@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from rollbook.system.demo.server import PrivateServer
-from tests.conftest import FAST
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
-from tests.replication.conftest import QUICK, Db, private_server, remedy, started, until
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE
+from tests.replication.conftest import remedy, started, until
 from tests.replication.scenes import becomes, line, refusal
-from tests.replication.zones import BEHIND, ROOM, Zones, zones
+from tests.replication.zones import BEHIND, Zones, room, site
 
 pytestmark = pytest.mark.slow  # a server of its own; `make check` runs it
+__all__ = ["room", "site"]
 UNREADABLE = "may not read the copies of"
-
-
-@pytest.fixture(scope="module")
-def room() -> Iterator[PrivateServer]:
-    """A PostgreSQL server with room for many databases that receive and feed."""
-    with private_server({**FAST, **QUICK, **ROOM}) as server:
-        yield server
-
-
-@pytest.fixture
-def site(school: Db, dsn: str, room: PrivateServer, call: Callable[..., Result]) -> Iterator[Zones]:
-    """Two relays, hub and hub2, and the servers behind them and beside; no course is anywhere."""
-    with zones(school, dsn, room, call) as made:
-        yield made
 
 
 @contextmanager

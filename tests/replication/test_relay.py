@@ -14,8 +14,10 @@ from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, ROOT, Result
 from tests.replication.conftest import QUICK, Db, private_server, remedy
 from tests.replication.relays import Relayed, listed, relayed, schemas
 from tests.replication.scenes import enroll, refusal
-from tests.replication.zones import ROOM, Zones, zones
+from tests.replication.zones import ROOM, Zones, room, zones
 from tests.runbook import section
+
+__all__ = ["room"]
 
 
 @pytest.fixture
@@ -58,13 +60,6 @@ def test_a_course_goes_through_the_relay_and_leaves_it_with_the_last_server_behi
     site.ok("server", "remove", "east", "--yes")
     site.ok("server", "remove", "hub", "--yes")
     assert schemas(site.server) + schemas(site.hub) == []
-
-
-@pytest.fixture(scope="module")
-def room() -> Iterator[PrivateServer]:
-    """A PostgreSQL server with room for many databases that receive and feed."""
-    with private_server({**FAST, **QUICK, **ROOM}) as server:
-        yield server
 
 
 @pytest.fixture

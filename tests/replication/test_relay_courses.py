@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 
-from rollbook.system.demo.server import PrivateServer
-from tests.conftest import FAST
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
-from tests.replication.conftest import QUICK, Db, Site, private_server, until
+from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
+from tests.replication.conftest import Site, until
 from tests.replication.scenes import enroll, refusal
 from tests.replication.test_first_copy import writers
 from tests.replication.test_interrupted import CATALOG, COPY, NOTE, READER, VERDICT, Step, kill_at
-from tests.replication.zones import ROOM, Zones, zones
+from tests.replication.zones import Zones, room, site
 
+__all__ = ["room", "site"]
 pytestmark = pytest.mark.slow  # a server of its own; `make check` runs it
-
-
-@pytest.fixture(scope="module")
-def room() -> Iterator[PrivateServer]:
-    """A PostgreSQL server with room for many databases that receive and feed."""
-    with private_server({**FAST, **QUICK, **ROOM}) as server:
-        yield server
-
-
-@pytest.fixture
-def site(school: Db, dsn: str, room: PrivateServer, call: Callable[..., Result]) -> Iterator[Zones]:
-    """Two relays, hub and hub2, and the servers behind them and beside; no course is anywhere."""
-    with zones(school, dsn, room, call) as made:
-        yield made
 
 
 def execute(site: Zones, statements: str) -> list[str]:

@@ -8,11 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg import sql
 
 from rollbook.system.demo.server import PrivateServer
+from tests.conftest import FAST
 from tests.program import KEEP, Result
-from tests.replication.conftest import Db, Site, database, drop_slots, drop_subscriptions, new_ids
+from tests.replication.conftest import (
+    QUICK,
+    Db,
+    Site,
+    database,
+    drop_slots,
+    drop_subscriptions,
+    new_ids,
+    private_server,
+)  # fmt: skip
 from tests.replication.relays import TABLES, schemas
 
 BEHIND = {"hub": None, "hub2": None, "east": "hub", "west": "hub", "south": "hub2", "north": None}
@@ -125,3 +136,17 @@ def comment(conn: Db, schema: str) -> str | None:
     """The comment on a schema."""
     found = conn.execute(sql.SQL("select obj_description(to_regnamespace(%s), 'pg_namespace')"), [schema]).fetchone()
     return found[0] if found else None
+
+
+@pytest.fixture(scope="module")
+def room() -> Iterator[PrivateServer]:
+    """A PostgreSQL server with room for many databases that receive and feed."""
+    with private_server({**FAST, **QUICK, **ROOM}) as server:
+        yield server
+
+
+@pytest.fixture
+def site(school: Db, dsn: str, room: PrivateServer, call: Callable[..., Result]) -> Iterator[Zones]:
+    """Two relays, hub and hub2, and the servers behind them and beside; no course is anywhere."""
+    with zones(school, dsn, room, call) as made:
+        yield made
