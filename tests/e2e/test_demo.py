@@ -19,7 +19,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from rollbook.system.demo.server import PrivateServer
+from tests.conftest import FAST
 from tests.program import COPIED, PACKAGE, PROGRAM, Result
+from tests.replication.conftest import until
 
 BROKEN = "edX/DemoX/2012_Fall"
 
@@ -186,6 +189,28 @@ def test_up_after_ctrl_c_at_any_moment_comes_up(home: Path) -> None:
     assert (up.code, run(home, "replication", "verify").code) == (0, 0), up
     assert run(home, "demo", "status", "--json").data["users"] == 1202
     assert (run(home, "demo", "down").code, home.exists(), processes(home)) == (0, False, [])
+
+
+@pytest.mark.slow
+def test_a_server_that_ends_by_itself_just_before_it_is_stopped_is_stopped(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(self: PrivateServer, program: str, *arguments: str, check: bool = True) -> int:
+        os.kill(postmaster, signal.SIGKILL)
+        until(lambda: not self.is_running())
+        return original(self, program, *arguments, check=check)
+
+    original = PrivateServer._run
+    server = PrivateServer(home, settings=FAST)
+    server.start()
+    postmaster = int((home / "data" / "postmaster.pid").read_text().split()[0])
+    monkeypatch.setattr(PrivateServer, "_run", late)
+    server.stop("immediate")
+    monkeypatch.undo()
+    server.start()
+    assert server.is_running()
+    server.remove()
+    assert (home.exists(), processes(home)) == (False, [])
 
 
 def test_a_path_too_long_for_a_socket_is_refused_and_not_made(nest: Path) -> None:

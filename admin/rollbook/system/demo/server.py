@@ -103,7 +103,9 @@ class PrivateServer:
     def stop(self, mode: str = "fast") -> None:
         """Stop the postmaster if it runs; mode is pg_ctl's (smart, fast, immediate)."""
         if (self.data / "postmaster.pid").exists():
-            self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop", check=self.is_running())
+            stop = ("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-m", mode, "stop")
+            if self._run(*stop, check=False) != 0 and self.is_running():  # it may have ended by itself meanwhile
+                self._run(*stop)
 
     def remove(self) -> None:
         """Stop the server and delete everything it had. Raises RefusedError for a directory that is not ours."""
