@@ -406,6 +406,12 @@ def test_unknown_where_heartbeats_are_missing_in_between(shared: Site) -> None:
     new = line(shared, REMOVE)  # its rows came later, or are compared in any case
     assert (new["state"], new["fix"]) == ("copying", f"rollbook replication verify '{REMOVE}'")
     shared.portal.execute(recorded, ["ok", REMOVE])
+    route = "update rollbook.server set admin_dsn = %s"
+    shared.portal.execute(route, ["host=/nowhere dbname=x"])
+    assert shared.run("replication", "verify").code == 3
+    shared.portal.execute(route, [shared.server_dsn])
+    assert shared.states() == {KEEP: "unknown", REMOVE: "unknown"}, "nothing was compared"
+    assert [each["state"] for each in shared.run("server", "list", "--json").data] == ["unknown"]
     assert remedy(shared, row["fix"]).code == 0
     assert remedy(shared, line(shared, REMOVE)["fix"]).code == 0
     assert shared.states() == {KEEP: "ok", REMOVE: "ok"}

@@ -410,6 +410,8 @@ def test_a_server_that_is_behind_is_not_comparable_within_the_timeout(shared: Si
 
 
 def test_a_copy_that_somebody_locks_there_is_not_comparable_within_the_timeout(shared: Site) -> None:
+    shared.as_worker(f"update {KEEP_SCHEMA}.auth_user set email = 'x@example.org' where id = 102")
+    assert verified(shared).code == 4
     with psycopg.connect(shared.server_dsn) as conn:
         conn.execute(f"lock table {KEEP_SCHEMA}.auth_user in access exclusive mode")
         began = time.monotonic()
@@ -420,6 +422,8 @@ def test_a_copy_that_somebody_locks_there_is_not_comparable_within_the_timeout(s
         ]  # fmt: skip
         assert answer.code == 3
         conn.rollback()
+    assert shared.states() == {KEEP: "drifted", REMOVE: "ok"}, "what differed was not compared since"
+    assert mended(shared) == [(USER, 0, 1, 0)]
     assert verified(shared).code == 0
 
 

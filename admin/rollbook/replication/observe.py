@@ -57,7 +57,8 @@ from rollbook.heartbeat order by beat
 
 UNHEALED = """
 select c.course_id as course from rollbook.course as c
-left join rollbook.verification as v on v.course_id = c.course_id and v.verified_at <= statement_timestamp()
+left join rollbook.verification as v
+    on v.course_id = c.course_id and v.verified_at <= statement_timestamp() and v.verdict in ('match', 'differs')
 where c.schema_name = any(%s) and c.state in ('ok', 'unknown') and (v.verified_at is null or v.verified_at < %s)
 order by 1
 """

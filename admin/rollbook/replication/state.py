@@ -266,7 +266,7 @@ def running(course: CourseState, seen: Seen, resync: str) -> Verdict:
     quoted = course_word(course.course)
     gaps, _ = seen.lost_beats
     is_new = course.recorded == "copying"  # it came after the gap, or is compared in any case
-    if gaps and not is_new and (course.verified_at is None or gaps[-1].sent_at > course.verified_at):
+    if gaps and not is_new and (course.compared_at is None or gaps[-1].sent_at > course.compared_at):
         return Verdict("unknown", never_arrived(gaps), resync)
     copies = seen.reached.copies.get(course.schema_name, []) if seen.reached else []
     if unguarded := [copy.table for copy in copies if not copy.guarded]:

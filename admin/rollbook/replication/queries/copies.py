@@ -23,6 +23,7 @@ FINDINGS = """
 select course_id as course, table_name as table, finding, row_id, columns from rollbook.verify(%s)
 """
 
+# A verify that could not compare a course takes away no comparison: what that found, and when, still holds.
 RECORD_VERIFICATION = """
 with recorded as (
     insert into rollbook.verification as v (course_id, verified_at, verdict, differing_rows, run_at)
@@ -30,7 +31,10 @@ with recorded as (
     on conflict (course_id) do update
     set verified_at = excluded.verified_at, verdict = excluded.verdict, differing_rows = excluded.differing_rows,
         run_at = excluded.run_at
-    where v.verified_at < excluded.verified_at or v.verified_at > statement_timestamp()
+    where v.verified_at > statement_timestamp() or (
+        v.verified_at < excluded.verified_at
+        and (excluded.verdict in ('match', 'differs') or v.verdict not in ('match', 'differs'))
+    )
 )
 update rollbook.course set state = 'ok'
 where course_id = %(course)s and state in ('copying', 'unknown') and %(verdict)s = 'match'

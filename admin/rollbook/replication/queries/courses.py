@@ -167,6 +167,11 @@ class CourseState:
     closed_at: datetime | None
     fault: str | None  # why a copy in the portal's database is broken
 
+    @property
+    def compared_at(self) -> datetime | None:
+        """Return when its copies were last compared; None where the last verify could not."""
+        return self.verified_at if self.verdict in ("match", "differs") else None
+
 
 def list_courses(conn: Conn, match: str | None = None, period: Period = ALWAYS) -> list[CourseLine]:
     """Return the courses whose ids contain `match`, all for None, and that were created in a period."""
