@@ -10,8 +10,8 @@ import pytest
 from psycopg import sql
 
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
-from tests.replication.conftest import Site, until
-from tests.replication.scenes import enroll, refusal
+from tests.replication.conftest import Site, remedy, until
+from tests.replication.scenes import enroll, line, refusal
 from tests.replication.test_first_copy import writers
 from tests.replication.test_interrupted import CATALOG, COPY, NOTE, READER, VERDICT, Step, kill_at
 from tests.replication.zones import Zones, room, site
@@ -120,12 +120,33 @@ def test_what_a_relay_has_missed_concerns_the_servers_whose_courses_were_not_com
 
     assert states() == {"hub": "unknown", "east": "unknown", "west": "unknown"}
     assert "server west is unknown" in site.move("west").err
-    site.ok("replication", "resync", KEEP, "--yes")
-    assert states() == {"hub": "unknown", "east": "ok", "west": "unknown"}
+    site.lose("west")
+    shown = site.run("server", "show", "hub", "--json").data
+    assert remedy(site, shown["fix"]).code == 5, "the one course is not reached, the other is ok"
+    assert states() == {"hub": "unknown", "east": "ok", "west": "unreachable"}
     site.ok("server", "move", "east", "--direct", "--subscription-dsn", site.portal_dsn, "--yes")
     assert site.copy(KEEP, on=site.sides["east"]) == site.copy(KEEP, on=site.portal)
+    for side in ("hub", "west"):  # lost with that heartbeat
+        site.sides[side].execute(f"set session_replication_role = replica; delete from {REMOVE_SCHEMA}.auth_user; "
+                                 "reset session_replication_role")  # fmt: skip
+    assert site.run("replication", "verify").code == 3
+    site.ok("server", "move", "east", "--through", "hub", "--subscription-dsn", site.routes["hub"], "--yes")
+    site.ok("server", "add", "south", "--through", "hub", "--admin-dsn", site.routes["south"],
+            "--subscription-dsn", site.routes["hub"])  # fmt: skip
+    lines = {row["server"]: row for row in site.run("status", "--json").data["servers"]}
+    assert {name: row["state"] for name, row in lines.items()} == states()
+    assert states() == {"hub": "unknown", "east": "ok", "south": "ok", "west": "unreachable"}
+    assert site.move("south", "--prepare").code == 0
+    assert line(site)["state"] == "moving"
+    assert site.move("south").code == 0
+    assert line(site)["state"] == "ok"
+    assert all(site.copy(KEEP, on=site.sides[name]) == site.copy(KEEP, on=site.portal) for name in ("hub", "south"))
+    site.find("west")
+    assert states() == {"hub": "unknown", "east": "ok", "south": "ok", "west": "unknown"}
+    assert line(site, REMOVE)["fix"] == f"rollbook replication resync '{REMOVE}'"
     site.ok("replication", "resync", REMOVE, "--yes")
-    assert states() == {"hub": "ok", "east": "ok", "west": "ok"}
+    assert states() == {"hub": "ok", "east": "ok", "south": "ok", "west": "ok"}
+    assert site.is_on("west", REMOVE)
 
 
 def test_a_course_moves_in_all_directions_while_people_write(site: Zones) -> None:

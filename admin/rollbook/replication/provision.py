@@ -185,6 +185,7 @@ def refuse_unwell(portal: Conn, relay: Server, caller: Caller) -> None:
     (seen,) = observe.look(portal, [relay], caller)
     if isinstance(seen.answer, UnreachableError):
         raise seen.answer
+    seen = replace(seen, unhealed=())  # what is behind it already may lack something, a new server does not
     if (word := server_state(seen)) not in ("ok", "lagging"):
         raise RefusedError(
             f"server {relay.name} is {word}", why="nothing would arrive behind it",

@@ -276,8 +276,7 @@ class Change:
         """Raise RefusedError, before anything changes, where server or relay are not well, or lack room or rights."""
         schemas = [row.schema_name for row in courses_of(self.portal, self.server)]
         relay, own = observe.look(self.portal, [self.relay.server, self.server], self.run.caller())
-        if self.wanted.through is None:  # what the relay's other servers lack does not keep this one there
-            relay = replace(relay, unhealed=())
+        relay = replace(relay, unhealed=())  # what its other servers lack keeps this one neither here nor there
         for seen in (relay, own):
             if (word := server_state(seen)) not in ("ok", "lagging"):
                 name = seen.server.name

@@ -103,8 +103,10 @@ def idle_verdict(seen: Seen) -> Verdict:
     if seen.objection or server.is_moving:
         return barred(seen)
     state = own_state(seen)
-    if seen.relay is not None and state in ("ok", "lagging") and (above := idle_verdict(seen.relay)).state != "ok":
-        return Verdict(above.state, f"on its relay {seen.relay.server.name}: {above.reason or above.state}", above.fix)
+    if seen.relay is not None and state in ("ok", "lagging"):
+        relay = relay_for(seen, seen.relay)
+        if (above := idle_verdict(relay)).state != "ok":
+            return Verdict(above.state, f"on its relay {relay.server.name}: {above.reason or above.state}", above.fix)
     if state == "broken" and (why_lost := lost(seen)):
         return Verdict(state, why_lost[1].partition("; ")[0], again)
     resume = f"rollbook replication resume --server {server.name}"
@@ -401,7 +403,9 @@ def with_move(found: Line, course: CourseState, seen: Mapping[str, Seen]) -> Lin
 def arriving(course: CourseState, seen: Seen, move: str) -> Verdict:
     """Return the state of a course as the server to which it moves lets it be; `move` is the command without it."""
     name = seen.server.name
-    there = course_state(replace(course, recorded="ok", state="ok", verdict=None, verified_at=None), seen)
+    # What was lost before does not count: a move compares the course before it ends.
+    due = replace(course, recorded="ok", state="ok", verdict="match", verified_at=course.observed_at)
+    there = course_state(due, seen)
     copies = seen.reached.copies.get(course.schema_name, []) if seen.reached else []
     is_built = bool(copies) and all(copy.is_there and copy.sync for copy in copies)
     if there.state in ("ok", "copying", "lagging") or (there.state == "broken" and lost(seen) is None and not is_built):
