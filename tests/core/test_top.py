@@ -223,3 +223,80 @@ def test_the_board_knows_what_changed_between_looks() -> None:
     assert (board.silent_since, sorted(board.tracks)) == (None, ["a", "c"])  # b was deleted
     assert board.tracks["a"].rate is None  # nothing is known of the time between
     assert list(board.tracks["c"].lags) == [None] * 4 + [1]  # c is new
+
+
+# The program with so many servers behind two relays: one is broken, and one relay is down. A file silences the portal.
+PLATFORM = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from rollbook.cli import main
+from rollbook.core.errors import UnreachableError
+from rollbook.replication.commands import top_screen
+from rollbook.replication.tree import Hop
+
+look, count, gone = top_screen.overview, int(sys.argv.pop(1)), Path(sys.argv.pop(1))
+hops = [Hop("hub-east", None, "ok", 1, 0, 0.012, 0.012, None, None),
+        Hop("hub-west", None, "unreachable", 1, 2**24, None, None, "no answer", None)]
+for number in range(count):
+    if number % 2:
+        hops.append(Hop(f"west-{number:03}", "hub-west", "unreachable", 1, None, None, None, None, None))
+    else:
+        state = "broken" if number == 2 else "ok"
+        hops.append(Hop(f"east-{number:03}", "hub-east", state, 1, 4096, 0.02, 0.008, None, None))
+
+def overview(*asked):
+    if gone.exists():
+        raise UnreachableError("the portal has gone")
+    return replace(look(*asked), servers=hops)
+
+top_screen.overview = overview
+sys.argv[0] = "rollbook"
+main()
+"""
+
+
+def tree(screen: str) -> list[str]:
+    """The lines of the tree, below its headings."""
+    lines = screen.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("SERVER"))
+    return lines[start + 1 : lines.index("", start)]
+
+
+@pytest.mark.slow
+def test_a_hundred_servers_fit_into_a_small_terminal(broken: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    command = [sys.executable, "-c", PLATFORM, "100", str(gone), "top", "--interval", "0.5", "-d", broken]
+    terminal = Terminal(command, size=(24, 80))
+    screen = terminal.until(r"(?s)SERVER.*COURSE.*drifted.*unknown.*q quit")
+    assert tree(screen) == [
+        "portal          –                                     –         –        –",
+        "├─ hub-east     ✓ ok                                  1   0.012 s  0.012 s",
+        "│  ├─ east-002  ✗ broken                              1    0.02 s  0.008 s",
+        "│  ├─ east-000  ✓ ok                                  1    0.02 s  0.008 s",
+        "│  └─ 48 more   ✓ ok                                 48         –        –",
+        "└─ hub-west     ✗ unreachable                         1         –        –",
+        "   ├─ west-001  ✗ unreachable through hub-west        1         –        –",
+        "   ├─ west-003  ✗ unreachable through hub-west        1         –        –",
+        "   └─ 48 more   ✗ unreachable through hub-west       48         –        –",
+    ]
+    assert [row.split()[0] for row in rows(screen)] == [KEEP, REMOVE]  # no course gives way to them
+    screen = terminal.type("t", "Esc back")
+    assert screen.startswith("102 servers, ")
+    assert "more" not in screen
+    terminal.type("\x1b[F", "└─ west-099")  # End
+    terminal.type(ESCAPE, "worst first")
+
+    gone.touch()
+    lost = "the portal is unreachable since"
+    screen = terminal.until(lambda screen: lost in screen and not re.search("hub-(east|west) +[^? ]", screen))
+    assert {tuple(line.split()[-6:-4]) for line in tree(screen)[1:]} == {("?", "unknown")}
+    gone.unlink()
+    terminal.until("east-002 +✗ broken")
+
+    terminal.child.setwinsize(16, 60)
+    terminal.display.resize(16, 60)
+    screen = terminal.until(lambda screen: "101 more" in screen and KEEP in screen)
+    assert tree(screen)[2] == "└─ 101 more, worst  ✗ broken      101         –        –"
+    terminal.child.send("q")
+    assert terminal.ended() == 0

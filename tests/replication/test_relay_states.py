@@ -24,7 +24,8 @@ from rollbook.core.db import Caller
 from rollbook.replication import apply_error, link, observe
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import Cluster
-from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA, Result
+from tests.core.test_top import Terminal
+from tests.program import KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result
 from tests.replication.conftest import Db, remedy, until
 from tests.replication.doctor import Trap, findings, named, run_sql
 from tests.replication.relays import Relayed, relayed
@@ -140,6 +141,21 @@ def steps(site: Relayed, fix: str, where: str = "portal") -> None:
             run_sql(sides[found[1]], found[2])
         else:
             run_sql(sides[where], step)
+
+
+@pytest.mark.slow
+def test_top_draws_both_hops(site: Relayed) -> None:
+    seen = r"(?m)^portal .*\n└─ hub +{}.*\n   └─ east +{}.*\n\nCOURSE"
+    terminal = Terminal([PROGRAM, "top", "--interval", "0.5", "-d", site.portal_dsn], size=(24, 80))
+    well = r"\S (ok|lagging) +2 +[\d.]+ s +[\d.]+ s"
+    terminal.until(seen.format(well, well))
+    with cut(site, "host=/nowhere dbname=postgres"):
+        gone = r"✗ unreachable{} +2 +– +–"
+        terminal.until(seen.format(gone.format(""), gone.format(" through hub")))
+        assert re.search(r"─ east +✗ unreachable through hub", site.run("status", "--format", "table").out)
+    terminal.until(seen.format(well, well))
+    terminal.child.send("q")
+    assert terminal.ended() == 0
 
 
 @pytest.mark.slow

@@ -31,7 +31,8 @@ LOW_PRIORITY = (
     "on_fault", "closed_at", "paused_at", "pause_reason", "member", "sha256", "archive", "status", "created_at",
     "target", "observed_at", "in_flight", "portal_rows", "course_rows", "schema_name", "created", "is_staff",
     "is_superuser", "down_revision", "last_login", "date_joined", "inactive_since", "active", "since", "on_leave",
-    "requested_at", "sqlstate", "verified_at", "lag_bytes", "lag_seconds", "lsn", "warning", "critical", "count",
+    "requested_at", "sqlstate", "verified_at", "lag_bytes", "lag_seconds", "hop_seconds", "lsn", "warning", "critical",
+    "count",
 )  # fmt: skip
 
 

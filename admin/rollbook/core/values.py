@@ -104,7 +104,10 @@ def human(name: str, value: Any) -> str:  # noqa: ANN401
 
 def marked(name: str, value: Any) -> tuple[str, str]:  # noqa: ANN401
     """Return the mark and the colour of a state; empty for anything else."""
-    return MARKS.get(str(value), ("", "")) if name in MARKED or name.endswith("_copy") else ("", "")
+    if name not in MARKED and not name.endswith("_copy"):
+        return "", ""
+    word = "unreachable" if str(value).startswith("unreachable through ") else str(value)
+    return MARKS.get(word, ("", ""))
 
 
 def ago(at: datetime) -> str:

@@ -22,7 +22,9 @@ def top(
 ) -> int:
     """Show the portal and every course full screen, the worst first, with lag and rows/s of the last looks.
 
-    Keys: space pause, s sort, / filter, enter details, v verify, c canary, ? help, q quit. None changes a copy.
+    Above them, where there is a relay, or a server without courses, the tree of the servers, as status shows it.
+    Keys: space pause, s sort, / filter, t servers, enter details, v verify, c canary, ? help, q quit. None changes a
+    copy.
     """
     instead = f"rollbook status --watch {interval:g}"
     if not render.has_screen():

@@ -38,19 +38,22 @@ from rollbook.core.db import STATEMENT_SECONDS
 from rollbook.core.errors import INTERRUPTED, AdminError, UnreachableError
 from rollbook.core.live import TERMINATED, textual_streams
 from rollbook.core.output import Page
+from rollbook.core.rows import Row
 from rollbook.core.states import STATES
 from rollbook.core.table import heading, shortened, table
 from rollbook.core.values import human, marked, visible
 from rollbook.core.watch import GAP
 from rollbook.replication.board import SORTS, Board, Track
-from rollbook.replication.commands.status import Overview, overview
+from rollbook.replication.commands.status import TREE, Overview, advice, overview
+from rollbook.replication.tree import Hop, drawn
 
-KEYS = "space pause · s sort · / filter · enter details · v verify · c canary · ? help · q quit"
-SHORT_KEYS = "? help · q quit"
+KEYS = "space pause · s sort · / filter · t servers · enter details · v verify · c canary · ? help · q quit"
+SHORT_KEYS = "t servers · ? help · q quit"
 HELP = """space   pause, and go on
 s       sort: worst first, by course, by lag, by rows/s
 /       filter by a part of a course, target or state;
         Enter keeps it, Esc removes it
+t       all servers as a tree, and why one without courses is not well
 enter   details of the course: slot, subscription, tables, the error,
         the command that fixes it
 v       verify the course: compare its copies with the portal, row by row;
@@ -59,6 +62,9 @@ c       canary: send a heartbeat and time it on the course's server
 ↑ ↓     choose a course; Page Up, Page Down, Home and End too
 q       quit; Esc leaves a page such as this one
 
+SERVER      relays, and the servers behind them, as in rollbook status; what
+            does not fit is one row that says how many, and their worst state
+HOP         the part of the lag that this hop takes
 LAG         WAL that the course's server has not confirmed
 LAG TIME    how long the heartbeat of the last look took
 ROWS/S      rows written to the course's copies in the portal's database,
@@ -72,6 +78,8 @@ LATE_SECONDS = 5.0  # from here on a look that has no answer yet is reported
 SILENT_SECONDS = 15.0  # from here on nothing is known of now
 LOST_SECONDS = STATEMENT_SECONDS + SILENT_SECONDS  # from here on a look is abandoned: its connection was cut unnoticed
 CURSOR = Style(reverse=True)
+TREE_WIDTH, TREE_LEFT = 40, 4  # columns of the terminal, and lines for tree and courses, that a tree needs
+WIDE_TREE = 80  # columns from which it has the bytes
 
 
 @dataclass(frozen=True)
@@ -281,6 +289,7 @@ class Top(App[int]):
     CSS = """
     * { scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     Screen { background: ansi_default; color: ansi_default; }
+    #head, #fleet { text-wrap: nowrap; text-overflow: ellipsis; }
     #detail { height: 3; }
     #filter { height: 1; border: none; padding: 0; background: ansi_default; }
     Courses { height: 1fr; }
@@ -289,8 +298,8 @@ class Top(App[int]):
     # With priority, so that keys act in the order in which they came, however fast; see check_action.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key, action, priority=True) for key, action in (
-            ("space", "pause"), ("s", "sort"), ("slash", "filter"), ("enter", "details"), ("v", "verify"),
-            ("c", "canary"), ("question_mark", "help"), ("q", "leave"), ("escape", "clear"),
+            ("space", "pause"), ("s", "sort"), ("slash", "filter"), ("t", "servers"), ("enter", "details"),
+            ("v", "verify"), ("c", "canary"), ("question_mark", "help"), ("q", "leave"), ("escape", "clear"),
             ("ctrl+c", f"end({INTERRUPTED})"), ("ctrl+q", "end(0)"), ("ctrl+z", "suspend_process"),
         )
     ]  # fmt: skip
@@ -325,10 +334,11 @@ class Top(App[int]):
     def compose(self) -> ComposeResult:
         """Make the parts of the screen."""
         self.courses = Courses(self.interval)
-        self.head, self.titles, self.detail = Static(), Static(), Static(id="detail")
+        self.head, self.fleet, self.titles = Static(id="head"), Static(id="fleet"), Static()
+        self.detail = Static(id="detail")
         self.field, self.keys = Input(placeholder="filter", id="filter"), Static()
         self.field.display = False
-        yield from (self.head, self.titles, self.courses, self.detail, self.field, self.keys)
+        yield from (self.head, self.fleet, self.titles, self.courses, self.detail, self.field, self.keys)
 
     def on_mount(self) -> None:
         """Begin to look."""
@@ -409,11 +419,40 @@ class Top(App[int]):
         """Draw everything."""
         self.courses.fill(self.board.sorted(self.order, self.wanted), is_known=self.board.silent_since is None)
         self.titles.update(self.courses.head())
-        self.draw_head()
+        self.draw_servers(self.draw_head())
         self.draw_detail()
 
-    def draw_head(self) -> None:
-        """Draw what is known of the portal, its time, and whether that is of now."""
+    def draw_servers(self, head: int) -> None:
+        """Draw the tree of the servers in what the `head` lines leave: the courses keep half of it, if they need it."""
+        left = self.size.height - head - 7  # headings, a blank line, the chosen course, the keys
+        room = max(left // 2 + 1, left - len(self.courses.tracks))
+        rows = drawn(self.servers(), room=room) if left >= TREE_LEFT and self.size.width >= TREE_WIDTH else []
+        self.fleet.display = bool(rows)
+        if rows:
+            self.fleet.update(cut([*self.tree_text(rows).split("\n"), Text()]))
+
+    def servers(self) -> list[Hop]:
+        """Return the servers. Without an answer nothing is known of now."""
+        if self.board.silent_since is None:
+            return self.seen.whole.servers
+        return [
+            replace(
+                hop, state="unknown", lag_bytes=None, lag_seconds=None, hop_seconds=None, reason="the portal is silent",
+                fix=None,
+            ) for hop in self.seen.whole.servers
+        ]  # fmt: skip
+
+    def tree_text(self, rows: list[Row]) -> Text:
+        """Return the tree as a table of this width."""
+        if any(len(row["state"] or "") > self.size.width // 2 for row in rows):  # a long name, which is above it
+            rows = [{**row, "state": row["state"] and row["state"].partition(" ")[0]} for row in rows]
+        names = [name for name in TREE if name != "lag_bytes" or self.size.width >= WIDE_TREE]
+        page = Page()
+        table(replace(self.run_options, quiet=True), page, rows, names)
+        return Text.from_ansi(visible(page.getvalue().rstrip("\n"), colours=True))
+
+    def draw_head(self) -> int:
+        """Draw what is known of the portal, its time, and whether that is of now; return the number of lines."""
         lines = [Text(self.seen.whole.title, style="bold")]
         if self.board.silent_since:
             lines += self.silence()
@@ -433,6 +472,7 @@ class Top(App[int]):
         self.head.update(cut(lines))
         wide = self.size.width >= len(KEYS)
         self.keys.update(Text(KEYS if wide else SHORT_KEYS, style="dim", no_wrap=True, overflow="ellipsis"))
+        return len(lines)
 
     def silence(self) -> list[Text]:
         """Return since when the portal gives no answer."""
@@ -532,6 +572,16 @@ class Top(App[int]):
     def action_help(self) -> None:
         """Show the keys."""
         self.push_screen(Reading("rollbook top", Text(HELP)))
+
+    def action_servers(self) -> None:
+        """Show every server as it was at the last look."""
+        found = self.servers()
+        if rows := drawn(found, whole=True):
+            content = Text("\n").join([self.tree_text(rows), Text(visible(advice([], found)))])
+            self.push_screen(Reading(f"{render.plural(len(found), 'server')}, {self.seen.at:%H:%M:%S}", content))
+        else:
+            self.notice = "no course server yet"
+            self.draw_detail()
 
     def action_details(self) -> None:
         """Show what `replication show` shows of the course; after a filter, keep that."""
