@@ -1,9 +1,10 @@
 """What servers cost a portal, direct and behind a relay; the lag over two hops; `status` of many servers.
 
-`python -m tests.bench.relay [feeding] [hops] [asking] [behind]`; BENCH_FED (1,4,8) is how many servers are fed,
-BENCH_ASKED (50,200) how many are asked, BENCH_BEHIND (1,10,30) how many are behind one relay, BENCH_PAIRS (5) and
-BENCH_SAMPLES (480) how often. Each cluster is a private server: two portals, whose servers are direct or behind a
-relay, the relay, and one for all servers. Nothing fails but in `behind`.
+`python -m tests.bench.relay [feeding] [hops] [asking] [broken] [behind]`; BENCH_FED (1,4,8) is how many servers are
+fed, BENCH_ASKED (50,200) how many are asked, BENCH_BROKEN (1,3,10) how many of 30 are broken, BENCH_BEHIND (1,10,30)
+how many are behind one relay, BENCH_PAIRS (5) and BENCH_SAMPLES (480) how often. Each cluster is a private server: two
+portals, whose servers are direct or behind a relay, the relay, and one for all servers. Nothing fails but in `broken`
+and `behind`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from psycopg import sql
 from rollbook.core.db import connect as connect_portal
 from rollbook.replication.build import publish
 from rollbook.replication.link import find_server
+from rollbook.replication.observe import DIAGNOSED_AT_ONCE
 from rollbook.system import migration
 from rollbook.system.demo.server import PrivateServer
 from tests.bench.bench import Bench, enrollment_query, fill, private_mb
@@ -48,10 +51,12 @@ from tests.bench.replication import (
 
 FED = [int(number) for number in os.environ.get("BENCH_FED", "1,4,8").split(",")]
 ASKED = [int(number) for number in os.environ.get("BENCH_ASKED", "50,200").split(",")]
+BROKEN = [int(number) for number in os.environ.get("BENCH_BROKEN", "1,3,10").split(",")]
 BEHIND_ONE = [int(number) for number in os.environ.get("BENCH_BEHIND", "1,10,30").split(",")]
 PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
 COURSES, USERS, CLIENTS, UPDATES = 24, 4000, 4, 500  # updates of each client in a round
 BEATS = 2000  # heartbeats that a portal keeps
+FLEET, SILENT = 30, 3  # servers of which some are broken, or silent
 MANY = str(max(ASKED) + 20)
 SETTINGS = {
     "shared_buffers": "128MB", "max_wal_size": "4GB", "max_locks_per_transaction": "1024", "autovacuum": "off",
@@ -345,13 +350,12 @@ def is_free(conn: Db) -> bool:
 # --- asking many servers ----------------------------------------------------------------------------------------------
 
 
-def asking(_bench: Bench) -> None:
-    """`rollbook status` of many servers with a course each: seconds, its own CPU, and the CPU of the portal."""
-    program = str(Path(sys.executable).with_name("rollbook"))
-    print(f"status, medians of {PAIRS}   seconds  its CPU  CPU of the portal")
+@contextmanager
+def many(count: int) -> Iterator[tuple[PrivateServer, PrivateServer, Db, list[tuple[str, str]]]]:
+    """Yield a portal, the cluster of so many servers with a course each, a session on the portal, and the courses."""
     # Without flushes: some hundred servers have as many disks.
     with clusters("portal", "servers", fsync="off") as (portal, servers), ExitStack() as stack:
-        where = make_portal(portal, max(ASKED), USERS)
+        where = make_portal(portal, count, USERS)
         here, there = stack.enter_context(connect(portal, "portal")), stack.enter_context(connect(servers))
         rows = course_rows(here)
         there.execute("create database first")
@@ -361,10 +365,18 @@ def asking(_bench: Bench) -> None:
             here.execute("select rollbook.beat()")
         rollbook(where, "replication", "wait", "--timeout", "60")
         forget(servers, portal)
-        for number in range(max(ASKED)):
+        for number in range(count):
             copy_server(here, there, servers, f"s{number:04}", rows[0][1], rows[number])
+        yield portal, servers, here, rows
+
+
+def asking(_bench: Bench) -> None:
+    """`rollbook status` of many servers with a course each: seconds, its own CPU, and the CPU of the portal."""
+    program = str(Path(sys.executable).with_name("rollbook"))
+    print(f"status, medians of {PAIRS}   seconds  its CPU  CPU of the portal")
+    with many(max(ASKED)) as (portal, _, _, rows):
         for count in ASKED:
-            asked = [program, "status", "--json", "-d", where, *(course for course, _ in rows[:count])]
+            asked = [program, "status", "--json", "-d", portal.dsn("portal"), *(course for course, _ in rows[:count])]
             rounds = []
             for _ in range(PAIRS + 1):
                 began, used, theirs = time.perf_counter(), os.times(), cluster_cpu(portal)
@@ -400,6 +412,62 @@ def copy_server(here: Db, there: Db, servers: PrivateServer, name: str, first: s
             "slot_name = {slot}, copy_data = false, streaming = on, synchronous_commit = local)"
         )
         conn.execute(create.format(name=sql.Identifier(stream), route=here.info.dsn, slot=sql.Literal(stream)))
+
+
+# --- servers that are broken, or silent -------------------------------------------------------------------------------
+
+
+def broken(_bench: Bench) -> None:
+    """`status` and `check` of 30 servers: all well, some silent, some broken; diagnosed as now, and one at a time."""
+    print(f"{FLEET} servers, seconds, medians of {PAIRS} in turns: {DIAGNOSED_AT_ONCE} diagnosed at once, one, ratio")
+    with many(FLEET) as (portal, servers, here, rows):
+        where = portal.dsn("portal")
+        rollbook(where, "replication", "wait", "--timeout", "60")
+        in_turns(where, "all well")
+        route = "update rollbook.server set admin_dsn = %s || name || %s where name = any(%s)"
+        silent = [f"s{number:04}" for number in range(SILENT)]
+        before, _, after = servers.dsn("DATABASE").partition("DATABASE")
+        with socket.create_server(("127.0.0.1", 0), backlog=1000) as deaf:  # it takes connections, and says nothing
+            here.execute(route, [f"host=127.0.0.1 port={deaf.getsockname()[1]} dbname=", "", silent])
+            in_turns(where, f"{SILENT} silent")
+        here.execute(route, [before, after, silent])
+        done = 0
+        for count in BROKEN:
+            for number in range(done, count):
+                with connect(servers, f"s{number:04}") as conn:
+                    table = sql.Identifier(rows[number][1], "auth_user")
+                    conn.execute(sql.SQL("alter table {} add constraint own check (false) not valid").format(table))
+                here.execute(
+                    "with u as (insert into portal.auth_user (username) values (%s) returning id) "
+                    "insert into portal.student_courseenrollment (user_id, course_id) select id, %s from u",
+                    [f"refused{number}", rows[number][0]],
+                )
+            done = count
+            time.sleep(6)  # each worker has met it, and waits for its next try
+            in_turns(where, f"{count} broken")
+        forget(servers, portal)
+
+
+def in_turns(where: str, words: str) -> None:
+    """Time `status` and `check`, diagnosing as now and one server at a time, in turns; print medians and states."""
+    start = (
+        "import sys; from rollbook.replication import observe; observe.DIAGNOSED_AT_ONCE = int(sys.argv.pop(1)); "
+        "from rollbook.program import main; main()"
+    )
+    for command in ("status", "check"):
+        times: dict[int, list[float]] = {DIAGNOSED_AT_ONCE: [], 1: []}
+        for turn in range(PAIRS + 1):
+            for at_once in sorted(times, reverse=bool(turn % 2)):
+                asked = [sys.executable, "-c", start, str(at_once), command, "--json", "-d", where]
+                began = time.perf_counter()
+                done = subprocess.run(asked, capture_output=True, text=True, check=False)
+                times[at_once] += [time.perf_counter() - began] if turn else []  # the first is not counted
+        found = json.loads(done.stdout)
+        states = Counter(row["state"] for row in (found["courses"] if command == "status" else found))
+        now, singly = (statistics.median(each) for each in times.values())
+        spread = ", ".join(f"{min(each):.2f} to {max(each):.2f}" for each in times.values())
+        print(f"{words:12} {command:8} {now:6.2f} {singly:6.2f}  {now / singly:4.2f}  ({spread})  {dict(states)}",
+              flush=True)  # fmt: skip
 
 
 # --- many servers behind one relay ------------------------------------------------------------------------------------
@@ -496,7 +564,7 @@ def copy_behind(here: Db, zone: Db, servers: PrivateServer, name: str, row: tupl
 
 
 MEASURES: dict[str, Callable[[Bench], None]] = {
-    function.__name__: function for function in (feeding, hops, asking, behind)
+    function.__name__: function for function in (feeding, hops, asking, broken, behind)
 }  # fmt: skip
 
 
