@@ -5,12 +5,21 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from rollbook.core.conversion import Conversion
 from rollbook.core.nouns import NOUNS
 
 typer.core.build_runtime_param = Conversion  # type: ignore[assignment,attr-defined]
+
+
+def usage_name(argument: TyperArgument) -> str:
+    """Return an argument as the usage line has it: COURSE, COURSE..., [COURSE...]. Typer adds braces and dots again."""
+    name = argument.display_name_raw
+    return name if argument.required or name.startswith("[") else f"[{name}]"
+
+
+TyperArgument._usage_display_name = usage_name  # type: ignore[assignment,method-assign]
 
 
 class Root(TyperGroup):

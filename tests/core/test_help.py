@@ -69,6 +69,8 @@ def test_help_has_examples_exit_codes_and_says_the_same_short(rollbook: Rollbook
         if line and after and len(f"{line} {after.split()[0]}") <= 78 and not line.startswith("Usage:")
     ]  # fmt: skip
     assert early == [], "lines that end before the 80th column, in the middle of a paragraph"
+    usage = answer.out.partition("Usage: ")[2].partition("\n\n")[0]
+    assert not re.search(r"[{}]|\[\[|\]\]|\.\.\.\]?\.\.\.", usage), "Typer's braces, or its dots after ours"
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def commands(command: Any = None, context: Any = None) -> Iterator[Command]:
             see = paragraph.removeprefix("See also: ")
     yield Command(
         path=path,
-        usage=usage(command.get_usage(context)),
+        usage=command.get_usage(context).removeprefix("Usage: "),
         text=plain(command.help or ""),
         panel=str(getattr(command, "rich_help_panel", None) or ""),
         children=tuple(names),
@@ -169,12 +169,6 @@ def commands(command: Any = None, context: Any = None) -> Iterator[Command]:
     for name in names:
         child = load(name) if isinstance(command, Root) else command.get_command(context, name)
         yield from commands(child, typer.Context(child, info_name=name, parent=context))
-
-
-def usage(line: str) -> str:
-    """Return a usage line without Typer's braces and doubled brackets: COURSE..., [COURSE...]."""
-    line = line.removeprefix("Usage: ").replace("[[", "[").replace("]]", "]")
-    return re.sub(r"\.\.\.(\]?)\.\.\.", r"...\1", re.sub(r"\{(\S+?)\}", r"\1", line))
 
 
 def parameters(command: Any, context: Any) -> Iterator[Parameter]:
