@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import Connection, Copy, Cursor, Transaction, errors, pq, sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row, tuple_row
@@ -17,7 +18,7 @@ from rollbook.core.conninfo import conninfo, masked
 from rollbook.core.errors import COMMITTING, AdminError, AttentionError, RefusedError
 from rollbook.core.lock_wait import watched
 from rollbook.core.migrating import MIGRATION_LOCK, VERSION_TABLE, known_revisions
-from rollbook.core.sqlstate import translate, translated
+from rollbook.core.sqlstate import NOT_MIGRATED, translate, translated
 
 Conn = Connection[dict[str, Any]]
 
@@ -73,6 +74,11 @@ SHARED_REVISION = f"""
 select pg_catalog.pg_advisory_xact_lock_shared({MIGRATION_LOCK});
 select version_num from public.{VERSION_TABLE}
 """  # noqa: S608 (constants)
+# What writes miss: as `rollbook status` says it, those of the portal's tables first.
+MISSING = """
+select format('%s %s: %s', f.kind, f.object, f.difference) as words from rollbook.routing_fault() as f
+where f.kind = 'table' or f.difference = 'is gone' limit 3
+"""
 DEFAULT_TABLES = ("portal.auth_user", "portal.student_courseenrollment")
 
 
@@ -230,6 +236,14 @@ def unreadable(conn: Connection[Any], exc: errors.CharacterNotInRepertoire) -> A
     return translate(exc)
 
 
+def missing(conn: Conn) -> str:
+    """Return which column, schema or copy is gone, in words; empty where nothing is, or this role may not see it."""
+    conn.rollback()
+    with suppress(psycopg.Error), conn.transaction():
+        return "; ".join(row["words"] for row in conn.execute(MISSING))
+    return ""
+
+
 def is_utf8(value: bytes) -> bool:
     """Return whether bytes are a text in UTF-8."""
     try:
@@ -312,6 +326,12 @@ def connect(
             if conn.info.parameter_status("server_encoding") != "SQL_ASCII":
                 raise
             raise unreadable(conn, exc) from exc
+        except psycopg.Error as exc:
+            if not migrated or conn.closed or exc.sqlstate not in NOT_MIGRATED or not (words := missing(conn)):
+                raise
+            raise RefusedError(
+                masked(exc.diag.message_primary or ""), why=words, fix="rollbook schema check", sqlstate=exc.sqlstate
+            ) from exc
         if keep and not conn.closed:
             try:
                 conn.commit()  # inside: psycopg leaves a session open if its own commit at the end fails

@@ -157,8 +157,9 @@ def translate(exc: psycopg.Error) -> AdminError:
         )  # fmt: skip
     if state in NOT_MIGRATED:
         return RefusedError(
-            said, why="a course's schema, or a part of it, is gone", fix="rollbook schema check", sqlstate=state
-        )
+            said, why="a table or column of the portal or of a course is gone, or has another name",
+            fix="rollbook schema check", sqlstate=state,
+        )  # fmt: skip
     if holders := holders_of(exc):
         return UnreachableError(
             "another session holds a lock that this command needs",

@@ -346,8 +346,8 @@ def set_columns(conn: Conn, table: str, key: str, user_id: int, wanted: Row) -> 
     if not wanted:
         return []
     old = locked(conn, table, key, user_id)
-    changed = {name: value for name, value in wanted.items() if old[name] != value}
-    if changed:
+    changed = {name: value for name, value in wanted.items() if name not in old or old[name] != value}
+    if changed:  # PostgreSQL refuses a column that is gone
         sets = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changed)
         statement = sql.SQL("update {} set {} where {} = %s")
         place = sql.Identifier("portal", table)
