@@ -37,6 +37,13 @@ def test_a_course_goes_through_the_relay_and_leaves_it_with_the_last_server_behi
     beats = site.run("replication", "lag", "east", "--json").data
     assert beats[0]["lag_seconds"] is None, "what came with the first copy has no time of arrival"
     assert beats[-1]["lag_seconds"] is not None
+    site.portal.execute("alter table portal.auth_userprofile add column pronouns text not null default ''")
+    site.ok("shape", "column", "add", "auth_userprofile", "pronouns")
+    site.ok("shape", "where", "created > '2000-01-01'")
+    texts = "select rollbook.replicated_columns('auth_userprofile')::text || max(source) from rollbook.copied_tables()"
+    assert len({side.execute(texts).fetchone() for side in (site.portal, site.hub, site.server)}) == 1, (
+        "without courses"
+    )
     site.attach(KEEP, REMOVE)
     assert site.is_equal(KEEP)
     assert site.is_equal(REMOVE)

@@ -11,7 +11,7 @@ was renamed. So whoever was interrupted is run again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from rollbook.core.rows import nearest
 from rollbook.core.shape import Shape, Table
 from rollbook.core.shell import course_word, quoted
 from rollbook.replication import build, link
+from rollbook.replication.link import Server
 from rollbook.replication.queries import shape as queries
 from rollbook.replication.queries.shape import Column, CourseShape
 from rollbook.replication.repair import CATCH_UP_SECONDS, Failure
@@ -226,6 +227,7 @@ def arrive(run: Run, jobs: int, progress: Progress, due: Sequence[str] | None = 
     if changes and not done.failures:
         with run.connect() as portal:
             queries.forget_renamed(portal)
+    done.failures += prepare_idle(run, {name for course in courses for name in course.hosts})
     return done
 
 
@@ -373,11 +375,30 @@ def simplify(portal: Conn, shape: Shape, column: Column) -> None:
 def prepare_servers(run: Run, portal: Conn) -> None:
     """Give each server the functions of the shape as it is declared now. Raises UnreachableError."""
     for server in link.list_servers(portal):
-        with (
-            link.held(portal, server),
-            opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
-        ):
-            build.prepare(session, Steps())
+        prepare_server(run, portal, server)
+
+
+def prepare_idle(run: Run, busy: Collection[str]) -> list[Failure]:
+    """Give them to servers without courses, which no roll-out comes to; return which server did not get them."""
+    failures: list[Failure] = []
+    with run.connect() as portal:
+        portal.autocommit = True
+        for server in link.list_servers(portal):
+            if server.name not in busy:
+                try:
+                    prepare_server(run, portal, server)
+                except AdminError as exc:
+                    failures.append(Failure(f"server {server.name}", exc))
+    return failures
+
+
+def prepare_server(run: Run, portal: Conn, server: Server) -> None:
+    """Give one server the functions of the shape. Raises AdminError."""
+    with (
+        link.held(portal, server),
+        opened(portal, server, run.caller(), catch_up=CATCH_UP_SECONDS, changes=True) as session,
+    ):
+        build.prepare(session, Steps())
 
 
 # --- rename -----------------------------------------------------------------------------------------------------------
