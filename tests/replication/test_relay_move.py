@@ -94,6 +94,10 @@ def test_what_cannot_move_is_refused_and_a_lost_relay_is_left(site: Relayed) -> 
     refused = to_hub(site)
     assert (refused.code, "server hub is paused" in refused.err) == (1, True)
     site.ok("replication", "resume", "--server", "hub")
+    site.hub.execute("select pg_create_logical_replication_slot('rollbook_east', 'pgoutput')")
+    refused = to_hub(site)
+    assert (refused.code, "server hub has a slot rollbook_east that is not Rollbook's" in refused.err) == (1, True)
+    site.hub.execute("select pg_drop_replication_slot('rollbook_east')")
     planned = to_hub(site, "--dry-run", "--format", "table")
     assert planned.code == 0, planned
     assert "pg_create_logical_replication_slot('rollbook_east'" in planned.out

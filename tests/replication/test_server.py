@@ -174,16 +174,23 @@ def test_a_slot_of_another_database_in_the_cluster_is_nobodys_to_take(ownerless:
 
 
 @pytest.mark.parametrize("slot", ["logical_replication_slot('rollbook_east', 'test_decoding')",
+                                  "logical_replication_slot('rollbook_east', 'pgoutput')",
+                                  "logical_replication_slot('rollbook_east', 'pgoutput', temporary => true)",
                                   "physical_replication_slot('rollbook_east')"])  # fmt: skip
-def test_a_slot_that_cannot_feed_a_server_is_named_and_the_fix_drops_it(ownerless: Site, slot: str) -> None:
-    ownerless.portal.execute(f"select pg_create_{slot}".encode())
+def test_a_slot_of_somebody_else_is_named_and_the_fix_drops_it(ownerless: Site, slot: str) -> None:
+    somebody = psycopg.connect(ownerless.portal_dsn, autocommit=True)
+    somebody.execute(f"select pg_create_{slot}".encode())
+    if "temporary" not in slot:  # that one is read by its session, and ends with it
+        somebody.close()
     error = refusal(add(ownerless, "--json"))
     assert error["message"] == "the portal has a slot rollbook_east that is not Rollbook's"
     assert ownerless.remains() == ["portal slot rollbook_east"]
-    statement, _, again = error["hint"].removeprefix("on the portal: ").partition("; ")
-    ownerless.portal.execute(statement.encode())
+    *statements, again = error["hint"].removeprefix("on the portal: ").split("; ")
+    for statement in statements:
+        ownerless.portal.execute(statement.encode())
     assert again == "then the same command again"
     assert add(ownerless).code == 0
+    somebody.close()
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

@@ -140,7 +140,7 @@ order by c.course_id
 SLOT = """
 select
     slot_name::text as slot_name, database::text as database, plugin::text as plugin, wal_status,
-    database = current_database() as is_here
+    database = current_database() as is_here, active as is_read
 from pg_replication_slots where slot_name = %s
 """
 
@@ -275,6 +275,7 @@ class Slot:
     plugin: str | None
     wal_status: str | None
     is_here: bool | None
+    is_read: bool
 
 
 def subscription(conn: Conn, server: Server) -> Subscription | None:

@@ -100,6 +100,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         requirements.check_room(session)
         if known is None:
             requirements.refuse_other_portal(session)
+            requirements.refuse_earlier_slot(session)
         elif not taken:
             requirements.refuse_lost(session)
         requirements.try_route(session.conn, server)

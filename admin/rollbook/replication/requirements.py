@@ -220,6 +220,24 @@ def refuse_slot(session: Session, slot: catalog.Slot) -> None:
         )
 
 
+def refuse_earlier_slot(session: Session) -> None:
+    """Raise RefusedError for a slot of the server's name at a source where Rollbook has not begun to make one.
+
+    The record comes before the slot: whoever goes on with a command that was killed has one, and may take the slot.
+    """
+    slot, where, name = catalog.slot(session.source, session.server), session.source_name, session.server.stream
+    if slot is None:
+        return
+    at = f"from pg_replication_slots where slot_name = '{name}'"
+    end = f"select pg_terminate_backend(active_pid, 10000) {at}; " if slot.is_read else ""
+    raise RefusedError(
+        f"{where} has a slot {name} that is not Rollbook's",
+        why="it was there before: somebody else has made it, or an earlier server of that name has left it"
+        f"{'; a session reads it' if slot.is_read else ''}",
+        fix=f"on {where}: {end}select pg_drop_replication_slot(slot_name) {at}; then the same command again",
+    )
+
+
 def check_copy_room(session: Session) -> None:
     """Raise RefusedError if one of the slots, senders, origins and workers that a first copy takes is not free."""
     here, there = one(session.source, ROOM), one(session.conn, SERVER_ROOM, {"stream": session.server.stream})  # type: ignore[arg-type]

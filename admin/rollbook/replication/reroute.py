@@ -293,6 +293,7 @@ class Change:
                 )
         requirements.refuse_encoding(new)
         requirements.check_room(new)
+        requirements.refuse_earlier_slot(new)
         if lacking := [name for name in POSITION_FUNCTIONS if not one(self.direct.conn, MAY_POSITION, [name])["yes"]]:
             role = sql.Identifier(self.direct.conn.info.user).as_string()
             grant = "; ".join(f"grant execute on function {name} to {role}" for name in lacking)
