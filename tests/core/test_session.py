@@ -63,10 +63,12 @@ def test_a_backslash_is_a_backslash_whatever_the_role_sets(rollbook: Rollbook, s
 
 def test_settings_end_with_the_transaction(dsn: str, school: Connection[Any]) -> None:
     school.execute(f'alter database "{school.info.dbname}" set search_path = portal'.encode())
+    school.execute(f'alter database "{school.info.dbname}" set jit = on'.encode())
     with session(dsn, name="test", timeout=3) as conn:
         for _ in range(2):
             row = conn.execute("select current_setting('search_path') as p, current_setting('statement_timeout') as t")
             assert row.fetchone() == {"p": "pg_catalog, pg_temp", "t": "3s"}
+            assert conn.execute("show jit").fetchone() == {"jit": "off"}
             with conn.transaction():
                 assert conn.execute("show search_path").fetchone() == {"search_path": "pg_catalog, pg_temp"}
             conn.rollback()

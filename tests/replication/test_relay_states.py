@@ -26,7 +26,7 @@ from rollbook.system.demo.server import PrivateServer
 from tests.conftest import Cluster
 from tests.core.test_top import Terminal
 from tests.program import KEEP, KEEP_SCHEMA, PROGRAM, REMOVE, REMOVE_SCHEMA, Result
-from tests.replication.conftest import Db, remedy, until
+from tests.replication.conftest import SCHEMAS, Db, remedy, until
 from tests.replication.doctor import Trap, findings, named, run_sql
 from tests.replication.relays import Relayed, relayed
 from tests.replication.scenes import POISON, becomes, enroll, line
@@ -279,6 +279,21 @@ TRAPS = (
     Trap(f"alter publication rollbook_east drop table {KEEP_SCHEMA}.auth_userprofile", "publication",
          "does not list auth_userprofile of course", "hub"),
 )  # fmt: skip
+
+
+def test_a_course_that_its_relay_does_not_get_right_has_drifted(site: Relayed) -> None:
+    copy = f"{SCHEMAS[KEEP]}.auth_user"
+    site.hub.execute(f"set session_replication_role = replica; update {copy} set first_name = 'Wrong'".encode())
+    site.hub.execute("reset session_replication_role")
+    site.hub.execute("create function public.stubborn() returns trigger language plpgsql as 'begin return null; end'")
+    stubborn = f"create trigger stubborn before update on {copy} for each row execute function public.stubborn()"
+    site.hub.execute(f"{stubborn}; alter table {copy} enable always trigger stubborn".encode())
+    assert site.run("replication", "repair", KEEP, "--yes").code == 4
+    assert site.copy(KEEP) == site.copy(KEEP, on=site.portal) != site.copy(KEEP, on=site.hub)
+    assert site.states()[KEEP] == "drifted"
+    site.hub.execute("drop function public.stubborn cascade")
+    site.ok("replication", "repair", KEEP, "--yes")
+    assert site.copy(KEEP, on=site.hub) == site.copy(KEEP, on=site.portal)
 
 
 def test_a_server_that_is_asked_after_its_relay_is_not_ahead_of_it(

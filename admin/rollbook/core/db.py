@@ -32,6 +32,7 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 # A session of ours means the same wherever it runs: neither the role, the database nor PGOPTIONS change what text
 # means, which function a name finds, or what a transaction sees. client_encoding is set when connecting.
+# Nothing is compiled: our statements read catalogs, are short, and are estimated to be long.
 SETTINGS = {
     "search_path": "pg_catalog, pg_temp",
     "standard_conforming_strings": "on",
@@ -39,6 +40,7 @@ SETTINGS = {
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
     "default_transaction_isolation": "read committed",
+    "jit": "off",
 }
 
 # Who turned the triggers off for this session. One line a setting that can be reset.

@@ -231,6 +231,7 @@ def repair_on_server(
         ):
             written: list[Written] = []
             verdicts: dict[str, str] = {}
+            unequal: list[Comparison] = []  # on the relay
             for hop in session.hops:
                 is_last = hop is session
                 if restore is not None:
@@ -242,9 +243,12 @@ def repair_on_server(
                     hop, holder, placed, progress, found if is_last else None, below=None if is_last else session
                 )
                 written += done
+                unequal += [row for row in report if row.verdict != "match" and not is_last]
                 for row in report:
                     words = (row.verdict, verdicts.get(row.table, "match"))
                     verdicts[row.table] = min(words, key=WORST_FIRST.index)
+            if course.state != "moving":  # the last hop has recorded its own verdict
+                record_verdicts(portal, unequal, portal_time(portal))
     return total(*written), verdicts
 
 
