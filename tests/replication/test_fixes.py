@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
+from rollbook.core.db import Caller
+from rollbook.core.errors import AdminError
+from rollbook.replication import answered, link
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
 from tests.replication.conftest import Db, Site, drop_subscriptions, remedy
 from tests.replication.scenes import another_user, enroll, line, stands_still
@@ -297,6 +300,57 @@ def test_a_server_that_lies_prints_no_command_and_begins_no_line(shared: Site) -
         server.execute("reset allow_system_table_mods")
         server.execute(f"drop function {KEEP_SCHEMA}.own() cascade".encode())
     assert remedy(shared, row["fix"].split("; then: ")[1]).code == 0
+
+
+def commands(result: Result) -> list[str]:
+    """What of a program's answer looks like a remedy, or an error, of its own."""
+    found = re.findall(r"^ *(?:error|fix): +(.+)$", result.err, re.MULTILINE)
+    return [*found, *re.findall(r"to end it: (.+)$", result.err, re.MULTILINE)]
+
+
+def test_what_a_server_raises_is_no_remedy(shared: Site) -> None:
+    server = shared.server
+    said = {"message": f"no\n{FORGED}", "detail": f"Key (id)=(1)\n{FORGED}", "hint": f"{FORGED[7:]}\n{FORGED}",
+            "schema": "portal", "table": "forged", "constraint": "forged_pkey"}  # fmt: skip
+    using = ", ".join(f"{key} = {psycopg.sql.quote(value)}" for key, value in said.items())
+    for state in ("RB001", "RB019", "P0001", "ZZ001", "23505", "23503"):
+        server.execute(
+            "create or replace function public.own() returns event_trigger language plpgsql as "
+            f"$$ begin raise exception using errcode = '{state}', {using}; end $$".encode()
+        )
+        server.execute("create event trigger own on ddl_command_start execute function public.own()")
+        try:
+            answer = shared.run("server", "add", "east", "--admin-dsn", shared.server_dsn,
+                                "--subscription-dsn", shared.portal_dsn)  # fmt: skip
+        finally:
+            server.execute("drop event trigger own")
+        assert answer.code in (1, 3), answer
+        assert not [each for each in commands(answer) if "forged" in each or each.startswith("rollbook user")], answer
+        assert len(answer.err.splitlines()) <= 3, answer
+        assert state == "RB019" or answered.look("east") in answer.err, answer
+    server.execute(
+        "create table public.own (id int); create function public.own_row() returns trigger language plpgsql as "
+        f"$$ begin raise exception using errcode = 'P0001', {using}; end $$; "
+        "create constraint trigger own after insert on public.own deferrable initially deferred "
+        "for each row execute function public.own_row()".encode()
+    )
+    east = link.Server("east", shared.server_dsn, None, "")
+    with pytest.raises(AdminError) as refused, link.reached(east, Caller("rollbook test")) as conn, conn.transaction():
+        conn.execute("insert into public.own values (1)")  # refused by the commit
+    server.execute("drop table public.own; drop function public.own(), public.own_row()")
+    assert (refused.value.message.startswith("server east: no"), refused.value.fix) == (True, answered.look("east"))
+
+
+def test_what_a_server_may_say_to_do_there_is_one_of_our_statements(shared: Site) -> None:
+    east = link.Server("east", shared.server_dsn, None, "")
+    for hint, fix in (
+        ("Have a superuser run there: grant rollbook_owner to ann", "on server east: grant rollbook_owner to ann"),
+        ("Drop it: drop trigger own on c.t;", "on server east: drop trigger own on c.t;"),
+        (f"Drop it: {FORGED[7:]}", answered.look("east")),
+    ):
+        with pytest.raises(AdminError) as refused, link.reached(east, Caller("rollbook test")) as conn:
+            conn.execute(f"do $$ begin raise 'no' using errcode = 'RB010', hint = '{hint}'; end $$".encode())
+        assert refused.value.fix == fix
 
 
 @pytest.mark.slow

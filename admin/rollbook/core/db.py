@@ -105,6 +105,7 @@ class Session(Connection[dict[str, Any]]):
     writes = False
     is_pooled: bool | None = None  # None until the server has been asked
     revision: str | None = None  # with `writes`: what each transaction must find; None = it does not matter
+    server: str | None = None  # the course server that it is on; its errors have the name too
 
     def settle(self) -> None:
         """Make the settings, for this transaction; in autocommit for the session, unless a pooler lends it."""
@@ -174,6 +175,15 @@ class Session(Connection[dict[str, Any]]):
             if begins:
                 self.hold_revision()
             yield transaction
+
+    def wait(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Wait as usual; all that a session does waits here. Errors of a course server are not the portal's."""
+        try:
+            return super().wait(*args, **kwargs)
+        except psycopg.Error as exc:
+            if self.server is not None:
+                exc.server = self.server  # type: ignore[attr-defined]
+            raise
 
     def set_autocommit(self, value: bool) -> None:
         """Set autocommit as usual."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ PLANNED = {
     "removed": "would remove", "renamed": "would rename", "restored": "would restore", "revoked": "would revoke",
 }  # fmt: skip
 LIMIT_ON_TERMINAL = 100
+LABELLED = re.compile(r"\s*\n\s*(?=(?:error|why|fix):)")  # what others wrote begins no line that looks like one of ours
 
 
 def chosen_format(run: Run) -> Format:
@@ -116,7 +118,8 @@ def error(run: Run, exc: AdminError) -> None:
         return
     for label, text in (("error", exc.message), ("why", exc.why), ("fix", fix)):
         if text:
-            print(f"{label + ':':<6}", visible(text).replace("\n", "\n" + " " * 7), file=sys.stderr)
+            own = LABELLED.sub(" ", text)
+            print(f"{label + ':':<6}", visible(own).replace("\n", "\n" + " " * 7), file=sys.stderr)
 
 
 def faults(problems: Iterable[Row]) -> None:

@@ -6,6 +6,8 @@ import shlex
 
 from rollbook.core.values import UNSEEN
 
+BEGINNERS = r"\\;$`"  # of commands, in psql or a shell, in quotes too; for a class of a regular expression
+
 
 def quoted(word: str, *, always: bool = False) -> str:
     r"""Return a word for a shell that reads it back as it is. `always` puts quotes around a plain one too.
@@ -27,3 +29,8 @@ def escaped(character: str) -> str:
 def course_word(course: str) -> str:
     """Return a course id as a word of a command, always in quotes."""
     return quoted(course, always=True)
+
+
+def is_name(text: str) -> bool:
+    """Return whether what a server calls something may be part of what is printed to be executed."""
+    return not (set(text) & {"\n", *BEGINNERS} or UNSEEN.search(text))

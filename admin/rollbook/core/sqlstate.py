@@ -143,13 +143,18 @@ NOT_MIGRATED = {"42P01", "42883", "3F000", "42704", "42703"}
 
 
 def translate(exc: psycopg.Error) -> AdminError:
-    """Return what an error of the server, or of libpq, means to the user. Raises `exc` if it has no SQLSTATE."""
+    """Return what an error of the server, or of libpq, means to the user. Raises `exc` if it has no SQLSTATE.
+
+    A course server gives no remedy, and no names for one: whoever owns it chose them.
+    """
     state = exc.sqlstate or ""
+    is_portal = getattr(exc, "server", None) is None
+    hint = exc.diag.message_hint if is_portal else None
     said = masked(exc.diag.message_primary or str(exc).strip().removeprefix("connection is bad: "))
     why = f"{said} (SQLSTATE {state})" if state else " ".join(said.split())
     if state.startswith(REFUSALS):
         error = UnreachableError if state == "RB019" else RefusedError  # RB019: a role without the right
-        return error(said, why=exc.diag.message_detail, fix=exc.diag.message_hint, sqlstate=state)
+        return error(said, why=exc.diag.message_detail, fix=hint, sqlstate=state)
     if state in NOT_MIGRATED and re.search(r"rollbook|portal", said):
         return AttentionError(
             "the database is not migrated, or not to the head that this program needs", why=why,
@@ -161,11 +166,11 @@ def translate(exc: psycopg.Error) -> AdminError:
             fix="rollbook schema check", sqlstate=state,
         )  # fmt: skip
     if holders := holders_of(exc):
+        ends = " ".join(holder.fix for holder in holders if holder.fix)
         return UnreachableError(
             "another session holds a lock that this command needs",
             why="it waited for " + ", ".join(holder.words for holder in holders),
-            fix="run the command again when that session is done, or end it: "
-            + " ".join(holder.fix for holder in holders if holder.fix),
+            fix=f"run the command again when that session is done{f', or end it: {ends}' if ends else ''}",
             sqlstate=state,
         )
     if state == "XX000" and "concurrently" in said:  # two sessions alter one object of the catalog
@@ -175,12 +180,12 @@ def translate(exc: psycopg.Error) -> AdminError:
         if meaning.fact:
             return meaning.error(meaning.fact, why=why, fix=meaning.fix, sqlstate=state)
         words = IN_WORDS.get(exc.diag.constraint_name or "", said)
-        if state == "23505" and (line := sequence_line(exc)):
+        if is_portal and state == "23505" and (line := sequence_line(exc)):
             return RefusedError(
                 words, why="the sequence of the ids is behind: rows were loaded with ids of their own", fix=line,
                 sqlstate=state,
             )  # fmt: skip
-        if state in FORBIDDEN and (place := referring_table(exc)):
+        if is_portal and state in FORBIDDEN and (place := referring_table(exc)):
             return RefusedError(
                 f"table {place} has rows that refer to what is to be deleted", why=exc.diag.message_detail or why,
                 fix=f"delete or change those rows first, or let {exc.diag.constraint_name} of {place} cascade",
@@ -188,9 +193,7 @@ def translate(exc: psycopg.Error) -> AdminError:
             )  # fmt: skip
         # The detail of these two is the whole row, password hash included.
         detail = None if state in ("23502", "23514") else exc.diag.message_detail
-        return meaning.error(
-            words, why=detail or raised_by(exc) or why, fix=meaning.fix or exc.diag.message_hint, sqlstate=state
-        )
+        return meaning.error(words, why=detail or raised_by(exc) or why, fix=meaning.fix or hint, sqlstate=state)
     if isinstance(exc, psycopg.DataError):
         return RefusedError("a value cannot be stored", why=why)
     if isinstance(exc, psycopg.OperationalError | psycopg.ProgrammingError):

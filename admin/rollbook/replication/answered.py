@@ -11,10 +11,9 @@ import re
 import shlex
 from collections.abc import Collection
 
-from rollbook.core.shell import course_word
+from rollbook.core.shell import BEGINNERS, course_word
 from rollbook.core.values import UNSEEN
 
-BEGINNERS = r"\\;$`"  # of commands, in psql or a shell, in quotes too
 NAME = rf'(?:[a-z_][a-z0-9_]*|"(?:[^"{BEGINNERS}]|"")+")'
 PLACE = rf"{NAME}(?:\.{NAME}){{0,2}}"
 TYPE = rf"(?:[a-z][a-z0-9_ ]*|{PLACE})(?:\([0-9]+(?:,[0-9]+)?\))?(?: with(?:out)? time zone)?(?:\[\])*"
@@ -49,6 +48,7 @@ drop event trigger NAME
 drop schema NAME cascade
 drop trigger if exists {rollbook_guard_copy|rollbook_guard_copy_update} on PLACE
 grant all on {schema|table} PLACE to rollbook_owner
+grant rollbook_owner to NAME
 grant usage on sequence PLACE to rollbook_owner
 grant {pg_monitor|rollbook_monitor|rollbook_subscriber} to NAME
 grant execute on function {pg_show_replication_origin_status|pg_hba_file_rules}() to NAME
@@ -61,6 +61,7 @@ alter default privileges for role rollbook_owner [in schema NAME ]revoke trigger
 set role NAME
 reset role
 alter role NAME {nocreaterole|nocreatedb|nobypassrls}
+alter role rollbook_owner nosuperuser nologin nocreaterole nocreatedb noreplication nobypassrls
 alter role NAME set idle_in_transaction_session_timeout = '1min'
 alter {role|database} NAME reset session_replication_role
 alter role NAME in database NAME reset session_replication_role
@@ -136,11 +137,6 @@ KNOWN = re.compile(
         for each in (*map(pattern, SHAPES.strip().splitlines()), *OTHERS)
     )
 )  # fmt: skip
-
-
-def is_name(text: str) -> bool:
-    """Return whether what a server calls something may be part of what is printed to be executed."""
-    return not (set(text) & {"\n", *"\\;$`"} or UNSEEN.search(text))
 
 
 def is_known(

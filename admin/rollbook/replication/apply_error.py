@@ -22,7 +22,7 @@ from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import one
-from rollbook.core.shell import course_word
+from rollbook.core.shell import course_word, is_name
 from rollbook.replication import answered, catalog, obstacle, readable
 from rollbook.replication.link import Server
 from rollbook.replication.session import Session
@@ -136,7 +136,7 @@ class Fault:
             fix = f"{self.lack} server {server.name}; then: {fix}"
         elif self.statement is None and self.commands == ("resume",):
             such_as = f", such as {', '.join(self.suspects)}" if self.suspects else ""
-            schema = f"in schema {self.schema_name} " if answered.is_name(self.schema_name) else ""  # a relay says it
+            schema = f"in schema {self.schema_name} " if is_name(self.schema_name) else ""  # a relay says it
             where = f"{schema}on server {server.name}{such_as}"
             fix = f"change what refuses that row {where}; then: {fix}"
         is_skippable = self.commands == ("resume",) and self.moving_to is None and self.lack is None
@@ -505,7 +505,7 @@ def described(conn: Conn, exc: psycopg.Error, at: Change, fed: Fed) -> Fault:
         return fed.fault(at, state, f"{said}: {detail}" if detail else said, commands=("repair",))
     statement = obstacle.statement(conn, at.schema_name, at.table, exc, "RA")
     added = [] if statement else catalog.local_objects(conn, at.schema_name, on_copies=True)
-    suspects = tuple(name for name in added if at.table in name and answered.is_name(name))
+    suspects = tuple(name for name in added if at.table in name and is_name(name))
     return fed.fault(at, state, said, statement=statement, suspects=suspects)
 
 

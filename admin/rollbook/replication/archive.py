@@ -32,8 +32,8 @@ from rollbook.core.programs import Program, find_program
 from rollbook.core.referring import belonging
 from rollbook.core.rows import Row, one
 from rollbook.core.shape import name as sql_name
-from rollbook.core.shell import course_word
-from rollbook.replication import answered, attach, catalog, link
+from rollbook.core.shell import course_word, is_name
+from rollbook.replication import attach, catalog, link
 from rollbook.replication.archive_file import ENROLLMENTS, FORMAT, SCRIPTS, Archive, Manifest, Writer, damaged
 from rollbook.replication.queries.courses import Course, drop_course, find_course
 from rollbook.replication.steps import Steps
@@ -215,7 +215,7 @@ def refuse_incomplete(conn: Conn, course: Course, place: str, *, is_dropped: boo
         raise RefusedError(
             f"schema {course.schema_name} has the extension {name}",
             why="no archive holds an extension, and what uses it could not be restored",
-            fix=f"as its owner, in the {place}: {moved}" if answered.is_name(name) else "move it to another schema",
+            fix=f"as its owner, in the {place}: {moved}" if is_name(name) else "move it to another schema",
         )
     outside = [row["words"] for row in conn.execute(OUTSIDE, [course.schema_name])] if is_dropped else []
     if outside:

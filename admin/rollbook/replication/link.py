@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -16,11 +14,14 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from rollbook.core.bound import hang_up
 from rollbook.core.conninfo import masked, parts
 from rollbook.core.db import Caller, Conn, SessionCursor, require_own_session, session
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError, UsageError
 from rollbook.core.rows import nearest, one, typed
 from rollbook.core.sqlstate import translate
+from rollbook.core.values import one_line
+from rollbook.replication import answered
 
 HIDDEN = "its route holds a password, which this role may not read"
 ANSWER_SECONDS = 5.0  # how long a server may take to answer one question, unless --timeout says otherwise
@@ -176,20 +177,22 @@ def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[C
     except psycopg.Error as exc:
         raise unreachable(server, exc) from exc
     conn.cursor_factory = named_cursor(server)
+    conn.server = server.name
     with conn:
-        conn.autocommit = True
-        if conn.is_pooled:
-            require_own_session(conn, f"the administration of server {server.name}")
-        if long and caller.timeout is None:  # --timeout bounds each statement too
-            conn.execute("set statement_timeout = 0")
-            conn.seconds = 0  # who holds a lock for which one waits is printed
-        # The server would log a failed CREATE SUBSCRIPTION with its password. Only superusers may set this.
-        if conn.execute("select current_setting('is_superuser') as is_superuser").fetchone() == {"is_superuser": "on"}:
-            conn.execute("set log_min_error_statement = panic")
-            conn.execute("set log_min_messages = error")  # requirements.try_route warns
-            conn.execute("set log_statement = none")
-            conn.execute("set log_min_duration_statement = -1")
         try:
+            conn.autocommit = True
+            if conn.is_pooled:
+                require_own_session(conn, f"the administration of server {server.name}")
+            if long and caller.timeout is None:  # --timeout bounds each statement too
+                conn.execute("set statement_timeout = 0")
+                conn.seconds = 0  # who holds a lock for which one waits is printed
+            # The server would log a failed CREATE SUBSCRIPTION with its password. Only superusers may set this.
+            found = conn.execute("select current_setting('is_superuser') as is_superuser").fetchone()
+            if found == {"is_superuser": "on"}:
+                conn.execute("set log_min_error_statement = panic")
+                conn.execute("set log_min_messages = error")  # requirements.try_route warns
+                conn.execute("set log_statement = none")
+                conn.execute("set log_min_duration_statement = -1")
             yield conn
         except psycopg.Error as exc:
             if getattr(exc, "server", None) != server.name:
@@ -234,24 +237,6 @@ def named_cursor(server: Server) -> type[SessionCursor]:
     return NamedCursor
 
 
-def hang_up(conn: Conn) -> None:
-    """End a session from another thread, whatever the server does: who waits for its answer gets an error."""
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(conn.fileno())) as same:
-        same.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def bounded(conn: Conn, seconds: float) -> Iterator[None]:
-    """Hang up if what is done takes longer: a server need not keep to its timeouts."""
-    timer = threading.Timer(seconds, hang_up, [conn])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
 def cut_off(server: Server, relay: Server, exc: UnreachableError) -> UnreachableError:
     """Return the error of a server whose relay cannot be reached."""
     return UnreachableError(
@@ -264,7 +249,8 @@ def unreachable(server: Server, exc: psycopg.Error) -> UnreachableError:
     """Return the error of a server that does not answer, or not so that it can be read, with libpq's reason."""
     if isinstance(exc, psycopg.DataError):
         return UnreachableError(
-            f"server {server.name} gives no usable answer", why=f"its answer cannot be read: {masked(str(exc))}",
+            f"server {server.name} gives no usable answer",
+            why=one_line(f"its answer cannot be read: {masked(str(exc))}"),
             fix=f"correct that value on server {server.name}: in its copies, or in rollbook.heartbeat",
         )  # fmt: skip
     said = (exc.diag.message_primary or str(exc)).removeprefix("connection is bad: ")
@@ -281,10 +267,24 @@ def either_error(server: Server, exc: psycopg.Error) -> AdminError:
 
 
 def server_error(server: Server, exc: psycopg.Error) -> AdminError:
-    """Return what an error of the server means, with the server's name in front."""
+    """Return what an error of the server means, with the server's name in front.
+
+    Whoever owns the server chose its words: they begin no line, and its hint is not a command.
+    """
     if exc.sqlstate is None or exc.sqlstate.startswith(("08", "57P")):
         return unreachable(server, exc)
-    return translate(exc).about(f"server {server.name}", server=server.name)
+    exc.server = server.name  # type: ignore[attr-defined]
+    error = translate(exc).about(f"server {server.name}", server=server.name)
+    error.message, error.why = one_line(error.message), one_line(error.why) if error.why else None
+    if error.fix is None and exc.diag.message_hint:
+        error.fix = hinted(server, exc.diag.message_hint)
+    return error
+
+
+def hinted(server: Server, hint: str) -> str:
+    """Return the remedy in a server's hint if it is a statement of this program, to be executed there."""
+    said = answered.statement(hint.rpartition(": ")[2])
+    return f"on server {server.name}: {said}" if said else answered.look(server.name)
 
 
 def ask(

@@ -9,7 +9,8 @@ from psycopg import errors, sql
 
 from rollbook.core.db import Conn
 from rollbook.core.errors import RefusedError, UnreachableError
-from rollbook.replication import answered, apply_error, catalog, obstacle, subscription
+from rollbook.core.shell import is_name
+from rollbook.replication import apply_error, catalog, obstacle, subscription
 from rollbook.replication.apply_error import Keyed
 from rollbook.replication.build import publish
 from rollbook.replication.fence import FaultError, fence
@@ -72,7 +73,7 @@ def kept_row_fix(session: Session, fault: apply_error.Fault) -> str:
     sql_there = obstacle.keepers(session.conn, fault.schema_name, fault.table)
     if sql_there is None:
         copy = f"{fault.schema_name}.{fault.table}"
-        place = f"{copy if answered.is_name(copy) else 'that row'} on server {session.server.name}"
+        place = f"{copy if is_name(copy) else 'that row'} on server {session.server.name}"
         return f"stop whatever writes {place}; then: {fault.fix(session.server)}"
     return obstacle.fix_lines(session.server, fault.course, sql_there, ["repair"], moving_to=fault.moving_to)
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg import pq
 
+from rollbook.core.bound import hang_up
 from rollbook.core.db import Conn
-from rollbook.replication.link import hang_up
 
 HOLD = "select from rollbook.route where user_id = any(%s) order by user_id for update"
 GIVE_UP_SECONDS = 1.0  # how long a server may take to end its statement, once the routes are free again

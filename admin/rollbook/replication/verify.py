@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from psycopg import Error, IsolationLevel, errors
 
+from rollbook.core.bound import bounded
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog
 from rollbook.replication.catalog import Placement
 from rollbook.replication.compare import Compared, compare
-from rollbook.replication.link import Server, bounded, either_error, list_servers
+from rollbook.replication.link import Server, either_error, list_servers
 from rollbook.replication.queries.copies import (
     Comparison,
     Finding,

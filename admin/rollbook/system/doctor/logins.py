@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollbook.core.shape import name
+from rollbook.core.shell import is_name
 from rollbook.replication import answered
 from rollbook.replication.readable import READER
 from rollbook.system.doctor.finding import PORTAL, Check, Finding, attention
@@ -77,7 +78,7 @@ def superusers(
     """
     for row in source.execute(SUPERUSERS, asked):
         server = row["server"]
-        if where != PORTAL and (server not in routes or not answered.is_name(row["role"])):
+        if where != PORTAL and (server not in routes or not is_name(row["role"])):
             wanted = "a role with REPLICATION, and no superuser"
             yield attention("superuser", where, "a subscription logs in as a superuser", wanted, answered.look(where))
             continue
