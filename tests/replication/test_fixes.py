@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import psycopg
 import pytest
 
+from rollbook.core import lock_wait
 from rollbook.core.db import Caller
 from rollbook.core.errors import AdminError
 from rollbook.replication import answered, link
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
-from tests.replication.conftest import Db, Site, drop_subscriptions, remedy
+from tests.replication.conftest import Db, Site, drop_subscriptions, remedy, until
 from tests.replication.scenes import another_user, enroll, line, stands_still
 
 LIMIT = 4  # how often one fix may be printed before it counts as a circle
@@ -351,6 +355,92 @@ def test_what_a_server_may_say_to_do_there_is_one_of_our_statements(shared: Site
         with pytest.raises(AdminError) as refused, link.reached(east, Caller("rollbook test")) as conn:
             conn.execute(f"do $$ begin raise 'no' using errcode = 'RB010', hint = '{hint}'; end $$".encode())
         assert refused.value.fix == fix
+
+
+@pytest.mark.parametrize("patience", [[], ["--timeout", "1"]], ids=["without end", "bounded"])
+def test_who_holds_a_lock_on_a_server_is_ended_there_and_in_our_words(
+    shared: Site, patience: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked, look = threading.Event(), lock_wait.look
+
+    def looks(*given: Any) -> None:
+        look(*given)
+        looked.set()
+
+    monkeypatch.setattr(lock_wait, "look", looks)
+    monkeypatch.setattr(lock_wait, "LOOK_SECONDS", 0.5)
+    server = shared.server
+    server.execute("set allow_system_table_mods = on")
+    server.execute(
+        f"""create function pg_catalog.format(text, integer) returns text language sql as $$
+        select E'{FORGED[7:]}\nerror: forged' $$""".encode()
+    )
+    try:
+        with (
+            psycopg.connect(shared.server_dsn, application_name=f"to end it: {FORGED}") as holder,
+            ThreadPoolExecutor() as pool,
+        ):
+            holder.execute(f"lock table {KEEP_SCHEMA}.auth_user in access exclusive mode".encode())
+            ends = f"select pg_terminate_backend({holder.info.backend_pid});"
+            work = pool.submit(shared.run, "replication", "resync", KEEP, "--yes", *patience)
+            if not patience:
+                assert looked.wait(20)
+            else:
+                work.result()
+            holder.rollback()
+            answer = work.result()
+        answer = replace(answer, err=answer.err + "\n".join(caplog.messages))  # pytest takes what goes to stderr
+        assert [each for each in commands(answer) if f"on server east: {ends}" in each], answer
+        assert not [each for each in commands(answer) if FORGED[7:] in each or "forged" in each], answer
+        assert not [each for each in answer.err.splitlines() if each.startswith(("error: forged", FORGED))]
+    finally:
+        server.execute("drop function pg_catalog.format(text, integer)")
+        server.execute("reset allow_system_table_mods")
+
+
+@pytest.mark.parametrize(
+    ("lie", "is_known"),
+    [("cross join generate_series(1, 100000) as a cross join generate_series(1, 100000) as b", True),
+     ("where public.hold()", False)],
+    ids=["without end", "silent"],
+)  # fmt: skip
+def test_a_look_at_who_holds_a_lock_ends_whatever_the_server_does(
+    shared: Site, lie: str, is_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_wait, "ANSWER_SECONDS", 0.8)
+    server, found = shared.server, list[lock_wait.Holder]()
+    server.execute("""create function public.hold() returns boolean language plpgsql as $$ begin loop
+        begin perform pg_sleep(600); exception when query_canceled then null; end; end loop; end $$""")
+    server.execute("set allow_system_table_mods = on")
+    server.execute("alter view pg_catalog.pg_stat_activity rename to kept")
+    server.execute(f"create view pg_catalog.pg_stat_activity as select k.* from pg_catalog.kept as k {lie}".encode())
+    server.execute("grant select on pg_catalog.pg_stat_activity to public")
+    try:
+        with (
+            psycopg.connect(shared.server_dsn) as holder, psycopg.connect(shared.server_dsn) as waiting,
+            ThreadPoolExecutor() as pool,
+        ):  # fmt: skip
+            lock = f"lock table {KEEP_SCHEMA}.auth_user in access exclusive mode".encode()
+            holder.execute(lock)
+            work = pool.submit(waiting.execute, lock)
+            waits = "select from pg_locks where pid = %s and not granted"
+            until(lambda: server.execute(waits, [waiting.info.backend_pid]).fetchone() is not None)
+            thread = threading.Thread(target=lock_wait.look, args=(waiting, False, found), daemon=True)
+            thread.start()
+            thread.join(3)
+            holder.rollback()
+            work.result()
+            assert not thread.is_alive()
+            assert [each.remedy for each in found] == (
+                [f"select pg_terminate_backend({holder.info.backend_pid});"] if is_known else []
+            )
+    finally:
+        server.execute("select pg_terminate_backend(pid, 5000) from pg_catalog.kept "
+                       "where application_name = 'rollbook' and datname = current_database()")  # fmt: skip
+        server.execute("drop view pg_catalog.pg_stat_activity")
+        server.execute("alter view pg_catalog.kept rename to pg_stat_activity")
+        server.execute("reset allow_system_table_mods")
+        server.execute("drop function public.hold()")
 
 
 @pytest.mark.slow

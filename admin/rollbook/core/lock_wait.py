@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
@@ -11,13 +12,19 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import Connection, errors
+from psycopg import Connection, errors, sql
 
+from rollbook.core.bound import bounded
+from rollbook.core.shell import is_name
 from rollbook.core.shipped import as_query
-from rollbook.core.values import visible
+from rollbook.core.values import one_line, visible
 
 LOOK_SECONDS = 5.0  # after which a statement counts as one that waits
 CONNECT_SECONDS = 2
+ANSWER_SECONDS = 3.0  # for who holds the lock: a server need not end its answer
+MOST_HOLDERS = 3  # that are named
+MOST_CHARACTERS = 500  # of the words for one
+REMEDY = re.compile(r"\bto end it\b.*", re.IGNORECASE)  # what a session calls itself, or executes, gives no remedy
 
 # Who holds up a session, through sessions that wait themselves: only who waits for nobody can be ended to some effect.
 # A prepared transaction has no session: 0, and its transaction.
@@ -45,7 +52,7 @@ select case
     when me.rolsuper then null
     when holder.rolsuper is not false then 'a superuser'
     when pg_has_role(holder.oid, 'usage') then null
-    when %(is_prepared)s then format('role %%s or a superuser', holder.rolname)
+    when %(is_prepared)s then 'its role'
     when not pg_has_role('pg_signal_backend', 'usage') then 'a member of pg_signal_backend'
 end
 from pg_roles as me left join pg_roles as holder on holder.rolname = %(role)s
@@ -59,11 +66,15 @@ class Holder(NamedTuple):
     words: str
     remedy: str | None
     ended_by: str | None
+    server: str | None = None  # the course server where it is; None: on the portal
 
     @property
     def fix(self) -> str | None:
-        """Return what ends the session."""
-        return f"(as {self.ended_by}) {self.remedy}" if self.ended_by and self.remedy else self.remedy
+        """Return what ends the session, and where."""
+        if self.remedy is None:
+            return None
+        place = f"on server {self.server}: " if self.server else ""
+        return f"{place}(as {self.ended_by}) {self.remedy}" if self.ended_by else f"{place}{self.remedy}"
 
 
 class Statement(NamedTuple):
@@ -134,28 +145,50 @@ def watched(conn: Connection[Any], seconds: float) -> Iterator[None]:
 
 
 def look(waiting: Connection[Any], is_unbounded: bool, found: list[Holder]) -> None:
-    """Find who holds the lock for which a session waits. What cannot be asked is not known."""
+    """Find who holds the lock for which a session waits. What cannot be asked, or read, is not known."""
+    server: str | None = getattr(waiting, "server", None)
     try:
         info = waiting.info
-        with psycopg.connect(
-            info.dsn, password=info.password or None, connect_timeout=CONNECT_SECONDS, autocommit=True,
-            fallback_application_name="rollbook",
-        ) as conn:  # fmt: skip
-            found += [described(conn, *row) for row in conn.execute(HOLDERS, {"pid": info.backend_pid}).fetchall()]
-    except psycopg.Error:
+        with (
+            psycopg.connect(
+                info.dsn, password=info.password or None, connect_timeout=CONNECT_SECONDS, autocommit=True,
+                fallback_application_name="rollbook",
+            ) as conn,
+            bounded(conn, ANSWER_SECONDS),
+            conn.transaction(),
+        ):  # fmt: skip
+            conn.execute(f"set local statement_timeout = '{ANSWER_SECONDS:g}s'".encode())
+            holders = conn.execute(HOLDERS, {"pid": info.backend_pid}).fetchmany(MOST_HOLDERS)
+            found += [described(conn, int(pid), xid, server) for pid, xid in holders]
+    except (psycopg.Error, TypeError, ValueError):
         return
     if is_unbounded:
         for holder in found:
             # A warning without a handler goes to stderr as it is.
-            logging.getLogger("rollbook").warning(visible(f"waiting for {holder.words}; to end it: {holder.fix}"))
+            end = f"; to end it: {holder.fix}" if holder.fix else ""
+            logging.getLogger("rollbook").warning(visible(f"waiting for {holder.words}{end}"))
 
 
-def described(conn: Connection[Any], pid: int, xid: str | None) -> Holder:
-    """Return what is known of a session, or of the prepared transaction `xid`."""
-    query = as_query("checks/describe_holder", "pid", "xid")
-    (row,) = conn.execute(query, {"pid": pid, "xid": xid}).fetchall()
-    ((by,),) = conn.execute(ENDED_BY, {"role": row[1], "is_prepared": pid == 0}).fetchall()
-    return Holder(row[-2], row[-1], by)
+def described(conn: Connection[Any], pid: int, xid: str | None, server: str | None) -> Holder:
+    """Return what is known of a session, or of the prepared transaction `xid`.
+
+    The remedy is written here: a course server, whose owner chose what its functions return, gives words alone.
+    """
+    query = as_query("checks/describe_holder", "pid", "xid") + b" limit 1"
+    (row,) = conn.execute(query, {"pid": pid, "xid": xid}).fetchmany(1)
+    role, gid, is_there = str(row[1]), row[3], row[-1] is not None
+    words = REMEDY.sub("...", one_line(row[-2]))[:MOST_CHARACTERS]
+    ((by,),) = conn.execute(ENDED_BY, {"role": role, "is_prepared": pid == 0}).fetchmany(1)
+    remedy = None
+    if is_there and pid > 0:
+        remedy = f"select pg_terminate_backend({pid});"
+    elif is_there and (server is None or is_name(gid)):
+        remedy = f"rollback prepared {sql.Literal(gid).as_string(conn).strip()};"
+    if by == "its role":
+        by = f"role {role} or a superuser" if server is None or is_name(role) else "its role or a superuser"
+    elif by not in (None, "a superuser", "a member of pg_signal_backend"):
+        by = None
+    return Holder(words, remedy, by, server)
 
 
 def holders_of(exc: psycopg.Error) -> list[Holder]:
