@@ -16,7 +16,7 @@ import pytest
 from rollbook.core import lock_wait
 from rollbook.core.db import Caller
 from rollbook.core.errors import AdminError
-from rollbook.replication import answered, link
+from rollbook.replication import answered, compare, link
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
 from tests.replication.conftest import Db, Site, drop_subscriptions, remedy, until
 from tests.replication.scenes import another_user, enroll, line, stands_still
@@ -441,6 +441,37 @@ def test_a_look_at_who_holds_a_lock_ends_whatever_the_server_does(
         server.execute("alter view pg_catalog.kept rename to pg_stat_activity")
         server.execute("reset allow_system_table_mods")
         server.execute("drop function public.hold()")
+
+
+ENDLESS = "generate_series(1, 100000) as a cross join generate_series(1, 100000) as b"
+ANSWERS = {
+    "ranges without end": ("hash_ranges", f"select a::bigint, 1::bigint, 1::numeric from {ENDLESS}"),
+    "no range": ("hash_ranges", "select null::bigint, null::bigint, 'nan'::numeric"),
+    "digests without end": ("digest_rows", f"select a::bigint, 1::bigint, '', ''::bytea from {ENDLESS}"),
+    "no digests": ("digest_rows", "select id, 1::bigint, '', null::bytea from unnest($3) as id"),
+}
+
+
+def test_what_a_server_answers_to_verify_has_an_end_and_is_what_was_asked(
+    shared: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "MOST_RANGES", 1000)
+    shared.as_worker(f"update {KEEP_SCHEMA}.auth_user set last_name = 'Other' where id = 101")
+    for function_name, body in ANSWERS.values():
+        query = (
+            "select pg_get_functiondef(oid) from pg_proc where proname = %s and pronamespace = 'rollbook'::regnamespace"
+        )
+        ((text,),) = shared.server.execute(query, [function_name]).fetchall()
+        head = text.partition(" LANGUAGE ")[0]
+        shared.server.execute(f"{head} language sql stable as $$ {body} $$".encode())
+        began = time.monotonic()
+        answer = shared.run("replication", "verify", KEEP, "--json")
+        shared.server.execute(text.encode())
+        assert time.monotonic() - began < 5
+        assert (answer.code, {row["verdict"] for row in answer.data}) == (3, {"not_comparable"}), (body, answer)
+        assert "server east gives no usable answer: its answer cannot be read: " in answer.err, (body, answer)
+    shared.ok("server", "add", "east")  # the fix
+    shared.ok("replication", "repair", KEEP, "--yes")
 
 
 @pytest.mark.slow

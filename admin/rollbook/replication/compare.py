@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import LiteralString
 
 import psycopg
@@ -20,10 +21,16 @@ from rollbook.core.rows import Row
 from rollbook.replication.catalog import Copied
 from rollbook.replication.fence import fence
 from rollbook.replication.heartbeat import let_commit
+from rollbook.replication.link import received, unusable
 from rollbook.replication.session import Session
 
 RANGE_BITS = 13  # of an id: ranges of 8,192 ids
+NUMBERS = frozenset({int, Decimal, type(None)})  # what the hashes of ranges and rows consist of
+MOST_RANGES = 100_000  # that a server may have beyond the portal's
+MOST_EXTRA = 300_000  # rows of one copy that the portal does not have
 ROUNDS = 5  # reads of a row that differs before it counts as in flight
+
+ALL_RANGES = range(-(1 << 63 - RANGE_BITS), (1 << 63 - RANGE_BITS) - 1)  # of a bigint; the last has no end in one
 
 RANGES = "select range as number, rows, hash from rollbook.hash_ranges(%s, %s, %s, %s)"
 
@@ -92,21 +99,35 @@ def compare_table(
     """Compare one table."""
     without = session.copied.without(schema_name)
 
-    def both(statement: LiteralString, *asked: int) -> tuple[list[Row], list[Row]]:
-        """Ask both sides at once; each hashes on a core of its own."""
-        here = pool.submit(lambda: session.portal.execute(statement, [schema_name, name, *asked, without]).fetchall())
-        there = pool.submit(lambda: session.conn.execute(statement, [schema_name, name, *asked, without]).fetchall())
-        return here.result(), there.result()
+    def both(statement: LiteralString, numbers: range, more: int, *asked: int) -> tuple[list[Row], list[Row]]:
+        """Ask both sides at once; each hashes on a core of its own. The server has at most `more` rows more."""
+        given = [schema_name, name, *asked, without]
+        here = pool.submit(lambda: session.portal.execute(statement, given).fetchall())
+        there = pool.submit(received, session.conn, statement, given, lambda: len(here.result()) + more)
+        mine, theirs = here.result(), there.result()
+        if any(not may_be(row, numbers) for row in theirs):
+            raise unusable(session.server.name, f"no {name} of {schema_name} can have such numbers")
+        return mine, theirs
 
-    here, there = both(RANGES, RANGE_BITS)
-    found = Compared(name, sum(row["rows"] for row in there))
+    here, there = both(RANGES, ALL_RANGES, MOST_RANGES, RANGE_BITS)
+    found, extra = Compared(name, sum(row["rows"] for row in there)), 0
     for number in differing(here, there):
-        found.findings += differences(*both(ROWS, number << RANGE_BITS, (number + 1) << RANGE_BITS))
+        numbers = range(number << RANGE_BITS, (number + 1) << RANGE_BITS)
+        findings = differences(*both(ROWS, numbers, len(numbers), numbers.start, numbers.stop))
+        extra += sum(each.finding == "extra" for each in findings)
+        if extra > MOST_EXTRA:
+            raise unusable(session.server.name, f"{name} of {schema_name} has too many rows that the portal has not")
+        found.findings += findings
     if judged:
         doubtful, found.findings = [each.row_id for each in found.findings], []
         judge(session, schema_name, doubtful, found, LOOK if with_columns else LOOK_WHOLE)
     found.findings.sort(key=lambda each: each.row_id)
     return found
+
+
+def may_be(row: Row, numbers: range) -> bool:
+    """Return whether a row of a server's answer is about one of these ranges or rows, in numbers as they are asked."""
+    return NUMBERS.issuperset(map(type, row.values())) and row["number"] is not None and row["number"] in numbers
 
 
 def differing(here: list[Row], there: list[Row]) -> list[int]:
@@ -131,7 +152,22 @@ def read_rows(
     side: Conn, known: Copied, schema_name: str, name: str, row_ids: list[int], query: LiteralString = LOOK
 ) -> dict[int, Row]:
     """Return by id these rows of one copy, on one side: id user_id version digests."""
-    return {row["id"]: row for row in side.execute(query, [schema_name, name, row_ids, known.without(schema_name)])}
+    given = [schema_name, name, row_ids, known.without(schema_name)]
+    server = getattr(side, "server", None)
+    if server is None:
+        return {row["id"]: row for row in side.execute(query, given)}
+    found = {row["id"]: row for row in received(side, query, given, lambda: len(row_ids))}
+    columns = len(known.of(schema_name, name)) if query == LOOK else None
+    if not found.keys() <= set(row_ids) or any(not is_digest(row, columns) for row in found.values()):
+        raise unusable(server, f"no {name} of {schema_name} can have such digests")
+    return found
+
+
+def is_digest(row: Row, columns: int | None) -> bool:
+    """Return whether a row of a server's answer has a version, and a digest or, of so many columns, one of each."""
+    digests = row["digests"]
+    is_whole = isinstance(digests, bytes) if columns is None else isinstance(digests, list) and len(digests) == columns
+    return is_whole and isinstance(row["version"], str)
 
 
 def judge(

@@ -5,26 +5,29 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg import capabilities
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from rollbook.core import lock_wait
 from rollbook.core.bound import hang_up
 from rollbook.core.conninfo import masked, parts
 from rollbook.core.db import Caller, Conn, SessionCursor, require_own_session, session
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError, UsageError
-from rollbook.core.rows import nearest, one, typed
+from rollbook.core.rows import Row, nearest, one, typed
 from rollbook.core.sqlstate import translate
 from rollbook.core.values import one_line
 from rollbook.replication import answered
 
 HIDDEN = "its route holds a password, which this role may not read"
 ANSWER_SECONDS = 5.0  # how long a server may take to answer one question, unless --timeout says otherwise
+PART_ROWS = 1000  # of an answer that are read at once, where libpq can (from 17 on)
 AT_ONCE = 100  # servers are asked: threads and sessions of this program
 CONNECT_SECONDS = 1.0  # how long a server may take to connect, at least: a short --timeout is for what it answers
 Answer = TypeVar("Answer")
@@ -222,6 +225,10 @@ def named_cursor(server: Server) -> type[SessionCursor]:
             with marked():
                 return super().execute(*args, **kwargs)
 
+        def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401
+            with self.connection.settled(), marked(), lock_wait.watched(self.connection, self.connection.seconds):
+                yield from super().stream(*args, **kwargs)
+
         def fetchone(self) -> Any:  # noqa: ANN401
             with marked():
                 return super().fetchone()
@@ -235,6 +242,32 @@ def named_cursor(server: Server) -> type[SessionCursor]:
                 return super().__next__()
 
     return NamedCursor
+
+
+def received(conn: Conn, statement: LiteralString, given: Sequence[Any], most: Callable[[], int]) -> list[Row]:
+    """Return what a server answers, a part at a time, and hang up on one that answers more than `most()` rows.
+
+    `most` is called once the first row is there. Raises UnreachableError.
+    """
+    found: list[Row] = []
+    limit: int | None = None
+    with conn.cursor() as cursor:
+        for row in cursor.stream(statement, given, size=PART_ROWS if capabilities.has_stream_chunked() else 1):
+            if limit is None:
+                limit = most()
+            if len(found) >= limit:
+                hang_up(conn)  # else the rest would be read, to be thrown away
+                raise unusable(str(getattr(conn, "server", None)), f"it has more than {limit} rows")
+            found.append(row)
+    return found
+
+
+def unusable(name: str, why: str) -> UnreachableError:
+    """Return the error of a server whose answer to one of Rollbook's own functions cannot be."""
+    return UnreachableError(
+        f"server {name} gives no usable answer", why=f"its answer cannot be read: {why}",
+        fix=f"rollbook server add {name}",
+    )  # fmt: skip
 
 
 def cut_off(server: Server, relay: Server, exc: UnreachableError) -> UnreachableError:
