@@ -254,6 +254,53 @@ def test_a_server_that_keeps_to_no_timeout_is_hung_up_on(pair: Pair, monkeypatch
         until(lambda: threading.active_count() <= before)
 
 
+# As a role that may do anything there can write it: no timeout of PostgreSQL ends it.
+STUBBORN = """
+create function public.slow() returns boolean language plpgsql as $$
+begin
+    loop
+        begin
+            perform pg_sleep(1);
+        exception when query_canceled then null;
+        end;
+    end loop;
+end $$;
+alter table rollbook.portal rename to portal_t;
+create view rollbook.portal as select * from rollbook.portal_t where public.slow()
+"""
+DOCILE = "drop view rollbook.portal; alter table rollbook.portal_t rename to portal; drop function public.slow()"
+
+
+def test_what_a_server_is_asked_before_all_else_has_a_bound_and_leaves_it_to_others(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site, words = pair.site, {(KEEP, "unreachable"), (REMOVE, "match")}
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 0.4)
+    with psycopg.connect(pair.south.dsn()) as south:
+        south.execute("lock table rollbook.portal in access exclusive mode")
+        told = site.run("replication", "verify", "--json")
+        assert (told.code, {(row["course"], row["verdict"]) for row in told.data}) == (3, words)
+        assert "server south: another session holds a lock" in told.err
+    with psycopg.connect(pair.south.dsn(), autocommit=True) as south:
+        south.execute(STUBBORN)
+        try:
+            for patience in ((), ("--timeout", "0.3")):
+                told = site.run("replication", "verify", *patience, "--json")
+                assert (told.code, {(row["course"], row["verdict"]) for row in told.data}) == (3, words)
+                assert "server south cannot be reached: no answer within" in told.err
+            assert "waiting for server south" in caplog.text
+            for command in (("replication", "pause", "--server", "south"), ("replication", "resync", KEEP, "--yes")):
+                refused = site.run(*command)
+                assert (refused.code, "server south cannot be reached" in refused.err) == (3, True), refused
+        finally:
+            ended = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where query ~ 'p.identity'"
+            south.execute(ended + " and pid <> pg_backend_pid()")
+            south.execute(DOCILE)
+    monkeypatch.undo()
+    site.ok("replication", "pause", "--server", "south")  # nobody has kept it
+    site.ok("replication", "resume", "--server", "south")
+
+
 def test_more_servers_than_are_asked_at_once_are_asked_in_turn(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

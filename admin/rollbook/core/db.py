@@ -102,6 +102,7 @@ class Session(Connection[dict[str, Any]]):
 
     settings: Mapping[str, str] = SETTINGS
     seconds = 0.0  # bound of a statement; 0 = none
+    patience = 0.0  # how long, by our clock, a course server may take over one, whatever it does; 0 = no bound
     writes = False
     is_pooled: bool | None = None  # None until the server has been asked
     revision: str | None = None  # with `writes`: what each transaction must find; None = it does not matter

@@ -6,15 +6,12 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import inf
-from threading import Condition, Thread
-from time import monotonic
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import Connection, errors, sql
 
-from rollbook.core.bound import bounded
+from rollbook.core.bound import WATCH, bounded
 from rollbook.core.shell import is_name
 from rollbook.core.shipped import as_query
 from rollbook.core.values import one_line, visible
@@ -77,71 +74,20 @@ class Holder(NamedTuple):
         return f"{place}(as {self.ended_by}) {self.remedy}" if self.ended_by else f"{place}{self.remedy}"
 
 
-class Statement(NamedTuple):
-    """A statement that runs: its session, whether it has no bound, and where the answer goes."""
-
-    conn: Connection[Any]
-    is_unbounded: bool
-    found: list[Holder]
-
-
-class Watch:
-    """One thread looks after all statements: to start one for each takes ten times as long as a short statement."""
-
-    def __init__(self) -> None:
-        self.changed = Condition()
-        self.due: dict[int, tuple[float, Statement]] = {}  # by the identity of `found`: when to look
-        self.wakes = inf  # when the thread looks next
-        self.thread: Thread | None = None
-
-    def add(self, statement: Statement, delay: float) -> None:
-        """Look after a statement once `delay` seconds have passed."""
-        at = monotonic() + delay
-        with self.changed:
-            self.due[id(statement.found)] = at, statement
-            if self.thread is None or not self.thread.is_alive():
-                self.wakes = at
-                self.thread = Thread(target=self.run, name="rollbook watch", daemon=True)
-                self.thread.start()
-            elif at < self.wakes:  # else the thread wakes early enough: no switch to it for each statement
-                self.wakes = at
-                self.changed.notify()
-
-    def remove(self, statement: Statement) -> None:
-        """Look after it no longer: it has ended."""
-        with self.changed:
-            self.due.pop(id(statement.found), None)
-
-    def run(self) -> None:
-        """Wait for the next statement that is due; others are due while one is looked after."""
-        while True:
-            with self.changed:
-                now = monotonic()
-                late = [key for key, (at, _) in self.due.items() if at <= now]
-                for key in late:
-                    Thread(target=look, args=self.due.pop(key)[1], daemon=True).start()
-                self.wakes = min((at for at, _ in self.due.values()), default=inf)
-                self.changed.wait(None if self.wakes == inf else self.wakes - now)
-
-
-WATCH = Watch()
-
-
 @contextmanager
 def watched(conn: Connection[Any], seconds: float) -> Iterator[None]:
     """Watch one statement, bounded by `seconds`, 0 for no bound: if it waits for a lock, find who holds it.
 
     With a bound, `holders_of` has the answer from the error that ends it; without one, it is logged on stderr.
     """
-    statement = Statement(conn, not seconds, [])
-    WATCH.add(statement, min(LOOK_SECONDS, seconds * 0.7) if seconds else LOOK_SECONDS)
-    try:
-        yield
-    except (errors.QueryCanceled, errors.LockNotAvailable) as exc:
-        exc.holders = statement.found  # type: ignore[union-attr]
-        raise
-    finally:
-        WATCH.remove(statement)
+    found: list[Holder] = []
+    delay = min(LOOK_SECONDS, seconds * 0.7) if seconds else LOOK_SECONDS
+    with WATCH.after(delay, lambda: look(conn, not seconds, found)):
+        try:
+            yield
+        except (errors.QueryCanceled, errors.LockNotAvailable) as exc:
+            exc.holders = found  # type: ignore[union-attr]
+            raise
 
 
 def look(waiting: Connection[Any], is_unbounded: bool, found: list[Holder]) -> None:

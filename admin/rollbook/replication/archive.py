@@ -187,6 +187,7 @@ def archive(run: Run, course_id: str, name: str, *, is_dropped: bool = False) ->
         if course.server is not None:
             place = f"server {course.server}"
             conn = stack.enter_context(link.reached(link.find_server(portal, course.server), run.caller(), long=True))
+            link.unhurried(conn, run.caller())
             conn.isolation_level = IsolationLevel.REPEATABLE_READ
             stack.enter_context(conn.transaction())
         require_own_session(conn, "an archive")

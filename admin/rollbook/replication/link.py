@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -16,9 +17,9 @@ from psycopg import capabilities
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollbook.core import lock_wait
-from rollbook.core.bound import hang_up
+from rollbook.core.bound import WATCH, bounded, hang_up
 from rollbook.core.conninfo import masked, parts
-from rollbook.core.db import Caller, Conn, SessionCursor, require_own_session, session
+from rollbook.core.db import Caller, Conn, Session, SessionCursor, require_own_session, session
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError, UsageError
 from rollbook.core.rows import Row, nearest, one, typed
 from rollbook.core.sqlstate import translate
@@ -29,6 +30,9 @@ HIDDEN = "its route holds a password, which this role may not read"
 ANSWER_SECONDS = 5.0  # how long a server may take to answer one question, unless --timeout says otherwise
 PART_ROWS = 1000  # of an answer that are read at once, where libpq can (from 17 on)
 AT_ONCE = 100  # servers are asked: threads and sessions of this program
+GRACE = 2.0  # times the seconds that a server keeps to itself: then we hang up, as it need not keep to them
+STATEMENT_SECONDS = 3600.0  # how long a server may take over one statement of long work without --timeout
+TOLD_SECONDS = 10.0  # after which long work reports, at the latest, that it waits for a server
 CONNECT_SECONDS = 1.0  # how long a server may take to connect, at least: a short --timeout is for what it answers
 Answer = TypeVar("Answer")
 
@@ -168,34 +172,34 @@ def has_password(given: str) -> bool:
 
 
 @contextmanager
-def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[Conn]:
-    """Yield an autocommit session on the server. Raises UnreachableError; errors inside name the server."""
+def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[Session]:
+    """Yield an autocommit session on the server. Raises UnreachableError; errors inside name the server.
+
+    A statement has the caller's timeout (5 s if None), with `long` too: `unhurried` gives long work its time.
+    """
     if server.admin_dsn is None:
         raise UnreachableError(
             f"the route to server {server.name} is hidden", why=HIDDEN,
             fix="keep passwords out of routes: service=NAME, passfile=FILE, or a certificate",
         )  # fmt: skip
+    seconds = caller.timeout or ANSWER_SECONDS
     try:
-        conn = session(watched(server.admin_dsn), name=caller.name, timeout=caller.timeout or ANSWER_SECONDS, long=long)
+        conn = session(watched(server.admin_dsn), name=caller.name, timeout=seconds)
     except psycopg.Error as exc:
         raise unreachable(server, exc) from exc
-    conn.cursor_factory = named_cursor(server)
+    conn.cursor_factory = named_cursor(server, tells=long)
     conn.server = server.name
+    conn.patience = GRACE * seconds
     with conn:
         try:
-            conn.autocommit = True
-            if conn.is_pooled:
-                require_own_session(conn, f"the administration of server {server.name}")
-            if long and caller.timeout is None:  # --timeout bounds each statement too
-                conn.execute("set statement_timeout = 0")
-                conn.seconds = 0  # who holds a lock for which one waits is printed
-            # The server would log a failed CREATE SUBSCRIPTION with its password. Only superusers may set this.
-            found = conn.execute("select current_setting('is_superuser') as is_superuser").fetchone()
-            if found == {"is_superuser": "on"}:
-                conn.execute("set log_min_error_statement = panic")
-                conn.execute("set log_min_messages = error")  # requirements.try_route warns
-                conn.execute("set log_statement = none")
-                conn.execute("set log_min_duration_statement = -1")
+            with bounded(conn, conn.patience):
+                conn.autocommit = True
+                if conn.is_pooled:
+                    require_own_session(conn, f"the administration of server {server.name}")
+                hide_statements(conn)
+        except psycopg.Error as exc:
+            raise unreachable(server, exc) from exc
+        try:
             yield conn
         except psycopg.Error as exc:
             if getattr(exc, "server", None) != server.name:
@@ -203,8 +207,45 @@ def reached(server: Server, caller: Caller, *, long: bool = False) -> Iterator[C
             raise server_error(server, exc) from exc
 
 
-def named_cursor(server: Server) -> type[SessionCursor]:
-    """Return a cursor class that marks its errors with the server's name, to tell them from errors of the portal."""
+def hide_statements(conn: Conn) -> None:
+    """Keep statements out of the server's log: a failed CREATE SUBSCRIPTION has its password. Superusers may do so."""
+    if conn.execute("select current_setting('is_superuser') as is_superuser").fetchone() == {"is_superuser": "on"}:
+        conn.execute("set log_min_error_statement = panic")
+        conn.execute("set log_min_messages = error")  # requirements.try_route warns
+        conn.execute("set log_statement = none")
+        conn.execute("set log_min_duration_statement = -1")
+
+
+def unhurried(conn: Conn, caller: Caller) -> None:
+    """Let the statements of a session take long, unless --timeout bounds each of them."""
+    if caller.timeout is None and isinstance(conn, Session):
+        conn.execute("set statement_timeout = 0")
+        conn.seconds = 0  # who holds a lock for which one waits is printed
+        conn.patience = STATEMENT_SECONDS
+
+
+def patience(conn: Conn) -> float:
+    """Return how long the database may take over one statement, by our clock; 0, as the portal has it: no bound."""
+    return conn.patience if isinstance(conn, Session) else 0.0
+
+
+def hurry(conn: Conn, seconds: float) -> None:
+    """Let a server take no longer than this over one statement from here on, by our clock."""
+    if isinstance(conn, Session):
+        conn.patience = min(conn.patience, seconds)
+
+
+def named_cursor(server: Server, *, tells: bool = False) -> type[SessionCursor]:
+    """Return a cursor class that marks its errors with the server's name, to tell them from errors of the portal.
+
+    It hangs up on a server that takes longer than the session's patience. `tells`: once, it reports the wait before.
+    """
+    told: list[float] = []
+
+    def tell(seconds: float) -> None:
+        if not told:
+            told.append(seconds)
+            logging.getLogger("rollbook").warning(f"waiting for server {server.name}: no answer for {seconds:g} s")
 
     @contextmanager
     def marked() -> Iterator[None]:
@@ -222,11 +263,18 @@ def named_cursor(server: Server) -> type[SessionCursor]:
         """Reading a row can fail too: what a server answers need not be a value that exists here."""
 
         def execute(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            with marked():
+            conn = self.connection
+            with ExitStack() as stack:
+                stack.enter_context(marked())
+                stack.enter_context(bounded(conn, conn.patience))
+                if tells:
+                    seconds = min(0.75 * conn.patience, TOLD_SECONDS)
+                    stack.enter_context(WATCH.after(seconds, lambda: tell(seconds)))
                 return super().execute(*args, **kwargs)
 
         def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401
-            with self.connection.settled(), marked(), lock_wait.watched(self.connection, self.connection.seconds):
+            conn = self.connection
+            with conn.settled(), marked(), bounded(conn, conn.patience), lock_wait.watched(conn, conn.seconds):
                 yield from super().stream(*args, **kwargs)
 
         def fetchone(self) -> Any:  # noqa: ANN401

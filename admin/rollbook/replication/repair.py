@@ -17,6 +17,7 @@ from rollbook.replication.queries.copies import (
     Comparison,
     Written,
     compare_copies,
+    estimated_rows,
     portal_time,
     repair_copies,
     total,
@@ -26,7 +27,14 @@ from rollbook.replication.queries.servers import list_moves
 from rollbook.replication.restart import Removed, refusal, restart
 from rollbook.replication.session import Progress, Session, opened
 from rollbook.replication.steps import Steps
-from rollbook.replication.verify import UNCOMPARED, WORST_FIRST, compare_all, merged, record_verdicts
+from rollbook.replication.verify import (
+    UNCOMPARED,
+    WORST_FIRST,
+    compare_all,
+    merged,
+    record_verdicts,
+    silent_seconds,
+)
 from rollbook.replication.write_rows import write_rows
 
 if TYPE_CHECKING:
@@ -232,7 +240,9 @@ def repair_on_server(
             written: list[Written] = []
             verdicts: dict[str, str] = {}
             unequal: list[Comparison] = []  # on the relay
+            expected = estimated_rows(portal, [course_id])
             for hop in session.hops:
+                link.hurry(hop.conn, silent_seconds(expected.get(course_id, 0)))  # the relay is locked for its others
                 is_last = hop is session
                 if restore is not None:
                     restore(hop, course)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
+from rollbook.core.bound import bounded
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.replication import catalog, feeding, link
@@ -60,7 +61,7 @@ def opened(
     """Yield a session for long work; it waits `catch_up` seconds where the caller has no timeout.
 
     Raises RefusedError for a portal that is not the one which feeds the server, UnreachableError for a server, or its
-    relay, that does not answer. `changes`: record there that it is.
+    relay, that does not answer what it is asked first. `changes`: record there that it is.
     """
     with ExitStack() as stack:
         relay, upstream = link.find_relay(portal, server), None
@@ -71,13 +72,17 @@ def opened(
                 raise link.cut_off(server, relay, exc) from exc
         conn = stack.enter_context(link.reached(server, caller, long=True))
         own = link.identity(portal)
-        found = feeding.known(conn, server, own)
+        with bounded(conn, conn.patience):
+            found = feeding.known(conn, server, own)
         source = portal if upstream is None else upstream.conn
-        unread = feeding.unread_since(source, server)
+        with bounded(source, 0 if upstream is None else conn.patience):
+            unread = feeding.unread_since(source, server)
         if refusal := feeding.objection(server, own, found, unread, take_over=take_over):
             raise refusal
         if changes:
-            feeding.record(conn, own)
+            with bounded(conn, conn.patience):
+                feeding.record(conn, own)
+        link.unhurried(conn, caller)
         yield Session(
             portal, conn, server, caller.timeout or catch_up,
             is_taken_over=found.current not in (None, own.database), upstream=upstream,

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
+from rollbook.core.bound import bounded
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
+from rollbook.replication import link
 from rollbook.replication.link import Server
 from rollbook.replication.session import Session
 
@@ -54,7 +56,8 @@ class Steps:
         if len(statements) == 1:
             conn.execute(statements[0])
             return
-        with conn.transaction():
+        # The commit too, which runs what the server has deferred.
+        with bounded(conn, link.patience(conn) * (len(statements) + 1)), conn.transaction():
             for statement in statements:
                 conn.execute(statement)
 

@@ -12,7 +12,7 @@ from psycopg import Error, IsolationLevel, errors
 
 from rollbook.core.bound import bounded
 from rollbook.core.db import Caller, Conn
-from rollbook.core.errors import AdminError, RefusedError, UnreachableError
+from rollbook.core.errors import AdminError, UnreachableError
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog
 from rollbook.replication.catalog import Placement
@@ -184,7 +184,7 @@ def compare_server(
     with ExitStack() as stack:
         try:
             session = stack.enter_context(opened(portal, server, caller, catch_up=CATCH_UP_SECONDS, changes=False))
-        except (RefusedError, UnreachableError) as exc:
+        except AdminError as exc:  # whatever it answers is that server's alone
             note(f"{exc.message}: {exc.why}")
             silent = "unreachable" if isinstance(exc, UnreachableError) else "not_comparable"
         else:
@@ -196,7 +196,7 @@ def compare_server(
                 yield Part(uncompared(local, server, silent), [], at)
                 continue
             try:
-                seconds = SILENT_SECONDS + sum(row.portal_rows or 0 for row in local) / ROWS_A_SECOND
+                seconds = silent_seconds(sum(row.portal_rows or 0 for row in local))
                 hops = []
                 for hop in session.hops:
                     with bounded(hop.conn, seconds):
@@ -217,6 +217,11 @@ def compare_server(
             for where, compared in hops:
                 rows = merged(rows, compared, where)
             yield Part(list(rows), findings, at, hops[-1][1])
+
+
+def silent_seconds(rows: int) -> float:
+    """Return how long a server may take to compare a course with this number of rows."""
+    return SILENT_SECONDS + rows / ROWS_A_SECOND
 
 
 def merged(local: Sequence[Comparison], compared: Sequence[Compared], server: Server) -> list[Comparison]:

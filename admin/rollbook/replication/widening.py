@@ -167,6 +167,7 @@ def copies(run: Run, column: Column, kind: Kind, courses: list[CourseShape], pro
             own = [course for course in courses if server.name in course.hosts]
             try:
                 with link.held(portal, server), link.reached(server, run.caller(), long=True) as conn:
+                    link.unhurried(conn, run.caller())
                     widen_all(conn, own, by_relay)
             except AdminError as exc:
                 done.failures.append(Failure(f"{len(own)} courses on server {server.name}", exc))
