@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from psycopg import Connection
 
 from rollbook.core import shape
+from rollbook.replication import columns, condition, widening
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, REMOVE_SCHEMA
 from tests.school import Rollbook
 
@@ -122,6 +124,61 @@ def test_a_course_with_something_of_its_own_is_named_and_the_others_are_done(rol
     sound(rollbook, school)
 
 
+def killed(*_: object, **__: object) -> None:
+    """Do what Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+UNFINISHED: tuple[
+    tuple[Any, tuple[str, ...], list[str]], ...
+] = (  # where it is killed, and what has to be there before
+    ((columns, "arrive"), ("column", "add", "auth_userprofile", "pronouns"), []),
+    ((columns, "rename_declared"), ("column", "rename", "auth_userprofile", "pronouns", "pronoun"), ["add"]),
+    ((columns, "arrive"), ("column", "rename", "auth_userprofile", "pronouns", "pronoun"), ["add"]),
+    ((columns, "leave"), ("column", "drop", "auth_userprofile", "pronouns", "--yes"), ["add"]),
+    ((widening, "switch"), ("column", "widen", "auth_userprofile", "pronouns", "character varying(30)"), ["add"]),
+    ((condition, "arrive"), ("where", "(id > 0)"), []),
+)
+
+
+def test_a_change_that_is_not_finished_is_named_with_the_command_that_goes_on(
+    rollbook: Rollbook, school: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: set[str] = set()
+    for (module, step), words, needs in UNFINISHED:
+        if needs and "pronouns" not in str(school.execute("select columns from rollbook.shape_table").fetchall()):
+            assert rollbook("shape", "column", "add", "auth_userprofile", "pronouns").code == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, killed)
+            assert rollbook("shape", *words).code == 130
+        answer = rollbook("status", "--json")
+        (fault,) = answer.data["portal"]["faults"]
+        fix = shlex.split(fault["fix"])
+        assert (answer.code, fault["kind"], fix) == (4, "shape", ["rollbook", "shape", *words]), words
+        assert {row["state"] for row in answer.data["courses"]} == {"ok"}
+        if words[1] not in done:
+            done.add(words[1])
+            screen = rollbook("status", "--format", "table").out
+            assert f"a change of the shape is not finished:\n  {fault['object']}: " in screen
+            assert f"\n    {fault['fix']}\n" in screen
+            (line,) = [row for row in rollbook("check", "replication", "--json").data if row["check"] == "shape"]
+            assert (line["state"], fault["fix"] in line["message"]) == ("warning", True)
+            found = rollbook("shape", "show").err
+            assert fault["fix"] in " ".join(found.split())
+        if words[0] == "where":
+            (found,) = [row for row in rollbook("doctor", "--json").data if row["check"] == "shape"]
+            assert (found["state"], found["fix"]) == ("attention", fault["fix"])
+        school.execute("select pg_advisory_lock(hashtext('rollbook shape'))")  # as a command that is at work
+        assert rollbook("status", "--json").data["portal"]["faults"] == []
+        school.execute("select pg_advisory_unlock(hashtext('rollbook shape'))")
+        assert rollbook(*fix[1:]).code == 0
+        assert rollbook("status", "--json").data["portal"]["faults"] == []
+        if words[1] == "rename":
+            assert rollbook("shape", "column", "rename", "auth_userprofile", "pronoun", "pronouns").code == 0
+    sound(rollbook, school)
+    assert school.execute("select widening from rollbook.shape").fetchall() == [({},)]
+
+
 CONDITIONS = (
     "created > now()",
     "exists (select from portal.auth_user)",
@@ -134,9 +191,9 @@ CONDITIONS = (
 
 
 def test_where_is_checked_and_rows_that_are_false_leave_at_once(rollbook: Rollbook, school: Db) -> None:
-    for condition in CONDITIONS:
-        answer = rollbook("shape", "where", condition)
-        assert (answer.code, "fix:" in answer.err) == (1, True), condition
+    for each in CONDITIONS:
+        answer = rollbook("shape", "where", each)
+        assert (answer.code, "fix:" in answer.err) == (1, True), each
     assert rollbook("shape", "where", "").code == 0
     school.execute("alter table portal.student_courseenrollment add column is_active boolean not null default true")
     school.execute("update portal.student_courseenrollment set is_active = false where user_id = 101")

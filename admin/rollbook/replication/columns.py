@@ -4,6 +4,8 @@ Nothing of it is one large change. A column that joins is first left out by ever
 declaration; then one course after the other takes it, its server before the portal. A column that leaves is first left
 out by one course after the other, the portal before its server; then the declaration loses it. A rename is both: every
 course leaves the column out, the portal renames it, every course takes it under its new name, without new values.
+Meanwhile a course misses changes of it: so a rename begins only if all servers answer, and is taken back if a course
+cannot leave the column out.
 
 What is under way is recorded: in rollbook.course.due what a course is to get, in rollbook.shape what leaves and what
 was renamed. So whoever was interrupted is run again.
@@ -29,7 +31,7 @@ from rollbook.replication.link import Server
 from rollbook.replication.queries import shape as queries
 from rollbook.replication.queries.shape import Column, CourseShape
 from rollbook.replication.repair import CATCH_UP_SECONDS, Failure
-from rollbook.replication.rollout import Change, Done, roll_out
+from rollbook.replication.rollout import Change, Done, refuse_moving, roll_out
 from rollbook.replication.session import Progress, opened
 from rollbook.replication.steps import Steps
 from rollbook.replication.switch import await_snapshots, switch
@@ -102,6 +104,10 @@ def add(run: Run, columns: Sequence[Column], jobs: int, progress: Progress) -> O
         courses = queries.list_courses(portal)
     if run.dry_run:
         return Outcome(len(courses) if new else count_due(courses, columns), 0, [], WORDS[bool(new)])
+    with run.connect() as portal:
+        for column in columns:
+            if column not in new:
+                queries.keep_name(portal, column, shape.listed(str(column)))
     own: dict[str, AdminError] = {}
     if new:
         with run.connect() as portal:
@@ -239,7 +245,7 @@ def arrival(shape: Shape, course: CourseShape, old_names: Mapping[str, str]) -> 
     ]  # fmt: skip
     entries = {shape.listed(str(column)) for column in columns} | {str(column) for column in columns}
     return Change(
-        course, [name for name in course.without if name not in entries],
+        course, [name for name in course.without if name not in entries and name in declared_entries(shape)],
         renamed={
             Column(column.table, old_names[str(column)]): column.name
             for column in columns if str(column) in old_names
@@ -247,6 +253,11 @@ def arrival(shape: Shape, course: CourseShape, old_names: Mapping[str, str]) -> 
         tables=list(dict.fromkeys(column.table for column in columns)),
         brings=[*map(str, columns), *(text for text in course.due if text == queries.CONDITION)],
     )  # fmt: skip
+
+
+def declared_entries(shape: Shape) -> set[str]:
+    """Return what lists of left-out columns may have: what is renamed is in them under its old name for a while."""
+    return {entry for table in shape.tables for name in table.columns for entry in (name, f"{table.name}.{name}")}
 
 
 def known_change(shape: Shape, course: CourseShape, without: Sequence[str]) -> Change:
@@ -277,6 +288,7 @@ def drop(run: Run, columns: Sequence[Column], jobs: int, progress: Progress) -> 
         leaving = [column for column in columns if column in there or str(column) in queries.leaving(portal)]
         if not leaving or run.dry_run:
             return Outcome(len(queries.list_courses(portal)) if leaving else 0, 0, [], WORDS[bool(leaving)])
+        queries.forget_renaming(portal, leaving)
         if there:
             queries.record_leaving(
                 portal, [str(column) for column in there], [shape.listed(str(column)) for column in there]
@@ -419,27 +431,57 @@ def rename(run: Run, column: Column, new_name: str, jobs: int, progress: Progres
         if not is_done:
             renameable(portal, table, column, new_name)
         courses = queries.list_courses(portal)
-    if run.dry_run:
-        return Outcome(len(courses) if not is_done else count_due(courses, [new]), 0, [], "updated")
+        if run.dry_run:
+            return Outcome(len(courses) if not is_done else count_due(courses, [new]), 0, [], "updated")
+        if not is_done:
+            refuse_unready(run, portal, courses)
     done = Done()
     if not is_done:
         with run.connect() as portal:
+            queries.record_renaming(portal, column, new)
             if shape.listed(str(column)) not in queries.default_without(portal):
                 queries.record_leaving(portal, [str(column)], [shape.listed(str(column))])
         done = withdraw(run, [column], jobs, progress, keeps=True)
         if done.failures:
-            return outcome(done, is_new=True)
+            return take_back(run, shape, column, done, jobs, progress)
         with run.connect() as portal:
             portal.autocommit = True
             rename_declared(run, portal, shape, column, new, progress)
-    with run.connect() as portal:
-        portal.autocommit = True
-        prepare_servers(run, portal)
-        queries.remove_left_out(portal, [shape.listed(str(column))], [str(column)])
-    part = arrive(run, jobs, progress, [str(new)])
+    part = arrive(run, jobs, progress, [str(new)])  # each server gets the functions of the shape before its courses
     others = rename_left_out(run, column, new, jobs, progress)
     part = Done(part.courses + others.courses, part.rows, part.failures + others.failures)
+    if not part.failures:
+        with run.connect() as portal:
+            portal.autocommit = True
+            prepare_servers(run, portal)
+            queries.remove_left_out(portal, [shape.listed(str(column))], [str(column)])
     return outcome(Done(part.courses, done.rows + part.rows, part.failures), is_new=not is_done)
+
+
+def refuse_unready(run: Run, portal: Conn, courses: Sequence[CourseShape]) -> None:
+    """Raise AdminError where a server or a course could not follow, before any course leaves the column out."""
+    for course in courses:
+        refuse_moving(course)
+    hosts = {name for course in courses for name in course.hosts}
+    servers = [server for server in link.list_servers(portal) if server.name in hosts]
+    for server in servers:
+        if server.is_moving:
+            raise RefusedError(server.moving_words, fix=server.move_command)
+    for answer in link.ask(servers, lambda *_: None, run.caller()).values():
+        if isinstance(answer, AdminError):
+            raise answer
+
+
+def take_back(
+    run: Run, shape: Shape, column: Column, done: Done, jobs: int, progress: Progress
+) -> Outcome:  # fmt: skip
+    """Let a column travel again under the name that it has, as not every course could leave it out: none misses it."""
+    back = arrive(run, jobs, Progress(note=progress.note), [str(column)])
+    if not back.failures:
+        with run.connect() as portal:
+            queries.keep_name(portal, column, shape.listed(str(column)))
+        progress.note(f"{column} keeps its name for now: all courses have it as before")
+    return outcome(Done([], done.rows + back.rows, done.failures + back.failures), is_new=False)
 
 
 def rename_left_out(run: Run, column: Column, new: Column, jobs: int, progress: Progress) -> Done:

@@ -246,7 +246,7 @@ def patiently_held(work: Work, session: Session) -> Iterator[None]:
 
 def batch(work: Work, session: Session, changes: Sequence[Change]) -> list[tuple[Change, int]]:
     """Change some courses of a server; return those whose rows must be compared again, and the rows written so far."""
-    ready = [change for change in changes if attempt(work, change, refuse_moving)]
+    ready = [change for change in changes if attempt(work, change, lambda change: refuse_moving(change.course))]
     if forward.settle(session, {change.course.schema_name: change.course.course for change in ready}):
         fence(session)  # of an earlier run: what the relay sent before is there before a column goes
     for hop in reversed(session.hops):
@@ -294,10 +294,10 @@ def attempt(work: Work, change: Change, what: Callable[[Change], None]) -> bool:
     return True
 
 
-def refuse_moving(change: Change) -> None:
+def refuse_moving(course: CourseShape) -> None:
     """Raise RefusedError for a course on two servers."""
-    if change.course.is_moving:
-        name = change.course.course
+    if course.is_moving:
+        name = course.course
         raise RefusedError(
             f"course {name} moves to another server", why="its copies are on two of them",
             fix=f"end its move: rollbook course show {course_word(name)} names it; then the same command again",

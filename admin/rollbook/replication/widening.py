@@ -74,6 +74,7 @@ def widen(run: Run, column: Column, wanted: str, progress: Progress) -> Outcome:
         if run.dry_run:
             narrow = {courses_of(courses)[name].course for name in narrower(portal, column, kind, courses)}
             return Outcome(len(narrow), 0, [], WORDS[bool(narrow) or kind.now != kind.wanted])
+        queries.record_widening(portal, column, kind.wanted)
     progress.more(len(courses))
     done = copies(run, column, kind, courses, progress)
     is_new = kind.now != kind.wanted
@@ -91,6 +92,9 @@ def widen(run: Run, column: Column, wanted: str, progress: Progress) -> Outcome:
         with run.connect() as portal:
             portal.autocommit = True
             switch(portal, shape, change, exclusive=table.relation, seconds=run.timeout)
+    if not done.failures:
+        with run.connect() as portal:
+            queries.record_widening(portal, column, None)
     return outcome(done, is_new=is_new)
 
 

@@ -123,7 +123,12 @@ def routing(found: Collected) -> Iterator[Judgement]:
     """Judge whether writes to the portal reach the courses."""
     if found.faults is None:
         return
-    faults = [fault for fault in found.faults if fault.course is None]  # those of a course are in its state
+    unfinished = [fault for fault in found.faults if fault.kind == "shape"]
+    if unfinished:
+        words = "; ".join(f"{each.object}: {each.difference}: {each.fix}" for each in unfinished)
+        yield Judgement("shape", WARNING, len(unfinished), "changes", 1, None, words)
+    # Those of a course are in its state.
+    faults = [fault for fault in found.faults if fault.course is None and fault.kind != "shape"]
     words = f"{faults[0].words}; {faults[0].fix}" if faults else "writes to the portal are routed"
     yield Judgement("routing", CRITICAL if faults else OK, len(faults), "faults", None, 1, words)
 

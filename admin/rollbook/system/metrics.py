@@ -86,7 +86,7 @@ def samples(found: Collected, seconds: float) -> Iterator[Sample]:
     if found.pending_revisions is not None and found.database:
         yield Sample("rollbook_schema_pending_revisions", {"database": found.database}, found.pending_revisions)
     if found.faults is not None:
-        yield Sample("rollbook_routing_faults", {}, len(found.faults))
+        yield Sample("rollbook_routing_faults", {}, sum(each.kind != "shape" for each in found.faults))
     yield from of_courses(found)
     yield from of_slots(found)
     yield from of_queues(found)

@@ -72,7 +72,8 @@ create table rollbook.shape (
     only_one boolean primary key default true constraint shape_only_one check (only_one),
     without text[] not null default '{}',
     leaving text[] not null default '{}',
-    renamed jsonb not null default '{}'
+    renamed jsonb not null default '{}',
+    widening jsonb not null default '{}'
 );
 insert into rollbook.shape (without) values (array[:left_out]::text[]);
 comment on table rollbook.shape is 'What new courses get. One row.';
@@ -83,6 +84,8 @@ comment on column rollbook.shape.leaving is
     'The columns, as TABLE.COLUMN, that `rollbook shape column drop` takes out of one course after the other.';
 comment on column rollbook.shape.renamed is
     'By TABLE.COLUMN the name that copies still have which `rollbook shape column rename` has not reached yet.';
+comment on column rollbook.shape.widening is
+    'By TABLE.COLUMN the type that `rollbook shape column widen` has not given to all copies yet.';
 
 create table rollbook.shape_table (
     role text primary key constraint shape_table_role_word check (role in ('person', 'profile', 'membership')),

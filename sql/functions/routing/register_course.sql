@@ -17,11 +17,18 @@ begin
             using errcode = 'RB003', hint = 'keep: user and profile stay and stay current. remove: they are deleted.';
     end if;
     perform rollbook.claim_course_id(new_course_id);
-    insert into rollbook.course (course_id, schema_name, on_leave, without)
-    values (
+    insert into rollbook.course (course_id, schema_name, on_leave, without, due)
+    select
         new_course_id, rollbook.choose_schema_name(new_course_id), new_on_leave,
-        coalesce(rollbook.left_out(new_without), (select s.without from rollbook.shape as s))
-    )
+        coalesce(rollbook.left_out(new_without), s.without),
+        case when new_without is null then array(  -- what it leaves out only until it has another name
+            select l.name from unnest(s.leaving) as l (name)
+            where exists (
+                select from jsonb_each_text(s.renamed) as r
+                where split_part(r.key, '.', 1) || '.' || r.value = l.name
+            )
+        ) else '{}' end
+    from rollbook.shape as s
     returning schema_name into chosen;
     return chosen;
 end $$;

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from rollbook.core import remains, render
 from rollbook.core.command import Run, command
+from rollbook.core.errors import AdminError, UnreachableError
 from rollbook.core.nouns import noun
 from rollbook.core.shell import quoted
 from rollbook.replication.commands.course import column_names
@@ -34,7 +36,8 @@ Jobs = Annotated[
     int, typer.Option("-j", "--jobs", metavar="N", min=1, help="How many servers are worked on at once.")
 ]  # fmt: skip
 EXITS = (
-    "0 done, or it was so before, 1 refused, 3 the portal does not answer, 4 not migrated, "
+    "0 done, or it was so before, 1 refused, 3 the portal does not answer, or a server that a rename needs, "
+    "4 not migrated, "
     "5 some courses could not be changed: run it again, 6 not confirmed"
 )
 
@@ -85,11 +88,12 @@ def show(
 ) -> None:
     """Show which tables, columns and rows are copied, and how many courses a change of it has not reached yet."""
     from rollbook.core import shape
-    from rollbook.replication.queries.shape import count_due
+    from rollbook.replication.queries.shape import count_due, unfinished
 
     with run.connect() as conn:
         declared = shape.with_courses(conn)
         due = count_due(conn)
+        changes = unfinished(conn)
     if toml:
         render.text(run, shape.toml(declared))
         return
@@ -98,8 +102,10 @@ def show(
          "condition": table.condition, "columns": list(table.columns), "due": due.get(table.name, 0)}
         for table in declared.tables
     ], TABLES)  # fmt: skip
-    if any(due.values()):
-        render.note(run, "a change is under way; it goes on with the same command, or with: rollbook shape apply FILE")
+    for each in changes:
+        render.note(run, f"{each.name}: {each.words}; to go on: {each.fix}")
+    if any(due.values()) and not changes:
+        render.note(run, "a command is changing the shape")
 
 
 @contextmanager
@@ -118,18 +124,30 @@ def changed(
 ) -> int:  # fmt: skip
     """Do a change, write its row and what failed, and return the exit code."""
     from rollbook.replication.commands.users import show_failures
+    from rollbook.replication.queries.shape import command as words
     from rollbook.replication.switch import changing
 
-    with changing(run), reporting(run) as progress:
-        done = work(progress)
+    again = words(change.removeprefix("column "), table, column, becomes)
+    try:
+        with changing(run), reporting(run) as progress:
+            done = work(progress)
+    except AdminError as exc:
+        raise followed(exc, again) from exc
     write = render.rows if left is None else render.removed
     write(run, [{
         "change": change, "table": table, "column": column, "becomes": becomes, "courses": done.courses,
         "rows": done.rows, "failed": len(done.failures),
         "outcome": "would update" if run.dry_run and done.word == "updated" else done.word, "remains": left,
     }], CHANGED)  # fmt: skip
-    show_failures(run, done.failures)
+    show_failures(run, [replace(failure, error=followed(failure.error, again)) for failure in done.failures])
     return 5 if done.failures else 0
+
+
+def followed(error: AdminError, again: str) -> AdminError:
+    """Return an error whose fix names the command that goes on, where a server did not answer."""
+    if isinstance(error, UnreachableError) and error.fix and again not in error.fix:
+        error.fix = f"{error.fix}; then: {again}"
+    return error
 
 
 @command(
@@ -272,9 +290,13 @@ def apply(
     from rollbook.replication.commands.users import show_failures
     from rollbook.replication.switch import changing
 
-    with changing(run), reporting(run) as progress:
-        done, outcomes = shape_file.apply(run, wanted, steps, jobs, progress)
+    again = f"rollbook shape apply {quoted(file)}"
+    try:
+        with changing(run), reporting(run) as progress:
+            done, outcomes = shape_file.apply(run, wanted, steps, jobs, progress)
+    except AdminError as exc:
+        raise followed(exc, again) from exc
     render.rows(run, [vars(step) for step in done], PLAN)
     failures = [failure for outcome in outcomes for failure in outcome.failures]
-    show_failures(run, failures)
+    show_failures(run, [replace(failure, error=followed(failure.error, again)) for failure in failures])
     return 5 if failures else 0

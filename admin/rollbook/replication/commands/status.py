@@ -104,17 +104,19 @@ def draw_tree(run: Run, out: IO[str], servers: "Sequence[Hop]") -> None:
 
 
 def routing(faults: "Sequence[Fault]") -> str:
-    """Return what is wrong with routing itself, and the lines that fix it."""
-    found = [fault for fault in faults if fault.course is None]
-    if not found:
-        return ""
+    """Return what is wrong with routing itself, and which changes of the shape are not finished, and what helps."""
+    found = [fault for fault in faults if fault.course is None and fault.kind != "shape"]
     is_routing = any(fault.is_routing for fault in found)
-    lines = ["routing is off, or fails:" if is_routing else "inserts fail:"]
+    lines = ["routing is off, or fails:" if is_routing else "inserts fail:"] if found else []
     for fault in found[:SHOWN]:
         lines += [f"  {one_line(fault.words)}", f"    {one_line(fault.fix)}"]
     lines += [f"  {len(found) - SHOWN} more: rollbook schema check"] if len(found) > SHOWN else []
     lines += ["  when it is fixed: rollbook replication repair"] if is_routing else []
-    return "\n".join(lines) + "\n\n"
+    unfinished = [fault for fault in faults if fault.kind == "shape"]
+    lines += ["a change of the shape is not finished:"] if unfinished else []
+    for fault in unfinished:
+        lines += [f"  {one_line(f'{fault.object}: {fault.difference}')}", f"    {one_line(fault.fix)}"]
+    return "\n".join(lines) + "\n\n" if lines else ""
 
 
 def needs(found: "Sequence[Line]") -> list[Need]:

@@ -12,6 +12,7 @@ from psycopg import sql
 from rollbook.core.errors import RefusedError
 from rollbook.core.rows import Row, nearest, one, typed
 from rollbook.core.since import ALWAYS, Period
+from rollbook.replication.queries.shape import unfinished
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -90,7 +91,7 @@ class Fault:
     @property
     def is_routing(self) -> bool:
         """Return whether writes are not routed, or fail: then changes may be missing in the copies."""
-        return self.kind != "sequence"
+        return self.kind not in ("sequence", "shape")
 
     @property
     def words(self) -> str:
@@ -190,8 +191,9 @@ def course_states(conn: Conn, course_ids: Sequence[str] | None) -> list[CourseSt
 
 
 def routing_faults(conn: Conn) -> list[Fault]:
-    """Return what is wrong with routing, and which inserts fail: one cheap query."""
-    return typed(Fault, conn, FAULTS)
+    """Return what is wrong with routing, which inserts fail, and which changes of the shape are not finished. Cheap."""
+    changes = [Fault(None, each.name, "shape", each.words, each.fix) for each in unfinished(conn)]
+    return [*typed(Fault, conn, FAULTS), *changes]
 
 
 def known_courses(conn: Conn, course_ids: Sequence[str]) -> list[str]:

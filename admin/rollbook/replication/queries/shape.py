@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from rollbook.core.rows import one, typed
+from rollbook.core.shell import quoted
 
 if TYPE_CHECKING:
     from rollbook.core.db import Conn
@@ -99,6 +100,49 @@ class CopyShape:
     columns: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """A change of the shape that was begun and not finished."""
+
+    change: str  # rename, drop, add, where or widen
+    table: str
+    column: str | None
+    becomes: str | None  # the new name, the condition or the type
+    courses: int  # which it has not reached yet, where that is recorded
+
+    @property
+    def name(self) -> str:
+        """Return what it is about."""
+        return self.table if self.column is None else f"{self.table}.{self.column}"
+
+    @property
+    def words(self) -> str:
+        """Return what is not finished."""
+        reached = f"{self.courses} course{'' if self.courses == 1 else 's'}"
+        left = f"{reached} {'misses' if self.courses == 1 else 'miss'} its changes"
+        return {
+            "rename": f"it is not {self.becomes} everywhere yet" + (f": {left} until then" if self.courses else ""),
+            "drop": "it has not left all copies yet",
+            "add": f"it has not come to all courses yet: {left}",
+            "where": f"the condition has not reached {reached} yet",
+            "widen": f"it is not {self.becomes} everywhere yet",
+        }[self.change]
+
+    @property
+    def fix(self) -> str:
+        """Return the command that goes on with it."""
+        return command(self.change, self.table, self.column, self.becomes)
+
+
+def command(change: str, table: str, column: str | None, becomes: str | None) -> str:
+    """Return the command of a change of the shape: rename, drop, add, where or widen."""
+    if change == "where":
+        return f"rollbook shape where {quoted(becomes or '')}"
+    given = [table, *(each for each in (column, becomes) if each is not None)]
+    yes = " --yes" if change == "drop" else ""
+    return f"rollbook shape column {change} {' '.join(map(quoted, given))}{yes}"
+
+
 def list_courses(conn: Conn) -> list[CourseShape]:
     """Return all courses, by id."""
     return typed(CourseShape, conn, COURSES)
@@ -152,6 +196,59 @@ def repair(conn: Conn, course_id: str) -> int:
 # --- what is under way ------------------------------------------------------------------------------------------------
 
 CONDITION = "condition"  # in rollbook.course.due: rows are to be compared, as the condition has changed
+
+# Who changes the shape holds a lock; see changing().
+UNFINISHED = """
+with shape as (select s.leaving, s.renamed, s.widening from rollbook.shape as s),
+due as (
+    select d.name, count(*)::integer as courses
+    from rollbook.course as c cross join unnest(c.due) as d (name) where c.due <> '{}' group by 1
+),
+renames as (
+    select
+        split_part(r.key, '.', 1) as table_name, r.value as old_name,
+        substr(r.key, strpos(r.key, '.') + 1) as new_name, r.key as new_text,
+        split_part(r.key, '.', 1) || '.' || r.value as old_text
+    from shape as s cross join jsonb_each_text(s.renamed) as r
+),
+found as (
+    select
+        'rename' as change, r.table_name, r.old_name as column_name, r.new_name as becomes,
+        (select coalesce(sum(d.courses), 0)::integer from due as d where d.name in (r.old_text, r.new_text)) as courses
+    from renames as r cross join shape as s
+    where r.new_text <> all (s.leaving)
+        and (r.old_text = any (s.leaving) or exists (select from due as d where d.name in (r.old_text, r.new_text)))
+    union all
+    select 'drop', split_part(l.name, '.', 1), substr(l.name, strpos(l.name, '.') + 1), null, 0
+    from shape as s cross join unnest(s.leaving) as l (name)
+    where not exists (select from renames as r where r.old_text = l.name)
+    union all
+    select 'add', split_part(d.name, '.', 1), substr(d.name, strpos(d.name, '.') + 1), null, d.courses
+    from due as d cross join shape as s
+    where d.name <> 'condition' and d.name <> all (s.leaving)
+        and not exists (select from renames as r where d.name in (r.old_text, r.new_text))
+    union all
+    select 'where', t.table_name, null, t.condition, d.courses
+    from due as d inner join rollbook.shape_table as t on t.role = 'membership' where d.name = 'condition'
+    union all
+    select 'widen', split_part(w.key, '.', 1), substr(w.key, strpos(w.key, '.') + 1), w.value, 0
+    from shape as s cross join jsonb_each_text(s.widening) as w
+    where exists (
+        select from rollbook.copied_tables() as t
+        where split_part(w.key, '.', 1) = t.table_name
+            and substr(w.key, strpos(w.key, '.') + 1) = any (rollbook.replicated_columns(t.table_name))
+    )
+)
+select f.change, f.table_name as table, f.column_name as column, f.becomes, f.courses
+from found as f
+where not exists (
+    select from pg_locks as l
+    inner join pg_database as b on b.oid = l.database and b.datname = current_database()
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+        and (l.classid::bigint << 32) | l.objid::bigint = hashtext('rollbook shape')::bigint
+)
+order by 1, 2, 3
+"""
 
 PRESENT = """
 select n.nspname::text as schema_name, c.relname::text as table, a.attname::text as name
@@ -288,11 +385,56 @@ def record_renamed(conn: Conn, old: Column, new: Column, entry: str) -> None:
 
 
 def forget_renamed(conn: Conn) -> None:
-    """Forget the old names when no course needs them."""
+    """Forget the old names when no course needs them, and no rename has begun."""
     conn.execute(
-        "update rollbook.shape set renamed = '{}' "
-        "where renamed <> '{}' and not exists (select from rollbook.course where due <> '{}')"
+        "update rollbook.shape as s set renamed = '{}' "
+        "where s.renamed <> '{}' and not exists (select from rollbook.course where due <> '{}') and not exists ("
+        "select from jsonb_each_text(s.renamed) as r "
+        "where split_part(r.key, '.', 1) || '.' || r.value = any (s.leaving))"
     )
+
+
+def record_renaming(conn: Conn, old: Column, new: Column) -> None:
+    """Record which name a column is to get, before the first course leaves it out."""
+    forget_renaming(conn, [old])
+    conn.execute(
+        "update rollbook.shape set renamed = renamed || jsonb_build_object(%s::text, %s::text)", [str(new), old.name]
+    )
+
+
+def forget_renaming(conn: Conn, columns: Sequence[Column]) -> None:
+    """Forget which names columns were to get."""
+    conn.execute(
+        "update rollbook.shape as s set renamed = (select coalesce(jsonb_object_agg(r.key, r.value), '{}') "
+        "from jsonb_each_text(s.renamed) as r where split_part(r.key, '.', 1) || '.' || r.value <> all (%s))",
+        [[str(column) for column in columns]],
+    )
+
+
+def keep_name(conn: Conn, column: Column, entry: str) -> None:
+    """Record that a column keeps its name after all, if it was to get another, and goes to new courses again."""
+    conn.execute(
+        "update rollbook.shape as s set leaving = array_remove(s.leaving, %(old)s), "
+        "without = array_remove(s.without, %(entry)s) where %(old)s = any (s.leaving) and exists ("
+        "select from jsonb_each_text(s.renamed) as r where split_part(r.key, '.', 1) || '.' || r.value = %(old)s)",
+        {"old": str(column), "entry": entry},
+    )
+    forget_renaming(conn, [column])
+
+
+def record_widening(conn: Conn, column: Column, kind: str | None) -> None:
+    """Record the type that a column is to have everywhere; None: it has it."""
+    conn.execute("update rollbook.shape set widening = widening - %s::text", [str(column)])
+    if kind is not None:
+        conn.execute(
+            "update rollbook.shape set widening = widening || jsonb_build_object(%s::text, %s::text)",
+            [str(column), kind],
+        )
+
+
+def unfinished(conn: Conn) -> list[Unfinished]:
+    """Return the changes of the shape that were begun and not finished; none while a command works on one."""
+    return typed(Unfinished, conn, UNFINISHED)
 
 
 def may_read(conn: Conn, relation: str, column: str) -> bool:

@@ -23,6 +23,7 @@ from rollbook.replication.forward import SENT
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import known_courses
 from rollbook.replication.queries.servers import list_slots
+from rollbook.replication.queries.shape import unfinished
 from rollbook.replication.requirements import ROOM, SERVER_ROOM, server_room, source_room, try_route
 from rollbook.system import schema_check
 from rollbook.system.doctor import (
@@ -202,6 +203,10 @@ def portal(conn: Conn, schemas: Sequence[str], *, has_servers: bool) -> list[Fin
             found += settings.room(PORTAL, source_room(one(conn, ROOM), "the portal"))
         every = {row["schema"]: (row["course"], row["server"]) for row in conn.execute(COURSES)}
         found += leftovers.kept(conn, PORTAL, list(every), {})
+        found += [
+            attention("shape", PORTAL, f"{each.name}: {each.words}", "a change of the shape that is finished", each.fix)
+            for each in unfinished(conn)
+        ] or [Finding("shape", PORTAL, "ok", "nothing", None, None)]
     return found
 
 
