@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
+import psycopg
 import pytest
 
 from rollbook.system.demo.server import PrivateServer
 from tests.program import KEEP, KEEP_SCHEMA, REMOVE, Result
-from tests.replication.conftest import Db, Site
+from tests.replication.conftest import Db, Site, until
 from tests.replication.relays import Relayed, listed, relayed, schemas
 from tests.replication.scenes import count_arrivals, enroll
 
@@ -123,7 +125,22 @@ def test_what_cannot_move_is_refused_and_a_lost_relay_is_left(site: Relayed) -> 
     assert (left.code, {row["verdict"] for row in left.data}) == (4, {"unknown"}), left
     assert site.states() == {KEEP: "unknown", REMOVE: "unknown"}
     site.ok("replication", "resync", KEEP, REMOVE, "--yes")
-    assert site.run("server", "remove", "hub", "--unreachable", "--yes").code == 5
+    site.portal.execute("update rollbook.server set admin_dsn = %s where name = 'hub'", [site.hub_dsn])
+    assert (names(site.hub, SLOTS), names(site.hub, PUBLICATIONS)) == (["rollbook_east"], ["rollbook_east"])
+    with closing(psycopg.connect(site.hub_dsn, autocommit=True, replication="database")) as reader:  # of somebody
+        begin = (
+            "START_REPLICATION SLOT rollbook_east LOGICAL 0/0 (proto_version '1', publication_names 'rollbook_east')"
+        )
+        answer = reader.pgconn.exec_(begin.encode())
+        assert answer.status == psycopg.pq.ExecStatus.COPY_BOTH, answer.error_message
+        kept = site.run("server", "remove", "hub", "--yes", "--dry-run", "--json")
+        assert (kept.code, "slot and publication rollbook_east" in kept.out) == (5, True), kept
+    until(lambda: site.hub.execute("select 1 from pg_replication_slots where active").fetchall() == [])
+    removed = site.run("server", "remove", "hub", "--yes", "--json")
+    assert (removed.code, {row["outcome"] for row in removed.data}) == (0, {"removed"}), removed
+    freed = [row["what"] for row in removed.data if "behind it" in row["what"]]
+    assert [word.split(" of a ")[0] for word in freed[:2]] == ["slot rollbook_east", "publication rollbook_east"]
+    assert names(site.hub, SLOTS) + names(site.hub, PUBLICATIONS) + schemas(site.hub) == []
     assert names(site.portal, SLOTS) == ["rollbook_east"]
     assert site.states() == {KEEP: "ok", REMOVE: "ok"}
     assert site.run("replication", "verify").code == 0

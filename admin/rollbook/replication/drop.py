@@ -29,6 +29,15 @@ where s.database = current_database() and s.plugin = 'pgoutput' and not s.active
 union all
 select 'publication', p.pubname from pg_publication as p
 where starts_with(p.pubname, 'rollbook_') and p.pubname <> all (%(streams)s)
+    and not exists (select from pg_replication_slots as s where s.slot_name = p.pubname and s.active)
+"""
+
+# Those that are read, by whom nobody here knows.
+READ = """
+select s.slot_name::text as name, s.active_pid as pid from pg_replication_slots as s
+where s.database = current_database() and s.plugin = 'pgoutput' and s.active
+    and starts_with(s.slot_name, 'rollbook_')
+order by 1
 """
 
 RELEASE = """
@@ -82,6 +91,22 @@ def drop_stale(session: Session, names: Sequence[str], steps: Steps) -> list[str
             "drop publication {}" if row["kind"] == "publication" else "select pg_drop_replication_slot({})"
         ).format(name))  # fmt: skip
     return [f"{row['kind']} {row['name']}" for row in stale]
+
+
+def has_stale(session: Session) -> bool:
+    """Return whether a server has slots or publications of other streams."""
+    return session.conn.execute(STALE, {"streams": []}).fetchone() is not None
+
+
+def still_read(conn: Conn) -> list[tuple[str, str]]:
+    """Return the streams that somebody still reads from a relay, and what to do about each, as `server remove` does."""
+    found = conn.execute(READ).fetchall()
+    return [
+        (f"slot and publication {row['name']}", f"left there, as process {row['pid']} reads it; once nobody does: "
+         + sql.SQL("select pg_drop_replication_slot({}); drop publication {};")
+         .format(row["name"], sql.Identifier(row["name"])).as_string(conn))
+        for row in found
+    ]  # fmt: skip
 
 
 def drop_source_side(source: Conn, server: Server, oid: int | None, steps: Steps) -> None:

@@ -212,6 +212,11 @@ def tidy(session: Session, steps: Steps) -> list[str]:
     return freed + [f"schema {name}" for name in unneeded if name not in catalog.list_relayed(session.conn)]
 
 
+def was_relay(session: Session) -> bool:
+    """Return whether a server has something for servers behind it: they may have left it while it did not answer."""
+    return drop.has_stale(session) or bool(catalog.list_relayed(session.conn))
+
+
 def provision(session: Session, steps: Steps, *, is_new: bool) -> float | None:
     """Create all that a server lacks and wait for a heartbeat; remove it again if that fails and it is new."""
     portal, server = session.portal, session.server
@@ -262,10 +267,14 @@ def remove(
                         f"server {server.name} answers, and has courses, such as {courses[0].course}",
                         fix="rollbook course detach or move, then remove it without --unreachable",
                     )
+                freed = tidy(session, steps) if was_relay(session) else []
+                read = drop.still_read(session.conn)
                 kept = catalog.kept_schemas(session.conn, [])
                 deprovision(session, steps)
                 left = [] if session.upstream is None else attach.tidy_relay(session.upstream, steps)
             parts = [("subscription", "removed"), ("slot", "removed"), ("publication", "removed")]
+            parts += [(f"{each} of a server that was behind it", "removed") for each in freed]
+            parts += read
             parts += [(f"schema {schema} on the server", "kept") for schema in kept]
             parts += on_relay(left)
         except UnreachableError:
