@@ -111,8 +111,14 @@ def kill_before(site: Relayed, words: str, *arguments: str) -> list[str]:
         capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done
-    (course, *_) = site.run("status", "--json").data["courses"]
-    assert (course["state"], course["fix"]) == ("moving", "rollbook " + " ".join(arguments[:-4])), course
+    seen, fix = site.run("status", "--json").data, "rollbook " + " ".join(arguments[:-4])
+    (course, *_) = seen["courses"]
+    assert (course["state"], course["fix"]) == ("moving", fix), course
+    (east,) = [server for server in seen["servers"] if server["server"] == "east"]
+    assert (east["state"], east["reason"], east["fix"]) == ("moving", course["reason"], fix)
+    if words == "disable":
+        shown = site.run("server", "show", "east", "--json").data
+        assert (shown["state"], shown["reason"], shown["fix"]) == ("moving", course["reason"], fix)
     return [*arguments[:-4], "--yes", "--json"]
 
 

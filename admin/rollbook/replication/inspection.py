@@ -15,7 +15,7 @@ from rollbook.replication import catalog, link, requirements
 from rollbook.replication.link import Server
 from rollbook.replication.observe import Seen, look
 from rollbook.replication.queries.servers import slots_of
-from rollbook.replication.state import server_fault, server_state, why_silent
+from rollbook.replication.state import server_fault, shown_verdict, why_silent
 
 NOT_ALLOWED = "this role may not create a subscription on the server, and so cannot try the route"
 
@@ -55,7 +55,7 @@ def line(seen: Seen) -> ServerLine:
     """Return one server's line."""
     answer = seen.reached
     return ServerLine(
-        seen.server.name, seen.server.through, seen.courses, server_state(seen),
+        seen.server.name, seen.server.through, seen.courses, shown_verdict(seen).state,
         answer.version if answer else None, seen.hop_bytes, seen.lag_seconds(), seen.server.created_at,
     )  # fmt: skip
 
@@ -78,9 +78,12 @@ def describe_server(portal: Conn, name: str, caller: Caller) -> dict[str, Any]:
     found = seen.reached.subscription if seen.reached else None
     fault = server_fault(seen, [row.course for row in fed if row.state in ("ok", "unknown")])
     why = why_silent(seen, seen.answer) if isinstance(seen.answer, UnreachableError) else fault and fault.reason
+    fix = fault and fault.fix
+    if summary.state == "moving":
+        why, fix = server.moving_words, server.move_command
     return {
         "server": name, "through": server.through, "state": summary.state, "version": summary.version,
-        "reason": why, "fix": fault and fault.fix,
+        "reason": why, "fix": fix,
         "admin_dsn": link.shown(server.admin_dsn), "subscription_dsn": link.shown(server.subscription_dsn),
         "since": server.created_at, "lag_bytes": summary.lag_bytes, "lag_seconds": summary.lag_seconds,
         "hop_seconds": seen.hop_seconds(), "behind": list(seen.behind),

@@ -89,6 +89,16 @@ def server_state(seen: Seen) -> str:
     return own if above == "ok" else above
 
 
+def shown_verdict(seen: Seen) -> Verdict:
+    """Return the state of a server as its line has it; of one on its way to another source, also why and what ends it.
+
+    Its stream is in pieces meanwhile, and its courses are `moving`, not broken.
+    """
+    if seen.server.is_moving and seen.reached is not None and not seen.objection:
+        return barred(seen)
+    return Verdict(server_state(seen))
+
+
 def relay_for(seen: Seen, relay: Seen) -> Seen:
     """Return what is known of a server's relay, without what only courses of other servers there may lack."""
     return replace(relay, unhealed=[course for course in relay.unhealed if course in set(seen.fed)])

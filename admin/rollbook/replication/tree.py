@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rollbook.core.rows import Row
 from rollbook.core.states import SEVERITY
 from rollbook.replication.observe import Seen
-from rollbook.replication.state import Verdict, idle_verdict, server_state
+from rollbook.replication.state import idle_verdict, shown_verdict
 
 SHOWN = 10  # servers behind one source that are drawn
 VALUES = ("state", "courses", "lag_seconds", "hop_seconds", "lag_bytes")  # of a row, beside the server
@@ -25,7 +25,9 @@ class Hop:
     lag_bytes: int | None  # WAL that its source keeps for it, unconfirmed
     lag_seconds: float | None  # since the portal's commit
     hop_seconds: float | None  # the part of it that this hop takes
-    reason: str | None  # of a server without courses: why it is not ok; the lines of courses have it for others
+    reason: (
+        str | None
+    )  # of one without courses, or that moves: why it is not ok; the lines of courses have it for others
     fix: str | None  # the command that helps
 
 
@@ -33,7 +35,7 @@ def hops(seen: Mapping[str, Seen]) -> list[Hop]:
     """Return the servers that have answered, or not, by name: each relay before the servers behind it."""
     found = []
     for name, each in seen.items():
-        state, reason, fix = Verdict(server_state(each)) if each.courses else idle_verdict(each)
+        state, reason, fix = shown_verdict(each) if each.courses else idle_verdict(each)
         found.append(Hop(
             name, each.server.through, state, each.courses, each.hop_bytes, each.lag_seconds(), each.hop_seconds(),
             reason, fix,
