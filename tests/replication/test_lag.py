@@ -13,7 +13,8 @@ import pytest
 
 from rollbook.core.command import Run
 from rollbook.replication.commands.lag import draw
-from rollbook.replication.lag import Answer, Arrived, Beat, Clock, History, Period, Sent, curve, history
+from rollbook.replication.heartbeat import Clock
+from rollbook.replication.lag import Answer, Arrived, Beat, History, Period, Sent, behind, curve, history
 from tests.program import PROGRAM, environment
 from tests.replication.conftest import Site, remedy
 
@@ -165,6 +166,14 @@ def test_the_difference_of_the_clocks_is_taken_off() -> None:
     assert back.beats[0].lag_seconds == 0  # its clock was set since
     other = [Arrived(4, after(40), after(41))]  # another portal's
     assert history(sent, Answer(other, True, portal), portal, START, after(10), "east").beats[0].lag_seconds is None
+
+
+def test_no_heartbeat_is_sooner_behind_a_relay_than_at_the_relay() -> None:
+    relay, own = (
+        History([Beat(name, after(at), None, lag) for at, lag in enumerate(lags)], 0.0, records=True)
+        for name, lags in (("hub", (0.012, 0.001, None, 0.2)), ("east", (0.008, 0.003, 0.1, None, 0.3)))
+    )
+    assert [row.lag_seconds for row in behind(own, relay).beats] == [0.012, 0.003, 0.1, None, 0.3]
 
 
 def test_a_chart_rises_while_a_heartbeat_is_missing_and_has_gaps() -> None:

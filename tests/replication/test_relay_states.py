@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from rollbook.core.db import Caller
-from rollbook.replication import apply_error, link, observe
+from rollbook.replication import apply_error, heartbeat, link, observe
 from rollbook.system.demo.server import PrivateServer
 from tests.conftest import Cluster
 from tests.core.test_top import Terminal
@@ -66,7 +66,8 @@ def test_each_look_shows_both_hops(site: Relayed) -> None:
     assert (hub["server"], hub["through"], hub["state"], hub["courses"]) == ("hub", None, "ok", 2)
     assert (east["server"], east["through"], east["state"], east["courses"]) == ("east", "hub", "ok", 2)
     assert hub["hop_seconds"] == hub["lag_seconds"]
-    assert east["hop_seconds"] <= east["lag_seconds"]
+    assert hub["lag_seconds"] <= east["lag_seconds"]
+    assert east["hop_seconds"] is None or 0 < east["hop_seconds"] <= east["lag_seconds"]
     for words in (["status"], ["replication", "status"]):
         drawn = site.run(*words, "--format", "table").out
         assert re.search(r"^portal .*\n└─ hub +✓ ok +2 .*\n   └─ east +✓ ok +2 .*\n\nCOURSE", drawn, re.MULTILINE)
@@ -84,6 +85,29 @@ def test_each_look_shows_both_hops(site: Relayed) -> None:
     both = site.run("replication", "show", KEEP, "--json").data
     assert (both["slot"]["slot_name"], both["relay"]["slot"]["slot_name"]) == ("rollbook_east", "rollbook_hub")
     assert "Slot on server hub" in site.run("replication", "show", KEEP, "--format", "table").out
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_a_server_lags_no_less_than_its_relay_whichever_was_looked_at_first(
+    site: Relayed, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
+) -> None:
+    arrival = heartbeat.arrival
+
+    def late(conn: Any, server: link.Server, beat: Any, seconds: float) -> float | None:
+        waited = arrival(conn, server, beat, seconds)
+        return waited and {"hub": 0.012, "east": 0.008}[server.name]
+
+    monkeypatch.setattr(observe, "arrival", late)
+    if not is_recorded:  # as where an older version added the server
+        monkeypatch.setattr(observe, "travelled", lambda *asked: asked[-1])
+    with psycopg.connect(site.portal_dsn, autocommit=True, row_factory=dict_row) as portal:
+        servers = [link.find_server(portal, name) for name in ("hub", "east")]
+        hub, east = observe.look(portal, servers, Caller("rollbook test", 30))
+    query = "select extract(epoch from arrived_at - sent_at)::float8 from rollbook.heartbeat order by beat desc limit 1"
+    took = [lag for conn in (site.hub, site.server) for (lag,) in conn.execute(query)] if is_recorded else [0.012] * 2
+    assert [hub.lag_seconds(), east.lag_seconds()] == [pytest.approx(each, abs=0.0006) for each in took]
+    assert (east.hop_seconds() or 0) == pytest.approx(took[1] - took[0], abs=0.0011)
+    assert east.hop_seconds() != 0
 
 
 @contextmanager

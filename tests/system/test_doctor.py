@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from rollbook.replication.lag import Clock
+from rollbook.replication.heartbeat import Clock
 from rollbook.replication.link import Server
 from rollbook.system import migration
 from rollbook.system.demo.server import PrivateServer

@@ -42,13 +42,21 @@ def wait_for_servers(portal: Conn, asked: Sequence[Server], caller: Caller, seco
 
 
 def by_hop(servers: Sequence[Server], answers: Mapping[str, Any]) -> Arrivals:
-    """Return the answers of servers, relays first; behind a relay that does not answer nothing is known."""
+    """Return the answers of servers, relays first; behind a relay that does not answer nothing is known.
+
+    What has arrived behind a relay was there before, also where the look at the relay came later.
+    """
     found: Arrivals = {}
     for server in sorted(servers, key=lambda each: (each.through or each.name, each.through is not None, each.name)):
         found[server.name] = answers[server.name]
         relay = next((each for each in servers if each.name == server.through), None)
-        if relay is not None and isinstance(cut := answers[relay.name], UnreachableError):
-            found[server.name] = cut_off(server, relay, cut)
+        if relay is None:
+            continue
+        above, own = answers[relay.name], answers[server.name]
+        if isinstance(above, UnreachableError):
+            found[server.name] = cut_off(server, relay, above)
+        elif isinstance(above, float) and isinstance(own, float):
+            found[server.name] = max(own, above)
     return found
 
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any, LiteralString
 
 from psycopg import errors
 
 from rollbook.core.db import Conn
-from rollbook.core.rows import one, typed
+from rollbook.core.rows import Row, one, typed
 from rollbook.replication.link import Server
 
 COMMIT_SECONDS = 1.0  # how long a commit may take to become visible once it can be sent
@@ -34,6 +35,16 @@ where locktype = 'transactionid' and mode = 'ExclusiveLock' and granted and pid 
 
 NEWEST = "select beat, sent_at, lsn::text as lsn from rollbook.heartbeat order by beat desc limit 1"
 
+NOW = "select clock_timestamp() as now"
+
+# Through jsonb: a server that was added by an older version has no such column.
+TRAVELLED = """
+select clock_timestamp() as now, (
+    select (to_jsonb(h) ->> 'arrived_at')::timestamptz from rollbook.heartbeat as h
+    where h.beat = %s and h.sent_at = %s
+) as arrived_at
+"""
+
 CONFIRMED = """
 select slot_name::text as slot_name from pg_replication_slots
 where slot_name = any(%s) and confirmed_flush_lsn >= %s::pg_lsn
@@ -47,6 +58,32 @@ class Heartbeat:
     beat: int
     sent_at: datetime
     lsn: str
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock, in seconds before the monotonic clock of this program, and how exactly that is known."""
+
+    ahead: float
+    error: float
+
+    def before(self, other: Clock) -> float:
+        """Return how far it is ahead of another; 0 for less than what the questions took: that is not measured."""
+        ahead = self.ahead - other.ahead
+        return 0.0 if abs(ahead) <= self.error + other.error else ahead
+
+
+def clock(conn: Conn) -> Clock:
+    """Read the clock of a server; the quickest of three answers is the most exact."""
+    return min((timed(conn, NOW)[1] for _ in range(3)), key=lambda each: each.error)
+
+
+def timed(conn: Conn, query: LiteralString, parameters: Sequence[Any] = ()) -> tuple[Row, Clock]:
+    """Return the row of a query that reads the clock as `now`, and that clock."""
+    began = time.monotonic()
+    row = one(conn, query, parameters)
+    took = time.monotonic() - began
+    return row, Clock(row["now"].timestamp() - began - took / 2, took / 2)
 
 
 def send_heartbeat(portal: Conn) -> Heartbeat:
@@ -114,6 +151,19 @@ def arrival(conn: Conn, server: Server, beat: Heartbeat, seconds: float) -> floa
             return None
         time.sleep(min(pause, max(0.001, seconds - waited)))
         pause = min(pause * 1.2, POLL_SECONDS * 10)
+
+
+def travelled(conn: Conn, beat: Heartbeat, portal: Clock, waited: float) -> float:
+    """Return how long a heartbeat that has arrived took to this server.
+
+    By the clocks of both, and their difference now: how long a look has `waited` for it depends on when the look began,
+    and is returned only where the time of arrival was not recorded.
+    """
+    row, theirs = timed(conn, TRAVELLED, [beat.beat, beat.sent_at])
+    arrived_at: datetime | None = row["arrived_at"]
+    if arrived_at is None:
+        return waited
+    return max(0.0, (arrived_at - beat.sent_at).total_seconds() - theirs.before(portal))
 
 
 def let_commit(portal: Conn) -> None:

@@ -6,9 +6,8 @@ clocks is measured now and taken off; a clock that was set in between shows as l
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
@@ -16,7 +15,9 @@ from statistics import median
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import one, typed
-from rollbook.replication.link import Server, ask
+from rollbook.replication.heartbeat import Clock, clock
+from rollbook.replication.link import Server, ask, list_servers
+from rollbook.replication.observe import with_relays
 
 HOLD_SECONDS = 120.0  # without a heartbeat for so long, at least, the lag is not known; `status` may run every minute
 
@@ -107,14 +108,6 @@ class Period:
 
 
 @dataclass(frozen=True)
-class Clock:
-    """A clock, in seconds before the monotonic clock of this program, and how exactly that is known."""
-
-    ahead: float
-    error: float
-
-
-@dataclass(frozen=True)
 class Answer:
     """What a server has, and its clock as a number of seconds before this program's."""
 
@@ -123,21 +116,10 @@ class Answer:
     clock: Clock
 
 
-def clock(conn: Conn) -> Clock:
-    """Read the clock of a server; the quickest of three answers is the most exact."""
-    found = []
-    for _ in range(3):
-        began = time.monotonic()
-        now = one(conn, NOW)["now"].timestamp()
-        took = time.monotonic() - began
-        found.append(Clock(now - began - took / 2, took / 2))
-    return min(found, key=lambda each: each.error)
-
-
 def lag_of(portal: Conn, servers: Sequence[Server], since: timedelta | datetime, caller: Caller) -> Period:
     """Return the history of each server since a time, or for as long as this. Sends no heartbeat.
 
-    The session must be in autocommit.
+    The session must be in autocommit. Relays are asked too: nothing arrives behind one before it has arrived there.
     """
 
     def question(server: Server, conn: Conn) -> Answer:
@@ -146,7 +128,8 @@ def lag_of(portal: Conn, servers: Sequence[Server], since: timedelta | datetime,
         beats = typed(Arrived, conn, ARRIVED, asked) if records else []
         return Answer(beats, records, clock(conn))
 
-    answers = ask(servers, question, caller)
+    every = with_relays(list_servers(portal), servers)
+    answers = ask(every, question, caller)
     ours = clock(portal)
     sent = typed(Sent, portal, SENT)  # after the answers: what a server has was sent
     end: datetime = one(portal, NOW)["now"]
@@ -155,15 +138,18 @@ def lag_of(portal: Conn, servers: Sequence[Server], since: timedelta | datetime,
         name: answer if isinstance(answer, UnreachableError) else history(sent, answer, ours, start, end, name)
         for name, answer in answers.items()
     }
+    for server in servers:
+        own, relay = found[server.name], found.get(server.through or "")
+        if isinstance(own, History) and isinstance(relay, History):
+            found[server.name] = behind(own, relay)
     is_whole = not sent or sent[0].beat == 1 or sent[0].sent_at <= start
+    found = {server.name: found[server.name] for server in servers}
     return Period(start, end, found, None if is_whole else sent[0].sent_at)
 
 
 def history(sent: Sequence[Sent], answer: Answer, ours: Clock, start: datetime, end: datetime, server: str) -> History:
     """Return the heartbeats that were on their way to a server between two times, and their lag."""
-    ahead = answer.clock.ahead - ours.ahead
-    if abs(ahead) <= answer.clock.error + ours.error:
-        ahead = 0.0  # smaller than what the questions took: not measured
+    ahead = answer.clock.before(ours)
     theirs = {(row.beat, row.sent_at): row.arrived_at for row in answer.beats}
     numbers = [row.beat for row in answer.beats]
     found = []
@@ -178,6 +164,16 @@ def history(sent: Sequence[Sent], answer: Answer, ours: Clock, start: datetime, 
         if row.sent_at + timedelta(seconds=lag or 0) >= start:
             found.append(Beat(server, row.sent_at, arrived_at, None if lag is None else round(lag, 4)))
     return History(found, ahead, answer.records)
+
+
+def behind(own: History, relay: History) -> History:
+    """Return the history of a server behind a relay: what the clocks say, but no heartbeat sooner than at its relay."""
+    above = {row.sent_at: row.lag_seconds or 0.0 for row in relay.beats}
+    beats = [
+        replace(row, lag_seconds=None if row.lag_seconds is None else max(row.lag_seconds, above.get(row.sent_at, 0.0)))
+        for row in own.beats
+    ]
+    return replace(own, beats=beats)
 
 
 def curve(beats: Sequence[Beat], start: datetime, end: datetime, columns: int) -> list[float | None]:

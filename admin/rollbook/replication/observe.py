@@ -21,7 +21,7 @@ from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import one, typed
 from rollbook.replication import apply_error, catalog, feeding
 from rollbook.replication.catalog import Copy, Subscription
-from rollbook.replication.heartbeat import arrival, let_commit, newest_heartbeat, send_if_allowed
+from rollbook.replication.heartbeat import arrival, clock, let_commit, newest_heartbeat, send_if_allowed, travelled
 from rollbook.replication.link import (
     ANSWER_SECONDS,
     Identity,
@@ -97,7 +97,7 @@ class Answer:
     subscription: Subscription | None
     copies: dict[str, list[Copy]]  # by schema
     beats: list[Arrived]  # in their order
-    waited: float | None  # seconds until the heartbeat of this look had arrived; None: it has not, or none was sent
+    took: float | None  # seconds until the heartbeat of this look had arrived; None: it has not, or none was sent
     is_current: bool  # whether the portal's newest heartbeat has arrived
     is_failing: bool  # whether its worker meets errors and applies nothing
     has_failed_copy: bool  # whether a first copy has failed, and is still to be done
@@ -203,22 +203,31 @@ class Seen:
     def lag_seconds(self) -> float | None:
         """Return how long the heartbeat took; until it arrives, the age of the oldest that is missing.
 
-        None where that would mean nothing: no answer, no slot, or a stream that stopped before the first of them.
+        Behind a relay at least what it took to the relay, however exactly the clocks are known. None where that would
+        mean nothing: no answer, no slot, or a stream that stopped before the first of them.
         """
+        own, above = self.measured_lag(), None if self.relay is None else self.relay.lag_seconds()
+        return own if own is None or above is None else max(own, above)
+
+    def measured_lag(self) -> float | None:
+        """Return its lag as it was measured, whatever was measured of its relay."""
         if self.reached is None or not self.sent or self.slot is None or self.slot.alarm == "lost":
             return None
-        if self.reached.waited is not None:
-            return round(self.reached.waited, 3)
+        if self.reached.took is not None:
+            return round(self.reached.took, 3)
         missing = self.missing()
         return round(missing[0].age, 1) if missing and (self.runs or len(missing) > 1) else None
 
     def hop_seconds(self) -> float | None:
         """Return the part of the lag that its own hop takes: all of it, or what comes on top of the lag of its relay.
 
-        None where one of both is not known.
+        None where one of both is not known, or nothing comes on top: that is too little to be measured.
         """
-        lag, above = self.lag_seconds(), 0.0 if self.relay is None else self.relay.lag_seconds()
-        return None if lag is None or above is None else round(max(0.0, lag - above), 3)
+        lag = self.lag_seconds()
+        if self.relay is None or lag is None:
+            return lag
+        above = self.relay.lag_seconds()
+        return None if above is None or lag <= above else round(lag - above, 3)
 
 
 def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = True) -> list[Seen]:
@@ -238,7 +247,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     fed = {server.name: catalog.fed(portal, server) for server in every}
     schemas = {name: [row.schema_name for row in rows] for name, rows in fed.items()}
     me, own = identity(portal), send_if_allowed(portal)
-    beat = own or newest_heartbeat(portal)
+    beat, portal_clock = own or newest_heartbeat(portal), clock(portal)
 
     def question(server: Server, conn: Conn) -> Answer:
         heard = feeding.known(conn, server, me)  # before the slots of a relay are read, or they seem long unread
@@ -265,7 +274,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
             found,
             copies,
             [*map(Arrived._make, rows)],
-            waited if own else None,
+            travelled(conn, own, portal_clock, waited) if own and waited is not None else None,
             is_current,
             is_failing,
             has_failed_copy,

@@ -18,7 +18,7 @@ from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.migrating import known_revisions
 from rollbook.core.rows import as_json, one
 from rollbook.core.shell import course_word, quoted
-from rollbook.replication import build, feeding, lag, link
+from rollbook.replication import build, feeding, heartbeat, link
 from rollbook.replication.forward import SENT
 from rollbook.replication.link import Server
 from rollbook.replication.queries.courses import known_courses
@@ -87,7 +87,7 @@ class Answer:
 
     findings: list[Finding]
     differences: list[Row]
-    clock: lag.Clock
+    clock: heartbeat.Clock
     known: feeding.Known
     kept: list[Finding]
     unread: Mapping[str, feeding.Unread | None]  # of a relay: the slots of the servers behind it
@@ -256,7 +256,7 @@ def of_servers(
     found: list[Finding] = []
     for name, each in gone.items():
         found += fit(leftovers.of_removed(each, answers[name]))
-    ours = lag.clock(conn)
+    ours = heartbeat.clock(conn)
     me = link.identity(conn)
     for server in servers:
         answer = answers[server.name]
@@ -337,7 +337,7 @@ class Examiner:
             kept = list(leftovers.kept(there, server.name, schemas, {} if behind else self.courses))
             differences = self.asked.of(server, there)
             known = feeding.known(there, server, self.me)
-            clock = lag.clock(there)
+            clock = heartbeat.clock(there)
         is_read = server.stream in self.read if server.through is None else known.received is not None
         if not is_read and server.subscription_dsn is not None:
             found += route(there, server)
@@ -386,7 +386,7 @@ def route(there: Conn, server: Server) -> Iterator[Finding]:
         return
 
 
-def clocks(server: Server, answer: Answer, ours: lag.Clock) -> Iterator[Finding]:
+def clocks(server: Server, answer: Answer, ours: heartbeat.Clock) -> Iterator[Finding]:
     """Compare the clock of a server with the portal's; what the questions took is not measured."""
     ahead = answer.clock.ahead - ours.ahead
     if abs(ahead) - answer.clock.error - ours.error > CLOCKS_DIFFER:
