@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,11 +16,24 @@ import pytest
 from rollbook.core.command import Run
 from rollbook.replication.commands.lag import draw
 from rollbook.replication.heartbeat import Clock
-from rollbook.replication.lag import Answer, Arrived, Beat, History, Period, Sent, behind, curve, history
+from rollbook.replication.lag import (
+    Answer,
+    Arrived,
+    Beat,
+    History,
+    Period,
+    Sent,
+    Unknown,
+    behind,
+    curve,
+    history,
+)
+from rollbook.replication.link import Server
 from tests.program import PROGRAM, environment
 from tests.replication.conftest import Site, remedy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+EAST = Server("east", "", "", "", created_at=START)
 SERVER = "select beat, sent_at, arrived_at from rollbook.heartbeat order by beat"
 
 
@@ -126,7 +141,7 @@ def test_a_terminal_gets_a_chart(shared: Site) -> None:
         assert lines[0].startswith("lag of server east: last 0.0"), lines
     _, plain = screen(shared, "replication", "lag", LC_ALL="C")
     assert "\n".join(plain).isascii()
-    assert any(re.fullmatch(r" *0 s .*[_.:]", line) for line in plain), plain
+    assert any(re.fullmatch(r" *0 s .*[_.:=+*#-]", line) for line in plain), plain
     code, live = screen(shared, "replication", "status", "--watch", "0.1", "--count", "3", LC_ALL="C.UTF-8")
     drawn = re.findall(r"lag east (\S+) +now (\S+) s, at most", "\n".join(live).partition("\x1b[?1049l")[2])
     assert [len(line) for line, _ in drawn] == [3]
@@ -150,22 +165,54 @@ def test_the_highest_lag_of_several_servers_is_one_that_was_measured(monkeypatch
 
 
 def test_the_difference_of_the_clocks_is_taken_off() -> None:
+    server = replace(EAST, created_at=after(2))
     sent = [Sent(number, after(number)) for number in range(1, 6)]
     theirs = [Arrived(number, after(number), after(number + 100.5)) for number in range(2, 5)]
     theirs[1] = Arrived(3, after(3), None)
     portal = Clock(7.0, 0.01)
-    ahead = history(sent, Answer(theirs, True, Clock(107.0, 0.01)), portal, START, after(10), "east")
+    ahead = history(sent, Answer(theirs, True, Clock(107.0, 0.01)), portal, START, after(10), server)
     assert ahead.ahead_seconds == 100
     assert [(row.sent_at, row.lag_seconds) for row in ahead.beats] == [
         (after(2), 0.5), (after(3), None), (after(4), 0.5), (after(5), 5)
     ]  # fmt: skip
     assert (ahead.beats[0].arrived_at, ahead.waiting_seconds) == (after(102.5), 5)
-    equal = history(sent, Answer(theirs, True, Clock(7.015, 0.01)), portal, START, after(10), "east")
+    equal = history(sent, Answer(theirs, True, Clock(7.015, 0.01)), portal, START, after(10), server)
     assert (equal.ahead_seconds, equal.beats[0].lag_seconds) == (0, 100.5)
-    back = history(sent, Answer(theirs, True, Clock(207.0, 0.01)), portal, START, after(10), "east")
+    back = history(sent, Answer(theirs, True, Clock(207.0, 0.01)), portal, START, after(10), server)
     assert back.beats[0].lag_seconds == 0  # its clock was set since
     other = [Arrived(4, after(40), after(41))]  # another portal's
-    assert history(sent, Answer(other, True, portal), portal, START, after(10), "east").beats[0].lag_seconds is None
+    assert history(sent, Answer(other, True, portal), portal, START, after(10), server).beats[0].lag_seconds is None
+
+
+def test_the_time_before_a_stream_was_rebuilt_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    sent = [Sent(number, after(number * 60)) for number in range(1, 10)]
+    clock = Clock(7.0, 0.01)
+
+    def found(numbers: Sequence[int], server: Server = EAST, start: float = 0) -> History:
+        theirs = [Arrived(number, after(number * 60), after(number * 60 + 0.179)) for number in numbers]
+        return history(sent, Answer(theirs, True, clock), clock, after(start), after(600), server)
+
+    rebuilt = found(range(6, 10))
+    assert rebuilt.unknown == [Unknown(after(60), after(360), is_before=True)]
+    assert [row.lag_seconds for row in rebuilt.beats] == [*[None] * 5, *[0.179] * 4]
+    assert found(range(6, 10), start=150).unknown == [Unknown(after(150), after(360), is_before=True)]
+    assert found([1, 2, 6, 7]).unknown == [Unknown(after(180), after(360), is_before=False)]
+    assert found([1, 2, 6, 7], start=400).unknown == []
+    assert found([]).unknown == [Unknown(after(60), after(600), is_before=True)]
+    new = found(range(6, 10), replace(EAST, created_at=after(350)))
+    assert (new.unknown, len(new.beats)) == ([], 4)
+    well = found(range(1, 10))
+    for known, first, second in (
+        ({"east": rebuilt, "west": well}, "; highest that is known: 0.179 s", "known: at most 0.179 s at "),
+        ({"east": found([]), "west": found([])}, "; highest that is known: none; scale to 0.1 s", " not known"),
+        ({"east": well, "west": well}, "; highest: 0.179 s", "last 0.179 s, at most 0.179 s at "),
+    ):
+        out = io.StringIO()
+        draw(Run(), out, Period(START, after(600), dict(known), None), known)
+        lines = out.getvalue().splitlines()
+        assert lines[0].endswith(first), lines
+        assert second in lines[1]
 
 
 def test_no_heartbeat_is_sooner_behind_a_relay_than_at_the_relay() -> None:

@@ -242,6 +242,11 @@ def test_what_is_lost_on_either_hop_is_told_apart_and_brought_back(site: Relayed
     assert found["fix"].startswith("rollbook replication resync ")
     assert remedy(site, found["fix"]).code == 0
     assert line(site)["state"] == "ok"
+    lag = site.run("replication", "lag", "--json")
+    rebuilt = {"east"} if hop == "relay" else {"east", "hub"}
+    assert rebuilt <= set(re.findall(r"lag of server (\w+) not known from .* to .*: the stream was rebuilt", lag.err))
+    for name in rebuilt:
+        assert next(row for row in lag.data if row["server"] == name)["lag_seconds"] is None
     other = line(site, REMOVE)
     assert other["state"] == "unknown"
     assert remedy(site, other["fix"]).code == 0

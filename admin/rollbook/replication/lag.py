@@ -81,12 +81,22 @@ class Beat:
 
 
 @dataclass(frozen=True)
+class Unknown:
+    """A time of which nothing is known of a server: the heartbeats that were sent then are not there."""
+
+    start: datetime
+    end: datetime  # when the next heartbeat was sent of which the server knows
+    is_before: bool  # all that the server knows came later: its stream was rebuilt, or that of its relay
+
+
+@dataclass(frozen=True)
 class History:
     """What is known of one server: its heartbeats, in the order in which they were sent."""
 
     beats: list[Beat]
     ahead_seconds: float  # how far its clock is ahead of the portal's
     records: bool  # whether it records arrivals
+    unknown: Sequence[Unknown] = ()  # since it was added, in their order
 
     @property
     def waiting_seconds(self) -> float | None:
@@ -134,8 +144,9 @@ def lag_of(portal: Conn, servers: Sequence[Server], since: timedelta | datetime,
     sent = typed(Sent, portal, SENT)  # after the answers: what a server has was sent
     end: datetime = one(portal, NOW)["now"]
     start = end - since if isinstance(since, timedelta) else since
+    by_name = {server.name: server for server in every}
     found = {
-        name: answer if isinstance(answer, UnreachableError) else history(sent, answer, ours, start, end, name)
+        name: answer if isinstance(answer, UnreachableError) else history(sent, answer, ours, start, end, by_name[name])
         for name, answer in answers.items()
     }
     for server in servers:
@@ -147,23 +158,37 @@ def lag_of(portal: Conn, servers: Sequence[Server], since: timedelta | datetime,
     return Period(start, end, found, None if is_whole else sent[0].sent_at)
 
 
-def history(sent: Sequence[Sent], answer: Answer, ours: Clock, start: datetime, end: datetime, server: str) -> History:
-    """Return the heartbeats that were on their way to a server between two times, and their lag."""
+def history(
+    sent: Sequence[Sent], answer: Answer, ours: Clock, start: datetime, end: datetime, server: Server
+) -> History:  # fmt: skip
+    """Return the heartbeats that were on their way to a server between two times, and their lag.
+
+    A rebuilt stream begins with heartbeats of its own: when those before it arrived, if they did, is not known.
+    """
     ahead = answer.clock.before(ours)
     theirs = {(row.beat, row.sent_at): row.arrived_at for row in answer.beats}
     numbers = [row.beat for row in answer.beats]
-    found = []
-    for row in sent:
-        if not numbers or row.beat < numbers[0]:
-            continue  # before the stream
+    found: list[Beat] = []
+    unknown: list[Unknown] = []
+    is_lost = False  # the one before
+    for row in sent if answer.records else ():
+        is_before = not numbers or row.beat < numbers[0]
+        if is_before and (server.created_at is None or row.sent_at < server.created_at):
+            continue  # before the server
+        was_lost, is_lost = is_lost, is_before or (row.beat < numbers[-1] and (row.beat, row.sent_at) not in theirs)
+        if is_lost and not was_lost:
+            unknown.append(Unknown(row.sent_at, end, is_before))
+        elif was_lost and not is_lost:
+            unknown[-1] = replace(unknown[-1], end=row.sent_at)
         arrived_at, lag = theirs.get((row.beat, row.sent_at)), None
-        if row.beat > numbers[-1]:
+        if not is_before and row.beat > numbers[-1]:
             lag = max(0.0, (end - row.sent_at).total_seconds())
         elif arrived_at is not None:
             lag = max(0.0, (arrived_at - row.sent_at).total_seconds() - ahead)
         if row.sent_at + timedelta(seconds=lag or 0) >= start:
-            found.append(Beat(server, row.sent_at, arrived_at, None if lag is None else round(lag, 4)))
-    return History(found, ahead, answer.records)
+            found.append(Beat(server.name, row.sent_at, arrived_at, None if lag is None else round(lag, 4)))
+    within = [replace(each, start=max(each.start, start)) for each in unknown if each.end > start]
+    return History(found, ahead, answer.records, within)
 
 
 def behind(own: History, relay: History) -> History:

@@ -40,7 +40,7 @@ def lag(
     """Show how long the heartbeats of the last hour took to each server: a chart on a terminal, rows elsewhere.
 
     A server records when a heartbeat arrives. What has not arrived counts with its age; without heartbeats there is a
-    gap: let rollbook status run every minute.
+    gap: let rollbook status run every minute. After a stream was rebuilt nothing is known of the time before.
     """
     from rollbook.core.since import since as parsed
     from rollbook.replication.lag import lag_of
@@ -73,6 +73,12 @@ def lag(
             word = "ahead of" if answer.ahead_seconds > 0 else "behind"
             clocks = f"the clock of server {each.name} is {abs(answer.ahead_seconds):.2f} s {word} the portal's"
             render.note(run, f"{clocks}; lag is corrected by that")
+    for name, history in known.items():
+        for gap in history.unknown:
+            why = "the stream was rebuilt" if gap.is_before else "heartbeats of this time were lost"
+            render.note(
+                run, f"lag of server {name} not known from {when(found, gap.start)} to {when(found, gap.end)}: {why}"
+            )
     if found.reaches_back_to:
         render.note(
             run, f"the portal's newest 2,000 heartbeats reach back to {when(found, found.reaches_back_to)} only"
@@ -88,7 +94,8 @@ def draw(run: Run, out: IO[str], period: "Period", known: "dict[str, History]") 
     from rollbook.replication.lag import curve
 
     width = min(console(run, out).width, WIDEST)
-    highest = max((beat.lag_seconds or 0 for history in known.values() for beat in history.beats), default=0)
+    lags = [beat.lag_seconds for history in known.values() for beat in history.beats if beat.lag_seconds is not None]
+    highest = max(lags, default=0)
     top = max(LEAST_TOP, highest)
     times = (when(period, period.start), when(period, period.end))
     if len(known) == 1:
@@ -105,21 +112,24 @@ def draw(run: Run, out: IO[str], period: "Period", known: "dict[str, History]") 
     texts = {name: summary(history, period) for name, history in known.items()}
     room = max(8, width - pad - max(map(len, texts.values())) - 2)
     scale = f"; scale to {seconds(top)}" if top > highest else ""
-    out.write(f"lag from {times[0]} to {times[1]}; highest: {seconds(highest)}{scale}\n")
+    is_known = not any(history.unknown for history in known.values())
+    words = f"highest{'' if is_known else ' that is known'}: {seconds(highest) if lags or is_known else 'none'}"
+    out.write(f"lag from {times[0]} to {times[1]}; {words}{scale}\n")
     for name, history in known.items():
         (line,) = chart(curve(history.beats, period.start, period.end, room), top)
         out.write(f"{name:<{pad}} {line:<{room}} {texts[name]}\n")
 
 
 def summary(history: "History", period: "Period") -> str:
-    """Return the lag of the last heartbeat, and the worst, with its time."""
+    """Return the lag of the last heartbeat, and the worst that is known, with its time."""
     lags = [(beat.lag_seconds, beat.sent_at) for beat in history.beats if beat.lag_seconds is not None]
     if not lags:
-        return "no heartbeats"
+        return "not known" if history.unknown else "no heartbeats"
     worst, sent_at = max(lags)
     waiting = history.waiting_seconds
     now = f"last {seconds(lags[-1][0])}" if waiting is None else f"waits {seconds(waiting)}"
-    return f"{now}, at most {seconds(worst)} at {when(period, sent_at)}"
+    most = "known: at most" if history.unknown else "at most"
+    return f"{now}, {most} {seconds(worst)} at {when(period, sent_at)}"
 
 
 def seconds(amount: float) -> str:
