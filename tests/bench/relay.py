@@ -1,10 +1,8 @@
 """What servers cost a portal, direct and behind a relay; the lag over two hops; `status` of many servers.
 
-`python -m tests.bench.relay [feeding] [hops] [asking] [broken] [behind]`; BENCH_FED (1,4,8) is how many servers are
-fed, BENCH_ASKED (50,200) how many are asked, BENCH_BROKEN (1,3,10) how many of 30 are broken, BENCH_BEHIND (1,10,30)
-how many are behind one relay, BENCH_PAIRS (5) and BENCH_SAMPLES (480) how often. Each cluster is a private server: two
-portals, whose servers are direct or behind a relay, the relay, and one for all servers. Nothing fails but in `broken`
-and `behind`.
+`python -m tests.bench.relay --help` has the measures and the settings. Each cluster is a private server: two portals,
+whose servers are direct or behind a relay, the relay, and one for all servers. Nothing fails but in `broken` and
+`behind`.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -24,7 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import LiteralString
+from types import FrameType
+from typing import LiteralString, NoReturn
 
 import psycopg
 from psycopg import sql
@@ -568,8 +568,45 @@ MEASURES: dict[str, Callable[[Bench], None]] = {
 }  # fmt: skip
 
 
+SETTINGS_TEXT = """
+settings, in the environment:
+  BENCH_FED=1,4,8          feeding: how many servers are fed
+  BENCH_SAMPLES=480        hops: how many changes are timed on each side, in blocks of 20
+  BENCH_ASKED=50,200       asking: how many servers are asked
+  BENCH_BROKEN=1,3,10      broken: how many of 30 servers are broken
+  BENCH_BEHIND=1,10,30     behind: how many servers are behind one relay
+  BENCH_PAIRS=5            feeding, asking, broken: how many rounds are counted
+
+a quick look, about a minute each where nothing else runs:
+  BENCH_FED=1 BENCH_PAIRS=1 python -m tests.bench.relay feeding
+  BENCH_SAMPLES=20 python -m tests.bench.relay hops
+"""
+
+
+def usage() -> str:
+    """Return what can be measured, and how much of it."""
+    lines = ["usage: python -m tests.bench.relay [MEASURE ...]", "", "measures, all if none is named:"]
+    lines += [f"  {name:8} {function.__doc__}" for name, function in MEASURES.items()]
+    return "\n".join(lines) + "\n" + SETTINGS_TEXT
+
+
+def end(number: int, _frame: FrameType | None) -> NoReturn:
+    """End as after an error: the clusters are removed."""
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # once is enough, and removing takes a moment
+    raise SystemExit(128 + number)
+
+
 def main(names: Sequence[str]) -> None:
     """Run the named measures, or all."""
+    if "-h" in names or "--help" in names:
+        print(usage(), end="")
+        return
+    if unknown := [name for name in names if name not in MEASURES]:
+        print(f"there is no measure {unknown[0]}\n\n{usage()}", end="", file=sys.stderr)
+        raise SystemExit(2)
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, end)
     for name in names or MEASURES:
         began = time.perf_counter()
         with clusters("portal") as (server,):
