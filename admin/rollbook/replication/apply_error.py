@@ -21,12 +21,13 @@ from psycopg import errors, sql
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
-from rollbook.core.rows import one
+from rollbook.core.rows import Row, one
 from rollbook.core.shell import course_word, is_name
 from rollbook.replication import answered, catalog, obstacle, readable
 from rollbook.replication.link import Server
 from rollbook.replication.session import Session
 
+SENT_AT_ONCE = 200  # statements whose answers are read together
 PEEKED = 20_000  # changes looked through; a larger transaction is read whole
 TRIED = 200  # transactions tried to find the one that fails
 LOOKS = 3  # how often a fault is looked for while the worker goes on and commits what was being tried
@@ -369,27 +370,46 @@ def next_fault(session: Session) -> Fault | None:
 
 
 def tried(conn: Conn, due: list[Change], fed: Fed) -> tuple[int, Fault | None]:
-    """Run one transaction as the apply worker would, and roll back; return how many rows it wrote, and its fault."""
+    """Run one transaction as the apply worker would, and roll back; return how many rows it wrote, and its fault.
+
+    Its statements are sent without waiting for each answer: a transaction may have many thousands.
+    """
     written = 0
-    at = due[0]
+    sent: list[tuple[Change, psycopg.Cursor[Row]]] = []  # and not answered yet
+    end: Fault | None = None  # what the worker meets behind these
+    at = replace(next((each for each in due if fed.deferred(each)), due[0]), operation="commit", key=None)
     try:
         with conn.transaction(force_rollback=True):
             as_apply_worker(conn, fed.server)
-            for at in due:
-                if unfit := fed.unfit(at):
-                    return written, unfit
-                if not fed.applies(at.schema_name, at.table, at.finish_lsn):
-                    continue
-                written += conn.execute(*statement_of(at)).rowcount
-                if conn.info.server_version >= 160000 and (queued := fed.deferred(at)):
-                    return written, fed.fault(at, "42501", RESTRICTED, statement=answered.statement(queued))
-            at = replace(next((each for each in due if fed.deferred(each)), due[0]), operation="commit", key=None)
-            conn.execute("set constraints all immediate")
+            with conn.pipeline() as pipeline:
+                for change in due:
+                    if end := fed.unfit(change):
+                        break
+                    if not fed.applies(change.schema_name, change.table, change.finish_lsn):
+                        continue
+                    sent.append((change, conn.execute(*statement_of(change))))
+                    if conn.info.server_version >= 160000 and (queued := fed.deferred(change)):
+                        end = fed.fault(change, "42501", RESTRICTED, statement=answered.statement(queued))
+                        break
+                    if len(sent) == SENT_AT_ONCE:
+                        pipeline.sync()
+                        written += rows_of(sent)
+            written += rows_of(sent)
+            if end is None:
+                conn.execute("set constraints all immediate")
     except PASSING as exc:
         raise blocked(exc) from exc
     except psycopg.Error as exc:
+        at = next((change for change, cursor in sent if cursor.pgresult is None), at)
         return written, described(conn, exc, at, fed)
-    return written, None
+    return written, end
+
+
+def rows_of(sent: list[tuple[Change, psycopg.Cursor[Row]]]) -> int:
+    """Empty a list of answered statements, and return how many rows they wrote."""
+    rows = sum(cursor.rowcount for _, cursor in sent)
+    sent.clear()
+    return rows
 
 
 def blocked(exc: psycopg.Error) -> UnreachableError:
