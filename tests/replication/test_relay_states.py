@@ -256,6 +256,37 @@ def test_what_is_lost_on_either_hop_is_told_apart_and_brought_back(site: Relayed
     assert site.is_equal(REMOVE)
 
 
+@pytest.mark.parametrize("hop", ["portal", "relay"])
+def test_a_publication_that_lacks_a_column_is_named_and_resync_brings_back_what_was_sent_without_it(
+    site: Relayed, hop: str
+) -> None:
+    source, where, stream, table, column = (
+        (site.portal, "the portal", "rollbook_hub", "auth_userprofile", "goals") if hop == "portal"
+        else (site.hub, "server hub", "rollbook_east", "auth_user", "last_name")  # NOT NULL in the copies
+    )  # fmt: skip
+    copy = f"{KEEP_SCHEMA}.{table}"
+    (names,) = source.execute(
+        "select string_agg(quote_ident(attname), ', ') from pg_attribute "
+        "where attrelid = %s::regclass and attnum > 0 and attname <> %s", [copy, column],
+    ).fetchone() or ("",)  # fmt: skip
+    source.execute(f"alter publication {stream} drop table {copy}".encode())
+    source.execute(f"alter publication {stream} add table {copy} ({names})".encode())
+    enroll(site, 2)
+    site.portal.execute("update portal.auth_userprofile set goals = 'Not sent' where user_id = 101")
+    if hop == "relay":
+        until(lambda: "replication stopped" in (line(site, REMOVE)["reason"] or ""))
+        shown = site.run("replication", "show", KEEP, "--json").data
+        assert (shown["error"]["sqlstate"], "--skip" in shown["fix"]) == ("23502", False)
+        assert shown["error"]["message"].endswith("; it was sent without last_name")
+        assert line(site, REMOVE)["fix"] == f"rollbook replication resync '{KEEP}'"
+    found = line(site)
+    assert (found["state"], found["fix"]) == ("broken", f"rollbook replication resync '{KEEP}'")
+    assert found["reason"].endswith(f"its publication on {where} sends {table} without {column}")
+    assert remedy(site, found["fix"]).code == 0
+    assert site.states() == {KEEP: "ok", REMOVE: "ok"}
+    assert site.is_equal(KEEP)
+
+
 def servers_seen(site: Relayed) -> list[tuple[str, str, int]]:
     """The servers of the tree, each with its state and lag; `server list` has the same."""
     drawn = {row["server"]: row for row in site.run("status", "--json").data["servers"]}
@@ -330,8 +361,8 @@ def test_a_server_that_is_asked_after_its_relay_is_not_ahead_of_it(
 ) -> None:
     is_read, is_written = threading.Event(), threading.Event()
 
-    def first_the_relay(conn: Db, slots: Any) -> observe.Source:
-        found = read_source(conn, slots)
+    def first_the_relay(conn: Db, slots: Any, copied: Any) -> observe.Source:
+        found = read_source(conn, slots, copied)
         if conn.info.dbname == site.hub.info.dbname:
             is_read.set()
             assert is_written.wait(30)

@@ -102,6 +102,7 @@ class Fault:
     moving_to: str | None = None  # the server to which the course is on its way, here or through here
     suspects: tuple[str, ...] = ()  # where the error names nothing: what the course added to the table
     touched: tuple[str, ...] = ()  # the courses of its transaction: skipped, each lacks a change
+    sent_without: str | None = None  # a column that travels: the publication lacks it, or did when that row was written
     grant: str | None = None  # what lets the login of the subscription read it; its worker goes on by itself then
 
     @property
@@ -465,6 +466,12 @@ class Fed:
             return self.fault(at, "55000", words, statement=answered.statement(copy.identity_fix))
         return None
 
+    def is_unsent(self, at: Change, column: str) -> bool:
+        """Return whether a column travels, and a row that is inserted was sent without it."""
+        if at.operation != "insert" or (at.schema_name, at.table) not in self.copies:
+            return False
+        return column not in at.values and column in self.copied.of(at.schema_name, at.table)
+
     def applies(self, schema_name: str, table: str, finish_lsn: str) -> bool:
         """Return whether a worker applies a transaction to a table, or leaves it to the table's first copy."""
         copy = self.copies.get((schema_name, table))
@@ -523,6 +530,10 @@ def described(conn: Conn, exc: psycopg.Error, at: Change, fed: Fed) -> Fault:
     if obstacle.is_key_taken(conn, at.schema_name, at.table, at.key_column, exc):
         detail = exc.diag.message_detail  # it names only the key; other details would show the row
         return fed.fault(at, state, f"{said}: {detail}" if detail else said, commands=("repair",))
+    column = exc.diag.column_name
+    if state == errors.NotNullViolation.sqlstate and column and fed.is_unsent(at, column):
+        words = f"{said}; it was sent without {column}"
+        return fed.fault(at, state, words, commands=("resync",), sent_without=column)
     statement = obstacle.statement(conn, at.schema_name, at.table, exc, "RA")
     added = [] if statement else catalog.local_objects(conn, at.schema_name, on_copies=True)
     suspects = tuple(name for name in added if at.table in name and is_name(name))

@@ -111,6 +111,11 @@ where n.nspname = any (%(schemas)s)
 order by n.nspname, t.position
 """
 
+LISTED = """
+select p.schemaname::text as schema_name, p.tablename::text as table_name, p.attnames::text[] as columns
+from pg_publication_tables as p where p.pubname = %s and p.schemaname = any (%s)
+"""
+
 COPIED = """
 select
     t.table_name as name, t.role, t.key_column as key, t.user_column, t.index_column,
@@ -305,6 +310,20 @@ def copies(conn: Conn, known: Copied, schemas: Sequence[str], found: Subscriptio
         "tables": Jsonb([vars(table) for table in known.tables]), "left_out": Jsonb(dict(known.left_out)),
         "schemas": list(schemas), "subscription": found.oid if found else None,
     })  # fmt: skip
+
+
+def unsent(source: Conn, stream: str, known: Copied, schemas: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Return, by schema and table, the columns that travel and that a publication does not list, where there are any.
+
+    A table that it does not list at all is left out.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in source.execute(LISTED, [stream, list(schemas)]):
+        schema, table = row["schema_name"], row["table_name"]
+        due = known.of(schema, table) if table in known.names else ()
+        if missing := [name for name in due if name not in row["columns"]]:
+            found.setdefault(schema, {})[table] = missing
+    return found
 
 
 def placements(portal: Conn, server: Server) -> list[Placement]:

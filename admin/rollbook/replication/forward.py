@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from rollbook.core.db import Conn
 from rollbook.core.rows import Row, one
+from rollbook.replication.catalog import LISTED
 from rollbook.replication.fence import fence
 from rollbook.replication.link import Server
 from rollbook.replication.locked import run_locked
@@ -36,11 +37,6 @@ where c.course_id = %(course)s
 """
 
 SENT = "select p.* from rollbook.published_copies(%s) as p where p.schema_name = any (%s)"
-
-LISTED = """
-select p.schemaname::text as schema_name, p.tablename::text as table_name, p.attnames::text[] as columns
-from pg_publication_tables as p where p.pubname = %s and p.schemaname = any (%s)
-"""
 
 # Columns of a copy on a relay as they are set to what a new row has, and the rows where they are not.
 EMPTY = """

@@ -20,7 +20,7 @@ from rollbook.core.db import Caller, Conn, session
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import one, typed
 from rollbook.replication import apply_error, catalog, feeding
-from rollbook.replication.catalog import Copy, Subscription
+from rollbook.replication.catalog import Copied, Copy, Subscription
 from rollbook.replication.heartbeat import arrival, clock, let_commit, newest_heartbeat, send_if_allowed, travelled
 from rollbook.replication.link import (
     ANSWER_SECONDS,
@@ -42,10 +42,17 @@ STUCK_SECONDS = 30.0  # from here on errors without a known reason are not just 
 
 ARRIVED = "select beat, sent_at from rollbook.heartbeat order by beat"
 
+# As pg_publication_tables has it, without the names of the columns, which take longer than all else; null: all columns.
 PUBLICATIONS = """
-select p.pubname::text as publication, t.schemaname::text as schema_name, count(*) as tables
+select
+    p.pubname::text as publication, n.nspname::text as schema_name, count(*) as tables,
+    jsonb_object_agg(c.relname, cardinality(t.attrs::smallint[])) filter (where t.attrs is not null) as columns
 from pg_publication as p
-left join pg_publication_tables as t on t.pubname = p.pubname and t.schemaname <> 'rollbook'
+left join (
+    lateral pg_get_publication_tables(p.pubname) as t
+    inner join pg_class as c on c.oid = t.relid
+    inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> 'rollbook'
+) on true
 where starts_with(p.pubname, 'rollbook_')
 group by 1, 2
 """
@@ -88,6 +95,8 @@ class Source:
     publications: Mapping[str, Mapping[str, int]]  # by name: how many tables of each schema it lists
     position: int  # where its WAL ended then
     ahead: float = 0.0  # its clock, in seconds before the monotonic clock of this program
+    # By publication, schema and table: the columns that travel and that it does not list.
+    unsent: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ class Seen:
     relay: Seen | None = None  # what feeds it, if the portal does not
     behind: Sequence[str] = ()  # the servers that it feeds, if it is a relay
     fed: Sequence[str] = ()  # the courses that it receives
+    unsent: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)  # as in Source, of its publication
     unhealed: Sequence[str] = ()  # those of its courses that were not compared since a heartbeat was lost
 
     @property
@@ -281,7 +291,9 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
             version,
             heard,
             applied,
-            read_source(conn, slots_of(conn, behind[server.name], server.name)) if behind[server.name] else None,
+            read_source(conn, slots_of(conn, behind[server.name], server.name), copied)
+            if behind[server.name]
+            else None,
         )
 
     answers = ask(every, question, caller, waits=ARRIVAL_SECONDS)
@@ -290,7 +302,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
     if any(row.beat > newest for each in answers.values() if isinstance(each, Answer) for row in each.beats[-1:]):
         let_commit(portal)  # another command's, sent a moment ago
         sent = typed(Sent, portal, SENT)
-    own_source = read_source(portal, list_slots(portal))
+    own_source = read_source(portal, list_slots(portal), copied)
     answers |= caught_up(every, answers, caller)
     found: dict[str, Seen] = {}
     for are_behind in (False, True):  # relays first
@@ -307,6 +319,7 @@ def look(portal: Conn, asked: Sequence[Server], caller: Caller, *, deep: bool = 
                 objection(server, me, answer, slot, source.ahead), sent, source.position,
                 is_published=server.stream in source.publications, additions=additions(portal, answer), relay=relay,
                 behind=[each.name for each in behind[server.name]], fed=[row.course for row in fed[server.name]],
+                unsent=travelling(portal, source.unsent.get(server.stream, {})),
             )  # fmt: skip
             hop.append(replace(seen, unhealed=unhealed(portal, seen, schemas[server.name])))
         found |= {seen.server.name: seen for seen in (diagnosed(portal, hop, caller) if deep else hop)}
@@ -364,15 +377,34 @@ def written_until(source: Conn) -> int:
     return apply_error.position(one(source, "select pg_current_wal_insert_lsn()::text as lsn")["lsn"])
 
 
-def read_source(source: Conn, slots: Sequence[SlotStatus]) -> Source:
+def read_source(source: Conn, slots: Sequence[SlotStatus], copied: Copied) -> Source:
     """Return what a database reports of the streams that it feeds, these slots apart."""
     publications: dict[str, dict[str, int]] = {}
+    short: dict[str, list[str]] = {}  # by publication: schemas of which a table is listed with too few columns
+    due = {table.name: len(table.columns) for table in copied.tables}
     for row in source.execute(PUBLICATIONS):
         listed = publications.setdefault(row["publication"], {})
         if row["schema_name"] is not None:
-            listed[row["schema_name"]] = row["tables"]
+            schema, counts = row["schema_name"], row["columns"] or {}
+            listed[schema] = row["tables"]
+            wanted = {name: len(copied.of(schema, name)) for name in due} if schema in copied.left_out else due
+            if any(count < wanted.get(table, 0) for table, count in counts.items()):
+                short.setdefault(row["publication"], []).append(schema)
+    unsent = {stream: catalog.unsent(source, stream, copied, schemas) for stream, schemas in short.items()}
     ahead = one(source, "select clock_timestamp() as at")["at"].timestamp() - time.monotonic()
-    return Source({row.slot_name: row for row in slots}, publications, written_until(source), ahead)
+    return Source({row.slot_name: row for row in slots}, publications, written_until(source), ahead, unsent)
+
+
+def travelling(portal: Conn, unsent: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, dict[str, list[str]]]:
+    """Return what a publication lacks, as in Source, without columns that a course has left out meanwhile."""
+    if not unsent:
+        return {}
+    copied, found = catalog.copied(portal), dict[str, dict[str, list[str]]]()
+    for schema, tables in unsent.items():
+        for table, names in tables.items():
+            if left := [name for name in names if name in copied.of(schema, table)]:
+                found.setdefault(schema, {})[table] = left
+    return found
 
 
 def additions(portal: Conn, answer: Answer | UnreachableError) -> dict[str, str]:

@@ -220,12 +220,14 @@ def state_at(course: CourseState, seen: Seen, behind: str | None = None) -> Verd
         return Verdict(
             "paused", f"paused since {server.paused_at:%Y-%m-%d %H:%M} UTC", f"rollbook replication resume {quoted}"
         )
+    if short := seen.unsent.get(course.schema_name):
+        where = "the portal" if seen.relay is None else f"server {seen.relay.server.name}"
+        names = "; ".join(f"{table} without {', '.join(columns)}" for table, columns in short.items())
+        return Verdict("broken", f"its publication on {where} sends {names}", resync)
     if not seen.runs or seen.is_stuck or (seen.fault and seen.fault.schema_name == course.schema_name):
         return stopped(course, seen, copies)
     if course.paused_at is not None:
         return beside_portal(course)
-    if not copies or not all(copy.is_there for copy in copies):
-        return Verdict("broken", "its tables are missing on the server", resync)
     if verdict := unlisted(course, seen, copies, to):
         return verdict
     if any(copy.sync != "r" for copy in copies):
@@ -235,8 +237,10 @@ def state_at(course: CourseState, seen: Seen, behind: str | None = None) -> Verd
 
 
 def unlisted(course: CourseState, seen: Seen, copies: Sequence[Copy], to: str) -> Verdict | None:
-    """Return the state of a course whose copies are not all published, or not all subscribed to; `to`: its server."""
+    """Return the state of a course whose copies are not all there, published and subscribed to; `to`: its server."""
     quoted = course_word(course.course)
+    if not copies or not all(copy.is_there for copy in copies):
+        return Verdict("broken", "its tables are missing on the server", f"rollbook replication resync {quoted}")
     is_listed = seen.published.get(course.schema_name, 0) >= len(copies)
     if not is_listed and course.recorded in ("ok", "unknown") and all(copy.sync == "r" for copy in copies):
         why = f"publication {seen.server.stream} does not list all its tables; changes of these are not on the server"
