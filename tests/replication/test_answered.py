@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from itertools import product
 
@@ -11,7 +13,7 @@ from rollbook.core.shipped import as_query
 from rollbook.replication import answered, apply_error, catalog, obstacle
 from rollbook.replication.carry import Own, Sides, commands
 from rollbook.replication.link import Server
-from rollbook.system.doctor import copies, relay, roles, settings, slots, stream, upkeep
+from rollbook.system.doctor import access, copies, relay, roles, settings, slots, stream, upkeep
 from rollbook.system.doctor.finding import Finding, fit
 from rollbook.system.schema_check import server_differences
 from tests.program import KEEP
@@ -67,7 +69,7 @@ VERBS = "alter|checkpoint|commit|drop|grant|reindex|revoke|rollback|select|set r
 LITERAL = re.compile(rf"(?:'((?:{VERBS}) (?:[^'\n]|'')*)'(?!\s*\|\|)(?:\s*\n\s*'((?:[^'\n]|'')*)')?)")
 WORDS = (
     "c", "text", "c.f(integer)", "'on'", "5", "default", "table", "trigger", "fsync", "add column c text",
-    "revoke create on schema rollbook from c cascade;", "",
+    "revoke create on schema rollbook from c cascade;", "alter system set max_wal_senders = 5", "",
 )  # fmt: skip
 NOT_OF_SERVERS = ("alter policy ", "alter table %s drop constraint %I, add constraint")  # of the portal alone
 PARTS = ("alter table", "drop constraint %I, ", "drop rule %I on", "drop trigger %I on", "drop trigger if exists %1$s ")
@@ -82,7 +84,22 @@ def statements() -> set[str]:
     return {each for each in found if not each.startswith(NOT_OF_SERVERS) and not each.startswith(PARTS[-1])} - {*PARTS}
 
 
-@pytest.mark.parametrize("shipped", sorted(statements()))
+def built() -> set[str]:
+    """What is built here as the fix of a line of doctor, from a server's answer, with the places of its values."""
+    found = set()
+    for module in (settings, relay, access):
+        for call in ast.walk(ast.parse(inspect.getsource(module))):
+            if (
+                isinstance(call, ast.Call)
+                and ast.unparse(call.func) == "attention"
+                and isinstance(call.args[-1], ast.JoinedStr)
+            ):
+                parts = call.args[-1].values
+                found.add("".join(str(each.value) if isinstance(each, ast.Constant) else "%s" for each in parts))
+    return found
+
+
+@pytest.mark.parametrize("shipped", sorted(statements() | built()))
 def test_what_this_program_asks_for_is_known(shipped: str) -> None:
     parts = re.split(r"%(?:\d\$)?[IsL]", shipped)
     for words in product(WORDS, repeat=len(parts) - 1):

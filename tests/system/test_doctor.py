@@ -87,13 +87,13 @@ def test_a_cluster_is_made_fit_before_rollbook_is_there_and_after(
             ("transaction 'dr_held' is prepared", "rollback prepared"),
             ("a transaction of postgres (pid", "select pg_terminate"),
             ("wal_level is replica", "alter system set wal_level"),
-            ("replication slots of the portal: 0 of 1", "alter system set max_replication_slots = 10; "),
+            ("replication slots of the portal: 0 of 1", "alter system set max_replication_slots = 10; then: restart"),
             ("pg_wal holds", "checkpoint;"),
         ):  # fmt: skip
             assert [fix for text, fix in words.items() if found in text and fix.startswith(start)], (found, words)
         for fix in words.values():
             if not fix.startswith(("alter system set fsync", "alter system set full")):
-                for statement in fix.split("; or: ")[0].removesuffix("; then restart it").split("; "):
+                for statement in fix.split("; or: ")[0].removesuffix("; then: restart it").split("; "):
                     conn.execute(statement.encode())
         (waiting, *_) = lines(rollbook, dsn, "restart")
         idle.close()

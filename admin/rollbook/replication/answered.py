@@ -67,6 +67,7 @@ alter {role|database} NAME reset session_replication_role
 alter role NAME in database NAME reset session_replication_role
 alter system set session_replication_role = origin
 select pg_reload_conf()
+restart it
 alter subscription NAME {disable|enable}
 alter subscription NAME set (disable_on_error = false)
 alter subscription NAME set (synchronous_commit = local)

@@ -96,7 +96,7 @@ def room(where: str, found: Iterable[Room]) -> Iterator[Finding]:
             yield attention(
                 "room", where, f"{each.what}: {each.used} of {each.limit} are used",
                 f"{FREE} free ones for a first copy; {each.setting} = {each.used + FREE + 8}, after a restart",
-                f"{alter_system(each, each.used + FREE + 8)}; select pg_reload_conf(); then restart it",
+                f"{alter_system(each, each.used + FREE + 8)}; then: restart it",
             )  # fmt: skip
 
 
