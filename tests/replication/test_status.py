@@ -901,8 +901,14 @@ def test_a_portal_without_a_free_slot_is_told_why_nothing_is_diagnosed(shared: S
         shared.portal.execute("select pg_create_physical_replication_slot(%s)", [f"taken_{n}"])
     try:
         row = line(shared)
-        assert (row["state"], "a copy of the server's is read" in row["reason"]) == ("lagging", True), row
+        words = "the portal has no free replication slot: all "
+        assert (row["state"], words in row["reason"]) == ("lagging", True), row
         assert row["fix"].startswith("on the portal: alter system set max_replication_slots = ")
+        shared.server.execute("alter subscription rollbook_east disable")
+        row = line(shared)
+        assert (row["state"], row["fix"]) == ("broken", f"rollbook replication resume '{KEEP}'")
+        assert row["reason"].startswith(f"its subscription was disabled; {words}")
+        shared.server.execute("alter subscription rollbook_east enable")
     finally:
         shared.portal.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots "
                               "where slot_name ~ '^taken'")  # fmt: skip

@@ -291,9 +291,9 @@ def copy_slot(session: Session, copy: str) -> None:
         except errors.ConfigurationLimitExceeded as exc:
             count = one(source, "select current_setting('max_replication_slots')::int as count")["count"]
             raise UnreachableError(
-                f"the apply error cannot be diagnosed: {name} has no free replication slot",
-                why=f"all {count} are in use, and a copy of the server's is read for a moment; the server's log has "
-                "the error",
+                "the apply error cannot be diagnosed",
+                why=f"{name} has no free replication slot: all {count} are in use, and a copy of the server's is read "
+                "for a moment; the server's log has the error",
                 fix=f"on {name}: alter system set max_replication_slots = {count + 5}; then restart it",
             ) from exc
         else:

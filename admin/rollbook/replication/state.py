@@ -123,8 +123,9 @@ def idle_verdict(seen: Seen) -> Verdict:
     if seen.fault is not None:
         return Verdict(state, f"{seen.fault.words}{since(seen)}", seen.fault.fix(server))
     if state == "broken":
-        why = f"its worker meets errors and applies nothing; {seen.diagnosis_error}" if seen.runs else None
-        why = why or seen.diagnosis_error or "its subscription was disabled"
+        if not seen.runs:
+            return Verdict(state, f"{disabled(seen)}{since(seen)}", resume)
+        why = f"its worker meets errors and applies nothing; {seen.diagnosis_error}"
         return Verdict(state, f"{why}{since(seen)}", seen.diagnosis_fix or resume)
     if server.paused_at is not None:
         return Verdict(state, f"paused since {server.paused_at:%Y-%m-%d %H:%M} UTC", resume)
@@ -333,11 +334,15 @@ def stopped(course: CourseState, seen: Seen, copies: list[Copy]) -> Verdict:
         if seen.runs:
             why = f"its worker meets errors and applies nothing; {seen.diagnosis_error}{since(seen)}"
             return Verdict("broken", why, seen.diagnosis_fix or f"rollbook replication show {quoted}")
-        why = seen.diagnosis_error or "its subscription was disabled; the next transaction would be applied now"
-        return Verdict("broken", why, f"rollbook replication resume {quoted}")
+        return Verdict("broken", disabled(seen), f"rollbook replication resume {quoted}")
     is_own = fault.schema_name == course.schema_name
     why = fault.words if is_own else f"replication stopped because of {fault.schema_name}.{fault.table}"
     return Verdict("broken", f"{why}{since(seen)}", fault.fix(seen.server, course.course))
+
+
+def disabled(seen: Seen) -> str:
+    """Return why a server applies nothing whose subscription is disabled, and no row is known that it refuses."""
+    return f"its subscription was disabled; {seen.diagnosis_error or 'the next transaction would be applied now'}"
 
 
 def beside_portal(course: CourseState) -> Verdict:
