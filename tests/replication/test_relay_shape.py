@@ -353,7 +353,9 @@ def test_a_relay_that_is_down_or_sends_too_little_on_is_caught_up_with(pair: Pai
     pair.portal.execute("update portal.auth_userprofile set pronouns = 'they'")
     pair.wait()
     assert pair.run("replication", "verify", ONE).code == 4
-    pair.ok("replication", "repair", ONE, "--yes")
+    refused = pair.run("replication", "repair", ONE, "--yes")
+    assert (refused.code, f"rollbook replication resync '{ONE}'" in refused.err) == (4, True)
+    pair.ok("replication", "resync", ONE, "--yes")
     pair.portal.execute("update portal.auth_userprofile set goals = 'Repaired'")
     pair.sound()
     found = pair.values("pronouns", "auth_userprofile")
