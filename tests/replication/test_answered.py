@@ -14,7 +14,7 @@ from rollbook.replication import answered, apply_error, catalog, obstacle
 from rollbook.replication.carry import Own, Sides, commands
 from rollbook.replication.link import Server
 from rollbook.system.doctor import access, copies, relay, roles, settings, slots, stream, upkeep
-from rollbook.system.doctor.finding import Finding, fit
+from rollbook.system.doctor.finding import Finding, fit, placed
 from rollbook.system.schema_check import server_differences
 from tests.program import KEEP
 
@@ -126,6 +126,22 @@ def test_in_its_place_is_said_where_to_look(text: str) -> None:
     for fix in (difference.fix, finding.fix):
         assert fix is not None
         assert re.fullmatch("look at it on server east: [a-z, ]+", fix)
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("select pg_drop_replication_slot('x1');", "on server hub: select pg_drop_replication_slot('x1');"),
+    ("sed -i '3s/^/# /' /srv/pg_hba.conf; then: select pg_reload_conf();",
+     "on server hub: sed -i '3s/^/# /' /srv/pg_hba.conf; then: on server hub: select pg_reload_conf();"),
+    ("drop publication rollbook_mid; then: rollbook replication resync 'a'",
+     "on server hub: drop publication rollbook_mid; then: rollbook replication resync 'a'"),
+    ("rollback prepared 'x'; or: commit prepared 'x';",
+     "on server hub: rollback prepared 'x'; or: on server hub: commit prepared 'x';"),
+    ("on server east: alter subscription s enable;", "on server east: alter subscription s enable;"),
+    (answered.look("hub"), answered.look("hub")),
+])  # fmt: skip
+def test_each_step_for_a_server_names_it(text: str, shown: str) -> None:
+    for where, fix in (("hub", shown), ("portal", text)):
+        assert [each.fix for each in placed([Finding("slot", where, "attention", "", None, text)], {"hub"})] == [fix]
 
 
 def test_a_statement_for_psql_ends_as_one() -> None:

@@ -143,7 +143,9 @@ def test_a_server_that_is_down_fills_the_wal_disk_of_its_relay_unless_its_slot_h
         assert (row["state"], row["fix"]) == ("unreachable", "rollbook server ping east")
         assert row["reason"].endswith("; its slot on relay hub is about to be lost")
         (near,) = (each for each in findings(site) if "is near its bound of 48MB" in each["found"])
-        assert (near["where"], near["fix"].split("'")[0]) == ("hub", "alter system set max_slot_wal_keep_size = ")
+        assert (near["where"], near["fix"].split("'")[0]) == (
+            "hub", "on server hub: alter system set max_slot_wal_keep_size = "
+        )  # fmt: skip
         site.hub.execute("checkpoint")
         disk.resize(ROOM)
         write_wal(site, 300)  # more than there is room for: the slot is given up before that

@@ -101,7 +101,7 @@ def doctor_looks_at_the_slots(site: Machines) -> None:
         "a server can get ahead of the standby", "slot rollbook_east does not follow to a standby",
     ]  # fmt: skip
     for each in lines:
-        run_sql(site.server if "on server east: " in each["fix"] else site.hub, each["fix"].split("east: ")[-1])
+        run_sql(site.server if "on server east: " in each["fix"] else site.hub, each["fix"].split(": ", 1)[-1])
     found = [each for each in findings(site) if each["check"] == "standby"]
     assert [(each["where"], each["state"]) for each in found] == []
 

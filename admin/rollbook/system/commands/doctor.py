@@ -30,7 +30,7 @@ def doctor(
 ) -> int:
     """Look for traps on the portal, its servers and this machine, and print what removes each. Changes nothing.
 
-    A fix that ends with `;` is SQL for that place; any other one is for a shell there.
+    A step for a server begins with `on server NAME: `. What ends with `;` is SQL; anything else is for a shell there.
     """
     from rollbook.system.doctor.examine import examine
 

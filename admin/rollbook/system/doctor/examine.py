@@ -47,6 +47,7 @@ from rollbook.system.doctor.finding import (
     attention,
     fit,
     forbidden,
+    placed,
     resync,
     run,
     unknown,
@@ -270,7 +271,7 @@ def of_servers(
         found += [*answer.findings, *answer.kept, *clocks(server, answer, ours), *identity(server, me, answer, unread)]
         found += as_findings(examiner.asked.differences(server.name, answer.differences), server.name, others)
     are_all = not any(each.state == "unknown" and each.check == "server" for each in found)
-    return found, are_all
+    return placed(found, {*gone, *(server.name for server in servers)}), are_all
 
 
 class Examiner:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 State = Literal["ok", "attention", "unknown"]
 PORTAL = "portal"
 HERE = "this machine"
+STEPS = re.compile("(; then: |; or: )")
+HAS_PLACE = re.compile("; (?:then|or): |rollbook |pip |on |look at it on |restart it")
 MONITOR = "grant pg_monitor to {role};"  # {role}: who looks
 
 
@@ -31,7 +33,8 @@ class Finding:
     state: State
     found: str
     wanted: str | None
-    fix: str | None  # SQL for that place where it ends with a semicolon, else for a shell; steps: `; then: `, `; or: `
+    # SQL for the portal where it ends with a semicolon, else for a shell; a step for a server names it, see `placed`.
+    fix: str | None  # steps: `; then: `, `; or: `
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,20 @@ def fit(
     return [
         each if each.fix is None or answered.is_known(each.fix, ours=ours, servers=servers, courses=courses)
         else replace(each, fix=answered.look(each.where))
+        for each in found
+    ]  # fmt: skip
+
+
+def placed(found: Iterable[Finding], servers: Collection[str]) -> list[Finding]:
+    """Return findings with the server before each step of a fix that is for one: pasted at the portal it would do harm.
+
+    A command of this program runs anywhere, and a step that names a place has it.
+    """
+    return [
+        each if each.fix is None or each.where not in servers
+        else replace(each, fix="".join(
+            part if HAS_PLACE.match(part) else f"on server {each.where}: {part}" for part in STEPS.split(each.fix)
+        ))
         for each in found
     ]  # fmt: skip
 
