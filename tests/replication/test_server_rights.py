@@ -74,8 +74,26 @@ def test_who_is_no_superuser_may_run_a_server_from_16_on_with_the_rights_in_the_
     with_roles(site)
     site.portal.execute("grant insert, update, delete on rollbook.server to keeper")
     site.server.execute("grant pg_create_subscription to operator")
+    operator = site.server_dsn.replace("user=postgres", "user=operator")
+    for route, words, remedy_words in (
+        ("feeder passfile=/none", "role operator of server east is not a superuser, so PostgreSQL wants password=...",
+         "put password=... there"),
+        ("postgres password=secret",
+         "the portal lets the login of --subscription-dsn in without asking for its password",
+         "let pg_hba.conf of the portal ask"),
+    ):  # fmt: skip
+        refused = site.run("server", "add", "east", "--admin-dsn", operator, "--subscription-dsn",
+                           site.portal_dsn.replace("user=keeper", f"user={route}"))  # fmt: skip
+        said = " ".join(refused.err.split())
+        assert (refused.code, words in said, remedy_words in said) == (3, True, True), refused
+        assert "name a superuser of server east in --admin-dsn" in said
+        assert "secret" not in said
     added = add_as_operator(site)
     assert added.code == 0, added
+    assert "PostgreSQL wants it there" in added.err
+    assert "better:" not in added.err
+    routes = {row["route"]: row["verdict"] for row in site.ok("server", "ping", "east", "--json").data}
+    assert routes == {"admin": "ok", "subscription": "ok"}
     site.attach(KEEP, REMOVE)
     enroll(site, 3)
     site.wait()

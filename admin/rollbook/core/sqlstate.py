@@ -98,6 +98,10 @@ STATES = {
         UnreachableError, "the server ended the session: its transaction took too long",
         "raise transaction_timeout of this role",
     ),
+    "2F003": Meaning(
+        UnreachableError, "a role that is not a superuser must give a password to connect to another server",
+        "put password=... into --subscription-dsn, or name a superuser in --admin-dsn",
+    ),
     "40003": Meaning(UnreachableError, "the connection was lost during a commit", "check whether it was done"),
     "42501": Meaning(
         UnreachableError, "permission is missing",

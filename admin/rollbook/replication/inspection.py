@@ -18,6 +18,10 @@ from rollbook.replication.queries.servers import slots_of
 from rollbook.replication.state import server_fault, shown_verdict, why_silent
 
 NOT_ALLOWED = "this role may not create a subscription on the server, and so cannot try the route"
+NOT_LET = (
+    "the role in --admin-dsn is not a superuser: PostgreSQL lets it try the route with password=... in "
+    "--subscription-dsn, where the login is asked for it"
+)
 
 # The keys of `server show` that are values, not lists or documents.
 HEAD = (
@@ -106,7 +110,7 @@ def ping(portal: Conn, name: str, caller: Caller) -> list[Route]:
         try:
             requirements.try_route(conn, server)
         except UnreachableError as exc:
-            return reached, None, exc.why
+            return reached, None, NOT_LET if exc.details.get("sqlstate") else exc.why
         except errors.InsufficientPrivilege:
             return reached, None, NOT_ALLOWED
         return reached, time.monotonic() - began - reached, None
@@ -134,7 +138,7 @@ def ping(portal: Conn, name: str, caller: Caller) -> list[Route]:
         return [route(name, "admin", None, answer.why), not_tried, *of_its_relay]
     reached, tried, reason = answer
     subscription = route(name, "subscription", tried, reason)
-    if reason == NOT_ALLOWED and used:
+    if reason in (NOT_ALLOWED, NOT_LET) and used:
         subscription = Route(name, "subscription", "ok", None, "the server uses it now")
     return [route(name, "admin", reached, None), subscription, *of_its_relay]
 

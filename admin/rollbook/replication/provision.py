@@ -45,6 +45,16 @@ SLOT_IS_READ = (
     "select coalesce(bool_or(s.active), false) as is_read from pg_replication_slots as s where s.slot_name = %s"
 )
 
+OWNER_IS_PLAIN = """
+select not r.rolsuper as yes from pg_roles as r where r.oid = coalesce(
+    (
+        select s.subowner from pg_subscription as s inner join pg_database as d on d.oid = s.subdbid
+        where d.datname = current_database() and s.subname = %s
+    ),
+    current_user::regrole
+)
+"""
+
 
 @dataclass(frozen=True)
 class Added:
@@ -60,6 +70,7 @@ class Added:
     is_unbounded: bool  # no column: whether its source keeps WAL for it until the disk is full
     freed: list[str]  # no column: what a relay had of servers that are gone
     is_starved: bool  # no column: nothing arrives, and another server reads its slot
+    needs_password: bool  # no column: its subscription's owner is not a superuser
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         freed = [] if known is None else tidy(session, steps)
         is_unbounded = wal_is_unbounded(session.source)
         starved = waited is None and not run.dry_run and is_starved(session)
+        plain = one(session.conn, OWNER_IS_PLAIN, [server.stream])["yes"]
     outcome = "taken over" if taken else "created" if known is None else "updated" if is_changed else "unchanged"
     if (outcome != "unchanged" or freed) and not run.dry_run:
         after: dict[str, object] = {
@@ -132,7 +144,7 @@ def add(run: Run, portal: Conn, wanted: Server, steps: Steps, *, take_over: bool
         after |= {"freed_of": freed} if freed else {}
         history.record(portal, run, server.name, outcome, after=after)
     word = "would take over" if taken and run.dry_run else outcome
-    return Added(server.name, word, waited, may_back_up, server.through, is_unbounded, freed, starved)
+    return Added(server.name, word, waited, may_back_up, server.through, is_unbounded, freed, starved, plain)
 
 
 def as_recorded(known: Server, wanted: Server, *, take_over: bool) -> Server:

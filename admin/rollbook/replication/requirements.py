@@ -14,7 +14,7 @@ from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import Row, one
 from rollbook.core.shell import course_word
 from rollbook.replication import catalog
-from rollbook.replication.link import Server, identity
+from rollbook.replication.link import Server, has_password, identity
 from rollbook.replication.session import Session
 
 ROOM = """
@@ -313,6 +313,8 @@ def try_route(conn: Conn, server: Server) -> bool:
             conn.execute(probe)
     except (errors.ConnectionFailure, errors.QueryCanceled) as exc:
         raise unroutable(server, exc) from exc
+    except errors.ProhibitedSqlStatementAttempted as exc:
+        raise without_password(conn.info.user, server, exc) from exc
     finally:
         conn.remove_notice_handler(take_warning)
     return not missing
@@ -341,6 +343,27 @@ def unroutable(server: Server, exc: psycopg.Error) -> UnreachableError:
         f"server {server.name} cannot reach {source} by its subscription route",
         why=masked(" ".join(str(exc.diag.message_primary).split())),
         fix="correct --subscription-dsn: the server resolves it, with its own service file and password file",
+    )
+
+
+def without_password(role: str, server: Server, exc: psycopg.Error) -> UnreachableError:
+    """Return the error of a role whose subscriptions must log in to their source by a password, and do not."""
+    source = "the portal" if server.through is None else f"server {server.through}"
+    if has_password(server.subscription_dsn or ""):
+        page = "servers" if server.through is None else "relay"
+        fact = f"{source} lets the login of --subscription-dsn in without asking for its password"
+        fix = f"let pg_hba.conf of {source} ask that login for it (scram-sha-256): docs/{page}.md has the lines"
+    else:
+        fact = (
+            f"role {role} of server {server.name} is not a superuser, so PostgreSQL wants password=... in "
+            "--subscription-dsn"
+        )
+        fix = "put password=... there: neither passfile= nor service= will do"
+    return UnreachableError(
+        fact,
+        why=masked(exc.diag.message_detail or str(exc.diag.message_primary)),
+        fix=f"{fix}; or name a superuser of server {server.name} in --admin-dsn",
+        sqlstate=exc.sqlstate,
     )
 
 

@@ -112,9 +112,12 @@ def add(
         )
     for option, dsn in routes.items():
         if link.has_password(dsn):
-            render.note(
-                run, f"{option} contains a password, which is kept in rollbook.server; better: passfile= or service="
-            )
+            is_wanted = added.needs_password and option == "--subscription-dsn"
+            advice = (
+                "PostgreSQL wants it there, as the role in --admin-dsn is not a superuser"
+                if is_wanted else "better: passfile= or service="
+            )  # fmt: skip
+            render.note(run, f"{option} contains a password, which is kept in rollbook.server; {advice}")
     if added.base_backup is not False:
         could = "lets" if added.base_backup else "may let (it was not tried, as dblink cannot be installed there)"
         page = "relay" if added.through else "servers"

@@ -376,6 +376,9 @@ def route(there: Conn, server: Server) -> Iterator[Finding]:
     try:
         try_route(there, server)
     except UnreachableError as exc:
+        if exc.details.get("sqlstate"):  # PostgreSQL does not let this role try it
+            yield attention("subscription route", server.name, exc.message, "a connection", str(exc.fix))
+            return
         is_pooler = "unsupported startup parameter" in str(exc.why)
         yield attention(
             "pooler" if is_pooler else "subscription route", server.name,
