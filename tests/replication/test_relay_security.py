@@ -418,6 +418,24 @@ def what_its_superuser_writes_stays_there(net: Network) -> None:
     assert net.is_equal(REMOVE)
 
 
+def doctor_names_what_the_page_takes_from_a_login(net: Network) -> None:
+    for harm in (
+        "grant temporary on database zone to public", "grant execute on function lo_create(oid) to csrv",
+        "alter role csrv connection limit -1",
+    ):  # fmt: skip
+        net.hub.execute(harm.encode())
+    for is_there in (True, False):
+        found = {
+            row["found"]: row["fix"] for row in net.run("doctor", "--json").data
+            if row["where"] == "hub" and row["check"] == "subscription login" and row["state"] == "attention"
+        }  # fmt: skip
+        words = ("may create large objects", "may create temporary tables", "may open as many sessions as it pleases")
+        assert sorted(found) == [f"login csrv of a subscription {each}" for each in words if is_there]
+        for fix in found.values():
+            assert fix.startswith("on server hub: ")
+            net.hub.execute(fix.removeprefix("on server hub: ").encode())
+
+
 def checks_are_content_with_the_rights_of_the_page_and_they_end_with_the_course(net: Network) -> None:
     readable = "select array_agg(nspname::text order by 1) from pg_namespace where nspname ~ '^course_' and {}"
     for login, found in (("hub", [REMOVE_SCHEMA, KEEP_SCHEMA]), ("direct", None)):
@@ -439,6 +457,7 @@ def checks_are_content_with_the_rights_of_the_page_and_they_end_with_the_course(
     )
     found = [row for row in net.run("doctor", "--json").data if row["check"] in rights and row["state"] == "attention"]
     assert found == []
+    doctor_names_what_the_page_takes_from_a_login(net)
     net.ok("course", "detach", KEEP, "--yes")
     for on, role in ((net.portal, "rollbook_relay"), (net.dmz, "rollbook_subscriber")):
         reads = "select has_schema_privilege(%s, oid, 'usage') from pg_namespace where nspname = %s"

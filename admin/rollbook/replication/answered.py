@@ -60,7 +60,9 @@ revoke NAME from NAME
 alter default privileges for role rollbook_owner [in schema NAME ]revoke trigger, references on tables from NAME
 set role NAME
 reset role
-alter role NAME {nocreaterole|nocreatedb|nobypassrls}
+alter role NAME {nocreaterole|nocreatedb|nobypassrls|connection limit 10}
+revoke temporary on database NAME from public, NAME
+revoke execute on function lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) from public, NAME
 alter role rollbook_owner nosuperuser nologin nocreaterole nocreatedb noreplication nobypassrls
 alter role NAME set idle_in_transaction_session_timeout = '1min'
 alter {role|database} NAME reset session_replication_role

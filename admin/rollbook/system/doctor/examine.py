@@ -323,7 +323,7 @@ class Examiner:
             if behind:
                 asked = self.fed.asked(server.name)
                 checks = (*slots.CHECKS, *relay.CHECKS, *upkeep.OF_SOURCE)
-                found += run(there, server.name, checks, {**asked, "feeds": True})
+                found += run(there, server.name, checks, {**asked, "feeds": True, "place": server.name})
                 courses = {place.schema: place.course for place in fed}
                 for name in behind:
                     found += relay.column_lists(there, server.name, name, self.sent.get(name, []), courses)

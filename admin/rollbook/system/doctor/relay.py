@@ -1,4 +1,4 @@
-"""What a relay sends on, and the logins by which servers subscribe there: who may too little."""
+"""What a relay sends on, and the logins by which servers subscribe there: who may too little, or write."""
 
 from __future__ import annotations
 
@@ -35,8 +35,45 @@ order by 1
 """
 )
 
+# What docs/relay.md takes from the login of a server. PostgreSQL only warns whoever may not revoke.
+OPEN = (
+    "with "
+    + logins.LOGINS
+    + """
+select distinct
+    format('login %%I of a subscription %%s', l.rolname, k.words) as found, k.wanted,
+    format('on server %%s: %%s', %(place)s::text, k.fix) as fix
+from logins as l
+cross join lateral (
+    select
+        'may create temporary tables' as words,
+        'a login that writes nothing; the owner of the database, or a superuser, runs the fix' as wanted,
+        format('revoke temporary on database %%I from public, %%I;', current_database(), l.rolname) as fix
+    where has_database_privilege(l.oid, current_database(), 'temporary')
+    union all
+    select
+        'may create large objects', 'a login that writes nothing; a superuser runs the fix',
+        format('revoke execute on function lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) '
+               'from public, %%I;', l.rolname)
+    where exists (
+        select from unnest(array['lo_creat(integer)', 'lo_create(oid)', 'lo_from_bytea(oid, bytea)']) as f (name)
+        where has_function_privilege(l.oid, 'pg_catalog.' || f.name, 'execute')
+    )
+    union all
+    select
+        'may open as many sessions as it pleases', 'a connection limit',
+        format('alter role %%I connection limit 10;', l.rolname)
+    where l.rolconnlimit = -1
+) as k
+where not l.rolsuper
+order by 1
+"""
+)
+
 SHOWN = 3  # copies that a line names
-CHECKS = (logins.CHECK, Check("subscription login", TOO_LITTLE))
+CHECKS = (
+    logins.CHECK, Check("subscription login", TOO_LITTLE), Check("subscription login", OPEN),
+)  # fmt: skip
 
 
 def column_lists(
