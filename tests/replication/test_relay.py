@@ -57,6 +57,10 @@ def test_a_course_goes_through_the_relay_and_leaves_it_with_the_last_server_behi
     assert site.is_equal(KEEP)
     assert site.states() == {KEEP: "ok", REMOVE: "ok"}
     assert site.run("replication", "verify").code == 0
+    for words in (("move", KEEP, "--to", "hub", "--yes"), ("attach", KEEP, "--to", "hub")):
+        refused = refusal(site.run("course", *words, "--json"))
+        assert (refused["message"], refused.get("hint")) == ("server hub is a relay", None), "it is behind hub already"
+        assert refused["why"].endswith(f"{KEEP} is on east, behind it")
     assert refusal(site.run("server", "remove", "hub", "--json"))["message"] == "server hub is the relay of east"
     unknown = site.run("server", "add", "new", "--through", "hub", "--json")
     assert "rollbook server add new --through hub --admin-dsn" in unknown.err

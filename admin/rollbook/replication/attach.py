@@ -74,8 +74,8 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
         server = link.find_server(portal, server_name)
         names = known_courses(portal, list(dict.fromkeys(courses)))
         with link.held(portal, server):
-            refuse_relay(portal, server, "attach", names[0])
             found = [find_course(portal, name) for name in names]
+            refuse_relay(portal, server, "attach", found[0])
             for name in names:
                 require_running(portal, name)
             if elsewhere := [course for course in found if course.server not in (None, server.name)]:
@@ -105,13 +105,17 @@ def attach(run: Run, courses: Sequence[str], server_name: str, steps: Steps, pro
     return result
 
 
-def refuse_relay(portal: Conn, server: Server, verb: str, course: str) -> None:
+def refuse_relay(portal: Conn, server: Server, verb: str, course: Course) -> None:
     """Raise RefusedError for a relay: it takes no course of its own. `verb`: attach or move."""
-    if behind := link.list_behind(portal, server):
+    if behind := [each.name for each in link.list_behind(portal, server)]:
+        is_behind = course.server in behind
+        others = [name for name in behind if name != course.server]
+        word = course_word(course.course)
         raise RefusedError(
             f"server {server.name} is a relay",
-            why="it holds the courses of the servers behind it, and nothing else",
-            fix=f"rollbook course {verb} {course_word(course)} --to {behind[0].name}",
+            why="it holds the courses of the servers behind it, and nothing else"
+            f"{f'; {course.course} is on {course.server}, behind it' if is_behind else ''}",
+            fix=f"rollbook course {'move' if course.server else verb} {word} --to {others[0]}" if others else None,
         )
 
 

@@ -103,8 +103,8 @@ def plan_move(run: Run, courses: Sequence[str], server_name: str, options: Movin
     """Return what a move of these courses has to do. Raises RefusedError for an unknown course, or one in the way."""
     with run.connect() as portal:
         server = link.find_server(portal, server_name)
-        attach.refuse_relay(portal, server, "move", courses[0])
         found = [find_course(portal, name) for name in known_courses(portal, list(dict.fromkeys(courses)))]
+        attach.refuse_relay(portal, server, "move", found[0])
         tables = len(catalog.copied(portal).tables)
     plan = Plan(server)
     for course in found:
@@ -288,7 +288,7 @@ def build_there(change_over: ChangeOver, courses: Sequence[Course]) -> str:
     portal, server = session.portal, session.server
     schemas = [course.schema_name for course in courses]
     fresh = [course for course in courses if course.moving_to is None]
-    attach.refuse_relay(portal, server, "move", courses[0].course)
+    attach.refuse_relay(portal, server, "move", courses[0])
     attach.refuse_paused(session)
     for course in courses:
         require_running(portal, course.course)
