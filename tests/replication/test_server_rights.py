@@ -194,6 +194,13 @@ def test_a_login_that_could_take_a_base_backup_is_warned_of_until_pg_hba_has_the
     assert added.row["base_backup"] is True
     assert there == site.server.execute("select array(select oid from pg_extension union all select oid "
         "from pg_namespace where nspname <> 'rollbook' order by 1)").fetchone()  # fmt: skip
+    for rule, words in (("", "no pg_hba.conf entry"), ("local all csrv reject", "pg_hba.conf rejects")):
+        hba.write_text(f"{rule}\nlocal all postgres trust\n")
+        site.portal.execute("select pg_reload_conf()")
+        refused = " ".join(site.run(*command).err.split())
+        assert words in refused
+        assert "pg_hba.conf of the portal, before other lines: docs/servers.md has the lines" in refused
+        assert "correct --subscription-dsn" not in refused
     (lines,) = re.findall(r"```\n(hostssl portal .*?)```", MANUAL, re.DOTALL)
     lines = lines.replace("hostssl portal       csrv  198.51.100.30/32  scram-sha-256", "local site csrv trust")
     hba.write_text(lines + before)

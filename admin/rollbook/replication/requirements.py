@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -339,11 +340,15 @@ def check_route(session: Session) -> None:
 def unroutable(server: Server, exc: psycopg.Error) -> UnreachableError:
     """Return the error of a server that cannot connect to its source, with its reason."""
     source = "the portal" if server.through is None else f"its relay, server {server.through},"
-    return UnreachableError(
-        f"server {server.name} cannot reach {source} by its subscription route",
-        why=masked(" ".join(str(exc.diag.message_primary).split())),
-        fix="correct --subscription-dsn: the server resolves it, with its own service file and password file",
-    )
+    why = masked(" ".join(str(exc.diag.message_primary).split()))
+    fix = "correct --subscription-dsn: the server resolves it, with its own service file and password file"
+    if re.search(r"no pg_hba\.conf entry|pg_hba\.conf rejects", why):
+        where, page = ("the portal", "servers") if server.through is None else (f"server {server.through}", "relay")
+        fix = (
+            f"let that login in from that address in pg_hba.conf of {where}, before other lines: docs/{page}.md has "
+            f"the lines; then on {where}: select pg_reload_conf(); then the same command again"
+        )
+    return UnreachableError(f"server {server.name} cannot reach {source} by its subscription route", why=why, fix=fix)
 
 
 def without_password(role: str, server: Server, exc: psycopg.Error) -> UnreachableError:
