@@ -56,8 +56,8 @@ def test_the_relay_has_what_the_servers_behind_it_need_and_nothing_else(site: Zo
     site.attach(KEEP, REMOVE)
     site.follows("east")
     assert site.is_on("east", REMOVE)
-    for action in ("attach", "move"):
-        refused = site.run("course", action, REMOVE, "--to", "hub", "--json")
+    for verb in ("attach", "move"):
+        refused = site.run("course", verb, REMOVE, "--to", "hub", "--json")
         assert refusal(refused)["hint"] == f"rollbook course move '{REMOVE}' --to west", "it is on east already"
     moved = site.move("west", course=REMOVE)  # behind the same relay
     assert moved.code == 0, moved

@@ -107,6 +107,10 @@ def test_what_cannot_move_is_refused_and_a_lost_relay_is_left(site: Relayed) -> 
     assert to_hub(site).code == 0
     refused = site.run("server", "move", "hub", "--through", "east", "--yes")
     assert (refused.code, "is itself the relay of east" in refused.err) == (1, True)
+    assert refused.err.endswith("fix:   rollbook server move east --direct; then the same command again\n")
+    unnamed = " ".join(site.run("server", "move", "east", "--direct", "--yes").err.split())  # as it is printed
+    assert "the subscription route of server east does not lead to the portal" in unnamed
+    assert "add --subscription-dsn with the route by which server east reaches the portal" in unnamed
 
     for conn in (site.hub, site.server):  # as another portal left them
         conn.execute("update rollbook.portal set identity = '1/1'")

@@ -127,8 +127,7 @@ def refuse_relay(portal: Conn, server: Server) -> None:
     if behind := [each.name for each in list_behind(portal, server)]:
         raise RefusedError(
             f"server {server.name} is the relay of {', '.join(behind)}",
-            fix=f"rollbook server move {behind[0]} --direct --subscription-dsn CONNINFO; or rollbook server remove "
-            f"{behind[0]}",
+            fix=f"rollbook server remove {behind[0]}; or keep it: rollbook server move {behind[0]} --direct",
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rollbook.core import history
 from rollbook.core.errors import AttentionError, RefusedError, UnreachableError, UsageError
+from rollbook.core.shell import course_word
 from rollbook.replication import apply_error, catalog, link, subscription
 from rollbook.replication.fence import FaultError, fence
 from rollbook.replication.queries.copies import portal_time, record_verification
@@ -129,7 +130,7 @@ def skip_transaction(session: Session, skip: str) -> tuple[str, ...]:
     raise RefusedError(
         f"replication to server {session.server.name} did not stop at {skip}",
         why=f"it stopped at {fault.finish_lsn}" if fault else "it has not stopped",
-        fix="rollbook replication show COURSE",
+        fix=f"rollbook replication conflicts{named(session)}",
     )
 
 
@@ -137,7 +138,15 @@ def require_subscription(session: Session) -> catalog.Subscription:
     """Return the subscription. Raises AttentionError if the server has none."""
     found = session.subscription()
     if found is None:
+        words = named(session)
         raise AttentionError(
-            f"server {session.server.name} has no subscription", fix="rollbook replication resync COURSE"
+            f"server {session.server.name} has no subscription",
+            fix=f"rollbook replication resync{words}" if words else f"rollbook server add {session.server.name}",
         )
     return found
+
+
+def named(session: Session) -> str:
+    """Return the courses that a server has, or those behind a relay, as words for a command; empty for none."""
+    rows = [row for row in catalog.fed(session.portal, session.server) if row.state not in ("moving", "detached")]
+    return "".join(f" {course_word(row.course)}" for row in rows)

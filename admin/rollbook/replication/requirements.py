@@ -333,7 +333,9 @@ def check_route(session: Session) -> None:
     if not is_there:
         raise RefusedError(
             f"the subscription route of server {session.server.name} does not lead to {session.source_name}",
-            why="it leads to another database", fix="add --subscription-dsn CONNINFO; the server resolves it",
+            why="it leads to another database",
+            fix=f"add --subscription-dsn with the route by which server {session.server.name} reaches "
+            f"{session.source_name}; the server resolves it",
         )  # fmt: skip
 
 

@@ -165,7 +165,7 @@ def refuse(portal: Conn, server: Server, relay: Server, wanted: Wanted) -> None:
     if server.through not in (None, relay.name):
         raise RefusedError(
             f"server {server.name} is behind {server.through}", why="it leaves one relay before it goes to another",
-            fix=f"rollbook server move {server.name} --direct --subscription-dsn CONNINFO",
+            fix=f"rollbook server move {server.name} --direct; then the same command again",
         )  # fmt: skip
     if server.moving_through not in (None, relay.name):
         raise RefusedError(server.moving_words, fix=server.move_command)
@@ -173,7 +173,7 @@ def refuse(portal: Conn, server: Server, relay: Server, wanted: Wanted) -> None:
         raise RefusedError(
             f"server {server.name} is itself the relay of {', '.join(behind)}",
             why="a change goes through one relay at most",
-            fix=f"rollbook server move {behind[0]} --direct --subscription-dsn CONNINFO",
+            fix=f"rollbook server move {behind[0]} --direct; then the same command again",
         )  # fmt: skip
     if wanted.through is not None:
         refuse_no_relay(portal, relay)
@@ -210,7 +210,7 @@ def reached(run: Run, portal: Conn, server: Server, relay: Server) -> Iterator[t
                 raise  # it is direct: the relay alone is down
             fix = f"rollbook server ping {relay.name}; if it is lost for good: rollbook server move {server.name} "
             lost = link.cut_off(server, relay, exc)
-            route = "--direct --unreachable --subscription-dsn CONNINFO"
+            route = "--direct --unreachable"
             raise UnreachableError(lost.message, why=lost.why, fix=fix + route) from exc
         own = stack.enter_context(opened(portal, server, caller, catch_up=CATCH_UP_SECONDS, changes=changes))
         yield (

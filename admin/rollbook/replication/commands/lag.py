@@ -10,7 +10,6 @@ from rollbook.core.arguments import AnyServers
 from rollbook.core.chart import LEAST_TOP, chart
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UnreachableError
-from rollbook.core.shell import quoted
 from rollbook.replication.commands.comparison import app
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def lag(
     """
     from rollbook.core.since import since as parsed
     from rollbook.replication.lag import lag_of
-    from rollbook.replication.link import find_server, list_servers, shown
+    from rollbook.replication.link import find_server, list_servers
     from rollbook.replication.state import LAG_SECONDS
 
     beginning = parsed("--since", since)
@@ -63,11 +62,9 @@ def lag(
         if isinstance(answer, UnreachableError):
             render.error(run, answer)
         elif not answer.records:
-            routes = (("--admin-dsn", each.admin_dsn), ("--subscription-dsn", each.subscription_dsn))
-            add = " ".join(f"{option} {quoted(shown(route) or 'CONNINFO')}" for option, route in routes)
             render.note(
                 run, f"server {each.name} does not record yet when heartbeats arrive; from now on:",
-                f"  rollbook server add {each.name} {add}",
+                f"  rollbook server add {each.name}",
             )  # fmt: skip
         elif abs(answer.ahead_seconds) >= CLOCK_SECONDS:
             word = "ahead of" if answer.ahead_seconds > 0 else "behind"

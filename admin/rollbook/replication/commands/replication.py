@@ -1,7 +1,7 @@
 """`rollbook replication`: state of the copies, pausing what carries them; comparison.py and lag.py have the rest."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,8 +9,12 @@ from rollbook.core import render, watch
 from rollbook.core.arguments import AnyCourses, Course, OfServers
 from rollbook.core.command import Run, command
 from rollbook.core.errors import UnreachableError, UsageError
+from rollbook.core.shell import course_word
 from rollbook.replication.commands import status as all_status
 from rollbook.replication.commands.lag import app
+
+if TYPE_CHECKING:
+    from rollbook.replication.catalog import Placement
 
 __all__ = ["app"]  # comparison.py and lag.py have its other commands
 
@@ -24,11 +28,9 @@ PAUSED = ("course", "server", "outcome", "held_bytes", "safe_bytes")
 PARTS = ("error", "subscription", "slot", "tables")
 WAIT_SECONDS = 60.0
 ALARMS = {
-    "lost": "rollbook replication resync COURSE, for each course of server {servers}",
-    "gone": "rollbook replication resync COURSE, for each course of server {servers}",
     "near": "bring the server back, or raise max_slot_wal_keep_size, before the slot is lost",
     "unbounded": "alter system set max_slot_wal_keep_size = '10GB'; select pg_reload_conf();",
-    "foreign": "select pg_drop_replication_slot('NAME'), if nobody will read it again",
+    "foreign": "if nobody will read it again: {drops}",
 }
 
 
@@ -162,6 +164,7 @@ def canary(run: Run, course: AnyCourses = []) -> int:  # noqa: B006
 )  # fmt: skip
 def slots(run: Run) -> int:
     """List the logical slots of the portal and its relays: owner, retained WAL and remaining headroom of each."""
+    from rollbook.replication.answered import is_known, look
     from rollbook.replication.catalog import fed
     from rollbook.replication.link import list_servers
     from rollbook.replication.queries.servers import PORTAL
@@ -169,22 +172,37 @@ def slots(run: Run) -> int:
 
     with run.connect() as portal:
         portal.autocommit = True
-        courses = {
-            server.name: sum(row.state != "moving" for row in fed(portal, server)) for server in list_servers(portal)
+        placed = {
+            server.name: [row for row in fed(portal, server) if row.state != "moving"]
+            for server in list_servers(portal)
         }  # fmt: skip
         slots = all_slots(portal, run.caller())
+    courses = {name: len(rows) for name, rows in placed.items()}
     rows = [{**vars(row), "slot": row.slot_name, "courses": courses.get(row.server or "")} for row in slots.found]
     render.rows(run, rows, SLOTS, empty="no slots: no course servers")
     alarms = list(dict.fromkeys((row.alarm, row.where) for row in slots.found if row.alarm))
     for alarm, where in alarms:
-        servers = [
-            row.server for row in slots.found if (row.alarm, row.where) == (alarm, where) and row.server in courses
-        ]  # fmt: skip
-        fix = ALARMS[alarm].format(servers=", ".join(dict.fromkeys(servers)))
+        found = [row for row in slots.found if (row.alarm, row.where) == (alarm, where)]
+        if alarm in ("lost", "gone"):
+            fix = bring_back(list(dict.fromkeys(row.server for row in found if row.server in placed)), placed)
+        else:
+            drops = [f"select pg_drop_replication_slot('{row.slot_name}');" for row in found]
+            fix = ALARMS[alarm].format(drops=" ".join(filter(is_known, drops)) or look(where))
         render.note(run, f"{alarm}{'' if where == PORTAL else f' on server {where}'}: {fix}")
     for error in slots.silent.values():
         render.error(run, error)
     return 3 if slots.silent else 4 if alarms else 0
+
+
+def bring_back(servers: Sequence[str | None], placed: "Mapping[str, Sequence[Placement]]") -> str:
+    """Return the commands for servers whose slots are lost: their courses are copied again."""
+    words: dict[str, None] = {}
+    empty = []
+    for name in servers:
+        rows = [row for row in placed[str(name)] if row.state != "detached"]
+        words |= dict.fromkeys(course_word(row.course) for row in rows)
+        empty += [] if rows else [f"rollbook server add {name}"]
+    return "; then: ".join([*([f"rollbook replication resync {' '.join(words)}"] if words else []), *empty])
 
 
 @command(
