@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import Connection, errors
 
+from rollbook.core.conninfo import sentences
 from rollbook.core.errors import AdminError, UnreachableError
 from rollbook.core.sqlstate import CLASSES, STATES, translate
 from tests.program import KEEP
@@ -54,6 +55,18 @@ def test_what_the_server_cannot_do_is_3_and_what_it_refuses_is_1(state: str, cod
 def test_a_refused_connection_has_a_fix_of_its_own(said: str, fix: str) -> None:
     error = translate(psycopg.OperationalError(f"connection failed: FATAL:  {said}"))
     assert (error.exit_code, fix in (error.fix or ""), said in (error.why or "")) == (3, True, True), error.fix
+
+
+def test_the_lines_of_libpq_become_sentences() -> None:
+    for said, words in (
+        ("Connection refused\n\tIs the server running on that host?", "Connection refused. Is the server running on "
+         "that host?"),
+        ("All failures were:\n- host: a: refused\n- host: b: refused", "All failures were: - host: a: refused. "
+         "- host: b: refused"),
+        ("FATAL:  no such database", "FATAL: no such database"), ("it is down.\n", "it is down."), ("", ""),
+        ("no password=x\nhere", "no password=*** here"),
+    ):  # fmt: skip
+        assert sentences(said) == words
 
 
 def test_a_class_of_somebody_elses_is_a_refusal() -> None:

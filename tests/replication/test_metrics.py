@@ -207,7 +207,8 @@ def test_a_silent_server_is_absent_and_hides_no_real_fault(shared: Site) -> None
         assert value(found, "replication_errors_total", course=KEEP) is None
         assert judged(shared, "replication")[0] == 3
         code, line = nagios(shared, "replication")
-        assert (code, "lag east: connection" in line) == (3, True), line
+        assert (code, "lag east: not known: its courses are unreachable" in line) == (3, True), line
+        assert line.count("connection to server") == 1, line
         shared.portal.execute("alter table portal.auth_user disable trigger rollbook_route_user_update")
         assert value(measured(shared), "routing_faults") == 1
         code, line = nagios(shared, "replication")

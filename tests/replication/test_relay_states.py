@@ -143,7 +143,10 @@ def test_behind_a_relay_that_does_not_answer_courses_are_unreachable_through_it(
                 shown = site.run("server", "show", "east", "--json").data
                 assert shown["reason"].startswith("unreachable through hub: ")
                 lags = {row["check"]: row["message"] for row in site.run("check", "replication", "--json").data}
-                assert lags["lag east"].startswith("unreachable through hub: ")
+                assert lags["courses unreachable"].partition(": ")[2].startswith("unreachable through hub: ")
+                assert lags["lag east"] == "not known: its courses are unreachable"
+                repaired = site.run("replication", "repair", KEEP, "--dry-run")
+                assert f"{KEEP}: unreachable through hub: " in " ".join(repaired.err.split())
                 removed = site.run("server", "remove", "hub", "--yes")
                 assert "server hub is the relay of east" in removed.err
                 fix = "rollbook server remove east; or keep it: rollbook server move east --direct"

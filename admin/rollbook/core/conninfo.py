@@ -27,6 +27,13 @@ def masked(text: str) -> str:
     return SECRET.sub(r"\1***", text)
 
 
+def sentences(text: str) -> str:
+    """Return what libpq says in several lines on one, without passwords: where a line has no stop, one is put there."""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    ended = [line if line.endswith((".", ":", ";", ",", "?", "!")) else f"{line}." for line in lines if line]
+    return masked(" ".join(ended)).removesuffix("." if lines and not text.rstrip().endswith(".") else "")
+
+
 def conninfo(dsn: str | None) -> str:
     """Return what libpq gets: a URI or key=value unchanged; a bare word is the dbname. Raises UsageError."""
     given = dsn if dsn is not None else os.environ.get("ROLLBOOK_DSN", "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from rollbook.core.conninfo import masked
+from rollbook.core.conninfo import masked, sentences
 from rollbook.core.errors import AdminError, AttentionError, RefusedError, UnreachableError
 from rollbook.core.lock_wait import holders_of
 
@@ -155,7 +155,7 @@ def translate(exc: psycopg.Error) -> AdminError:
     is_portal = getattr(exc, "server", None) is None
     hint = exc.diag.message_hint if is_portal else None
     said = masked(exc.diag.message_primary or str(exc).strip().removeprefix("connection is bad: "))
-    why = f"{said} (SQLSTATE {state})" if state else " ".join(said.split())
+    why = f"{said} (SQLSTATE {state})" if state else sentences(said)
     if state.startswith(REFUSALS):
         error = UnreachableError if state == "RB019" else RefusedError  # RB019: a role without the right
         return error(said, why=exc.diag.message_detail, fix=hint, sqlstate=state)

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from rollbook.core import lock_wait
 from rollbook.core.bound import WATCH, bounded, hang_up
-from rollbook.core.conninfo import masked, parts
+from rollbook.core.conninfo import masked, parts, sentences
 from rollbook.core.db import Caller, Conn, Session, SessionCursor, require_own_session, session
 from rollbook.core.errors import AdminError, RefusedError, UnreachableError, UsageError
 from rollbook.core.rows import Row, nearest, one, typed
@@ -335,7 +335,7 @@ def unreachable(server: Server, exc: psycopg.Error) -> UnreachableError:
         )  # fmt: skip
     said = (exc.diag.message_primary or str(exc)).removeprefix("connection is bad: ")
     return UnreachableError(
-        f"server {server.name} cannot be reached", why=masked(" ".join(said.split())),
+        f"server {server.name} cannot be reached", why=sentences(said),
         fix=f"rollbook server ping {server.name}" if server.created_at
         else "correct --admin-dsn, or let that server accept it, then run the command again",
     )  # fmt: skip

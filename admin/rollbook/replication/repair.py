@@ -160,7 +160,8 @@ def plan_server(portal: Conn, seen: observe.Seen, courses: Sequence[str], plan: 
         word, reason, fix = state.course_state(course, seen)
         if word in ("broken", "paused", "unreachable", "detached"):
             kind = UnreachableError if word == "unreachable" else AttentionError
-            plan.failures.append(Failure(course.course, kind(f"{word}: {reason}", fix=fix)))
+            words = reason if reason and reason.startswith(word) else ": ".join(filter(None, (word, reason)))
+            plan.failures.append(Failure(course.course, kind(words, fix=fix)))
             found[course.course] = None
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import errors, sql
 
-from rollbook.core.conninfo import masked
+from rollbook.core.conninfo import masked, sentences
 from rollbook.core.db import Conn, other_encoding
 from rollbook.core.errors import RefusedError, UnreachableError
 from rollbook.core.rows import Row, one
@@ -342,7 +342,7 @@ def check_route(session: Session) -> None:
 def unroutable(server: Server, exc: psycopg.Error) -> UnreachableError:
     """Return the error of a server that cannot connect to its source, with its reason."""
     source = "the portal" if server.through is None else f"its relay, server {server.through},"
-    why = masked(" ".join(str(exc.diag.message_primary).split()))
+    why = sentences(str(exc.diag.message_primary))
     fix = "correct --subscription-dsn: the server resolves it, with its own service file and password file"
     if re.search(r"no pg_hba\.conf entry|pg_hba\.conf rejects", why):
         where, page = ("the portal", "servers") if server.through is None else (f"server {server.through}", "relay")

@@ -168,6 +168,9 @@ def lag(server: str, lines: Sequence[Line], found: Collected, limits: Limits) ->
     state, words = OK, "everything has arrived"
     if not found.servers.get(server):
         state, words = UNKNOWN, next((each.why for each in found.failures if each.server == server), "it was not asked")
+        told = next((line for line in found.lines or () if line.state == lines[0].state), lines[0])
+        if (told.reason or "").startswith(words):  # the line of these courses has it
+            words = f"not known: its courses are {told.state}"
     elif seconds is not None and limits.critical is not None and seconds >= limits.critical:
         state, words = CRITICAL, f"{seconds:g} s behind"
     elif seconds is not None and seconds >= limits.lag:

@@ -119,12 +119,15 @@ def add(
             )  # fmt: skip
             render.note(run, f"{option} contains a password, which is kept in rollbook.server; {advice}")
     if added.base_backup is not False:
-        could = "lets" if added.base_backup else "may let (it was not tried, as dblink cannot be installed there)"
         page = "relay" if added.through else "servers"
+        may = f"the login of --subscription-dsn take a base backup of the whole cluster of {source}"
         render.note(
             run,
-            f"pg_hba.conf of {source} {could} the login of --subscription-dsn take a base backup of its whole cluster "
-            f"with pg_basebackup; before other lines (NAME: that login; docs/{page}.md has all lines):",
+            f"pg_hba.conf lets {may}."
+            if added.base_backup
+            else f"does pg_hba.conf let {may}? Not tried: dblink cannot be installed on server "
+            f"{name}. rollbook doctor looks it up.",
+            f"  These lines before others refuse it (NAME: that login; docs/{page}.md has all):",
             "  local  replication  NAME       reject",
             "  host   replication  NAME  all  reject",
         )

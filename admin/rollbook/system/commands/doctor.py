@@ -44,7 +44,8 @@ def doctor(
         render.rows(run, [vars(each) for each in shown], COLUMNS, empty="no trap found")
     hidden = sum(each.state == "unknown" and each.check != "server" for each in found)
     if hidden:
-        render.note(run, f"{render.plural(hidden, 'check')} could not be made: state unknown has the grant")
+        many = render.plural(hidden, "check")
+        render.note(run, f"{many} could not be made: the fix of each line that is unknown is what this role lacks")
     return 3 if not are_all else 4 if any(each.state == "attention" for each in found) else 0
 
 
