@@ -82,7 +82,7 @@ def test_a_server_moves_behind_a_relay_and_back_without_a_second_copy(site: Rela
     assert site.run("server", "move", "east", "--direct", "--yes", "--json").row["outcome"] == "unchanged"
 
 
-def test_what_cannot_move_is_refused_and_a_lost_relay_is_left(site: Relayed) -> None:
+def test_what_cannot_move_is_refused(site: Relayed) -> None:
     for command, words in (
         (("east", "--through", "east"), "cannot be its own relay"),
         (("hub", "--through", "east"), "has courses of its own"),
@@ -112,6 +112,9 @@ def test_what_cannot_move_is_refused_and_a_lost_relay_is_left(site: Relayed) -> 
     assert "the subscription route of server east does not lead to the portal" in unnamed
     assert "add --subscription-dsn with the route by which server east reaches the portal" in unnamed
 
+
+def test_a_lost_relay_is_left_and_what_it_holds_is_removed_with_it(site: Relayed) -> None:
+    assert to_hub(site).code == 0
     for conn in (site.hub, site.server):  # as another portal left them
         conn.execute("update rollbook.portal set identity = '1/1'")
     site.portal.execute("update rollbook.server set portal_identity = '1/1'")
