@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import errors, sql
 
+from rollbook.core.bound import bounded
 from rollbook.core.conninfo import masked
 from rollbook.core.db import Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import Row, one
 from rollbook.core.shell import course_word, is_name
 from rollbook.replication import answered, catalog, obstacle, readable
-from rollbook.replication.link import Server
+from rollbook.replication.link import Server, patience
 from rollbook.replication.session import Session
 
 SENT_AT_ONCE = 200  # statements whose answers are read together
@@ -382,7 +383,7 @@ def tried(conn: Conn, due: list[Change], fed: Fed) -> tuple[int, Fault | None]:
     try:
         with conn.transaction(force_rollback=True):
             as_apply_worker(conn, fed.server)
-            with conn.pipeline() as pipeline:
+            with bounded(conn, patience(conn)), conn.pipeline() as pipeline:
                 for change in due:
                     if end := fed.unfit(change):
                         break
