@@ -138,10 +138,11 @@ def require_subscription(session: Session) -> catalog.Subscription:
     """Return the subscription. Raises AttentionError if the server has none."""
     found = session.subscription()
     if found is None:
-        words = named(session)
         raise AttentionError(
             f"server {session.server.name} has no subscription",
-            fix=f"rollbook replication resync{words}" if words else f"rollbook server add {session.server.name}",
+            fix=f"rollbook replication resync{named(session)}"
+            if named(session)
+            else f"rollbook server add {session.server.name}",
         )
     return found
 
