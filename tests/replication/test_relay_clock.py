@@ -82,7 +82,7 @@ def test_the_clocks_of_a_relay_and_a_server_make_no_lag_and_no_alarm(
     site.wait()
     for hop in site.run("status", "--json").data["servers"]:
         assert hop["state"] == "ok"
-        assert 0 <= hop["hop_seconds"] <= 5
+        assert hop["hop_seconds"] is None or 0 <= hop["hop_seconds"] <= 5  # None: too little to be measured
         assert 0 <= hop["lag_seconds"] <= 5
     assert {each["state"] for each in site.run("check", "--json").data if each["check"] == "lag east"} == {"ok"}
     lag = site.run("replication", "lag", "--json")
