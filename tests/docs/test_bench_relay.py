@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.bench.relay import MEASURES
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = [sys.executable, "-m", "tests.bench.relay"]
 
 
+@pytest.mark.slow
 def test_help_has_the_measures_and_every_setting_and_an_unknown_word_is_2() -> None:
     asked = subprocess.run([*BENCH, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     source = (ROOT / "tests/bench/relay.py").read_text()
@@ -24,6 +27,7 @@ def test_help_has_the_measures_and_every_setting_and_an_unknown_word_is_2() -> N
     assert wrong.stderr == f"there is no measure hop\n\n{asked.stdout}"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_removes_its_clusters() -> None:
     script = """
 import contextlib, sys, time

@@ -282,6 +282,7 @@ create function pg_catalog.format(text, text, name) returns text language sql as
 """
 
 
+@pytest.mark.slow
 def test_a_server_that_lies_prints_no_command_and_begins_no_line(shared: Site) -> None:
     server = shared.server
     server.execute(function("own", f"raise e'full\\n{FORGED}'").replace("{0}", KEEP_SCHEMA).encode())

@@ -129,6 +129,7 @@ def screen(site: Site, *arguments: str, size: tuple[int, int] = (24, 80), **env:
     return child.exitstatus, child.before.replace("\r\n", "\n").split("\n")
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_chart(shared: Site) -> None:
     shared.portal.execute("delete from rollbook.heartbeat")  # the lag of the tests before
     shared.ok("replication", "canary")

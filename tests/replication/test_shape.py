@@ -141,6 +141,7 @@ UNFINISHED: tuple[
 )
 
 
+@pytest.mark.slow
 def test_a_change_that_is_not_finished_is_named_with_the_command_that_goes_on(
     rollbook: Rollbook, school: Db, monkeypatch: pytest.MonkeyPatch
 ) -> None:

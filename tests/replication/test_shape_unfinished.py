@@ -55,6 +55,7 @@ def unfinished(site: Site) -> list[str]:
     return [row["fix"] for row in site.run("status", "--json").data["portal"]["faults"]]
 
 
+@pytest.mark.slow
 def test_a_rename_waits_for_a_server_and_no_course_misses_a_change(half: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with down(half):
         refused = half.run(*RENAME)

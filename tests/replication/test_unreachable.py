@@ -271,6 +271,7 @@ create view rollbook.portal as select * from rollbook.portal_t where public.slow
 DOCILE = "drop view rollbook.portal; alter table rollbook.portal_t rename to portal; drop function public.slow()"
 
 
+@pytest.mark.slow
 def test_what_a_server_is_asked_before_all_else_has_a_bound_and_leaves_it_to_others(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
