@@ -34,6 +34,7 @@ def in_bash(*words: str, **env: str) -> tuple[list[str], str]:
     return done.stdout.split(), done.stderr
 
 
+@pytest.mark.slow
 def test_bash_completes_courses_groups_and_servers_from_the_database(school: Connection[Any], dsn: str) -> None:
     school.execute("insert into portal.student_usertestgroup (name, description) values ('beta', ''), ('beta-2', '')")
     for words, offered in (

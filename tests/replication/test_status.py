@@ -664,6 +664,7 @@ def test_who_may_only_look_sees_every_state_and_writes_no_heartbeat(monitor: Sit
     shared.wait()
 
 
+@pytest.mark.slow
 def test_who_may_only_look_sees_a_stream_that_stands_still_and_is_told_what_is_hidden(
     monitor: Site, shared: Site
 ) -> None:
