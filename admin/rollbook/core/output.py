@@ -75,16 +75,16 @@ def shown_by_pager(content: str, configured: str | None) -> bool:
     if not words or content.count("\n") < shutil.get_terminal_size().lines:
         return False
     sys.stdout.flush()
+    # Before the pager starts, which may be quicker than we are; a pager would start deaf to Ctrl-C with SIG_IGN.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         pager = subprocess.Popen(
             words, stdin=subprocess.PIPE, encoding="utf-8", errors="backslashreplace",
             env={"LESS": "FIRX", **os.environ},
         )  # fmt: skip
+        pager.communicate(content)
     except OSError:  # there is no such program
         return False
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        pager.communicate(content)
     finally:
         signal.signal(signal.SIGINT, before)
     return True
