@@ -15,13 +15,11 @@ from statistics import median
 from rollbook.core.db import Caller, Conn
 from rollbook.core.errors import UnreachableError
 from rollbook.core.rows import one, typed
-from rollbook.replication.heartbeat import Clock, clock
+from rollbook.replication.heartbeat import NOW, Clock, clock
 from rollbook.replication.link import Server, ask, list_servers
 from rollbook.replication.observe import with_relays
 
 HOLD_SECONDS = 120.0  # without a heartbeat for so long, at least, the lag is not known; `status` may run every minute
-
-NOW = "select clock_timestamp() as now"
 
 SENT = "select beat, sent_at from rollbook.heartbeat order by beat"
 

@@ -25,9 +25,7 @@ class Hop:
     lag_bytes: int | None  # WAL that its source keeps for it, unconfirmed
     lag_seconds: float | None  # since the portal's commit
     hop_seconds: float | None  # the part of it that this hop takes
-    reason: (
-        str | None
-    )  # of one without courses, or that moves: why it is not ok; the lines of courses have it for others
+    reason: str | None  # why it is not ok, if it has no courses, or moves; the lines of courses have it for others
     fix: str | None  # the command that helps
 
 
